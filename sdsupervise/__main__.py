@@ -1,0 +1,7 @@
+"""`python -m sdsupervise` is `sdsupervise`."""
+
+import sys
+
+from .cli.main import main
+
+sys.exit(main())

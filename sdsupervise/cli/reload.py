@@ -1,0 +1,87 @@
+"""`sdsupervise reload`: ask for a reload and wait for its verdict. Exit status 0 only if the new code serves."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+from ..client import Answer, Client
+from ..errors import ExitStatus, HandoverError, NotPermitted, ReloadFailed
+from ..linux import inheritance
+from . import target
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Define the command."""
+    parser = commands.add_parser(
+        "reload",
+        help="move a running service to its new code",
+        description="Start the new code beside the old, let it take over, and wait for the verdict. "
+        "Exit status 0: the new code serves. Otherwise the old code still serves, and standard error says why.",
+    )
+    target.add_arguments(parser)
+    parser.set_defaults(command=_reload)
+
+
+def _reload(parsed: argparse.Namespace) -> int:
+    # `systemctl stop` during a reload ends this process too; dying of the signal would mark the unit failed.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(ExitStatus.OK))
+    path = target.socket_path(parsed)
+    connection = Client.connect(path, timeout_seconds=None)  # the supervisor's deadlines bound the wait
+    invocation = os.environ.get("INVOCATION_ID", "") if "MAINPID" in os.environ else ""
+    answer = None
+    for answer in connection.call("Reload", {"invocation_id": invocation}, more=True):
+        if "bear" in answer.parameters:
+            _bear(answer)
+        elif answer.continues:
+            print(answer.parameters.get("message", ""), flush=True)
+    assert answer is not None
+    if answer.error:
+        raise _failure(answer)
+    print(_success(answer.parameters), flush=True)
+    return ExitStatus.OK
+
+
+def _bear(answer: Answer) -> None:
+    """Fork and exec the successor here, in a child of systemd's with the unit's environment, limits and sandbox of
+    today."""
+    order = answer.parameters["bear"]
+    if not isinstance(order, dict) or len(answer.fds) != 2:
+        raise HandoverError("The supervisor sent an order to start its successor that this sdsupervise cannot read.")
+    channel_fd, stderr_fd = answer.fds
+    environment = {**os.environ, **order["environment"]}
+    try:
+        # systemd has resolved WorkingDirectory= anew for us, so here is where the successor belongs.
+        inheritance.bear(inheritance.Invocation(list(order["argv"]), "", environment), channel_fd, stderr_fd)
+    finally:
+        os.close(channel_fd)
+        os.close(stderr_fd)
+
+
+def _failure(answer: Answer) -> Exception:
+    facts = answer.parameters
+    reason = str(facts.get("reason", answer.error))
+    if "PermissionDenied" in answer.error:
+        return NotPermitted(reason)
+    if answer.error != "ReloadFailed":
+        return ReloadFailed(f"NOT RELOADED. {reason}")
+    traceback = str(facts.get("traceback", "")).strip()
+    if traceback:
+        print(traceback, file=sys.stderr)
+    serving = f"Generation {facts.get('generation')}, {facts.get('code')}, still serves"
+    if not facts.get("serves"):
+        serving = "The service is stopping"
+    elif facts.get("worker_was_stopped"):
+        serving += "; its worker was stopped and is started anew"
+    else:
+        serving += "; its worker was never stopped"
+    return ReloadFailed(f"NOT RELOADED: {reason.rstrip('.')}. {serving}.")
+
+
+def _success(facts: Mapping[str, object]) -> str:
+    same = " (same code as before)" if facts.get("same_code") else ""
+    return (
+        f"RELOADED in {facts.get('seconds', 0):.2f} s: generation {facts.get('generation')} serves "
+        f"{facts.get('code')}{same}; main pid {facts.get('old_pid')} -> {facts.get('pid')}"
+    )

@@ -1,0 +1,136 @@
+"""`sdsupervise run TARGET`: run a service class found in a module or a file."""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from types import ModuleType
+
+from ..config import LIMITS, Settings
+from ..daemon import Daemon, SupervisedDaemon
+from ..errors import ConfigError, ServiceNotLoadable, UsageError
+from ..launch import say_failure
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Define the command."""
+    parser = commands.add_parser(
+        "run",
+        help="run a service in the foreground",
+        description="Run a service class under a supervisor, in the foreground.",
+        epilog="Everything after TARGET is the service's own; see 'sdsupervise run TARGET --help'.",
+    )
+    parser.add_argument(
+        "--directory", metavar="DIR", help="change to DIR first; a symlink is followed anew by each reload"
+    )
+    parser.add_argument("--daemonize", action="store_true", help="go to the background (never under systemd)")
+    settings = parser.add_argument_group("settings", "they override those of the class; times in seconds")
+    for name, limit in LIMITS.items():
+        default = Settings._field_defaults[name]
+        settings.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=f"set_{name}",
+            metavar="N" if isinstance(default, int) else "SECONDS",
+            type=type(default),
+            help=f"{limit.meaning} (default {default:g})",
+        )
+    parser.add_argument("target", metavar="TARGET", help="package.module:Class or path/to/file.py:Class")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(command=_run)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    overrides = {name: value for name in LIMITS if (value := getattr(parsed, f"set_{name}")) is not None}
+    try:
+        if parsed.directory is not None:
+            _enter(parsed.directory)
+        service_class = load(parsed.target)
+    except (ServiceNotLoadable, ConfigError) as error:
+        print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
+        return say_failure(error)
+    if overrides and not issubclass(service_class, SupervisedDaemon):
+        raise UsageError(
+            f"{service_class.__name__} is not supervised, so --{next(iter(overrides))} means nothing to it."
+        )
+    service = service_class(foreground=not parsed.daemonize, **overrides)
+    service.orig_args = list(parsed.arguments)
+    service.script_name = f"sdsupervise run {parsed.target}"
+    return service.run()
+
+
+def _enter(directory: str) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise ConfigError(f"Cannot change to --directory {directory}: {error.strerror}.") from error
+
+
+def load(target: str) -> type[Daemon]:
+    """The class a target names: package.module:Class or path/to/file.py:Class; the class may be left out if there is
+    only one.
+
+    Raises ServiceNotLoadable, with the traceback of the service's own code if it had one.
+    """
+    place, _, name = target.partition(":")
+    is_file = place.endswith(".py") or "/" in place
+    try:
+        module = _import_file(place) if is_file else _import_module(place)
+    except ServiceNotLoadable:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = traceback.format_exception(_without_our_frames(error))
+        raise ServiceNotLoadable(f"Cannot load {target}: {_last_line(error)}", traceback_text="".join(lines)) from error
+    found = _classes_in(module) if not name else [getattr(module, name, None)]
+    if len(found) != 1 or not (isinstance(found[0], type) and issubclass(found[0], Daemon)):
+        known = ", ".join(cls.__name__ for cls in _classes_in(module)) or "none"
+        raise ServiceNotLoadable(
+            f"Cannot load {target}: name one subclass of Daemon or SupervisedDaemon; {place} defines: {known}."
+        )
+    return found[0]
+
+
+def _import_module(name: str) -> ModuleType:
+    # As `python -m` does; the directory resolved, so that a deploy does not change what is imported later.
+    sys.path.insert(0, os.path.realpath(os.getcwd()))
+    return importlib.import_module(name)
+
+
+def _import_file(path: str) -> ModuleType:
+    real = os.path.realpath(path)
+    if not os.path.isfile(real):
+        raise ServiceNotLoadable(f"Cannot load {path}: there is no such file (looked for {real}).")
+    sys.path.insert(0, os.path.dirname(real))
+    name = os.path.splitext(os.path.basename(real))[0]
+    if name in sys.modules:
+        name = f"service_{name}"  # a file called json.py is a service, not that json
+    spec = importlib.util.spec_from_file_location(name, real)
+    if spec is None or spec.loader is None:
+        raise ServiceNotLoadable(f"Cannot load {path}: it is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _classes_in(module: ModuleType) -> list[type[Daemon]]:
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Daemon) and value.__module__ == module.__name__
+    ]
+
+
+def _last_line(error: BaseException) -> str:
+    return traceback.format_exception_only(error)[-1].strip()
+
+
+def _without_our_frames(error: BaseException) -> BaseException:
+    """The error with a traceback that begins in the service's code."""
+    frames = error.__traceback__
+    while frames is not None and (
+        frames.tb_frame.f_code.co_filename == __file__ or "importlib" in frames.tb_frame.f_code.co_filename
+    ):
+        frames = frames.tb_next
+    return error.with_traceback(frames)

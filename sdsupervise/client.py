@@ -1,0 +1,104 @@
+"""A caller of the control socket: blocking, one call at a time, with a limit on each wait."""
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Self
+
+from . import varlink
+from .errors import HandoverError, NotRunning
+
+_NONE: Mapping[str, object] = {}
+
+
+class Answer(NamedTuple):
+    """One message of an answer. The receiver owns the descriptors."""
+
+    parameters: Mapping[str, object]
+    error: str  # "" for a good one; without our interface's name in front
+    continues: bool
+    fds: list[int]
+
+
+class Client:
+    """A connection to a supervisor."""
+
+    def __init__(self, connection: socket.socket, path: str) -> None:
+        self._connection = connection
+        self._path = path
+
+    @classmethod
+    def connect(cls, path: str, *, timeout_seconds: float | None) -> Self:
+        """Connect to the socket at a path; the time-out bounds every single wait from here on.
+
+        Raises NotRunning if nobody listens there.
+        """
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout_seconds)
+        try:
+            connection.connect(path)
+        except OSError as error:
+            connection.close()
+            raise NotRunning(
+                f"Nobody listens on {path} ({error.strerror or error}): the service does not run."
+            ) from error
+        return cls(connection, path)
+
+    def call(self, method: str, parameters: Mapping[str, object] = _NONE, *, more: bool = False) -> Iterator[Answer]:
+        """Call a method of ours; its answers, the last one with continues False.
+
+        Raises HandoverError when the supervisor is gone or silent before the last answer.
+        """
+        name = f"{varlink.INTERFACE}.{method}"
+        reader = varlink.MessageReader()
+        try:
+            self._connection.sendall(varlink.encode({"method": name, "parameters": parameters, "more": more}))
+            while True:
+                data, fds, _, _ = socket.recv_fds(self._connection, 65536, 16, socket.MSG_CMSG_CLOEXEC)
+                if not data:
+                    break
+                for message in reader.feed(data):
+                    answer = _answer(message, list(fds))
+                    fds = []
+                    yield answer
+                    if not answer.continues:
+                        return
+        except TimeoutError:
+            raise HandoverError(f"The supervisor on {self._path} does not answer; it may hang.") from None
+        except ConnectionError:
+            pass
+        raise HandoverError(f"The supervisor on {self._path} is gone before it answered.")
+
+    def ask(self, method: str) -> Answer:
+        """Call a method that answers once."""
+        return next(self.call(method))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
+def _answer(message: Mapping[str, object], fds: list[int]) -> Answer:
+    parameters = message.get("parameters")
+    error = str(message.get("error", ""))
+    return Answer(
+        parameters if isinstance(parameters, dict) else {},
+        error.removeprefix(varlink.INTERFACE + "."),
+        message.get("continues") is True,
+        fds,
+    )
+
+
+def runtime_directory(environment: Mapping[str, str] = os.environ) -> str:
+    """The one of $RUNTIME_DIRECTORY's directories that is ours: .../sdsupervise/NAME, else the first; "" = none."""
+    directories = [path for path in environment.get("RUNTIME_DIRECTORY", "").split(":") if path]
+    ours = [path for path in directories if os.path.basename(os.path.dirname(path)) == "sdsupervise"]
+    return (ours or directories or [""])[0]
+
+
+def control_path(pid_file: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Where a supervisor listens: in the unit's runtime directory, or beside its pid file; "" = nowhere."""
+    directory = runtime_directory(environment)
+    if directory:
+        return os.path.join(directory, "control")
+    return f"{os.path.splitext(pid_file)[0]}.control" if pid_file else ""

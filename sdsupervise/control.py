@@ -1,0 +1,188 @@
+"""The control socket: a listener whose path outlives reloads, and the calls that come in on it."""
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+from . import varlink
+from .errors import AlreadyRunning, ProtocolError, SdsuperviseError
+from .linux.event_loop import EventLoop
+
+_BACKLOG = 64
+_MAX_CONNECTIONS = 64  # anybody may connect; more than this must wait in the backlog
+
+
+def bind(path: str) -> socket.socket:
+    """Listen at a path, replacing the socket of a dead supervisor. Anybody may connect: who may do what is ours to say.
+
+    Raises AlreadyRunning if somebody listens there, SdsuperviseError if the path cannot be used.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.setblocking(False)
+    try:
+        if _is_stale(path):
+            os.unlink(path)
+        listener.bind(path)
+        os.chmod(path, 0o666)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SdsuperviseError(f"Cannot listen on the control socket {path}: {error.strerror or error}.") from error
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_stale(path: str) -> bool:
+    if not os.path.lexists(path):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except (TimeoutError, BlockingIOError):
+            pass  # somebody is there, only slow
+    raise AlreadyRunning(f"Another supervisor listens on {path}; give each service a RuntimeDirectory of its own.")
+
+
+class Call:
+    """One method call. It is answered by reply() or fail(); one that asked for more may get progress() before."""
+
+    def __init__(self, connection: "_Connection", message: Mapping[str, object]) -> None:
+        self._connection = connection
+        self.method = str(message.get("method", ""))
+        parameters = message.get("parameters")
+        self.parameters: Mapping[str, object] = parameters if isinstance(parameters, dict) else {}
+        self.wants_more = message.get("more") is True
+        self._oneway = message.get("oneway") is True
+        self.uid = connection.uid
+        self.pid = connection.pid
+
+    def progress(self, parameters: Mapping[str, object], fds: Sequence[int] = ()) -> None:
+        """An answer that is not the last; nothing for a caller that did not ask for more."""
+        if self.wants_more:
+            self._send({"parameters": parameters, "continues": True}, fds)
+
+    def reply(self, parameters: Mapping[str, object]) -> None:
+        """The last answer."""
+        self._send({"parameters": parameters})
+
+    def fail(self, error: str, parameters: Mapping[str, object]) -> None:
+        """The last answer, an error: a full name, or the last part of one of ours."""
+        name = error if "." in error else f"{varlink.INTERFACE}.{error}"
+        self._send({"error": name, "parameters": parameters})
+
+    def _send(self, message: Mapping[str, object], fds: Sequence[int] = ()) -> None:
+        if not self._oneway:
+            self._connection.send(varlink.encode(message), fds)
+
+
+class ControlServer:
+    """Accepts callers and hands each call on. Closed, it accepts no more, but those inside still get their answers."""
+
+    def __init__(self, loop: EventLoop, listener: socket.socket, on_call: Callable[[Call], None]) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._on_call = on_call
+        self._connections: set[_Connection] = set()
+        self._accepting = False
+
+    def fileno(self) -> int:
+        """The listener, for a successor."""
+        return self._listener.fileno()
+
+    def accept_calls(self) -> None:
+        """From now on. A successor does not accept before it is the main one."""
+        if not self._accepting:
+            self._accepting = True
+            self._loop.watch(self._listener.fileno(), self._accept)
+
+    def stop_accepting(self) -> None:
+        """Leave the listener to the successor."""
+        if self._accepting:
+            self._accepting = False
+            self._loop.unwatch(self._listener.fileno())
+
+    def close(self) -> None:
+        """Give all descriptors back; in a forked worker, its copies."""
+        self._listener.close()
+        for connection in self._connections:
+            connection.abandon()
+
+    def _accept(self) -> None:
+        if len(self._connections) >= _MAX_CONNECTIONS:
+            self.stop_accepting()
+            return
+        try:
+            peer, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        connection = _Connection(self._loop, peer, self._on_call, self._gone)
+        self._connections.add(connection)
+
+    def _gone(self, connection: "_Connection") -> None:
+        full = len(self._connections) >= _MAX_CONNECTIONS
+        self._connections.discard(connection)
+        if full and not self._accepting:
+            self.accept_calls()
+
+
+class _Connection:
+    """A caller; gone at its EOF, at nonsense, or when it does not read what we answer."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        peer: socket.socket,
+        on_call: Callable[[Call], None],
+        on_gone: Callable[["_Connection"], None],
+    ) -> None:
+        peer.setblocking(False)
+        self.pid, self.uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        self._loop, self._peer, self._on_call, self._on_gone = loop, peer, on_call, on_gone
+        self._reader = varlink.MessageReader()
+        self._open = True
+        loop.watch(peer.fileno(), self._read)
+
+    def send(self, data: bytes, fds: Sequence[int]) -> None:
+        if not self._open:
+            return
+        try:
+            sent = socket.send_fds(self._peer, [data], fds)
+        except OSError:
+            sent = 0
+        if sent != len(data):
+            self._close()
+
+    def abandon(self) -> None:
+        self._peer.close()
+
+    def _read(self) -> None:
+        if not self._open:
+            return
+        try:
+            data = self._peer.recv(65536)
+            messages = self._reader.feed(data) if data else None
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            messages = None
+        except ProtocolError as error:
+            self.send(varlink.encode({"error": varlink.INVALID_PARAMETER, "parameters": {"parameter": str(error)}}), ())
+            messages = None
+        if messages is None:
+            self._close()
+            return
+        for message in messages:
+            self._on_call(Call(self, message))
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            self._loop.unwatch(self._peer.fileno())
+            self._peer.close()
+            self._on_gone(self)

@@ -1,0 +1,55 @@
+"""When a dead worker may start again, and when to stop trying.
+
+A worker that ended by itself (exit status 0) is started again after `delay_before_respawn`, as in the original. One
+that crashed waits longer each time in a row, up to `respawn_backoff_limit`; a worker that lived `respawn_forgiven_after`
+has paid for the crashes before it. `crash_limit` crashes within `crash_window`, and the verdict is to give up.
+"""
+
+from collections import deque
+from typing import NamedTuple
+
+_FIRST_STEP_SECONDS = 0.1  # what doubling starts from where delay_before_respawn is 0
+
+
+class Policy(NamedTuple):
+    """The settings that bear on respawning; times in seconds, a limit of 0 means none."""
+
+    delay_before_respawn: float = 5.0
+    respawn_backoff_limit: float = 30.0
+    respawn_forgiven_after: float = 60.0
+    crash_limit: int = 0
+    crash_window: float = 60.0
+
+
+class Respawn:
+    """Remembers the deaths of one worker slot."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._crashes: deque[float] = deque(maxlen=max(policy.crash_limit, 1))
+        self.crashes_in_a_row = 0
+        self.crashes = 0
+
+    def worker_exited(self) -> float:
+        """A worker ended by itself; seconds to wait before the next."""
+        self.crashes_in_a_row = 0
+        return self._policy.delay_before_respawn
+
+    def worker_crashed(self, *, now: float, lived: float) -> float | None:
+        """A worker that lived so many seconds crashed; seconds to wait before the next, None = give up."""
+        policy = self._policy
+        if lived >= policy.respawn_forgiven_after:
+            self.crashes_in_a_row = 0
+            self._crashes.clear()
+        self.crashes += 1
+        self.crashes_in_a_row += 1
+        self._crashes.append(now)
+        if policy.crash_limit and len(self._crashes) == policy.crash_limit:
+            if now - self._crashes[0] <= policy.crash_window:
+                return None
+        delay = policy.delay_before_respawn
+        if self.crashes_in_a_row == 1:
+            return delay
+        ceiling = max(delay, policy.respawn_backoff_limit)
+        doublings = min(self.crashes_in_a_row - 1, 32)  # 2 ** 1000 is no float
+        return min(max(delay, _FIRST_STEP_SECONDS) * 2**doublings, ceiling) if ceiling else delay

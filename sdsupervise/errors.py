@@ -1,0 +1,92 @@
+"""Every exception sdsupervise raises, and the exit statuses they end in.
+
+The statuses follow sysexits(3); one table here, so that `Restart=` and scripts can judge by number.
+"""
+
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """What our processes exit with."""
+
+    OK = 0
+    FAILED = 1  # the reload or check failed
+    USAGE = 64
+    UNAVAILABLE = 69  # already running, not running, or the service never got ready
+    SOFTWARE = 70  # a bug of ours
+    GAVE_UP = 75  # a crash loop
+    NOT_PERMITTED = 77
+    CONFIG = 78  # a setting is wrong, or the service cannot be loaded
+    SERVICE_ERROR = 255  # `error()` of a service, as in the original
+
+
+class SdsuperviseError(Exception):
+    """Base of our errors: its text is one sentence for a person (what, where, what to do)."""
+
+    exit_status: ExitStatus = ExitStatus.SOFTWARE
+
+
+class ConfigError(SdsuperviseError):
+    """A setting has the wrong name, type or range."""
+
+    exit_status = ExitStatus.CONFIG
+
+
+class ServiceNotLoadable(SdsuperviseError):
+    """The service's code could not be imported, or holds no such class."""
+
+    exit_status = ExitStatus.CONFIG
+
+    def __init__(self, message: str, *, traceback_text: str = "") -> None:
+        super().__init__(message)
+        self.traceback_text = traceback_text
+
+
+class UsageError(SdsuperviseError):
+    """The command line is wrong."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class AlreadyRunning(SdsuperviseError):
+    """Another supervisor holds the pid file's lock."""
+
+    exit_status = ExitStatus.UNAVAILABLE
+
+
+class PidFileError(SdsuperviseError):
+    """The pid file cannot be opened, written or locked."""
+
+    exit_status = ExitStatus.UNAVAILABLE
+
+
+class NotRunning(SdsuperviseError):
+    """Nobody answers at the control socket."""
+
+    exit_status = ExitStatus.UNAVAILABLE
+
+
+class NotPermitted(SdsuperviseError):
+    """The caller may not do this."""
+
+    exit_status = ExitStatus.NOT_PERMITTED
+
+
+class ReloadFailed(SdsuperviseError):
+    """The reload was refused or rolled back; the old code serves."""
+
+    exit_status = ExitStatus.FAILED
+
+
+class HandoverError(SdsuperviseError):
+    """The other supervisor sent something we cannot use, or nothing at all."""
+
+    exit_status = ExitStatus.UNAVAILABLE
+
+
+class ProtocolError(SdsuperviseError):
+    """Bytes on a link or socket that are no message of ours."""
+
+
+class ImpossibleEvent(SdsuperviseError):
+    """The takeover table has no answer to an event: a bug of ours."""

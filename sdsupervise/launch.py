@@ -1,0 +1,219 @@
+"""From a parsed command line to a process that may begin: lock, control socket, background, privileges.
+
+A first generation takes all of it, in the original's order; a successor is given most of it by its predecessor.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import NamedTuple
+
+from . import client, control, logs
+from .config import LIMITS, Settings, check_settings
+from .errors import AlreadyRunning, ExitStatus, HandoverError, NotPermitted, NotRunning, SdsuperviseError
+from .linux import inheritance, privileges, signals
+from .linux.channel import Channel
+from .linux.pid_file import PidFile
+from .peer import Welcome, receive_welcome
+from .receipt import Receipt, pin_imports, take_receipt
+from .systemd.notify import Notifier, status
+
+_log = logging.getLogger("sdsupervise")
+
+_ANSWER_SECONDS = 5.0  # a supervisor's event loop answers at once, or hangs
+_WELCOME_SECONDS = 60.0
+
+
+class Plan(NamedTuple):
+    """What a daemon asks for."""
+
+    name: str
+    module: str  # where its class is defined
+    pid_file: str | None
+    user: str | None
+    group: str | None
+    silent: bool
+    detach: bool
+    supervised: bool
+    can_reload: bool
+
+
+class Started(NamedTuple):
+    """What it got: its own process, ready to begin."""
+
+    notifier: Notifier
+    invocation: inheritance.Invocation
+    receipt: Receipt
+    pid_file: PidFile
+    control: socket.socket | None
+    welcome: Welcome | None
+
+
+def start(plan: Plan) -> Started | int:
+    """Get everything ready. An exit status instead where this process has nothing more to do: it initiated the reload
+    of a running daemon, or it is the parent of one that went to the background.
+
+    Raises SdsuperviseError.
+    """
+    invocation = inheritance.this_invocation()
+    handover = inheritance.inherited_handover(os.environ)
+    os.environ.pop(inheritance.HANDOVER_VARIABLE, None)
+    if handover is None:
+        return _start_first(plan, invocation)
+    channel = Channel.from_fd(handover[0])
+    inheritance.adopt_stderr(handover[1])
+    try:
+        return _start_successor(plan, invocation, channel)
+    except SdsuperviseError as error:
+        channel.send("reason", text=str(error))
+        raise
+
+
+def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | int:
+    notifier = Notifier()
+    _set_up_process(plan, generation=1)
+    identity = privileges.look_up(plan.user, plan.group)
+    path = client.control_path(plan.pid_file) if plan.supervised else ""
+    # Before the lock is touched: in the middle of a reload nobody may hold it for a moment.
+    if path and _answers_second_start(plan, path, notifier):
+        return ExitStatus.OK
+    pid_file = PidFile.at(plan.pid_file) if plan.pid_file else PidFile.nameless()
+    if not pid_file.try_lock():
+        if _signals_second_start(plan, pid_file, notifier):
+            return ExitStatus.OK
+        raise _already_running(plan)
+    if not pid_file.still_named():
+        raise AlreadyRunning(f"{plan.pid_file} was replaced while it was being locked; start again.")
+    listener = control.bind(path) if path else None
+    if identity is not None and os.geteuid() == 0:
+        pid_file.give_to(identity.uid, identity.gid)
+    if plan.detach and not notifier.active and not _go_to_background():
+        return ExitStatus.OK
+    pid_file.write_pid(os.getpid())
+    _drop_privileges(identity)
+    return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, None)
+
+
+def _start_successor(plan: Plan, invocation: inheritance.Invocation, channel: Channel) -> Started:
+    welcome = receive_welcome(channel, timeout_seconds=_WELCOME_SECONDS)
+    notifier = Notifier()
+    _set_up_process(plan, generation=welcome.generation)
+    _drop_privileges(privileges.look_up(plan.user, plan.group))
+    lock = welcome.fds["lock"]
+    pid_file = PidFile.through(lock, welcome.pid_file_name)
+    os.close(lock)
+    listener = socket.socket(fileno=welcome.fds["control"]) if "control" in welcome.fds else None
+    return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, welcome)
+
+
+def _set_up_process(plan: Plan, *, generation: int) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a print() is in the journal at once, not after 8 KiB
+    logs.set_up(plan.name, generation=generation, silent=plan.silent)
+    pin_imports()
+
+
+def _drop_privileges(identity: privileges.Identity | None) -> None:
+    if identity is None or (os.geteuid(), os.getegid()) == (identity.uid, identity.gid):
+        return
+    if os.geteuid() == 0:
+        privileges.become(identity)
+    else:
+        _log.warning("Only root can run as another user or group; staying uid %d, gid %d", os.geteuid(), os.getegid())
+
+
+def _go_to_background() -> bool:
+    """Detach from the terminal; False in the process that was called, True in the one that goes on."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork():
+        return False
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nowhere, fd)
+    os.close(nowhere)
+    return True
+
+
+# ---------------------------------------------------------------------------------------------------- second start
+
+
+def _answers_second_start(plan: Plan, path: str, notifier: Notifier) -> bool:
+    """Somebody answers on the control socket and began a reload; False if nobody listens.
+
+    Raises AlreadyRunning if it runs and is not to be reloaded by this.
+    """
+    try:
+        caller = client.Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
+    except NotRunning:
+        return False
+    try:
+        if notifier.active or not plan.can_reload:
+            # Under systemd exit status 0 would make Restart=always reload the other one for ever.
+            raise _already_running(plan)
+        answer = next(caller.call("Reload", more=True))
+    except HandoverError as error:
+        raise AlreadyRunning(f"{_already_running(plan)} {error}") from error
+    finally:
+        caller.close()
+    if "PermissionDenied" in answer.error:
+        raise NotPermitted(str(answer.parameters.get("reason")))
+    if answer.error == "ReloadRefused":
+        raise AlreadyRunning(f"Daemon is already running: {answer.parameters.get('reason')}")
+    _log.warning("Daemon is already running, initiated hot reload")
+    return True
+
+
+def _signals_second_start(plan: Plan, pid_file: PidFile, notifier: Notifier) -> bool:
+    """The lock's holder has no control socket we can find, and was sent SIGUSR2 instead."""
+    pid = pid_file.read_pid()
+    if notifier.active or not plan.can_reload or pid is None:
+        return False
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as arguments:
+            looks_like_us = os.fsencode(os.path.basename(sys.argv[0])) in arguments.read()
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if looks_like_us:  # a worker can hold the lock of a dead supervisor, whose number may be anybody's by now
+            signals.send(pidfd, signal.SIGUSR2)
+            _log.warning("Daemon is already running, initiated hot reload")
+        return looks_like_us
+    except PermissionError as error:
+        raise NotPermitted(f"Daemon is already running as pid {pid}, which we may not signal.") from error
+    finally:
+        os.close(pidfd)
+
+
+def _already_running(plan: Plan) -> AlreadyRunning:
+    return AlreadyRunning(f"Couldn't lock {plan.pid_file}. Is another copy of this daemon already running?")
+
+
+# --------------------------------------------------------------------------------------------------------- details
+
+
+def default_pid_file(name: str) -> str:
+    """NAME.pid in $RUNTIME_DIRECTORY, else in /run."""
+    return os.path.join(client.runtime_directory() or "/run", f"{name}.pid")
+
+
+def settings_of(service: object) -> Settings:
+    """The settings among an object's attributes.
+
+    Raises ConfigError.
+    """
+    return check_settings(type(service).__name__, {name: getattr(service, name) for name in LIMITS})
+
+
+def say_failure(error: SdsuperviseError) -> int:
+    """Tell people and systemd why there is no service; the exit status."""
+    print(error, file=sys.stderr)
+    Notifier().send(status(str(error)))
+    return error.exit_status

@@ -1,0 +1,93 @@
+"""One thread, one epoll, timers. With nothing to do it sleeps in the kernel without a time-out.
+
+asyncio was rejected: it costs every service 60 ms of start and several MB, and its child watcher wants SIGCHLD.
+"""
+
+import heapq
+import itertools
+import select
+import time
+from collections.abc import Callable
+
+Callback = Callable[[], None]
+
+
+class Timer:
+    """A callback that is due once, unless it is cancelled before."""
+
+    def __init__(self, callback: Callback) -> None:
+        self._callback: Callback | None = callback
+
+    @property
+    def pending(self) -> bool:
+        """Neither fired nor cancelled."""
+        return self._callback is not None
+
+    def cancel(self) -> None:
+        """From now on it never fires."""
+        self._callback = None
+
+    def fire(self) -> None:
+        """Call back, once."""
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+class EventLoop:
+    """Calls back when a file descriptor is readable (or hung up) and when time has passed."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()  # close-on-exec from birth
+        self._watched: dict[int, Callback] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._running = False
+
+    def watch(self, fd: int, on_ready: Callback) -> None:
+        """Call back whenever fd is readable or at its end. The callback must bear being called once too often."""
+        self._epoll.register(fd, select.EPOLLIN)
+        self._watched[fd] = on_ready
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching, before the fd is closed. Not watched: nothing happens."""
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def call_later(self, seconds: float, callback: Callback) -> Timer:
+        """Call back once, so many seconds from now (0: in the next round)."""
+        timer = Timer(callback)
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
+        return timer
+
+    def run(self) -> None:
+        """Serve until stop() is called from a callback."""
+        self._running = True
+        while self._running:
+            for fd, _ in self._epoll.poll(self._seconds_to_next_timer()):
+                on_ready = self._watched.get(fd)  # an earlier callback of this round may have unwatched it
+                if on_ready is not None:
+                    on_ready()
+                    if not self._running:
+                        return
+            self._fire_due_timers()
+
+    def stop(self) -> None:
+        """Let run() return after the current callback."""
+        self._running = False
+
+    def close(self) -> None:
+        """Give the epoll descriptor back; also what a forked child does with its copy."""
+        self._epoll.close()
+
+    def _seconds_to_next_timer(self) -> float | None:
+        timers = self._timers
+        while timers and not timers[0][2].pending:
+            heapq.heappop(timers)
+        return max(0.0, timers[0][0] - time.monotonic()) if timers else None
+
+    def _fire_due_timers(self) -> None:
+        timers = self._timers
+        now = time.monotonic() if timers else 0.0
+        while self._running and timers and timers[0][0] <= now:
+            heapq.heappop(timers)[2].fire()

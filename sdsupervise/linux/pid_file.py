@@ -1,0 +1,97 @@
+"""The pid file, whose flock is the right to serve.
+
+A flock belongs to an open file description. Each generation has one of its own on the same inode, shared with its
+workers by fork, so the kernel frees the lock when the last process that could serve is gone. Hence:
+* it is given up by closing, never by LOCK_UN, which would free it for every copy;
+* the other generation reaches the inode through /proc/self/fd/N of an O_PATH descriptor, which holds no lock itself
+  and also finds a file that somebody unlinked, and the nameless one of `--no-pid-file`;
+* it is written in place and never renamed or unlinked while somebody may hold it.
+"""
+
+import fcntl
+import os
+from typing import Self
+
+from ..errors import PidFileError
+
+
+class PidFile:
+    """An open file description on the pid file. It starts without the lock."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd = fd
+        self.name = name
+
+    @classmethod
+    def at(cls, path: str) -> Self:
+        """Open or create the file at a path, never through a symlink in its last part.
+
+        Raises PidFileError.
+        """
+        try:
+            return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), path)
+        except OSError as error:
+            raise PidFileError(
+                f"Cannot open the pid file {path}: {error.strerror}; "
+                "name another with --pid-file or go without by --no-pid-file."
+            ) from error
+
+    @classmethod
+    def nameless(cls) -> Self:
+        """A lock that no second start can find, for --no-pid-file; a reload hands it on."""
+        return cls(os.memfd_create("sdsupervise-lock", os.MFD_CLOEXEC), "")
+
+    @classmethod
+    def through(cls, path_fd: int, name: str) -> Self:
+        """A fresh description on the inode behind another generation's `path_fd()`.
+
+        Raises PidFileError.
+        """
+        try:
+            return cls(os.open(f"/proc/self/fd/{path_fd}", os.O_RDWR | os.O_CLOEXEC), name)
+        except OSError as error:
+            raise PidFileError(f"Cannot reopen the pid file {name or '(none)'}: {error.strerror}.") from error
+
+    def path_fd(self) -> int:
+        """A new O_PATH descriptor on the inode; the caller owns it."""
+        return os.open(f"/proc/self/fd/{self._fd}", os.O_PATH | os.O_CLOEXEC)
+
+    def fileno(self) -> int:
+        """The descriptor, for children that must share the description."""
+        return self._fd
+
+    def try_lock(self) -> bool:
+        """Take the lock if it is free."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def still_named(self) -> bool:
+        """The name still leads to this inode: nobody replaced the file between our open and our lock."""
+        if not self.name:
+            return True
+        try:
+            found, ours = os.stat(self.name, follow_symlinks=False), os.fstat(self._fd)
+        except FileNotFoundError:
+            return False
+        return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def read_pid(self) -> int | None:
+        """The pid its holder wrote; None if there is none."""
+        text = os.pread(self._fd, 32, 0).strip()
+        return int(text) if text.isdigit() else None
+
+    def write_pid(self, pid: int) -> None:
+        """Write the pid in place; a reader in between sees the old or the new one, at worst blank-padded."""
+        os.pwrite(self._fd, b"%d\n" % pid, 0)
+        os.ftruncate(self._fd, len(b"%d\n" % pid))
+
+    def give_to(self, uid: int, gid: int) -> None:
+        """chown it, so that the unprivileged generations can open it."""
+        os.fchown(self._fd, uid, gid)
+
+    def close(self) -> None:
+        """Close our descriptor; the lock goes with the last copy."""
+        os.close(self._fd)

@@ -1,0 +1,44 @@
+r"""What worker and supervisor say to each other over the link: lines of ASCII (SEED.md, "Processes and signals").
+
+    worker               supervisor
+    ping                 pong         at once, whatever else is going on
+    takeover             ok           when this worker may serve; until then the worker waits
+    shutdown                          the worker asks to be killed
+    failed "text"                     why the worker is about to die, a JSON string
+                         go           run service code now: the peer knows of you (only where it must)
+
+Bytes in, messages out: nothing here knows a socket.
+"""
+
+from .errors import ProtocolError
+
+PING = b"ping\n"
+PONG = b"pong\n"
+TAKEOVER = b"takeover\n"
+OK = b"ok\n"
+SHUTDOWN = b"shutdown\n"
+GO = b"go\n"
+FAILED = b"failed "  # followed by a JSON string and a newline
+
+MAX_LINE_BYTES = 64 * 1024
+
+
+class LineReader:
+    """Cuts a stream into lines, however the bytes arrive."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines completed by this data, each with its newline.
+
+        Raises ProtocolError when a line grows beyond MAX_LINE_BYTES.
+        """
+        if not self._rest and data.endswith(b"\n") and data.count(b"\n") == 1:
+            return [data]  # the usual case: one message, whole
+        lines = (self._rest + data).splitlines(keepends=True)
+        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        if len(self._rest) > MAX_LINE_BYTES:
+            self._rest = b""
+            raise ProtocolError(f"A line of more than {MAX_LINE_BYTES} bytes arrived on a worker's link.")
+        return lines

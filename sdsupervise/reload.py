@@ -1,0 +1,129 @@
+"""One reload, from being asked for to its one verdict, as the predecessor keeps it."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+from .control import Call
+from .linux.event_loop import EventLoop
+
+_KEPT_STDERR_BYTES = 16 * 1024
+
+
+class Reload:
+    """Who asked, how it goes, and how it ended."""
+
+    def __init__(self, asked_by: str, call: Call | None, *, bear_there: bool) -> None:
+        self.asked_by = asked_by
+        self.bear_there = bear_there  # the caller, an ExecReload= process, is to fork and exec the successor
+        self.call = call
+        self.stopped_workers = False  # from then on a rollback means starting them anew
+        self._asked_at = time.time()
+        self._began = self._phase_began = time.monotonic()
+        self._phases: dict[str, float] = {}
+        self._phase = ""
+        self._verdict = ""
+        self._reason = ""
+        self._seconds = 0.0
+        self._loop: EventLoop | None = None
+        self._stderr: int | None = None
+        self._said = b""
+
+    def enter(self, phase: str, sentence: str) -> None:
+        """The reload is in this phase now; tell the caller."""
+        self._end_phase()
+        self._phase = phase
+        if self.call is not None:
+            self.call.progress({"phase": phase, "message": sentence})
+
+    def succeed(self, facts: Mapping[str, object]) -> None:
+        """The verdict "done"."""
+        self._end("done", "")
+        if self.call is not None:
+            self.call.reply({"verdict": "done", "seconds": self._seconds, "phases": self._phases, **facts})
+
+    def fail(self, reason: str, traceback: str, facts: Mapping[str, object]) -> None:
+        """The verdict "failed"."""
+        self._end("failed", reason)
+        if self.call is not None:
+            self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **facts})
+
+    def refuse(self, reason: str) -> None:
+        """It never began."""
+        self._end("refused", reason)
+        if self.call is not None:
+            self.call.fail("ReloadRefused", {"reason": reason})
+
+    @property
+    def failure(self) -> str:
+        """One sentence about a reload that failed; empty for one that did not."""
+        when = time.strftime("%H:%M:%S", time.localtime(self._asked_at))
+        return f"Reload {when} failed: {self._reason}" if self._verdict == "failed" else ""
+
+    def facts(self) -> dict[str, object]:
+        """What status shows of it."""
+        return {
+            "asked_at": self._asked_at,
+            "asked_by": self.asked_by,
+            "verdict": self._verdict,
+            "reason": self._reason,
+            "seconds": round(self._seconds, 3),
+            "phases": {name: round(seconds, 3) for name, seconds in self._phases.items()},
+        }
+
+    # -------------------------------------------------------------------- what the successor's interpreter says
+
+    def watch_stderr(self, loop: EventLoop, reader: int) -> None:
+        """Pass on what the successor writes to standard error before it has its own, and keep the end of it."""
+        os.set_blocking(reader, False)
+        self._loop, self._stderr = loop, reader
+        loop.watch(reader, self._pass_stderr_on)
+
+    def last_words(self) -> str:
+        """The end of what it wrote, all of it read."""
+        while self._stderr is not None and self._read_stderr():
+            pass
+        return self._said.decode(errors="replace").strip()
+
+    def close_in_child(self) -> None:
+        """In a forked worker, its copy of the pipe."""
+        if self._stderr is not None:
+            os.close(self._stderr)
+
+    def _pass_stderr_on(self) -> None:
+        self._read_stderr()
+
+    def _read_stderr(self) -> bool:
+        """Read once; False if there was nothing."""
+        assert self._stderr is not None and self._loop is not None
+        try:
+            data = os.read(self._stderr, 65536)
+        except BlockingIOError:
+            return False
+        if data:
+            self._said = (self._said + data)[-_KEPT_STDERR_BYTES:]
+            try:
+                os.write(sys.stderr.fileno(), data)
+            except (OSError, ValueError):
+                pass
+        else:
+            self._loop.unwatch(self._stderr)
+            os.close(self._stderr)
+            self._stderr = None
+        return bool(data)
+
+    def _end_phase(self) -> None:
+        now = time.monotonic()
+        if self._phase:
+            self._phases[self._phase] = self._phases.get(self._phase, 0.0) + now - self._phase_began
+        self._phase_began = now
+
+    def _end(self, verdict: str, reason: str) -> None:
+        self._end_phase()
+        self._verdict, self._reason = verdict, reason
+        self._seconds = time.monotonic() - self._began
+        if self._stderr is not None and self._loop is not None:
+            self._loop.unwatch(self._stderr)
+            os.close(self._stderr)
+            self._stderr = None

@@ -1,0 +1,73 @@
+"""What systemd is told, derived from the state of the one supervisor that is its main pid."""
+
+from .linux.event_loop import EventLoop, Timer
+from .systemd.notify import Notifier, extend_timeout, reloading, status
+
+# systemd's own time-outs are pushed ahead in small steps while a phase of ours runs: a big step would also postpone
+# the watchdog by as much (SYSTEMD.md, section 4).
+_EXTEND_EVERY_SECONDS = 5.0
+_EXTEND_BY_SECONDS = 15.0
+
+_WORDS = {"ready": ("READY=1",), "stopping": ("STOPPING=1",), "starting": ()}
+
+
+class Reporter:
+    """Reports state changes, the watchdog's pings and time-out extensions; silent until `become_main`."""
+
+    def __init__(self, loop: EventLoop, notifier: Notifier) -> None:
+        self._loop = loop
+        self._notifier = notifier
+        self._is_main = False
+        self._told = ("", "")  # main state and status sentence
+        self._watchdog: Timer | None = None
+        self._extension: Timer | None = None
+
+    def become_main(self, *, systemd_believes: str) -> None:
+        """From now on systemd listens to us, and believes the unit to be starting, or ready."""
+        self._is_main = True
+        self._told = (systemd_believes, "")
+        if self._notifier.active:
+            self._ping()
+
+    def retire(self) -> None:
+        """Somebody else is the main pid."""
+        self._is_main = False
+        for timer in (self._watchdog, self._extension):
+            if timer is not None:
+                timer.cancel()
+
+    def report(self, main_state: str, sentence: str) -> None:
+        """Tell systemd the state it should see (starting, ready, reloading, stopping) and the sentence to show."""
+        if not self._is_main or not self._notifier.active or (main_state, sentence) == self._told:
+            return
+        changed = main_state != self._told[0]
+        self._told = (main_state, sentence)
+        words = reloading() if main_state == "reloading" else _WORDS[main_state]
+        self._notifier.send(*(words if changed else ()), status(sentence))
+        if main_state == "ready":
+            if self._extension is not None:
+                self._extension.cancel()
+                self._extension = None
+        elif self._extension is None:
+            self._extend()
+
+    def name_main_pid(self, pid: int, sentence: str) -> int | None:
+        """Hand the unit to another supervisor; the barrier's descriptor, as Notifier.barrier."""
+        # One datagram: there is no moment in which the new main pid is known and the unit not ready.
+        self._notifier.send(f"MAINPID={pid}", "READY=1", "WATCHDOG=1", status(sentence))
+        self._told = ("ready", sentence)
+        return self._notifier.barrier()
+
+    def take_back(self) -> None:
+        """The other supervisor failed after all: what systemd believes is to be told anew."""
+        self._told = ("", "")
+
+    def _extend(self) -> None:
+        self._notifier.send(extend_timeout(_EXTEND_BY_SECONDS))
+        self._extension = self._loop.call_later(_EXTEND_EVERY_SECONDS, self._extend)
+
+    def _ping(self) -> None:
+        interval = self._notifier.watchdog_interval
+        if interval is not None:
+            self._notifier.send("WATCHDOG=1")
+            self._watchdog = self._loop.call_later(interval, self._ping)

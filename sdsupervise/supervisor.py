@@ -1,0 +1,722 @@
+"""The shell around the takeover table: what happens becomes an event, the table's effects are performed.
+
+No decision about who serves is made here; see core/takeover.py. Everything runs in one thread, from callbacks of one
+event loop, and nothing blocks.
+"""
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import assert_never
+
+from . import __version__, logs, varlink
+from .breakpoints import Breakpoint
+from .config import Settings
+from .control import Call, ControlServer
+from .core.takeover import PHASES, Effect, Event, State, step
+from .errors import ExitStatus, HandoverError, ImpossibleEvent
+from .launch import Started
+from .linux import inheritance, processes, signals
+from .linux.channel import Channel, Message
+from .linux.event_loop import EventLoop, Timer
+from .linux.pid_file import PidFile
+from .peer import EVENTS, HANDOVER_VERSION, Peer, Welcome, make_token, send_welcome
+from .reload import Reload
+from .reporting import Reporter
+from .workers import python_worker
+from .workers.link import Link
+from .workers.worker import Worker
+from .workforce import Listener, Workforce
+
+_log = logging.getLogger("sdsupervise")
+
+_WAITING_FOR_LOCK = frozenset({State.CLAIMING, State.FORCING, State.STARTING, State.RETAKING})
+_SETTLED = frozenset({State.SERVING, State.FORCING, State.STARTING})  # a successor in one of these is the main one
+
+
+class Supervisor:
+    """One generation's supervisor. `run` returns its exit status when it has left."""
+
+    def __init__(
+        self, name: str, service: python_worker.Service, settings: Settings, started: Started, *, can_reload: bool
+    ) -> None:
+        self._name, self._service, self._settings, self._started = name, service, settings, started
+        self._can_reload = can_reload
+        self._loop = EventLoop()
+        self._breakpoint = Breakpoint.from_environment()
+        self._reporter = Reporter(self._loop, started.notifier)
+        self._signals = signals.SignalReceiver([*service.shutdown_signals, signal.SIGTERM, signal.SIGUSR2])
+        self._control = (
+            ControlServer(self._loop, started.control, self._on_call) if started.control is not None else None
+        )
+        self._workforce = Workforce(
+            self._loop,
+            settings,
+            self._fork_worker,
+            Listener(self._worker_forked, self._worker_ready, self._worker_gone, self._workers_gave_up),
+        )
+        self._pid_file: PidFile | None = started.pid_file
+        self._lock_inode = started.pid_file.path_fd()
+        self._events: deque[Event] = deque()
+        self._stepping = False
+        self._deadline: Timer | None = None
+        self._barrier: int | None = None
+        self._peer: Peer | None = None
+        self._reload: Reload | None = None  # the one that runs; a predecessor's
+        self._waiting_reload: Reload | None = None  # begins when the last generation's processes are gone
+        self._last_reload: Reload | None = None
+        self._inherited_reload: dict[str, object] | None = None  # as the predecessor told of it
+        self._is_main = started.welcome is None
+        self._named_main = False  # systemd has been, or is being, told that we are
+        self._exit_status = int(ExitStatus.OK)
+        self.generation = started.welcome.generation if started.welcome else 1
+        self.state = State.WARMING if started.welcome else State.OPENING
+
+    def run(self) -> int:
+        """Supervise until we leave; the exit status."""
+        self._loop.watch(self._signals.fileno(), self._on_signals)
+        if self._started.welcome is not None:
+            self._meet_predecessor(self._started.welcome)
+        else:
+            self._workforce.first_crash_is_final = self._started.notifier.active
+            self._become_main("starting")
+        _log.info("Generation %d starts from %s", self.generation, self._started.receipt)
+        # The state's own consequences, from within the loop: a worker forked now must not outlive an error below.
+        self._loop.call_later(0, self._enter_first_state)
+        self._loop.run()
+        return self._exit_status
+
+    def _enter_first_state(self) -> None:
+        self._stepping = True
+        if self.state is State.WARMING:
+            self._workforce.want(True)  # one, and no other if it dies
+            self._workforce.want(False)
+        self._enter()
+        self._drain_events()
+
+    # ------------------------------------------------------------------------------------------ events and rules
+
+    def _happen(self, event: Event) -> None:
+        """Take an event; what its effects cause comes after it, in order."""
+        self._events.append(event)
+        if not self._stepping:
+            self._drain_events()
+
+    def _drain_events(self) -> None:
+        self._stepping = True
+        try:
+            while self._events:
+                self._step(self._events.popleft())
+        finally:
+            self._stepping = False
+
+    def _step(self, event: Event) -> None:
+        before = self.state
+        try:
+            rule = step(before, event)
+        except ImpossibleEvent as error:
+            # A bug of ours, and no reason to leave the service without a supervisor: nothing changes, and we say so.
+            _log.critical("%s Please report this; ignoring it", error)
+            return
+        if rule is None:
+            return
+        transition = f"{before.name}+{event.name}"
+        self.state = rule.next
+        for number, effect in enumerate(rule.effects):
+            self._hold(transition, number)
+            self._perform(effect)
+        self._hold(transition, len(rule.effects))
+        if rule.next is not before:
+            _log.debug("%s: %s", transition, rule.next.name)
+            self._enter()
+        elif event is Event.DEADLINE:
+            self._set_deadline()
+
+    def _hold(self, transition: str, effect: int) -> None:
+        if self._breakpoint is not None and self._breakpoint.hold_at(transition, effect):
+            self._breakpoint = None
+
+    def _enter(self) -> None:
+        """What follows from the state alone."""
+        state = self.state
+        if state in _SETTLED and not self._is_main:
+            self._become_main("ready")
+        if state is State.STOPPING and self._named_main and not self._is_main:
+            self._reporter.become_main(systemd_believes="ready")  # the stop came in the middle of the commit
+        if state is State.SERVING:
+            self._workforce.first_crash_is_final = False
+        if state is State.DRAINING:
+            self._retire()
+        if state is not State.WARMING:
+            self._workforce.want(PHASES[state].wants_workers)
+        self._set_deadline()
+        self._tell_status()
+        self._tell_reload()
+        if not self._workforce.workers:
+            self._condition(Event.NO_WORKER, {State.YIELDING, State.REVIVING, State.DRAINING, State.STOPPING})
+            self._condition(Event.NO_WORKER, {State.LAST, State.FAILED})
+        if self._peer is None or self._peer.gone:
+            self._condition(Event.NO_PEER, {State.EMPTY})
+        if state in _WAITING_FOR_LOCK:
+            self._try_lock()
+        self._settle()
+
+    def _condition(self, event: Event, states: set[State]) -> None:
+        if self.state in states:
+            self._happen(event)
+
+    def _settle(self) -> None:
+        """In SERVING: forget a peer that left nothing behind, then begin the reload that waited for it."""
+        if self.state is not State.SERVING:
+            return
+        if self._peer is not None and self._peer.left_nothing:
+            self._forget_peer()
+            self._set_deadline()
+        if self._peer is None and self._waiting_reload is not None:
+            self._reload, self._waiting_reload = self._waiting_reload, None
+            self._happen(Event.RELOAD_ASKED)
+
+    # ------------------------------------------------------------------------------------------------- effects
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Effect.RELEASE_WORKERS:
+                self._workforce.release()
+                self._tell_status()
+            case Effect.STOP_WORKERS:
+                self._workforce.stop()
+            case Effect.KILL_WORKERS:
+                self._workforce.kill()
+            case Effect.OPEN_LOCK:
+                self._pid_file = PidFile.through(self._lock_inode, self._started.pid_file.name)
+            case Effect.CLOSE_LOCK:
+                self._close_lock()
+                self._tell("unlocked")
+            case Effect.WRITE_PID:
+                assert self._pid_file is not None
+                self._pid_file.write_pid(os.getpid())
+            case Effect.START_SUCCESSOR:
+                self._start_successor()
+            case Effect.ASK_YIELD:
+                self._tell("yield")
+            case Effect.TELL_SERVING:
+                self._tell("serving")
+            case Effect.TELL_FAILED:
+                self._tell("failed")
+            case Effect.TELL_COMMITTED:
+                self._tell("committed")
+            case Effect.TELL_STOP:
+                self._tell("stop")
+            case Effect.TELL_EMPTY:
+                self._tell("empty")
+            case Effect.KILL_PEER:
+                self._kill_peer()
+            case Effect.KILL_PEER_WORKERS:
+                if self._peer is not None:
+                    self._peer.kill_workers()
+            case Effect.NAME_MAIN_PID:
+                self._name_main_pid()
+            case Effect.ANSWER_DONE:
+                self._answer(done=True)
+            case Effect.ANSWER_FAILED:
+                self._answer(done=False)
+            case Effect.EXIT:
+                self._leave()
+            case _:
+                assert_never(effect)
+
+    def _tell(self, say: str, **fields: str | Mapping[str, object]) -> None:
+        if self._peer is not None:
+            self._peer.tell(say, (), **fields)
+
+    def _tell_reload(self) -> None:
+        """The caller of a reload hears of each phase; so does the log."""
+        if self._reload is None:
+            return
+        sentence = PHASES[self.state].status.format(own=self.generation, peer=self.generation + 1)
+        if self.state is State.YIELDING:
+            self._reload.stopped_workers = True
+        self._reload.enter(self.state.name.lower(), sentence)
+        _log.info("%s", sentence)
+
+    def _close_lock(self) -> None:
+        if self._pid_file is not None:
+            self._pid_file.close()
+            self._pid_file = None
+
+    def _kill_peer(self) -> None:
+        peer = self._peer
+        if peer is None or peer.gone:
+            return
+        if peer.pidfd is None:
+            # It was never born: whoever was to bear it finds the channel closed, and lets it go no further.
+            self._peer_is_gone(peer)
+        elif peer.kill():
+            _log.warning("Killed the supervisor of generation %d (pid %s): too late", peer.generation, peer.pid)
+
+    def _name_main_pid(self) -> None:
+        peer = self._peer
+        assert peer is not None and peer.pid is not None
+        self._tell("naming")
+        self._barrier = self._reporter.name_main_pid(peer.pid, self._status_sentence())
+        if self._barrier is None:
+            self._loop.call_later(0, self._barrier_returned)
+        else:
+            self._loop.watch(self._barrier, self._barrier_returned)
+
+    def _barrier_returned(self) -> None:
+        self._close_barrier()
+        if self.state is State.COMMITTING and self._peer is not None:
+            # "Done" is only true of a successor that lives: look before believing.
+            if self._peer.pidfd is not None and processes.is_dead(self._peer.pidfd):
+                self._peer_is_dead()
+            else:
+                self._hear_peer()
+        if self.state is State.COMMITTING:
+            self._happen(Event.BARRIER_RETURNED)
+
+    def _close_barrier(self) -> None:
+        if self._barrier is not None:
+            self._loop.unwatch(self._barrier)
+            os.close(self._barrier)
+            self._barrier = None
+
+    def _answer(self, *, done: bool) -> None:
+        reload, peer = self._reload, self._peer
+        if reload is None:
+            return
+        assert peer is not None
+        if done:
+            same = peer.code == str(self._started.receipt)
+            facts = {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "same_code": same}
+            reload.succeed({**facts, "old_generation": self.generation, "old_pid": os.getpid()})
+            self._tell("reloaded", facts=reload.facts())
+            _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, ", same code as before" * same)
+        else:
+            reason, traceback = self._why_failed(reload, peer)
+            code = str(self._started.receipt)
+            facts = {"generation": self.generation, "code": code, "worker_was_stopped": reload.stopped_workers}
+            reload.fail(reason, traceback, {**facts, "serves": self.state is not State.STOPPING})
+            _log.error("Not reloaded: %s", reason)
+        self._last_reload, self._reload = reload, None
+
+    def _why_failed(self, reload: Reload, peer: Peer) -> tuple[str, str]:
+        if self.state is State.STOPPING:
+            return "A stop was asked.", ""
+        said = reload.last_words()
+        if peer.reason:
+            return peer.reason, peer.traceback or said
+        return said.splitlines()[-1] if said else "The new supervisor died without a word.", said
+
+    def _leave(self) -> None:
+        if self._control is not None:
+            self._control.stop_accepting()
+            if self._is_main and self.state is State.GONE and self._started.control is not None:
+                self._unlink_control(self._started.control)
+        _log.info("Generation %d leaves", self.generation)
+        self._loop.stop()
+
+    @staticmethod
+    def _unlink_control(listener: socket.socket) -> None:
+        try:
+            os.unlink(listener.getsockname())
+        except OSError:
+            pass  # the directory may be root's, or gone with the unit
+
+    # ------------------------------------------------------------------------------------------------- deadlines
+
+    def _set_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        parts = PHASES[self.state].deadline
+        if not parts or (self.state is State.SERVING and self._peer is None):
+            return
+        seconds = sum(self._seconds(part) for part in parts)
+        self._deadline = self._loop.call_later(seconds, self._deadline_passed)
+
+    def _seconds(self, part: str) -> float:
+        if part == "peer_stop_timeout":
+            return self._peer.stop_timeout if self._peer is not None else 0.0
+        return float(getattr(self._settings, part))
+
+    def _deadline_passed(self) -> None:
+        if self.state in _WAITING_FOR_LOCK:
+            if self._try_lock():
+                return
+            if self.state in (State.STARTING, State.RETAKING) and (self._peer is None or self._peer.left_nothing):
+                self._give_up_lock()
+                return
+        elif self.state in (State.RAISING, State.YIELDED) and self._peer is not None:
+            phase = "ready" if self.state is State.RAISING else "serving"
+            limit = self._seconds(PHASES[self.state].deadline[0])
+            self._peer.reason = f"The new code was not {phase} within {limit:g} s."
+        self._happen(Event.DEADLINE)
+
+    def _give_up_lock(self) -> None:
+        _log.critical("%s is locked by a process that is none of ours, leaving", self._started.pid_file.name)
+        self._exit_status = ExitStatus.UNAVAILABLE
+        self._happen(Event.STOP_ASKED)
+
+    def _try_lock(self) -> bool:
+        """Take the lock if it is free: asked whenever a process that may have held it says so or dies."""
+        if self.state not in _WAITING_FOR_LOCK or self._pid_file is None or not self._pid_file.try_lock():
+            return False
+        self._happen(Event.LOCK_GAINED)
+        return True
+
+    # ------------------------------------------------------------------------------------------------- workers
+
+    def _fork_worker(self, link: socket.socket) -> processes.Child:
+        announced = self._peer is not None and not self._peer.gone
+        supervisor_pid = os.getpid()
+        return processes.fork(lambda: self._be_worker(link, supervisor_pid, wait_for_go=announced))
+
+    def _be_worker(self, link: socket.socket, supervisor_pid: int, *, wait_for_go: bool) -> int:
+        """In the forked child: let go of all that is the supervisor's, keep the lock's description, serve."""
+        self._loop.close()
+        self._signals.close()
+        if self._control is not None:
+            self._control.close()
+        if self._peer is not None:
+            self._peer.close()
+        if self._reload is not None:
+            self._reload.close_in_child()
+        os.close(self._lock_inode)
+        for worker in self._workforce.workers.values():
+            worker.close_in_child()
+        if self._pid_file is not None:
+            _keep_from_children(self._pid_file)
+        logs.describe("worker", self.generation, os.getpid())
+        return python_worker.run(self._service, Link(link), supervisor_pid=supervisor_pid, wait_for_go=wait_for_go)
+
+    def _worker_forked(self, worker: Worker) -> None:
+        if self._peer is not None and not self._peer.gone:
+            self._peer.tell("worker", (worker.pidfd,), pid=worker.pid)
+            worker.let_go()
+        self._tell_status()
+
+    def _worker_ready(self, worker: Worker) -> None:
+        _log.info("Worker (pid %d) of generation %d is ready", worker.pid, self.generation)
+        self._happen(Event.WORKER_READY)
+        self._tell_status()
+
+    def _worker_gone(self, worker: Worker) -> None:
+        if worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING):
+            lines = worker.failure.strip().splitlines()
+            reason = lines[-1] if lines else f"The worker {worker.exit_in_words} before it was ready."
+            self._tell("reason", text=reason, traceback=worker.failure[-16384:])
+        self._happen(Event.WORKER_GONE)
+        if not self._workforce.workers:
+            self._condition(
+                Event.NO_WORKER,
+                {State.YIELDING, State.REVIVING, State.DRAINING, State.STOPPING, State.LAST, State.FAILED},
+            )
+        self._tell_status()
+
+    def _workers_gave_up(self, why: str) -> None:
+        if self.state is State.OPENING:
+            _log.error("The service did not get ready: %s", why)
+            self._exit_status = ExitStatus.UNAVAILABLE
+        elif self.state is State.SERVING:
+            _log.error("Giving up after %d crashes: %s", self._settings.crash_limit, why)
+            self._exit_status = ExitStatus.GAVE_UP
+        else:
+            return  # a reload is going on, which may bring the cure
+        self._happen(Event.GAVE_UP)
+
+    # -------------------------------------------------------------------------------------------- the other side
+
+    def _start_successor(self) -> None:
+        reload = self._reload
+        assert reload is not None
+        channel, theirs = Channel.pair()
+        reader, writer = os.pipe()
+        self._peer = Peer(
+            channel, make_token(), generation=self.generation + 1, stop_timeout=self._settings.stop_timeout
+        )
+        self._loop.watch(channel.fileno(), self._hear_peer)
+        reload.watch_stderr(self._loop, reader)
+        invocation = self._started.invocation
+        try:
+            if reload.bear_there and reload.call is not None:
+                to_bear = {"argv": invocation.argv, "environment": self._started.notifier.environment}
+                reload.call.progress({"bear": to_bear}, [theirs.fileno(), writer])
+            else:
+                inheritance.bear(invocation, theirs.fileno(), writer)
+        except OSError as error:
+            self._peer.reason = f"Cannot fork a new supervisor: {error.strerror}."
+        finally:
+            theirs.close()  # whoever bears it has a copy; where nobody has, the channel ends here
+            os.close(writer)
+
+    def _meet_predecessor(self, welcome: Welcome) -> None:
+        fds = dict(welcome.fds)
+        peer = Peer(
+            welcome.channel,
+            fds["token"],
+            generation=welcome.predecessor_generation,
+            stop_timeout=welcome.stop_timeout,
+        )
+        peer.pid, peer.pidfd = welcome.predecessor_pid, fds["predecessor"]
+        self._peer = peer
+        for name, pidfd in fds.items():
+            if name.startswith("worker:"):
+                peer.workers[int(name.partition(":")[2])] = pidfd
+        peer.tell(
+            "hello",
+            version=HANDOVER_VERSION,
+            stop_timeout=self._settings.stop_timeout,
+            code=str(self._started.receipt),
+        )
+        self._loop.watch(welcome.channel.fileno(), self._hear_peer)
+        self._loop.watch(peer.pidfd, self._peer_is_dead)
+        for pid, pidfd in peer.workers.items():
+            self._watch_peer_worker(peer, pid, pidfd)
+
+    def _welcome_successor(self, peer: Peer, message: Message) -> None:
+        pid = message.fields.get("pid")
+        if peer.pidfd is not None or not isinstance(pid, int) or len(message.fds) != 1:
+            message.close_fds()
+            return
+        peer.pid, peer.pidfd = pid, message.fds[0]
+        self._loop.watch(peer.pidfd, self._peer_is_dead)
+        ours = os.pidfd_open(os.getpid())
+        fds = {"predecessor": ours, "token": peer.token, "lock": self._lock_inode}
+        if self._control is not None:
+            fds["control"] = self._control.fileno()
+        fds.update({f"worker:{worker.pid}": worker.pidfd for worker in self._workforce.workers.values()})
+        send_welcome(
+            peer,
+            fds,
+            generation=peer.generation,
+            predecessor_generation=self.generation,
+            pid=os.getpid(),
+            stop_timeout=self._settings.stop_timeout,
+            pid_file=self._started.pid_file.name,
+        )
+        os.close(ours)
+
+    def _hear_peer(self) -> None:
+        """Read all the peer has said."""
+        peer = self._peer
+        while peer is not None and peer is self._peer and peer.channel is not None:
+            try:
+                message = peer.channel.receive()
+            except EOFError:
+                self._channel_ended(peer)
+                return
+            except HandoverError as error:
+                _log.error("%s Taking it for dead as soon as it is", error)
+                self._channel_ended(peer)
+                return
+            if message is None:
+                return
+            self._hear(peer, message)
+
+    def _hear(self, peer: Peer, message: Message) -> None:
+        fields = message.fields
+        match message.kind:
+            case "born":
+                self._welcome_successor(peer, message)
+                return
+            case "worker":
+                pidfd = peer.note_worker(message)
+                if pidfd is not None:
+                    self._watch_peer_worker(peer, int(str(fields["pid"])), pidfd)
+                return
+        message.close_fds()
+        match message.kind:
+            case "hello":
+                peer.code = str(fields.get("code"))
+                peer.stop_timeout = float(str(fields.get("stop_timeout", peer.stop_timeout)))
+                if self._reload is not None:
+                    self._reload.enter("warming", f"generation {peer.generation} is {peer.code}")
+            case "reason":
+                peer.reason, peer.traceback = str(fields.get("text")), str(fields.get("traceback", ""))
+            case "unlocked":
+                self._try_lock()
+            case "naming":
+                self._named_main = True
+            case "reloaded":
+                facts = fields.get("facts")
+                self._inherited_reload = facts if isinstance(facts, dict) else None
+            case kind if kind in EVENTS:
+                self._happen(EVENTS[kind])
+            case kind:
+                _log.debug("Generation %d says %r, which this release does not know, ignoring", peer.generation, kind)
+
+    def _channel_ended(self, peer: Peer) -> None:
+        self._close_channel(peer)
+        if peer.pidfd is None:
+            self._peer_is_gone(peer)
+
+    def _close_channel(self, peer: Peer) -> None:
+        if peer.channel is not None:
+            self._loop.unwatch(peer.channel.fileno())
+            peer.channel.close()
+            peer.channel = None
+
+    def _peer_is_dead(self) -> None:
+        peer = self._peer
+        if peer is not None and not peer.gone:
+            self._hear_peer()  # what it said before it died comes first
+            self._peer_is_gone(peer)
+
+    def _peer_is_gone(self, peer: Peer) -> None:
+        if peer.gone:
+            return
+        peer.gone = True
+        self._close_channel(peer)
+        if peer.pidfd is not None:
+            self._loop.unwatch(peer.pidfd)
+        self._happen(Event.PEER_GONE)
+        self._condition(Event.NO_PEER, {State.EMPTY})
+        self._try_lock()
+        self._settle()
+
+    def _watch_peer_worker(self, peer: Peer, pid: int, pidfd: int) -> None:
+        def dead() -> None:
+            if peer.workers.pop(pid, None) is not None:
+                self._loop.unwatch(pidfd)
+                os.close(pidfd)
+                self._try_lock()
+                self._settle()
+
+        self._loop.watch(pidfd, dead)
+
+    def _forget_peer(self) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            self._close_channel(peer)
+            for pidfd in peer.workers.values():
+                self._loop.unwatch(pidfd)
+            peer.close()
+
+    # -------------------------------------------------------------------------------------- people and systemd
+
+    def _on_signals(self) -> None:
+        numbers = self._signals.read()
+        if signal.SIGUSR2 in numbers:
+            self._ask_reload(Reload("SIGUSR2", None, bear_there=False))
+        if numbers - {signal.SIGUSR2}:
+            self._happen(Event.STOP_ASKED)
+
+    def _on_call(self, call: Call) -> None:
+        match call.method:
+            case "io.sdsupervise.Status":
+                call.reply(self._facts())
+            case "io.sdsupervise.Reload":
+                if call.uid not in (0, os.geteuid()):
+                    call.fail(varlink.PERMISSION_DENIED, {"reason": f"Only root and uid {os.geteuid()} may reload."})
+                    return
+                self._ask_reload(Reload(f"pid {call.pid}, uid {call.uid}", call, bear_there=self._is_of_our_unit(call)))
+            case _:
+                call.fail(varlink.METHOD_NOT_FOUND, {"method": call.method})
+
+    def _is_of_our_unit(self, call: Call) -> bool:
+        """The caller is an ExecReload= process: systemd gives it the unit's $INVOCATION_ID, as it gave us."""
+        ours = self._started.invocation.environment.get("INVOCATION_ID")
+        return ours is not None and call.parameters.get("invocation_id") == ours
+
+    def _ask_reload(self, reload: Reload) -> None:
+        refusal = self._why_no_reload()
+        if refusal:
+            _log.warning("Reload asked by %s refused: %s", reload.asked_by, refusal)
+            reload.refuse(refusal)
+        elif self._peer is not None:
+            self._waiting_reload = reload
+            reload.enter("waiting", f"waiting for generation {self._peer.generation} to leave")
+        else:
+            self._reload = reload
+            self._happen(Event.RELOAD_ASKED)
+
+    def _why_no_reload(self) -> str:
+        if not self._can_reload:
+            return f"{self._name} cannot be reloaded: its class does not set can_do_hot_reload."
+        if self.state is State.OPENING:
+            return "The service is not ready yet."
+        if self.state in (State.STOPPING, State.EMPTY, State.LAST, State.GONE):
+            return "The service is stopping."
+        if self.state is not State.SERVING or self._waiting_reload is not None:
+            return "A reload is already in progress."
+        return ""
+
+    def _become_main(self, systemd_believes: str) -> None:
+        self._is_main = True
+        self._reporter.become_main(systemd_believes=systemd_believes)
+        if self._control is not None:
+            self._control.accept_calls()
+
+    def _retire(self) -> None:
+        self._is_main = False
+        self._reporter.retire()
+        if self._control is not None:
+            self._control.stop_accepting()
+
+    def _tell_status(self) -> None:
+        self._reporter.report(PHASES[self.state].main_state, self._status_sentence())
+
+    def _status_sentence(self) -> str:
+        peer = self._peer
+        own_code, peer_code = str(self._started.receipt), peer.code if peer is not None else ""
+        sentence = PHASES[self.state].status.format(
+            own=self.generation, peer=peer.generation if peer is not None else self.generation - 1
+        )
+        if self.state is State.SERVING:
+            if self._workforce.serves:
+                sentence = f"{sentence} {own_code}"
+            else:
+                trouble = self._workforce.trouble or "one is starting"
+                sentence = f"Generation {self.generation} has no worker: {trouble}"
+            if self._last_reload is not None and self._last_reload.failure:
+                sentence = f"{sentence}. {self._last_reload.failure}"
+        elif self.state in (State.COMMITTING, State.DRAINING):
+            sentence = f"{sentence} {peer_code}"
+        elif self.state is State.STOPPING and self._exit_status != ExitStatus.OK:
+            sentence = f"Gave up: {self._workforce.trouble}"
+        return sentence
+
+    def _facts(self) -> dict[str, object]:
+        """What Status answers."""
+        started, now = self._started, time.monotonic()
+        return {
+            "name": self._name,
+            "version": __version__,
+            "state": self.state.name.lower(),
+            "status": self._status_sentence(),
+            "generation": self.generation,
+            "pid": os.getpid(),
+            "handover": "exclusive",
+            "code": {"path": started.receipt.path, "fingerprint": started.receipt.fingerprint},
+            "directory": started.invocation.directory,
+            "pid_file": started.pid_file.name,
+            "can_reload": self._can_reload,
+            "crashes": self._workforce.crashes,
+            "workers": [
+                {
+                    "pid": worker.pid,
+                    "state": worker.state.value,
+                    "age": round(worker.lived, 3),
+                    "last_ping": None if worker.last_ping is None else round(now - worker.last_ping, 3),
+                }
+                for worker in self._workforce.workers.values()
+            ],
+            "last_reload": self._last_reload.facts() if self._last_reload else self._inherited_reload,
+        }
+
+
+def _keep_from_children(pid_file: PidFile) -> None:
+    """In a worker: what *it* forks must not hold the lock (what it executes does not: the descriptor is
+    close-on-exec)."""
+    copies = [pid_file]
+
+    def close_copy() -> None:
+        while copies:
+            copies.pop().close()
+
+    os.register_at_fork(after_in_child=close_copy)

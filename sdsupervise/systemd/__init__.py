@@ -1,0 +1,1 @@
+"""Talking with systemd: one wire, one module."""

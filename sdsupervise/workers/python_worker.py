@@ -1,0 +1,89 @@
+"""A worker that is a fork of its supervisor and calls a Python object."""
+
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from ..linux import processes
+from ..systemd.notify import forget_systemd
+from .link import Link, LinkLost
+
+# What a silent worker is asked for a traceback with: the last real-time signal, which no program we know uses.
+TRACEBACK_SIGNAL = signal.Signals(signal.SIGRTMAX)
+
+
+class Service(Protocol):
+    """What a class worker calls."""
+
+    shutdown_signals: Sequence[signal.Signals]
+
+    def be_worker(self, link: Link) -> None:
+        """Run the service's code; returning is a clean exit."""
+
+    def handle_shutdown(self) -> int | None:
+        """Shut the service's code down; its value is the exit status."""
+
+
+def run(service: Service, link: Link, *, supervisor_pid: int, wait_for_go: bool) -> int:
+    """Be a worker, in a freshly forked process; the exit status."""
+    forget_systemd()
+    faulthandler.register(TRACEBACK_SIGNAL, all_threads=True, chain=False)
+    _shut_down_on_signal(service, supervisor_pid)
+    alive = processes.die_with_parent(supervisor_pid, signal.SIGTERM)
+    try:
+        if not alive:
+            raise LinkLost
+        if wait_for_go:
+            link.wait_for_go()
+        service.be_worker(link)
+    except LinkLost:
+        return 1  # nobody started us, or nobody is left to
+    except SystemExit as leaving:
+        return _status(leaving)
+    except BaseException as error:
+        error.with_traceback(_service_frames(error.__traceback__))
+        text = "".join(traceback.format_exception(error))
+        print(text, end="", file=sys.stderr, flush=True)
+        link.tell_failure(text)
+        return 1
+    return 0
+
+
+def _shut_down_on_signal(service: Service, supervisor_pid: int) -> None:
+    shutting_down = False
+
+    def shut_down(_number: int, _frame: object) -> None:
+        nonlocal shutting_down
+        if shutting_down:
+            return
+        shutting_down = True
+        if os.getppid() != supervisor_pid:
+            print("Shutting down: the supervisor is gone", file=sys.stderr, flush=True)
+        sys.exit(service.handle_shutdown())
+
+    handler: Callable[[int, object], None] = shut_down
+    for number in {*service.shutdown_signals, signal.SIGTERM}:
+        signal.signal(number, handler)
+
+
+def _service_frames(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback from where it enters the service's code; whole if it never does."""
+    inner = frames
+    while inner is not None and inner.tb_frame.f_globals.get("__package__", "").partition(".")[0] == "sdsupervise":
+        inner = inner.tb_next
+    return inner or frames
+
+
+def _status(leaving: SystemExit) -> int:
+    """The status the interpreter itself would give; sys.exit(3)."""
+    if leaving.code is None:
+        return 0
+    if isinstance(leaving.code, int):
+        return leaving.code & 0xFF
+    print(leaving.code, file=sys.stderr)
+    return 1

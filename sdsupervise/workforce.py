@@ -1,0 +1,144 @@
+"""The workers of one generation: started where they are wanted, started again when they die."""
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .config import Settings
+from .core.respawn import Policy, Respawn
+from .linux import processes
+from .linux.event_loop import EventLoop, Timer
+from .workers.worker import Worker, WorkerState
+
+_log = logging.getLogger("sdsupervise")
+
+
+class Listener(NamedTuple):
+    """Who hears what becomes of the workers."""
+
+    forked: Callable[[Worker], None]
+    ready: Callable[[Worker], None]
+    gone: Callable[[Worker], None]
+    gave_up: Callable[[str], None]  # too many crashes; the text says which
+
+
+class Workforce:
+    """One worker, for now; its processes come from `fork(link)`, which returns the child."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        settings: Settings,
+        fork: Callable[[socket.socket], processes.Child],
+        listener: Listener,
+    ) -> None:
+        self._loop, self._settings, self._fork, self._listener = loop, settings, fork, listener
+        self._wanted = False
+        self._respawn = Respawn(
+            Policy(
+                settings.delay_before_respawn,
+                settings.respawn_backoff_limit,
+                settings.respawn_forgiven_after,
+                settings.crash_limit,
+                settings.crash_window,
+            )
+        )
+        self._respawn_timer: Timer | None = None
+        self.first_crash_is_final = False  # while systemd waits for the start, its Restart= is the one to try again
+        self.workers: dict[int, Worker] = {}
+        self.trouble = ""  # the last crash in words, while no worker serves
+
+    @property
+    def crashes(self) -> int:
+        """How many workers of this generation crashed."""
+        return self._respawn.crashes
+
+    @property
+    def serves(self) -> bool:
+        """A worker has been released and lives."""
+        return any(worker.state is WorkerState.SERVING for worker in self.workers.values())
+
+    def want(self, wanted: bool) -> None:
+        """Whether there should be a worker; starts one at once if so, and stops none if not."""
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        if not wanted:
+            self._cancel_respawn()
+        elif not self.workers:
+            self._start()
+
+    def release(self) -> None:
+        """Let those that are ready serve."""
+        for worker in self.workers.values():
+            if worker.state is WorkerState.READY:
+                worker.release()
+                self.trouble = ""
+
+    def stop(self) -> None:
+        """SIGTERM to all."""
+        for worker in self.workers.values():
+            worker.stop()
+
+    def kill(self) -> None:
+        """SIGKILL to all that are left."""
+        for worker in self.workers.values():
+            _log.warning("Worker (pid %d) was not gone in %g s, killing it", worker.pid, self._settings.stop_timeout)
+            worker.kill()
+
+    def _start(self) -> None:
+        self._respawn_timer = None
+        ours, theirs = socket.socketpair()
+        try:
+            child = self._fork(theirs)
+        except OSError as error:
+            ours.close()
+            delay = self._settings.delay_before_respawn or 1.0
+            _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay)
+            self._respawn_timer = self._loop.call_later(delay, self._start)
+            return
+        finally:
+            theirs.close()
+        worker = Worker(
+            self._loop, self._settings, child, ours, on_ready=self._listener.ready, on_gone=self._worker_gone
+        )
+        self.workers[worker.pid] = worker
+        self._listener.forked(worker)
+
+    def _worker_gone(self, worker: Worker) -> None:
+        del self.workers[worker.pid]
+        expected = worker.state is WorkerState.STOPPING
+        give_up = False
+        if not expected:
+            _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words)
+            give_up = self._plan_respawn(worker)
+        self._listener.gone(worker)
+        if give_up:
+            self._listener.gave_up(self.trouble)
+
+    def _plan_respawn(self, worker: Worker) -> bool:
+        """Set the respawn timer where a worker is wanted; True if the crashes are too many."""
+        self.trouble = f"the worker {worker.exit_in_words}{_last_line(worker.failure)}"
+        delay: float | None
+        if worker.exit_status == 0:
+            delay = self._respawn.worker_exited()
+        else:
+            delay = self._respawn.worker_crashed(now=time.monotonic(), lived=worker.lived)
+        if self._wanted:
+            # A verdict to give up is the table's to follow; where it does not, trying goes on at the slowest pace.
+            pause = delay if delay is not None else self._settings.respawn_backoff_limit
+            self._respawn_timer = self._loop.call_later(pause, self._start)
+            self.trouble += f", the next starts in {pause:g} s" if pause else ""
+        return delay is None or self.first_crash_is_final
+
+    def _cancel_respawn(self) -> None:
+        if self._respawn_timer is not None:
+            self._respawn_timer.cancel()
+            self._respawn_timer = None
+
+
+def _last_line(traceback_text: str) -> str:
+    lines = traceback_text.strip().splitlines()
+    return f" ({lines[-1]})" if lines else ""

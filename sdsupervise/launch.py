@@ -213,7 +213,11 @@ def settings_of(service: object) -> Settings:
 
 
 def say_failure(error: SdsuperviseError) -> int:
-    """Tell people and systemd why there is no service; the exit status."""
+    """Tell people and systemd why there is no service; the exit status.
+
+    A successor tells its predecessor instead, by what it writes: systemd would not listen to it.
+    """
     print(error, file=sys.stderr)
-    Notifier().send(status(str(error)))
+    if inheritance.HANDOVER_VARIABLE not in inheritance.this_invocation().environment:
+        Notifier().send(status(str(error)))
     return error.exit_status

@@ -30,16 +30,19 @@ def _reload(parsed: argparse.Namespace) -> int:
     path = target.socket_path(parsed)
     connection = Client.connect(path, timeout_seconds=None)  # the supervisor's deadlines bound the wait
     invocation = os.environ.get("INVOCATION_ID", "") if "MAINPID" in os.environ else ""
+    # An ExecReload= process writes to the journal of its unit, where the supervisor has said all this already.
+    quiet = bool(invocation)
     answer = None
     for answer in connection.call("Reload", {"invocation_id": invocation}, more=True):
         if "bear" in answer.parameters:
             _bear(answer)
-        elif answer.continues:
+        elif answer.continues and not quiet:
             print(answer.parameters.get("message", ""), flush=True)
     assert answer is not None
     if answer.error:
-        raise _failure(answer)
-    print(_success(answer.parameters), flush=True)
+        raise _failure(answer, with_traceback=not quiet)
+    if not quiet:
+        print(_success(answer.parameters), flush=True)
     return ExitStatus.OK
 
 
@@ -59,7 +62,7 @@ def _bear(answer: Answer) -> None:
         os.close(stderr_fd)
 
 
-def _failure(answer: Answer) -> Exception:
+def _failure(answer: Answer, *, with_traceback: bool) -> Exception:
     facts = answer.parameters
     reason = str(facts.get("reason", answer.error))
     if "PermissionDenied" in answer.error:
@@ -67,7 +70,7 @@ def _failure(answer: Answer) -> Exception:
     if answer.error != "ReloadFailed":
         return ReloadFailed(f"NOT RELOADED. {reason}")
     traceback = str(facts.get("traceback", "")).strip()
-    if traceback:
+    if traceback and with_traceback:
         print(traceback, file=sys.stderr)
     serving = f"Generation {facts.get('generation')}, {facts.get('code')}, still serves"
     if not facts.get("serves"):

@@ -12,6 +12,7 @@ from ..config import LIMITS, Settings
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
+from ..linux import inheritance
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,6 +43,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    inheritance.this_invocation()  # before we change to --directory
     overrides = {name: value for name in LIMITS if (value := getattr(parsed, f"set_{name}")) is not None}
     try:
         if parsed.directory is not None:
@@ -57,7 +59,14 @@ def _run(parsed: argparse.Namespace) -> int:
     service = service_class(foreground=not parsed.daemonize, **overrides)
     service.orig_args = list(parsed.arguments)
     service.script_name = f"sdsupervise run {parsed.target}"
+    _name_process("sdsupervise")
     return service.run()
+
+
+def _name_process(name: str) -> None:
+    """What `systemctl status` calls the main pid: the same in every generation, also in those executed as python3."""
+    with open("/proc/self/comm", "w") as comm:
+        comm.write(name)
 
 
 def _enter(directory: str) -> None:

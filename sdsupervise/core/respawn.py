@@ -1,8 +1,8 @@
 """When a dead worker may start again, and when to stop trying.
 
 A worker that ended by itself (exit status 0) is started again after `delay_before_respawn`, as in the original. One
-that crashed waits longer each time in a row, up to `respawn_backoff_limit`; a worker that lived `respawn_forgiven_after`
-has paid for the crashes before it. `crash_limit` crashes within `crash_window`, and the verdict is to give up.
+that crashed waits longer each time in a row, up to `respawn_backoff_limit`; one that lived `respawn_forgiven_after` has
+paid for the crashes before it. `crash_limit` crashes within `crash_window`, and the verdict is to give up.
 """
 
 from collections import deque

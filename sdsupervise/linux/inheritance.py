@@ -4,6 +4,7 @@ A deploy swaps a symlink such as /srv/app/current, so everything that names code
 interpreter, the script and the working directory, all unresolved.
 """
 
+import functools
 import os
 import signal
 import sys
@@ -27,8 +28,9 @@ class Invocation(NamedTuple):
     environment: dict[str, str]
 
 
+@functools.cache
 def this_invocation() -> Invocation:
-    """How this process was called."""
+    """How this process was called: as it stood when first asked, for a --directory or the service may change it."""
     typed = sys.orig_argv[0]
     # A bare name was found in PATH (as by `#!/usr/bin/env python3`); one with a slash stays as typed, for
     # sys.executable resolves a relative one against the real directory behind a symlink.

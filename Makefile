@@ -1,0 +1,42 @@
+# `make test` and `make demo` need nothing prepared: packaging/provision brings what is missing.
+#
+#   SYSTEMD=no    leave out what needs to boot a systemd (that needs root)
+#   SUITE=trixie  boot another Debian: bookworm has systemd 252, trixie 257
+#   PYTEST=...    further arguments for pytest: make test PYTEST='-k reload -x'
+
+SYSTEMD ?= yes
+SUITE ?= bookworm
+export SYSTEMD SUITE
+
+PYTHON := .venv/bin/python
+TYPED := $(wildcard sdsupervise tests)
+
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo     see what sdsupervise does, on a throw-away machine'
+	@echo 'make test     lint, check the types, run every test'
+	@echo 'make bench    measure'
+	@echo 'make clean    remove what was built here (the Debian root stays in ~/.cache/sdsupervise)'
+	@sed -n 's/^#   /    /p' Makefile
+
+demo:
+	@packaging/provision demo
+	@$(PYTHON) -m tests.demo
+
+test:
+	packaging/provision test
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy --strict $(TYPED)
+	$(PYTHON) -m pytest tests $(PYTEST)
+
+bench:
+	@packaging/provision bench
+	@$(PYTHON) -m tests.bench
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
+	find sdsupervise tests -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: help demo test bench clean

@@ -7,18 +7,26 @@ The channel's messages; `say` names each, and every one may carry more than is l
     hello     version, stop_timeout, code       successor
     worker    pid; [pidfd]                      either: a worker was forked, it runs no code before this is sent
     reason    text, traceback                   successor: why it is about to fail
+    naming                                      predecessor: systemd is being told that you are the main pid
+    reloaded  facts                             predecessor: how the reload went, for the successor's status
     yield, serving, failed, committed, stop, empty, unlocked      the takeover itself
 """
 
+import logging
 import os
+import select
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .core.takeover import Event
 from .errors import HandoverError
+from .linux import processes
 from .linux.channel import Channel, Message
+from .linux.event_loop import EventLoop
 from .linux.signals import send
+
+_log = logging.getLogger("sdsupervise")
 
 HANDOVER_VERSION = 1
 
@@ -32,68 +40,179 @@ EVENTS: Mapping[str, Event] = {
 }
 
 
-class Peer:
-    """The supervisor at the other end of a channel."""
+class PeerListener(NamedTuple):
+    """Who hears of a peer."""
 
-    def __init__(self, channel: Channel, token: int, *, generation: int, stop_timeout: float) -> None:
-        self.channel: Channel | None = channel
+    event: Callable[[Event], None]  # it said something of the table's, or is gone
+    told: Callable[[Message], None]  # it said something else: hello, naming, reloaded
+    born: Callable[[], None]  # it exists, and waits for its welcome
+    lock_may_be_free: Callable[[], None]  # it says so, or a process that may have held the lock died
+
+
+class Peer:
+    """The supervisor at the other end of a channel, watched from our event loop."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        channel: Channel,
+        token: int,
+        listener: PeerListener,
+        *,
+        generation: int,
+        stop_timeout: float,
+    ) -> None:
+        self._loop, self._listener = loop, listener
+        self._channel: Channel | None = channel
+        self._pidfd: int | None = None
+        self._token_is_ours = False
+        self._workers: dict[int, int] = {}  # pid: pidfd, of those alive as far as we know
+        self.token = token  # the read end of the pipe with the kill token
         self.generation = generation
         self.stop_timeout = stop_timeout  # seconds its workers may take to stop
         self.pid: int | None = None
-        self.pidfd: int | None = None
         self.gone = False
-        self.workers: dict[int, int] = {}  # pid: pidfd, of those alive as far as we know
         self.code = ""
         self.reason = ""
         self.traceback = ""
-        self.token = token  # the read end of the pipe with the kill token
-        self._token_is_ours = False
+        loop.watch(channel.fileno(), self.hear)
 
     @property
     def left_nothing(self) -> bool:
         """It is dead and so are its workers."""
-        return self.gone and not self.workers
+        return self.gone and not self._workers
+
+    def meet(self, pid: int, pidfd: int) -> None:
+        """This is its process."""
+        self.pid, self._pidfd = pid, pidfd
+        self._loop.watch(pidfd, self._died)
+
+    def note_worker(self, pid: int, pidfd: int) -> None:
+        """This is a worker of its."""
+        if pid in self._workers:
+            os.close(pidfd)
+            return
+        self._workers[pid] = pidfd
+        self._loop.watch(pidfd, lambda: self._worker_died(pid))
 
     def tell(self, say: str, fds: tuple[int, ...] = (), **fields: object) -> bool:
         """Send a message; False if the peer cannot take it (dead, or stuck: its pidfd or a deadline will tell)."""
-        return self.channel is not None and self.channel.send(say, fds, **fields)
+        return self._channel is not None and self._channel.send(say, fds, **fields)
 
-    def note_worker(self, message: Message) -> int | None:
-        """Remember an announced worker; its pidfd, to be watched."""
-        pid, fds = message.fields.get("pid"), message.fds
-        if not isinstance(pid, int) or len(fds) != 1 or pid in self.workers:
-            message.close_fds()
-            return None
-        self.workers[pid] = fds[0]
-        return fds[0]
+    def hear(self) -> None:
+        """Take in all it has said."""
+        while self._channel is not None:
+            try:
+                message = self._channel.receive()
+            except EOFError:
+                self._end_channel()
+                return
+            except HandoverError as error:
+                _log.error("%s Listening no more to generation %d", error, self.generation)
+                self._end_channel()
+                return
+            if message is None:
+                return
+            self._take_in(message)
+
+    def look(self) -> None:
+        """Take in what it has said and whether it lives, now: before something is believed of it."""
+        if self._pidfd is not None and processes.is_dead(self._pidfd):
+            self._died()
+        else:
+            self.hear()
 
     def kill(self) -> bool:
         """SIGKILL it, if nobody took the kill token before: one byte in a pipe both supervisors hold.
 
-        Two supervisors whose deadlines cross would kill each other otherwise, and nobody would serve.
+        Two supervisors whose deadlines cross would kill each other otherwise, and nobody would serve. One that was
+        never born is given up: whoever was to bear it finds the channel closed, and lets it go no further.
         """
-        if self.gone or self.pidfd is None:
+        if self.gone:
+            return False
+        if self._pidfd is None:
+            self._be_gone()
             return False
         self._token_is_ours = self._token_is_ours or _take(self.token)
         if self._token_is_ours:
-            send(self.pidfd, signal.SIGKILL)
+            send(self._pidfd, signal.SIGKILL)
         return self._token_is_ours
 
     def kill_workers(self) -> None:
         """SIGKILL every worker it announced and we have not seen dead."""
-        for pidfd in self.workers.values():
+        for pidfd in self._workers.values():
             send(pidfd, signal.SIGKILL)
 
-    def close(self) -> None:
-        """Give all descriptors back."""
-        if self.channel is not None:
-            self.channel.close()
-            self.channel = None
-        for fd in (self.token, self.pidfd, *self.workers.values()):
+    def forget(self) -> None:
+        """Listen and watch no more, and give all descriptors back."""
+        for fd in (self._pidfd, *self._workers.values()):
+            if fd is not None:
+                self._loop.unwatch(fd)
+        if self._channel is not None:
+            self._loop.unwatch(self._channel.fileno())
+        self.close_in_child()
+        self._channel, self._pidfd = None, None
+        self._workers.clear()
+
+    def close_in_child(self) -> None:
+        """In a forked worker, its copies: a held end of the channel would hide its end."""
+        if self._channel is not None:
+            self._channel.close()
+        for fd in (self.token, self._pidfd, *self._workers.values()):
             if fd is not None:
                 os.close(fd)
-        self.token, self.pidfd = -1, None
-        self.workers.clear()
+
+    def _take_in(self, message: Message) -> None:
+        fields, kind = message.fields, message.kind
+        if kind in ("born", "worker"):
+            pid = fields.get("pid")
+            if not isinstance(pid, int) or len(message.fds) != 1 or (kind == "born" and self._pidfd is not None):
+                message.close_fds()
+            elif kind == "worker":
+                self.note_worker(pid, message.fds[0])
+            else:
+                self.meet(pid, message.fds[0])
+                self._listener.born()
+            return
+        message.close_fds()
+        if kind == "reason":
+            self.reason, self.traceback = str(fields.get("text")), str(fields.get("traceback", ""))
+        elif kind == "unlocked":
+            self._listener.lock_may_be_free()
+        elif kind in EVENTS:
+            self._listener.event(EVENTS[kind])
+        else:
+            self._listener.told(message)
+
+    def _end_channel(self) -> None:
+        if self._channel is not None:
+            self._loop.unwatch(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+            if self._pidfd is None:
+                self._be_gone()
+
+    def _died(self) -> None:
+        if not self.gone:
+            self.hear()  # what it said before it died comes first
+            self._be_gone()
+
+    def _be_gone(self) -> None:
+        if self.gone:
+            return
+        self.gone = True
+        self._end_channel()
+        if self._pidfd is not None:
+            self._loop.unwatch(self._pidfd)
+        self._listener.event(Event.PEER_GONE)
+        self._listener.lock_may_be_free()
+
+    def _worker_died(self, pid: int) -> None:
+        pidfd = self._workers.pop(pid, None)
+        if pidfd is not None:
+            self._loop.unwatch(pidfd)
+            os.close(pidfd)
+            self._listener.lock_may_be_free()
 
 
 def _take(token: int) -> bool:
@@ -157,8 +276,6 @@ def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
 
 
 def _wait_for_message(channel: Channel, timeout_seconds: float) -> Message:
-    import select
-
     poller = select.poll()
     poller.register(channel.fileno(), select.POLLIN)
     if poller.poll(timeout_seconds * 1000):

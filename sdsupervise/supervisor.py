@@ -18,13 +18,13 @@ from .breakpoints import Breakpoint
 from .config import Settings
 from .control import Call, ControlServer
 from .core.takeover import PHASES, Effect, Event, State, step
-from .errors import ExitStatus, HandoverError, ImpossibleEvent
+from .errors import ExitStatus, ImpossibleEvent
 from .launch import Started
 from .linux import inheritance, processes, signals
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop, Timer
 from .linux.pid_file import PidFile
-from .peer import EVENTS, HANDOVER_VERSION, Peer, Welcome, make_token, send_welcome
+from .peer import HANDOVER_VERSION, Peer, PeerListener, Welcome, make_token, send_welcome
 from .reload import Reload
 from .reporting import Reporter
 from .workers import python_worker
@@ -174,7 +174,8 @@ class Supervisor:
         if self.state is not State.SERVING:
             return
         if self._peer is not None and self._peer.left_nothing:
-            self._forget_peer()
+            self._peer.forget()
+            self._peer = None
             self._set_deadline()
         if self._peer is None and self._waiting_reload is not None:
             self._reload, self._waiting_reload = self._waiting_reload, None
@@ -250,12 +251,7 @@ class Supervisor:
 
     def _kill_peer(self) -> None:
         peer = self._peer
-        if peer is None or peer.gone:
-            return
-        if peer.pidfd is None:
-            # It was never born: whoever was to bear it finds the channel closed, and lets it go no further.
-            self._peer_is_gone(peer)
-        elif peer.kill():
+        if peer is not None and peer.kill():
             _log.warning("Killed the supervisor of generation %d (pid %s): too late", peer.generation, peer.pid)
 
     def _name_main_pid(self) -> None:
@@ -271,11 +267,7 @@ class Supervisor:
     def _barrier_returned(self) -> None:
         self._close_barrier()
         if self.state is State.COMMITTING and self._peer is not None:
-            # "Done" is only true of a successor that lives: look before believing.
-            if self._peer.pidfd is not None and processes.is_dead(self._peer.pidfd):
-                self._peer_is_dead()
-            else:
-                self._hear_peer()
+            self._peer.look()  # "done" is only true of a successor that lives
         if self.state is State.COMMITTING:
             self._happen(Event.BARRIER_RETURNED)
 
@@ -383,7 +375,7 @@ class Supervisor:
         if self._control is not None:
             self._control.close()
         if self._peer is not None:
-            self._peer.close()
+            self._peer.close_in_child()
         if self._reload is not None:
             self._reload.close_in_child()
         os.close(self._lock_inode)
@@ -431,15 +423,18 @@ class Supervisor:
 
     # -------------------------------------------------------------------------------------------- the other side
 
+    def _new_peer(self, channel: Channel, token: int, *, generation: int, stop_timeout: float) -> Peer:
+        listener = PeerListener(self._peer_event, self._peer_told, self._peer_born, self._lock_may_be_free)
+        return Peer(self._loop, channel, token, listener, generation=generation, stop_timeout=stop_timeout)
+
     def _start_successor(self) -> None:
         reload = self._reload
         assert reload is not None
         channel, theirs = Channel.pair()
         reader, writer = os.pipe()
-        self._peer = Peer(
+        self._peer = self._new_peer(
             channel, make_token(), generation=self.generation + 1, stop_timeout=self._settings.stop_timeout
         )
-        self._loop.watch(channel.fileno(), self._hear_peer)
         reload.watch_stderr(self._loop, reader)
         invocation = self._started.invocation
         try:
@@ -454,37 +449,10 @@ class Supervisor:
             theirs.close()  # whoever bears it has a copy; where nobody has, the channel ends here
             os.close(writer)
 
-    def _meet_predecessor(self, welcome: Welcome) -> None:
-        fds = dict(welcome.fds)
-        peer = Peer(
-            welcome.channel,
-            fds["token"],
-            generation=welcome.predecessor_generation,
-            stop_timeout=welcome.stop_timeout,
-        )
-        peer.pid, peer.pidfd = welcome.predecessor_pid, fds["predecessor"]
-        self._peer = peer
-        for name, pidfd in fds.items():
-            if name.startswith("worker:"):
-                peer.workers[int(name.partition(":")[2])] = pidfd
-        peer.tell(
-            "hello",
-            version=HANDOVER_VERSION,
-            stop_timeout=self._settings.stop_timeout,
-            code=str(self._started.receipt),
-        )
-        self._loop.watch(welcome.channel.fileno(), self._hear_peer)
-        self._loop.watch(peer.pidfd, self._peer_is_dead)
-        for pid, pidfd in peer.workers.items():
-            self._watch_peer_worker(peer, pid, pidfd)
-
-    def _welcome_successor(self, peer: Peer, message: Message) -> None:
-        pid = message.fields.get("pid")
-        if peer.pidfd is not None or not isinstance(pid, int) or len(message.fds) != 1:
-            message.close_fds()
-            return
-        peer.pid, peer.pidfd = pid, message.fds[0]
-        self._loop.watch(peer.pidfd, self._peer_is_dead)
+    def _peer_born(self) -> None:
+        """The successor exists: tell it all it needs to know."""
+        peer = self._peer
+        assert peer is not None
         ours = os.pidfd_open(os.getpid())
         fds = {"predecessor": ours, "token": peer.token, "lock": self._lock_inode}
         if self._control is not None:
@@ -501,101 +469,49 @@ class Supervisor:
         )
         os.close(ours)
 
-    def _hear_peer(self) -> None:
-        """Read all the peer has said."""
-        peer = self._peer
-        while peer is not None and peer is self._peer and peer.channel is not None:
-            try:
-                message = peer.channel.receive()
-            except EOFError:
-                self._channel_ended(peer)
-                return
-            except HandoverError as error:
-                _log.error("%s Taking it for dead as soon as it is", error)
-                self._channel_ended(peer)
-                return
-            if message is None:
-                return
-            self._hear(peer, message)
+    def _meet_predecessor(self, welcome: Welcome) -> None:
+        self._peer = peer = self._new_peer(
+            welcome.channel,
+            welcome.fds["token"],
+            generation=welcome.predecessor_generation,
+            stop_timeout=welcome.stop_timeout,
+        )
+        peer.meet(welcome.predecessor_pid, welcome.fds["predecessor"])
+        for name, pidfd in welcome.fds.items():
+            if name.startswith("worker:"):
+                peer.note_worker(int(name.partition(":")[2]), pidfd)
+        peer.tell(
+            "hello",
+            version=HANDOVER_VERSION,
+            stop_timeout=self._settings.stop_timeout,
+            code=str(self._started.receipt),
+        )
 
-    def _hear(self, peer: Peer, message: Message) -> None:
-        fields = message.fields
-        match message.kind:
-            case "born":
-                self._welcome_successor(peer, message)
-                return
-            case "worker":
-                pidfd = peer.note_worker(message)
-                if pidfd is not None:
-                    self._watch_peer_worker(peer, int(str(fields["pid"])), pidfd)
-                return
-        message.close_fds()
+    def _peer_event(self, event: Event) -> None:
+        self._happen(event)
+        if event is Event.PEER_GONE:
+            self._condition(Event.NO_PEER, {State.EMPTY})
+
+    def _peer_told(self, message: Message) -> None:
+        fields, peer = message.fields, self._peer
+        assert peer is not None
         match message.kind:
             case "hello":
                 peer.code = str(fields.get("code"))
                 peer.stop_timeout = float(str(fields.get("stop_timeout", peer.stop_timeout)))
                 if self._reload is not None:
                     self._reload.enter("warming", f"generation {peer.generation} is {peer.code}")
-            case "reason":
-                peer.reason, peer.traceback = str(fields.get("text")), str(fields.get("traceback", ""))
-            case "unlocked":
-                self._try_lock()
             case "naming":
                 self._named_main = True
             case "reloaded":
                 facts = fields.get("facts")
                 self._inherited_reload = facts if isinstance(facts, dict) else None
-            case kind if kind in EVENTS:
-                self._happen(EVENTS[kind])
             case kind:
                 _log.debug("Generation %d says %r, which this release does not know, ignoring", peer.generation, kind)
 
-    def _channel_ended(self, peer: Peer) -> None:
-        self._close_channel(peer)
-        if peer.pidfd is None:
-            self._peer_is_gone(peer)
-
-    def _close_channel(self, peer: Peer) -> None:
-        if peer.channel is not None:
-            self._loop.unwatch(peer.channel.fileno())
-            peer.channel.close()
-            peer.channel = None
-
-    def _peer_is_dead(self) -> None:
-        peer = self._peer
-        if peer is not None and not peer.gone:
-            self._hear_peer()  # what it said before it died comes first
-            self._peer_is_gone(peer)
-
-    def _peer_is_gone(self, peer: Peer) -> None:
-        if peer.gone:
-            return
-        peer.gone = True
-        self._close_channel(peer)
-        if peer.pidfd is not None:
-            self._loop.unwatch(peer.pidfd)
-        self._happen(Event.PEER_GONE)
-        self._condition(Event.NO_PEER, {State.EMPTY})
+    def _lock_may_be_free(self) -> None:
         self._try_lock()
         self._settle()
-
-    def _watch_peer_worker(self, peer: Peer, pid: int, pidfd: int) -> None:
-        def dead() -> None:
-            if peer.workers.pop(pid, None) is not None:
-                self._loop.unwatch(pidfd)
-                os.close(pidfd)
-                self._try_lock()
-                self._settle()
-
-        self._loop.watch(pidfd, dead)
-
-    def _forget_peer(self) -> None:
-        peer, self._peer = self._peer, None
-        if peer is not None:
-            self._close_channel(peer)
-            for pidfd in peer.workers.values():
-                self._loop.unwatch(pidfd)
-            peer.close()
 
     # -------------------------------------------------------------------------------------- people and systemd
 

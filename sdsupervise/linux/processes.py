@@ -6,6 +6,7 @@ Every child is known by a pidfd from the start: a number can be reused, a pidfd 
 import ctypes
 import errno
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -81,8 +82,6 @@ def die_with_parent(parent_pid: int, number: signal.Signals) -> bool:
 
 def is_dead(pidfd: int) -> bool:
     """The process has ended (a zombie counts)."""
-    import select
-
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(0))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Self
 
 from . import varlink
-from .errors import HandoverError, NotRunning
+from .errors import HandoverError, NotPermitted, NotRunning
 
 _NONE: Mapping[str, object] = {}
 
@@ -23,26 +23,28 @@ class Answer(NamedTuple):
 class Client:
     """A connection to a supervisor."""
 
-    def __init__(self, connection: socket.socket, path: str) -> None:
-        self._connection = connection
-        self._path = path
+    def __init__(self, connection: socket.socket, path: str, timeout_seconds: float) -> None:
+        self._connection, self._path, self._timeout_seconds = connection, path, timeout_seconds
 
     @classmethod
-    def connect(cls, path: str, *, timeout_seconds: float | None) -> Self:
-        """Connect to the socket at a path; the time-out bounds every single wait from here on.
+    def connect(cls, path: str, *, timeout_seconds: float) -> Self:
+        """Connect to the socket at a path. The time-out bounds every wait, beyond what the supervisor announces for it.
 
-        Raises NotRunning if nobody listens there.
+        Raises NotRunning if nobody listens there, NotPermitted if we may not ask.
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(timeout_seconds)
         try:
             connection.connect(path)
+        except PermissionError as error:
+            connection.close()
+            raise NotPermitted(f"We may not connect to {path}; try as root.") from error
         except OSError as error:
             connection.close()
             raise NotRunning(
                 f"Nobody listens on {path} ({error.strerror or error}): the service does not run."
             ) from error
-        return cls(connection, path)
+        return cls(connection, path, timeout_seconds)
 
     def call(self, method: str, parameters: Mapping[str, object] = _NONE, *, more: bool = False) -> Iterator[Answer]:
         """Call a method of ours; its answers, the last one with continues False.
@@ -60,6 +62,9 @@ class Client:
                 for message in reader.feed(data):
                     answer = _answer(message, list(fds))
                     fds = []
+                    at_most = answer.parameters.get("at_most")
+                    if isinstance(at_most, int | float):  # the supervisor's own deadline for what it does now
+                        self._connection.settimeout(self._timeout_seconds + at_most)
                     yield answer
                     if not answer.continues:
                         return

@@ -1,5 +1,6 @@
 """The control socket: a listener whose path outlives reloads, and the calls that come in on it."""
 
+import logging
 import os
 import socket
 import struct
@@ -9,8 +10,11 @@ from . import varlink
 from .errors import AlreadyRunning, ProtocolError, SdsuperviseError
 from .linux.event_loop import EventLoop
 
+_log = logging.getLogger("sdsupervise")
+
 _BACKLOG = 64
-_MAX_CONNECTIONS = 64  # anybody may connect; more than this must wait in the backlog
+_MAX_CONNECTIONS = 64  # anybody may connect; beyond this the one that has been idle longest must go
+_PAUSE_SECONDS = 1.0  # with no descriptor left, accepting again at once would only spin
 
 
 def bind(path: str) -> socket.socket:
@@ -69,10 +73,12 @@ class Call:
 
     def reply(self, parameters: Mapping[str, object]) -> None:
         """The last answer."""
+        self._connection.open_calls -= 1
         self._send({"parameters": parameters})
 
     def fail(self, error: str, parameters: Mapping[str, object]) -> None:
         """The last answer, an error: a full name, or the last part of one of ours."""
+        self._connection.open_calls -= 1
         name = error if "." in error else f"{varlink.INTERFACE}.{error}"
         self._send({"error": name, "parameters": parameters})
 
@@ -88,7 +94,7 @@ class ControlServer:
         self._loop = loop
         self._listener = listener
         self._on_call = on_call
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, None] = {}  # oldest first
         self._accepting = False
 
     def fileno(self) -> int:
@@ -114,21 +120,29 @@ class ControlServer:
             connection.abandon()
 
     def _accept(self) -> None:
-        if len(self._connections) >= _MAX_CONNECTIONS:
-            self.stop_accepting()
-            return
         try:
             peer, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
-        connection = _Connection(self._loop, peer, self._on_call, self._gone)
-        self._connections.add(connection)
+        except OSError as error:
+            _log.warning("Cannot accept a caller on the control socket: %s; trying again", error.strerror)
+            self._loop.unwatch(self._listener.fileno())
+            self._loop.call_later(_PAUSE_SECONDS, self._accept_again)
+            return
+        if len(self._connections) >= _MAX_CONNECTIONS:
+            idle = next((connection for connection in self._connections if not connection.open_calls), None)
+            if idle is None:
+                peer.close()
+                return
+            idle.close()
+        self._connections[_Connection(self._loop, peer, self._on_call, self._gone)] = None
+
+    def _accept_again(self) -> None:
+        if self._accepting:
+            self._loop.watch(self._listener.fileno(), self._accept)
 
     def _gone(self, connection: "_Connection") -> None:
-        full = len(self._connections) >= _MAX_CONNECTIONS
-        self._connections.discard(connection)
-        if full and not self._accepting:
-            self.accept_calls()
+        self._connections.pop(connection, None)
 
 
 class _Connection:
@@ -146,6 +160,7 @@ class _Connection:
         self._loop, self._peer, self._on_call, self._on_gone = loop, peer, on_call, on_gone
         self._reader = varlink.MessageReader()
         self._open = True
+        self.open_calls = 0  # not answered yet
         loop.watch(peer.fileno(), self._read)
 
     def send(self, data: bytes, fds: Sequence[int]) -> None:
@@ -156,9 +171,10 @@ class _Connection:
         except OSError:
             sent = 0
         if sent != len(data):
-            self._close()
+            self.close()
 
     def abandon(self) -> None:
+        """In a forked child: close the copy; the parent's connection and epoll stay as they are."""
         self._peer.close()
 
     def _read(self) -> None:
@@ -175,12 +191,13 @@ class _Connection:
             self.send(varlink.encode({"error": varlink.INVALID_PARAMETER, "parameters": {"parameter": str(error)}}), ())
             messages = None
         if messages is None:
-            self._close()
+            self.close()
             return
         for message in messages:
+            self.open_calls += 1
             self._on_call(Call(self, message))
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._open:
             self._open = False
             self._loop.unwatch(self._peer.fileno())

@@ -231,7 +231,11 @@ class SupervisedDaemon(Daemon):
         if isinstance(started, int):
             return started
         name, can_reload = type(self).__name__, self.can_do_hot_reload
-        return Supervisor(name, self, settings, started, can_reload=can_reload).run()
+        try:
+            return Supervisor(name, self, settings, started, can_reload=can_reload).run()
+        except Exception:
+            _log.critical("A bug in sdsupervise, leaving; please report it", exc_info=True)
+            return ExitStatus.SOFTWARE
 
 
 def _mentions(cls: type, name: str) -> bool:

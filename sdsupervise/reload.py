@@ -30,12 +30,12 @@ class Reload:
         self._stderr: int | None = None
         self._said = b""
 
-    def enter(self, phase: str, sentence: str) -> None:
-        """The reload is in this phase now; tell the caller."""
+    def enter(self, phase: str, sentence: str, *, at_most: float) -> None:
+        """The reload is in this phase now, for so many seconds at most; tell the caller."""
         self._end_phase()
         self._phase = phase
         if self.call is not None:
-            self.call.progress({"phase": phase, "message": sentence})
+            self.call.progress({"phase": phase, "message": sentence, "at_most": at_most})
 
     def succeed(self, facts: Mapping[str, object]) -> None:
         """The verdict "done"."""

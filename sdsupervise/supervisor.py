@@ -151,6 +151,9 @@ class Supervisor:
             self._workforce.first_crash_is_final = False
         if state is State.DRAINING:
             self._retire()
+        if state is State.STOPPING and self._waiting_reload is not None:
+            self._waiting_reload.refuse("The service is stopping.")
+            self._waiting_reload = None
         if state is not State.WARMING:
             self._workforce.want(PHASES[state].wants_workers)
         self._set_deadline()
@@ -241,7 +244,7 @@ class Supervisor:
         sentence = PHASES[self.state].status.format(own=self.generation, peer=self.generation + 1)
         if self.state is State.YIELDING:
             self._reload.stopped_workers = True
-        self._reload.enter(self.state.name.lower(), sentence)
+        self._reload.enter(self.state.name.lower(), sentence, at_most=self._longest_wait())
         _log.info("%s", sentence)
 
     def _close_lock(self) -> None:
@@ -331,6 +334,11 @@ class Supervisor:
         seconds = sum(self._seconds(part) for part in parts)
         self._deadline = self._loop.call_later(seconds, self._deadline_passed)
 
+    def _longest_wait(self) -> float:
+        """Seconds until this state ends at the latest, by its deadline or by the death of a process that was killed."""
+        parts = PHASES[self.state].deadline or ("takeover_timeout",)
+        return sum(self._seconds(part) for part in parts) + self._settings.takeover_timeout
+
     def _seconds(self, part: str) -> float:
         if part == "peer_stop_timeout":
             return self._peer.stop_timeout if self._peer is not None else 0.0
@@ -363,10 +371,15 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------------- workers
 
-    def _fork_worker(self, link: socket.socket) -> processes.Child:
+    def _fork_worker(self, our_end: socket.socket, link: socket.socket) -> processes.Child:
         announced = self._peer is not None and not self._peer.gone
         supervisor_pid = os.getpid()
-        return processes.fork(lambda: self._be_worker(link, supervisor_pid, wait_for_go=announced))
+
+        def be_worker() -> int:
+            our_end.close()
+            return self._be_worker(link, supervisor_pid, wait_for_go=announced)
+
+        return processes.fork(be_worker)
 
     def _be_worker(self, link: socket.socket, supervisor_pid: int, *, wait_for_go: bool) -> int:
         """In the forked child: let go of all that is the supervisor's, keep the lock's description, serve."""
@@ -438,7 +451,7 @@ class Supervisor:
         reload.watch_stderr(self._loop, reader)
         invocation = self._started.invocation
         try:
-            if reload.bear_there and reload.call is not None:
+            if reload.bear_there and reload.call is not None and reload.call.wants_more:
                 to_bear = {"argv": invocation.argv, "environment": self._started.notifier.environment}
                 reload.call.progress({"bear": to_bear}, [theirs.fileno(), writer])
             else:
@@ -500,7 +513,9 @@ class Supervisor:
                 peer.code = str(fields.get("code"))
                 peer.stop_timeout = float(str(fields.get("stop_timeout", peer.stop_timeout)))
                 if self._reload is not None:
-                    self._reload.enter("warming", f"generation {peer.generation} is {peer.code}")
+                    self._reload.enter(
+                        "warming", f"generation {peer.generation} is {peer.code}", at_most=self._longest_wait()
+                    )
             case "naming":
                 self._named_main = True
             case "reloaded":
@@ -546,7 +561,9 @@ class Supervisor:
             reload.refuse(refusal)
         elif self._peer is not None:
             self._waiting_reload = reload
-            reload.enter("waiting", f"waiting for generation {self._peer.generation} to leave")
+            reload.enter(
+                "waiting", f"waiting for generation {self._peer.generation} to leave", at_most=self._longest_wait()
+            )
         else:
             self._reload = reload
             self._happen(Event.RELOAD_ASKED)

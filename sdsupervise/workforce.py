@@ -25,13 +25,13 @@ class Listener(NamedTuple):
 
 
 class Workforce:
-    """One worker, for now; its processes come from `fork(link)`, which returns the child."""
+    """One worker, for now; its processes come from `fork(our_end, their_end)` of a link."""
 
     def __init__(
         self,
         loop: EventLoop,
         settings: Settings,
-        fork: Callable[[socket.socket], processes.Child],
+        fork: Callable[[socket.socket, socket.socket], processes.Child],
         listener: Listener,
     ) -> None:
         self._loop, self._settings, self._fork, self._listener = loop, settings, fork, listener
@@ -92,7 +92,7 @@ class Workforce:
         self._respawn_timer = None
         ours, theirs = socket.socketpair()
         try:
-            child = self._fork(theirs)
+            child = self._fork(ours, theirs)
         except OSError as error:
             ours.close()
             delay = self._settings.delay_before_respawn or 1.0

@@ -29,5 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SdsuperviseError as error:
         print(error, file=sys.stderr)
         return error.exit_status
+    except KeyboardInterrupt:
+        return 130  # as a shell says of SIGINT
     except BrokenPipeError:
         return ExitStatus.OK  # whoever read our output has seen enough

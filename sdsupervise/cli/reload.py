@@ -11,6 +11,8 @@ from ..errors import ExitStatus, HandoverError, NotPermitted, ReloadFailed
 from ..linux import inheritance
 from . import target
 
+_ANSWER_SECONDS = 10.0
+
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Define the command."""
@@ -25,13 +27,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _reload(parsed: argparse.Namespace) -> int:
-    # `systemctl stop` during a reload ends this process too; dying of the signal would mark the unit failed.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(ExitStatus.OK))
-    path = target.socket_path(parsed)
-    connection = Client.connect(path, timeout_seconds=None)  # the supervisor's deadlines bound the wait
+    connection = Client.connect(target.socket_path(parsed), timeout_seconds=_ANSWER_SECONDS)
     invocation = os.environ.get("INVOCATION_ID", "") if "MAINPID" in os.environ else ""
     # An ExecReload= process writes to the journal of its unit, where the supervisor has said all this already.
     quiet = bool(invocation)
+    if quiet:
+        # `systemctl stop` during a reload ends this process too; dying of the signal would mark the unit failed.
+        signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(ExitStatus.OK))
     answer = None
     for answer in connection.call("Reload", {"invocation_id": invocation}, more=True):
         if "bear" in answer.parameters:

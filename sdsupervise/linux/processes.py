@@ -30,13 +30,17 @@ def fork(run: Callable[[], int]) -> Child:
 
     Raises OSError when the kernel will not fork.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     with blocked_signals():
         pid = os.fork()
         if pid == 0:
             _be_child(run)
-    return Child(pid, os.pidfd_open(pid))
+    try:
+        return Child(pid, os.pidfd_open(pid))
+    except OSError:  # no descriptor left: nobody could watch it
+        os.kill(pid, signal.SIGKILL)  # unreaped, so the number is still its own
+        os.waitpid(pid, 0)
+        raise
 
 
 def _be_child(run: Callable[[], int]) -> None:
@@ -47,12 +51,17 @@ def _be_child(run: Callable[[], int]) -> None:
     except BaseException:  # a forked child must never unwind into its parent's stack
         sys.excepthook(*sys.exc_info())
     finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        except OSError:
-            pass
+        _flush()
         os._exit(status)
+
+
+def _flush() -> None:
+    """Nothing that was printed is printed twice, by the child too. Whoever read it may be gone, or never was there."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
 
 
 def reap(child: Child) -> int | None:

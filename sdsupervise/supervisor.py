@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections import deque
 from collections.abc import Mapping
 from typing import assert_never
@@ -27,6 +26,7 @@ from .linux.pid_file import PidFile
 from .peer import HANDOVER_VERSION, Peer, PeerListener, Welcome, make_token, send_welcome
 from .reload import Reload
 from .reporting import Reporter
+from .standing import Standing
 from .workers import python_worker
 from .workers.link import Link
 from .workers.worker import Worker
@@ -595,28 +595,22 @@ class Supervisor:
         self._reporter.report(PHASES[self.state].main_state, self._status_sentence())
 
     def _status_sentence(self) -> str:
-        peer = self._peer
-        own_code, peer_code = str(self._started.receipt), peer.code if peer is not None else ""
-        sentence = PHASES[self.state].status.format(
-            own=self.generation, peer=peer.generation if peer is not None else self.generation - 1
-        )
-        if self.state is State.SERVING:
-            if self._workforce.serves:
-                sentence = f"{sentence} {own_code}"
-            else:
-                trouble = self._workforce.trouble or "one is starting"
-                sentence = f"Generation {self.generation} has no worker: {trouble}"
-            if self._last_reload is not None and self._last_reload.failure:
-                sentence = f"{sentence}. {self._last_reload.failure}"
-        elif self.state in (State.COMMITTING, State.DRAINING):
-            sentence = f"{sentence} {peer_code}"
-        elif self.state is State.STOPPING and self._exit_status != ExitStatus.OK:
-            sentence = f"Gave up: {self._workforce.trouble}"
-        return sentence
+        peer, last = self._peer, self._last_reload
+        return Standing(
+            state=self.state,
+            generation=self.generation,
+            peer_generation=peer.generation if peer is not None else self.generation - 1,
+            code=str(self._started.receipt),
+            peer_code=peer.code if peer is not None else "",
+            serves=self._workforce.serves,
+            trouble=self._workforce.trouble,
+            failed_reload=last.failure if last is not None else "",
+            gave_up=self._exit_status != ExitStatus.OK,
+        ).sentence()
 
     def _facts(self) -> dict[str, object]:
         """What Status answers."""
-        started, now = self._started, time.monotonic()
+        started = self._started
         return {
             "name": self._name,
             "version": __version__,
@@ -630,15 +624,7 @@ class Supervisor:
             "pid_file": started.pid_file.name,
             "can_reload": self._can_reload,
             "crashes": self._workforce.crashes,
-            "workers": [
-                {
-                    "pid": worker.pid,
-                    "state": worker.state.value,
-                    "age": round(worker.lived, 3),
-                    "last_ping": None if worker.last_ping is None else round(now - worker.last_ping, 3),
-                }
-                for worker in self._workforce.workers.values()
-            ],
+            "workers": [worker.facts() for worker in self._workforce.workers.values()],
             "last_reload": self._last_reload.facts() if self._last_reload else self._inherited_reload,
         }
 

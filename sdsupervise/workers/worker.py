@@ -72,6 +72,11 @@ class Worker:
         """Seconds since it was forked."""
         return time.monotonic() - self.started_at
 
+    def facts(self) -> dict[str, object]:
+        """What status shows of it; seconds."""
+        ping = None if self.last_ping is None else round(time.monotonic() - self.last_ping, 3)
+        return {"pid": self.pid, "state": self.state.value, "age": round(self.lived, 3), "last_ping": ping}
+
     def let_go(self) -> None:
         """The peer knows it now: it may run service code."""
         self._send(protocol.GO)

@@ -1,0 +1,34 @@
+"""How a supervisor stands, in words: one true sentence for STATUS= and people, from plain facts."""
+
+from typing import NamedTuple
+
+from .core.takeover import PHASES, State
+
+_OWN_WORKERS_SERVE = frozenset({State.SERVING, State.RAISING, State.CANCELLING})
+
+
+class Standing(NamedTuple):
+    """What the sentence is made of."""
+
+    state: State
+    generation: int
+    peer_generation: int
+    code: str
+    peer_code: str
+    serves: bool  # a worker of ours has been released and lives
+    trouble: str  # why there is none, "" if nothing is known
+    failed_reload: str  # what became of the last one, "" if it went well
+    gave_up: bool
+
+    def sentence(self) -> str:
+        """As STATUS= shows it."""
+        text = PHASES[self.state].status.format(own=self.generation, peer=self.peer_generation)
+        if self.state in _OWN_WORKERS_SERVE and not self.serves:
+            text = f"Generation {self.generation} has no worker: {self.trouble or 'one is starting'}"
+        elif self.state is State.SERVING:
+            text = f"{text} {self.code}"
+        elif self.state in (State.COMMITTING, State.DRAINING):
+            text = f"{text} {self.peer_code}"
+        elif self.state is State.STOPPING and self.gave_up:
+            text = f"Gave up: {self.trouble}"
+        return f"{text}. {self.failed_reload}" if self.state is State.SERVING and self.failed_reload else text

@@ -104,7 +104,10 @@ def _start_successor(plan: Plan, invocation: inheritance.Invocation, channel: Ch
     lock = welcome.fds["lock"]
     pid_file = PidFile.through(lock, welcome.pid_file_name)
     os.close(lock)
-    listener = socket.socket(fileno=welcome.fds["control"]) if "control" in welcome.fds else None
+    listener = None
+    if "control" in welcome.fds:
+        listener = socket.socket(fileno=welcome.fds["control"])
+        listener.setblocking(False)
     return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, welcome)
 
 
@@ -182,12 +185,12 @@ def _signals_second_start(plan: Plan, pid_file: PidFile, notifier: Notifier) -> 
     except OSError:
         return False
     try:
-        if looks_like_us:  # a worker can hold the lock of a dead supervisor, whose number may be anybody's by now
-            signals.send(pidfd, signal.SIGUSR2)
-            _log.warning("Daemon is already running, initiated hot reload")
-        return looks_like_us
-    except PermissionError as error:
-        raise NotPermitted(f"Daemon is already running as pid {pid}, which we may not signal.") from error
+        if not looks_like_us:  # a worker can hold the lock of a dead supervisor, whose number may be anybody's by now
+            return False
+        if not signals.send(pidfd, signal.SIGUSR2):
+            raise NotPermitted(f"Daemon is already running as pid {pid}, which we may not signal.")
+        _log.warning("Daemon is already running, initiated hot reload")
+        return True
     finally:
         os.close(pidfd)
 

@@ -47,6 +47,7 @@ class PeerListener(NamedTuple):
     told: Callable[[Message], None]  # it said something else: hello, naming, reloaded
     born: Callable[[], None]  # it exists, and waits for its welcome
     lock_may_be_free: Callable[[], None]  # it says so, or a process that may have held the lock died
+    hung_up: Callable[[], None]  # it closed the channel; its death follows, unless it wants us no more
 
 
 class Peer:
@@ -134,8 +135,11 @@ class Peer:
             self._be_gone()
             return False
         self._token_is_ours = self._token_is_ours or _take(self.token)
-        if self._token_is_ours:
-            send(self._pidfd, signal.SIGKILL)
+        if self._token_is_ours and not send(self._pidfd, signal.SIGKILL):
+            # A successor born as root that has not dropped its privileges yet. It cannot serve without the lock, it
+            # cannot kill us without the token, and it leaves when it finds the channel closed.
+            _log.error("We may not kill the supervisor of generation %d (pid %s)", self.generation, self.pid)
+            self._be_gone()
         return self._token_is_ours
 
     def kill_workers(self) -> None:
@@ -191,6 +195,8 @@ class Peer:
             self._channel = None
             if self._pidfd is None:
                 self._be_gone()
+            elif not self.gone:
+                self._listener.hung_up()
 
     def _died(self) -> None:
         if not self.gone:

@@ -437,7 +437,9 @@ class Supervisor:
     # -------------------------------------------------------------------------------------------- the other side
 
     def _new_peer(self, channel: Channel, token: int, *, generation: int, stop_timeout: float) -> Peer:
-        listener = PeerListener(self._peer_event, self._peer_told, self._peer_born, self._lock_may_be_free)
+        listener = PeerListener(
+            self._peer_event, self._peer_told, self._peer_born, self._lock_may_be_free, self._peer_hung_up
+        )
         return Peer(self._loop, channel, token, listener, generation=generation, stop_timeout=stop_timeout)
 
     def _start_successor(self) -> None:
@@ -523,6 +525,15 @@ class Supervisor:
                 self._inherited_reload = facts if isinstance(facts, dict) else None
             case kind:
                 _log.debug("Generation %d says %r, which this release does not know, ignoring", peer.generation, kind)
+
+    def _peer_hung_up(self) -> None:
+        # A dying process closes its files before it is seen dead, so its death has time to arrive.
+        self._loop.call_later(self._settings.takeover_timeout, self._leave_unwanted)
+
+    def _leave_unwanted(self) -> None:
+        if self._peer is not None and not self._peer.gone and self.state in (State.WARMING, State.CLAIMING):
+            _log.warning("Generation %d wants no successor any more, leaving", self._peer.generation)
+            self._happen(Event.STOP_ASKED)
 
     def _lock_may_be_free(self) -> None:
         self._try_lock()

@@ -76,15 +76,15 @@ def in_words(number: int) -> str:
         return f"signal {number}"
 
 
-def send(pidfd: int, number: signal.Signals) -> None:
-    """Signal the very process the pidfd stands for; a dead one is not an error.
-
-    Raises PermissionError across uids.
-    """
+def send(pidfd: int, number: signal.Signals) -> bool:
+    """Signal the very process the pidfd stands for; False if we may not. A dead one is not an error."""
     try:
         signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         pass
+    except PermissionError:
+        return False
+    return True
 
 
 def exit_like_killed(number: signal.Signals) -> None:

@@ -73,6 +73,7 @@ class Peer:
         self.stop_timeout = stop_timeout  # seconds its workers may take to stop
         self.pid: int | None = None
         self.gone = False
+        self.listens = False  # it has come as far as its event loop; before that it has no worker and no lock
         self.code = ""
         self.reason = ""
         self.traceback = ""

@@ -214,7 +214,7 @@ class Supervisor:
             case Effect.TELL_COMMITTED:
                 self._tell("committed")
             case Effect.TELL_STOP:
-                self._tell("stop")
+                self._stop_peer()
             case Effect.TELL_EMPTY:
                 self._tell("empty")
             case Effect.KILL_PEER:
@@ -236,6 +236,12 @@ class Supervisor:
     def _tell(self, say: str, **fields: str | Mapping[str, object]) -> None:
         if self._peer is not None:
             self._peer.tell(say, (), **fields)
+
+    def _stop_peer(self) -> None:
+        peer = self._peer
+        if peer is not None and not peer.listens:
+            peer.kill()  # still importing, which may take minutes, and it has nothing to finish
+        self._tell("stop")
 
     def _tell_reload(self) -> None:
         """The caller of a reload hears of each phase; so does the log."""
@@ -491,6 +497,7 @@ class Supervisor:
             generation=welcome.predecessor_generation,
             stop_timeout=welcome.stop_timeout,
         )
+        peer.listens = True
         peer.meet(welcome.predecessor_pid, welcome.fds["predecessor"])
         for name, pidfd in welcome.fds.items():
             if name.startswith("worker:"):
@@ -512,6 +519,7 @@ class Supervisor:
         assert peer is not None
         match message.kind:
             case "hello":
+                peer.listens = True
                 peer.code = str(fields.get("code"))
                 peer.stop_timeout = float(str(fields.get("stop_timeout", peer.stop_timeout)))
                 if self._reload is not None:

@@ -144,7 +144,10 @@ class Peer:
         return self._token_is_ours
 
     def kill_workers(self) -> None:
-        """SIGKILL every worker it announced and we have not seen dead."""
+        """SIGKILL every worker it announced and we have not seen dead; not those of a peer that was spared for want of
+        the token: it kills us, and they are the ones to serve."""
+        if not self.gone and not self._token_is_ours:
+            return
         for pidfd in self._workers.values():
             send(pidfd, signal.SIGKILL)
 

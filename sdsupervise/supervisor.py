@@ -16,7 +16,7 @@ from . import __version__, logs, varlink
 from .breakpoints import Breakpoint
 from .config import Settings
 from .control import Call, ControlServer
-from .core.takeover import PHASES, Effect, Event, State, step
+from .core.takeover import PHASES, RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent
 from .launch import Started
 from .linux import inheritance, processes, signals
@@ -109,10 +109,23 @@ class Supervisor:
     def _drain_events(self) -> None:
         self._stepping = True
         try:
-            while self._events:
+            while self._events or self._note_conditions():
                 self._step(self._events.popleft())
         finally:
             self._stepping = False
+
+    def _note_conditions(self) -> bool:
+        """Nothing has happened that is not dealt with: give the events that stand for a lasting condition to a state
+        that waits for it; True if there is one."""
+        rules = RULES[self.state]
+        if Event.NO_WORKER in rules and not self._workforce.workers:
+            if Event.PEER_GONE in rules and self._peer is not None:
+                self._peer.look()  # whoever leaves first makes sure that the other is there to serve, or to clean up
+            if not self._events:
+                self._events.append(Event.NO_WORKER)
+        elif Event.NO_PEER in rules and (self._peer is None or self._peer.gone):
+            self._events.append(Event.NO_PEER)
+        return bool(self._events)
 
     def _step(self, event: Event) -> None:
         before = self.state
@@ -159,18 +172,11 @@ class Supervisor:
         self._set_deadline()
         self._tell_status()
         self._tell_reload()
-        if not self._workforce.workers:
-            self._condition(Event.NO_WORKER, {State.YIELDING, State.REVIVING, State.DRAINING, State.STOPPING})
-            self._condition(Event.NO_WORKER, {State.LAST, State.FAILED})
-        if self._peer is None or self._peer.gone:
-            self._condition(Event.NO_PEER, {State.EMPTY})
+        if state is not State.COMMITTING:
+            self._close_barrier()
         if state in _WAITING_FOR_LOCK:
             self._try_lock()
         self._settle()
-
-    def _condition(self, event: Event, states: set[State]) -> None:
-        if self.state in states:
-            self._happen(event)
 
     def _settle(self) -> None:
         """In SERVING: forget a peer that left nothing behind, then begin the reload that waited for it."""
@@ -275,10 +281,15 @@ class Supervisor:
 
     def _barrier_returned(self) -> None:
         self._close_barrier()
-        if self.state is State.COMMITTING and self._peer is not None:
-            self._peer.look()  # "done" is only true of a successor that lives
+        self._commit(Event.BARRIER_RETURNED)
+
+    def _commit(self, event: Event) -> None:
+        """Last looks before the commit: "done" is only true of a successor that lives, and a stop goes first."""
+        self._on_signals()
+        if self._peer is not None:
+            self._peer.look()
         if self.state is State.COMMITTING:
-            self._happen(Event.BARRIER_RETURNED)
+            self._happen(event)
 
     def _close_barrier(self) -> None:
         if self._barrier is not None:
@@ -361,7 +372,10 @@ class Supervisor:
             phase = "ready" if self.state is State.RAISING else "serving"
             limit = self._seconds(PHASES[self.state].deadline[0])
             self._peer.reason = f"The new code was not {phase} within {limit:g} s."
-        self._happen(Event.DEADLINE)
+        if self.state is State.COMMITTING:
+            self._commit(Event.DEADLINE)
+        else:
+            self._happen(Event.DEADLINE)
 
     def _give_up_lock(self) -> None:
         _log.critical("%s is locked by a process that is none of ours, leaving", self._started.pid_file.name)
@@ -422,11 +436,6 @@ class Supervisor:
             reason = lines[-1] if lines else f"The worker {worker.exit_in_words} before it was ready."
             self._tell("reason", text=reason, traceback=worker.failure[-16384:])
         self._happen(Event.WORKER_GONE)
-        if not self._workforce.workers:
-            self._condition(
-                Event.NO_WORKER,
-                {State.YIELDING, State.REVIVING, State.DRAINING, State.STOPPING, State.LAST, State.FAILED},
-            )
         self._tell_status()
 
     def _workers_gave_up(self, why: str) -> None:
@@ -444,7 +453,7 @@ class Supervisor:
 
     def _new_peer(self, channel: Channel, token: int, *, generation: int, stop_timeout: float) -> Peer:
         listener = PeerListener(
-            self._peer_event, self._peer_told, self._peer_born, self._lock_may_be_free, self._peer_hung_up
+            self._happen, self._peer_told, self._peer_born, self._lock_may_be_free, self._peer_hung_up
         )
         return Peer(self._loop, channel, token, listener, generation=generation, stop_timeout=stop_timeout)
 
@@ -508,11 +517,6 @@ class Supervisor:
             stop_timeout=self._settings.stop_timeout,
             code=str(self._started.receipt),
         )
-
-    def _peer_event(self, event: Event) -> None:
-        self._happen(event)
-        if event is Event.PEER_GONE:
-            self._condition(Event.NO_PEER, {State.EMPTY})
 
     def _peer_told(self, message: Message) -> None:
         fields, peer = message.fields, self._peer

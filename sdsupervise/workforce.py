@@ -109,9 +109,11 @@ class Workforce:
 
     def _worker_gone(self, worker: Worker) -> None:
         del self.workers[worker.pid]
-        expected = worker.state is WorkerState.STOPPING
         give_up = False
-        if not expected:
+        if worker.state is WorkerState.STOPPING:
+            if self._wanted and not self.workers:
+                self._start()  # it was stopped before another was wanted, as by a successor that gave up too early
+        else:
             _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words)
             give_up = self._plan_respawn(worker)
         self._listener.gone(worker)

@@ -13,8 +13,12 @@ and performs its effects in order. Nothing else changes a supervisor's state.
 `tests/walk` joins two of these, adds the kernel's locks, signals, systemd, crashes and hangs, and visits every state
 they can reach. A rule that looks redundant is there because a walk without it ended badly; see the mutations there.
 
-Two things the shell owes the table, beside performing it:
+Four things the shell owes the table, beside performing it:
 * a message the peer sent before it died is an event before its death is;
+* before BARRIER_RETURNED, and before DEADLINE in COMMITTING, it looks whether the successor lives and whether a signal
+  waits: "done" must not be said of a dead one, nor after systemd has begun to stop us;
+* before NO_WORKER in FAILED and LAST it looks whether the peer lives. A failed successor that leaves a moment after its
+  predecessor died leaves the service to nobody;
 * KILL_PEER takes the kill token first (one byte in a pipe both sides hold) and does nothing if it is gone. Without it
   two supervisors whose deadlines cross kill each other and nobody serves.
 

@@ -1,0 +1,155 @@
+"""What the kernel does to a joint in progress (a list): messages, the flock, deaths and who gets to know of them."""
+
+from sdsupervise.core.takeover import State
+
+from .joint import (
+    ABSENT,
+    CRASHES,
+    DEAD,
+    EXCUSED,
+    HUNG,
+    INBOX,
+    LOCK,
+    LOCK_FD,
+    MAIN,
+    MODE,
+    NEW,
+    NO_WORKER,
+    NOBODY_TO_CLEAN,
+    NOBODY_TO_SERVE,
+    NOTIFY,
+    OLD,
+    PID_FILE,
+    RETURNED,
+    RUNS,
+    STATE_INDEX,
+    TERM,
+    TOKEN,
+    UNREAD,
+    UNREAPED,
+    VERDICT,
+    WORKER,
+    Joint,
+    lives,
+    with_message,
+)
+
+_SERVING, _FAILED = STATE_INDEX[State.SERVING], STATE_INDEX[State.FAILED]
+# Whoever stands here ends up serving if nobody else does, so that a fault of the other one is no excuse.
+_MAY_SERVE = frozenset(
+    index
+    for state, index in STATE_INDEX.items()
+    if state not in (State.DRAINING, State.STOPPING, State.EMPTY, State.LAST, State.GONE)
+)
+# Whoever stands here leaves without a look at what the other one left behind.
+_LEAVES_BLINDLY = frozenset({STATE_INDEX[State.DRAINING], DEAD, ABSENT})
+_LEAVES_ALONE = frozenset({STATE_INDEX[State.EMPTY], STATE_INDEX[State.LAST], STATE_INDEX[State.FAILED]})
+
+
+def other(side: int) -> int:
+    """The peer's side."""
+    return NEW - side
+
+
+def send(joint: list[int], side: int, message: int) -> None:
+    """Tell the peer; to a dead one it is lost."""
+    peer = other(side)
+    if joint[peer] < DEAD:
+        joint[peer + INBOX] = with_message(joint[peer + INBOX], message)
+
+
+def die(joint: list[int], side: int) -> None:
+    """A supervisor ends, whatever the reason. What it said can still be read."""
+    peer = other(side)
+    joint[side] = DEAD if joint[peer] < DEAD else ABSENT
+    joint[side + MODE] = RUNS
+    if side == OLD:
+        joint[VERDICT] = 0  # whoever waits for it sees the connection end, and reports failure
+    if joint[MAIN] == side + 1:
+        joint[MAIN] = 0
+    if joint[peer] == DEAD:
+        joint[peer] = ABSENT  # nobody is left to notice
+
+
+def kill_worker(joint: list[int], side: int) -> None:
+    """SIGKILL, which a worker obeys at once, hung or not."""
+    if lives(joint[side + WORKER]):
+        joint[side + WORKER] = UNREAPED
+
+
+def crash(joint: list[int], side: int) -> None:
+    """A supervisor dies for no reason of ours."""
+    _excuse(joint, side, hangs=False)
+    joint[CRASHES] -= 1
+    die(joint, side)
+
+
+def hang(joint: list[int], side: int) -> None:
+    """A supervisor stops running, for a while or for ever."""
+    _excuse(joint, side, hangs=True)
+    joint[side + MODE] = HUNG
+
+
+def resume(joint: list[int], side: int) -> None:
+    """It runs again, and with it what it is good for."""
+    joint[side + MODE] = RUNS
+    if joint[side] in _MAY_SERVE:
+        joint[EXCUSED] &= ~NOBODY_TO_SERVE
+
+
+def _excuse(joint: list[int], side: int, *, hangs: bool) -> None:
+    """A fault befalls one side: note whether the other is in a position to serve, and to clean up."""
+    peer = other(side)
+    # A failed successor steps in for a dead predecessor; that a living one hangs it cannot know.
+    blind = hangs and joint[peer] == _FAILED
+    if blind or joint[peer] not in _MAY_SERVE or joint[peer + MODE] != RUNS:
+        joint[EXCUSED] |= NOBODY_TO_SERVE
+    if joint[peer] in _LEAVES_BLINDLY or joint[peer + MODE] != RUNS or (hangs and joint[side] in _LEAVES_ALONE):
+        joint[EXCUSED] |= NOBODY_TO_CLEAN
+
+
+def free_lock(joint: list[int], *, workers_hold_copies: bool) -> None:
+    """The flock is free when the last copy of its open file description is closed."""
+    owner = joint[LOCK]
+    if not owner:
+        return
+    side = owner - 1
+    held = joint[side] < DEAD and joint[side + LOCK_FD]
+    if not held and not (workers_hold_copies and lives(joint[side + WORKER])):
+        joint[LOCK] = 0
+
+
+def settled(joint: list[int], *, systemd: bool, workers_hold_copies: bool) -> Joint:
+    """The joint with everything done that needs no decision, and with what nobody can see any more forgotten."""
+    for side in (OLD, NEW):
+        if joint[side] >= DEAD and joint[side + WORKER] == UNREAPED:
+            joint[side + WORKER] = NO_WORKER  # pid 1 reaps the orphans
+    free_lock(joint, workers_hold_copies=workers_hold_copies)
+    if (
+        joint[OLD] == ABSENT
+        and joint[OLD + WORKER] == NO_WORKER
+        and joint[NEW] == _SERVING
+        and joint[NEW + MODE] in (RUNS, HUNG)
+        and joint[NOTIFY] != UNREAD
+    ):
+        _become_old(joint, systemd=systemd)
+    for side in (OLD, NEW):
+        if joint[side] >= DEAD:
+            joint[side + INBOX] = joint[side + TERM] = joint[side + MODE] = joint[side + LOCK_FD] = 0
+        if joint[side] == ABSENT:
+            joint[other(side) + INBOX] = 0  # the channel has been read to its end
+    if joint[OLD] >= DEAD and joint[NOTIFY] == RETURNED:
+        joint[NOTIFY] = 0
+    return tuple(joint)
+
+
+def _become_old(joint: list[int], *, systemd: bool) -> None:
+    """The reload is over: who was new is old for the next one."""
+    joint[OLD : OLD + 6] = joint[NEW : NEW + 6]
+    joint[OLD + INBOX] = 0
+    joint[NEW : NEW + 6] = [ABSENT, RUNS, NO_WORKER, 0, 0, 0]
+    for field in (LOCK, PID_FILE):
+        if joint[field] == NEW + 1:
+            joint[field] = OLD + 1
+    joint[MAIN] = OLD + 1 if systemd and joint[MAIN] == NEW + 1 else 0
+    joint[TOKEN] = joint[NOTIFY] = 0

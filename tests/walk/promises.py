@@ -1,0 +1,134 @@
+"""What has to hold: the numbered invariants of the takeover, as far as two supervisors can keep or break them.
+
+1. Only the generation whose open file description holds the lock has released workers.
+2. Somebody serves, without help, while a supervisor that may serve lives and runs, unless a stop was asked.
+3. A reload gets at most one verdict, and "done" only if the successor serves and was alive after the barrier.
+4. Until the commit the predecessor can return. (Follows from 2 here: whoever returned has to serve.)
+6. Once a stop was taken nothing of ours is left after bounded time.
+Besides: whatever happened, it all settles in the end with one generation that serves and nothing left of others.
+
+A fault is an excuse only if it left nobody who could have done the work; with systemd, which restarts a unit whose main
+process is dead or hung, 6 has no excuse at all.
+"""
+
+from collections.abc import Sequence
+
+from sdsupervise.core.takeover import Effect, State
+
+from .joint import (
+    ABSENT,
+    BOUND,
+    DEAD,
+    EXCUSED,
+    HUNG,
+    LOCK,
+    MAIN,
+    MODE,
+    NEW,
+    NO_WORKER,
+    NOBODY_TO_CLEAN,
+    NOBODY_TO_SERVE,
+    NOTIFY,
+    OLD,
+    PID_FILE,
+    RELEASED,
+    RESTARTED,
+    STATE_INDEX,
+    STOP,
+    UNREAD,
+    VERDICT,
+    WORKER,
+    Joint,
+    is_active,
+)
+from .walk import Broken, Promise
+
+_SERVING = STATE_INDEX[State.SERVING]
+_DRAINING = STATE_INDEX[State.DRAINING]
+_SERVES_OR_DID = frozenset(
+    STATE_INDEX[state] for state in (State.ACTING, State.SERVING, State.STOPPING, State.EMPTY, State.LAST)
+)
+
+
+def check(joint: Joint) -> None:
+    """What must hold in every state."""
+    for side in (OLD, NEW):
+        if is_active(joint[side + WORKER]) and joint[LOCK] != side + 1:
+            raise Broken("1: a released worker without the lock")
+        if joint[side] == _SERVING and joint[LOCK] == side + 1 != joint[PID_FILE]:
+            raise Broken("the pid file names another than the one who serves")
+    # Two active generations are then impossible: the lock has one owner.
+    if joint[VERDICT] and joint[OLD] in (_SERVING, _DRAINING):
+        raise Broken("3: the reload is over and its caller was not told")
+
+
+def check_answer(joint: Sequence[int], effect: Effect, *, systemd: bool) -> None:
+    """What must hold when a reload's caller gets its answer."""
+    if not joint[VERDICT]:
+        raise Broken("3: a verdict that nobody waits for, or a second one")
+    if effect is Effect.ANSWER_DONE:
+        if joint[NEW] not in _SERVES_OR_DID:
+            raise Broken("3: done, but the successor does not serve")
+        if systemd and joint[NOTIFY] != UNREAD and joint[MAIN] not in (0, NEW + 1):
+            raise Broken("3: done, but systemd refused the new main pid")
+
+
+def promises(*, systemd: bool) -> Sequence[Promise]:
+    """What must come true from every state."""
+    return (
+        Promise("2: somebody serves", _serves, _need_not_serve),
+        Promise("3: the reload's caller gets a verdict", _no_verdict_open, _old_hangs),
+        Promise(
+            "6: after a stop nothing is left",
+            _nothing_left,
+            _need_not_leave if systemd else _cannot_leave_cleanly,
+        ),
+        Promise("it settles: one generation serves", _settled, _need_not_settle),
+    )
+
+
+def _serves(joint: Joint) -> bool:
+    return joint[OLD] >= RESTARTED or any(
+        joint[side] < DEAD and joint[side + WORKER] == RELEASED and joint[LOCK] == side + 1 for side in (OLD, NEW)
+    )
+
+
+def _need_not_serve(joint: Joint) -> bool:
+    # A SIGTERM that only cancelled the reload was still a stop, if there was no one else it could have meant.
+    return bool(joint[BOUND] or joint[EXCUSED] & NOBODY_TO_SERVE or (joint[STOP] and _nothing_left(joint)))
+
+
+def _no_verdict_open(joint: Joint) -> bool:
+    return not joint[VERDICT]
+
+
+def _old_hangs(joint: Joint) -> bool:
+    return bool(joint[OLD + MODE] & HUNG)
+
+
+def _nothing_left(joint: Joint) -> bool:
+    return joint[OLD] >= RESTARTED or (
+        joint[OLD] >= DEAD and joint[NEW] >= DEAD and not joint[OLD + WORKER] and not joint[NEW + WORKER]
+    )
+
+
+def _need_not_leave(joint: Joint) -> bool:
+    return not joint[BOUND]
+
+
+def _cannot_leave_cleanly(joint: Joint) -> bool:
+    return not joint[BOUND] or bool(joint[EXCUSED] & NOBODY_TO_CLEAN)
+
+
+def _settled(joint: Joint) -> bool:
+    return joint[OLD] >= RESTARTED or (
+        joint[OLD] == _SERVING
+        and joint[NEW] == ABSENT
+        and joint[NEW + WORKER] == NO_WORKER
+        and joint[OLD + WORKER] == RELEASED
+        and not joint[VERDICT]
+    )
+
+
+def _need_not_settle(joint: Joint) -> bool:
+    return bool(joint[BOUND] or joint[EXCUSED] or (joint[STOP] and _nothing_left(joint)))

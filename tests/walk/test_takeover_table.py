@@ -1,0 +1,146 @@
+"""The takeover table as data: complete, connected, and never waiting for ever."""
+
+import pytest
+
+from sdsupervise.core.takeover import IGNORED, PHASES, RULES, Effect, Event, Rule, State, step
+from sdsupervise.errors import ImpossibleEvent
+
+# States without a deadline, and what ends each of them.
+ENDLESS = {
+    State.OPENING: "a worker has a deadline of its own to get ready, and so has systemd's start",
+    State.FORCING: "the peer was sent SIGKILL, by us or (the token being gone) we by it",
+    State.CANCELLING: "the peer was sent SIGKILL, by us or (the token being gone) we by it",
+    State.RECALLING: "the peer was sent SIGKILL, by us or (the token being gone) we by it",
+    State.GONE: "the process has left",
+}
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", Event)
+def test_pair_is_ruled_ignored_or_impossible(state: State, event: Event) -> None:
+    """A pair of state and event has exactly one answer."""
+    ruled, ignored = event in RULES[state], event in IGNORED.get(state, frozenset())
+    assert not (ruled and ignored)
+    if ruled:
+        assert step(state, event) == RULES[state][event]
+    elif ignored:
+        assert step(state, event) is None
+    else:
+        with pytest.raises(ImpossibleEvent, match=f"{event.name} cannot happen to a supervisor that is {state.name}"):
+            step(state, event)
+
+
+def test_every_state_has_rules_and_a_phase() -> None:
+    """No state is forgotten in either table."""
+    assert set(RULES) == set(PHASES) == set(State)
+
+
+def test_every_state_can_be_reached() -> None:
+    """From a first generation or a successor, rules lead everywhere."""
+    reached, todo = set[State](), [State.OPENING, State.WARMING]
+    while todo:
+        state = todo.pop()
+        if state not in reached:
+            reached.add(state)
+            todo += [rule.next for rule in RULES[state].values()]
+    assert reached == set(State)
+
+
+@pytest.mark.parametrize("state", State)
+def test_deadline_and_its_rule_come_together(state: State) -> None:
+    """A deadline that is set has a rule, and a rule for one is not waiting in vain."""
+    assert bool(PHASES[state].deadline) == (Event.DEADLINE in RULES[state])
+
+
+@pytest.mark.parametrize("state", State)
+def test_no_state_waits_for_ever(state: State) -> None:
+    """What is not at rest has a deadline, or waits for something that is bound to come."""
+    if state is not State.SERVING:
+        assert bool(PHASES[state].deadline) == (state not in ENDLESS)
+    if "SIGKILL" in ENDLESS.get(state, ""):
+        assert Event.PEER_GONE in RULES[state]
+        assert all(
+            Effect.KILL_PEER in rule.effects
+            for before in State
+            for rule in RULES[before].values()
+            if rule.next is state is not before
+        )
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_stop_ends_in_leaving_wherever_it_comes(state: State) -> None:
+    """Whoever is not leaving yet leaves when asked to stop."""
+    leaving = {State.STOPPING, State.EMPTY, State.LAST, State.GONE}
+    if state not in leaving:
+        assert RULES[state][Event.STOP_ASKED].next in leaving
+
+
+@pytest.mark.parametrize("state", State)
+def test_workers_that_get_ready_are_released_or_wait_for_the_lock(state: State) -> None:
+    """Where workers are started, one that is ready is not forgotten: it serves at once, or when the lock comes."""
+    if PHASES[state].wants_workers:
+        answer = RULES[state].get(Event.WORKER_READY) or RULES[state].get(Event.LOCK_GAINED)
+        assert answer is not None
+        assert Effect.RELEASE_WORKERS in answer.effects
+
+
+def test_only_the_locks_holder_writes_the_pid_file() -> None:
+    """The pid is written when the lock is gained, and by the first generation, which had it from the start."""
+    writing = {
+        (state, event) for state in State for event, rule in RULES[state].items() if Effect.WRITE_PID in rule.effects
+    }
+    gaining = {(state, Event.LOCK_GAINED) for state in State if Event.LOCK_GAINED in RULES[state]}
+    assert writing == gaining | {(State.OPENING, Event.WORKER_READY)}
+
+
+def test_late_successor_is_cancelled() -> None:
+    """A successor that is not ready in time is killed, and we go on serving."""
+    assert step(State.RAISING, Event.DEADLINE) == Rule(State.CANCELLING, (Effect.KILL_PEER,))
+    assert PHASES[State.CANCELLING].wants_workers
+
+
+def test_ready_successor_asks_before_anything_stops() -> None:
+    """The predecessor's workers are not stopped before the successor's are ready."""
+    assert step(State.WARMING, Event.WORKER_READY) == Rule(State.CLAIMING, (Effect.ASK_YIELD,))
+    assert step(State.RAISING, Event.PEER_ASKS_YIELD) == Rule(State.YIELDING, (Effect.STOP_WORKERS,))
+
+
+def test_lock_is_given_up_only_without_workers() -> None:
+    """The lock is closed when the last worker is gone, never before."""
+    closing = [
+        (state, event) for state in State for event, rule in RULES[state].items() if Effect.CLOSE_LOCK in rule.effects
+    ]
+    assert closing == [(State.YIELDING, Event.NO_WORKER)]
+
+
+def test_reload_is_done_only_at_the_commit() -> None:
+    """Its caller hears "done" when systemd has heard of the new main pid, and nowhere else."""
+    done = {state for state in State for rule in RULES[state].values() if Effect.ANSWER_DONE in rule.effects}
+    assert done == {State.COMMITTING}
+
+
+def test_successor_that_dies_before_the_commit_is_rolled_back() -> None:
+    """The predecessor takes the lock back, serves, and tells the caller that the reload failed."""
+    for state in (State.YIELDED, State.WATCHING, State.COMMITTING, State.RECALLING):
+        assert step(state, Event.PEER_GONE) == Rule(State.RETAKING, (Effect.OPEN_LOCK,))
+    back = step(State.RETAKING, Event.LOCK_GAINED)
+    assert back is not None
+    assert back.next is State.SERVING
+    assert Effect.ANSWER_FAILED in back.effects
+
+
+def test_signal_to_a_successor_that_does_not_serve_cancels_the_reload_alone() -> None:
+    """It leaves without a word to the predecessor, which serves on."""
+    for state in (State.WARMING, State.CLAIMING, State.FAILED):
+        rule = step(state, Event.STOP_ASKED)
+        assert rule is not None
+        assert rule.next is State.LAST
+        assert Effect.TELL_STOP not in rule.effects
+
+
+def test_orphaned_successor_serves() -> None:
+    """A successor whose predecessor dies needs nothing but the lock, even if it had failed."""
+    for state in (State.WARMING, State.CLAIMING, State.FORCING, State.FAILED):
+        rule = step(state, Event.PEER_GONE)
+        assert rule is not None
+        assert rule.next is State.STARTING

@@ -1,0 +1,35 @@
+"""What a walk has to reckon with, and what it may do without."""
+
+from enum import Enum, auto
+from typing import NamedTuple
+
+
+class World(NamedTuple):
+    """What a walk has to reckon with."""
+
+    systemd: bool = False
+    probation: bool = False
+    crashes: int = 0
+    hangs: int = 0
+    stops: int = 0
+    patient: bool = False  # no deadline passes but probation's, so that nothing can be left to one
+
+    def __str__(self) -> str:
+        with_what = f"{'systemd' if self.systemd else 'alone'}, {'probation' if self.probation else 'no probation'}"
+        budget = f"crashes {self.crashes}, hangs {self.hangs}, stops {self.stops}"
+        return f"{with_what}, {budget}" + (", patient" if self.patient else "")
+
+
+class Lapse(Enum):
+    """A rule of the shell or the kernel's that a walk may do without."""
+
+    KILLS_WITHOUT_TOKEN = auto()
+    DEATH_BEFORE_MESSAGES = auto()  # PEER_GONE at once; what it had said is dropped
+    COMMITS_BEFORE_DEATH = auto()  # acts on the barrier's return or deadline before a look at the successor's pidfd
+    COMMITS_BEFORE_SIGTERM = auto()  # … before a look at the signals
+    LEAVES_IN_HASTE = auto()  # NO_WORKER before the news that wait
+    KILLS_BEFORE_TRYING_LOCK = auto()  # a lock deadline is acted on though the lock is free
+    WORKERS_UNANNOUNCED = auto()  # the peer's workers cannot be killed
+    NO_WORKER_DEADLINE = auto()  # a hung worker is waited for
+    UNLOCKS = auto()  # LOCK_UN, which frees the lock for every copy, instead of closing
+    WORKERS_WITHOUT_LOCK = auto()  # they hold no copy of the lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import importlib.machinery
 import importlib.util
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ground.guarded import MachineError, MachineUnavailable
 from tests.ground.journal import as_line
-from tests.ground.machine import Machine, MachineError, MachineUnavailable
+from tests.ground.machine import Machine
 
 TREE = Path(__file__).parents[1] / "sdsupervise"
 INSTALLED = Path(sysconfig.get_path("purelib")) / "sdsupervise"
@@ -25,9 +27,7 @@ def pytest_configure() -> None:
     """What is tested is the wheel: refuse one that is not of this tree, and never import the tree itself."""
     here, there = ({p.relative_to(base) for p in base.rglob("*.py")} for base in (TREE, INSTALLED))
     if here != there or any(not filecmp.cmp(TREE / path, INSTALLED / path, shallow=False) for path in here):
-        raise pytest.UsageError(
-            "The installed sdsupervise is not this tree's: run `packaging/provision wheel` first."
-        )
+        raise pytest.UsageError("The installed sdsupervise is not this tree's: run `packaging/provision wheel` first.")
     # The tree comes first on sys.path, since the tests are imported from there. A package that is already
     # imported stays where it is, and so do its submodules.
     spec = importlib.machinery.PathFinder.find_spec("sdsupervise", [str(INSTALLED.parent)])
@@ -41,12 +41,11 @@ def booted() -> Iterator[Machine]:
     """A machine; a failure, not a skipped test, where none can be had, unless the user said SYSTEMD=no."""
     if os.environ.get("SYSTEMD") == "no":
         pytest.skip("SYSTEMD=no")
-    try:
-        machine = Machine()
-        machine.__enter__()
-    except MachineUnavailable as error:
-        pytest.fail(str(error), pytrace=False)
-    with machine:
+    with contextlib.ExitStack() as stack:
+        try:
+            machine = stack.enter_context(Machine())
+        except MachineUnavailable as error:
+            pytest.fail(str(error), pytrace=False)
         yield machine
 
 

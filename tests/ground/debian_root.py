@@ -34,8 +34,7 @@ MASKED_UNITS = (
     "fstrim.timer",
 )
 
-# A test must see every line, also of a service that writes a thousand a second; and the guardian plays the
-# syslog.
+# A test must see every line, also of a service that writes a thousand a second. The guardian is the syslog.
 JOURNALD_SETTINGS = "[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\nForwardToSyslog=yes\n"
 
 BUILD_LIMIT_SECONDS = 900
@@ -60,7 +59,7 @@ def recipe(suite: str) -> list[str]:
         # Not chroot: these run on the outside, with the root as $1.
         f'--customize-hook=for unit in{mask}; do ln -sf /dev/null "$unit"; done',
         f"--customize-hook=mkdir -p {journald} && printf '%s' '{JOURNALD_SETTINGS}' >{journald}/tests.conf",
-        # Present but empty: every boot gets an id of its own and none counts as the first, which would enable
+        # Present but empty: every boot gets an id of its own, and is not a first boot, which would enable
         # units.
         '--customize-hook=: >"$1/etc/machine-id"',
         suite,
@@ -85,7 +84,7 @@ def debian_root(suite: str) -> Path:
         return path
     if os.geteuid() != 0:
         raise RootUnavailable(
-            "Only root can build the Debian root that the tests boot; run packaging/provision as root."
+            "Only root can build the Debian root to boot: run packaging/provision as root, or set SYSTEMD=no."
         )
     if shutil.which("mmdebstrap") is None:
         raise RootUnavailable("mmdebstrap is missing; packaging/provision installs it.")
@@ -105,15 +104,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def build(suite: str, path: Path) -> None:
-    """Build the root beside its place and rename it there, so that a directory of that name is always
-    complete."""
+    """Build the root beside its place and rename it, so that a directory of that name is always complete."""
     partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial.", dir=path.parent))
-    command = ["mmdebstrap", "--quiet", *recipe(suite)]
-    command.append(str(partial / "root"))
     print(f"building a Debian {suite} root in {path} (once, about half a minute)", file=sys.stderr)
     try:
         done = subprocess.run(
-            command,
+            ["mmdebstrap", "--quiet", *recipe(suite), str(partial / "root")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -129,14 +125,10 @@ def build(suite: str, path: Path) -> None:
         )
         if done.returncode != 0:
             tail = "\n".join(done.stdout.splitlines()[-20:])
-            raise RootUnavailable(
-                f"mmdebstrap could not build Debian {suite} (status {done.returncode}):\n{tail}"
-            )
+            raise RootUnavailable(f"mmdebstrap could not build Debian {suite} (status {done.returncode}):\n{tail}")
         (partial / "root").rename(path)
     except subprocess.TimeoutExpired as error:
-        raise RootUnavailable(
-            f"mmdebstrap did not build Debian {suite} in {BUILD_LIMIT_SECONDS} s."
-        ) from error
+        raise RootUnavailable(f"mmdebstrap did not build Debian {suite} in {BUILD_LIMIT_SECONDS} s.") from error
     finally:
         # Should mmdebstrap have died with /dev still mounted in there, then not the host's /dev.
         subprocess.run(["rm", "-rf", "--one-file-system", str(partial)], check=False)

@@ -5,7 +5,8 @@ nspawn) and is the only one to remove it. It does so when its standard input end
 only the user holds, so closing the machine, a Ctrl-C, an exception and a `kill -9` of the user all lead to
 the one same teardown.
 
-It answers with one line of JSON: where the machine is, or why there is none.
+It answers with one line of JSON: where the machine is, or why there is none. After that it writes a byte
+whenever the machine's journal gets a message.
 
 Alternatives considered: PR_SET_PDEATHSIG alone kills the container, but leaves directories and cgroups, and
 fires when the *thread* that booted the machine ends; atexit and signal handlers in the user do not survive
@@ -34,13 +35,11 @@ from typing import NamedTuple
 DISTRIBUTION_DIRECTORY = "/usr/lib/python3/dist-packages"
 # What pip makes of an entry point, but for the machine's Python.
 COMMAND = "#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
-QUEUE_LENGTH = Path("/proc/sys/net/unix/max_dgram_qlen")
 TEARDOWN_LIMIT_SECONDS = 10
 CONSOLE_TAIL_LINES = 30
 
 # Write ourselves into the cgroup before anything exists that would have to be moved too.
 ENTER_CGROUP = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
-
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -77,8 +76,7 @@ def lay_out(directory: Path, packages: list[str]) -> list[str]:
     exchange.chmod(0o1777)
     options = [f"--bind={exchange}:/exchange"]
     for package in map(Path, packages):
-        # A copy of its own: reinstalling the wheel does not change a running machine, and a test may edit the
-        # code.
+        # A copy of its own: reinstalling the wheel does not change a machine, and a test may edit the code.
         copy = directory / "packages" / package.name
         shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
         options.append(f"--bind={copy}:{DISTRIBUTION_DIRECTORY}/{package.name}")
@@ -100,15 +98,11 @@ def entry_points(path: Path) -> dict[str, str]:
     return dict(parser["console_scripts"]) if parser.has_section("console_scripts") else {}
 
 
-def start_nspawn(
-    name: str, root: str, directory: Path, cgroup: Path, options: list[str]
-) -> subprocess.Popen[bytes]:
+def start_nspawn(name: str, root: str, directory: Path, cgroup: Path, options: list[str]) -> subprocess.Popen[bytes]:
     with (directory / "console").open("wb") as console:
         return subprocess.Popen(
             [
                 *("/bin/sh", "-c", ENTER_CGROUP, str(cgroup)),
-                # Should the guardian itself be killed, then at least the machine does not live on.
-                *("/usr/bin/setpriv", "--pdeathsig", "KILL"),
                 *("/usr/bin/systemd-nspawn", "--quiet", f"--directory={root}", "--volatile=overlay"),
                 *(f"--machine={name}", "--register=no", "--keep-unit", "--private-network"),
                 *("--link-journal=no", "--resolv-conf=off", "--timezone=off"),
@@ -129,8 +123,7 @@ def start_nspawn(
 
 
 def wait_until_booted(nspawn: subprocess.Popen[bytes], notify: socket.socket, deadline: float) -> int:
-    """Wait for the READY=1 that the machine's systemd sends when its start-up is finished; return its pid out
-    here."""
+    """Wait until the machine's systemd says READY=1, its start-up being finished; return its pid out here."""
     pidfd = os.pidfd_open(nspawn.pid)
     poller = select.poll()
     for descriptor in (0, notify.fileno(), pidfd):
@@ -156,18 +149,14 @@ def wait_until_booted(nspawn: subprocess.Popen[bytes], notify: socket.socket, de
 
 @contextlib.contextmanager
 def journal_tap(leader: int) -> Iterator[socket.socket]:
-    """Be the machine's syslog: journald hands every message to this socket at once, as it is told to by the
-    root."""
+    """Be the machine's syslog: journald, as configured in the root, hands on every message at once."""
     host_network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     machine_network = os.open(f"/proc/{leader}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    # A queue of ten, the kernel's default, would overflow, and journald would complain in the journal. The
-    # length is the network namespace's and is taken over when a socket is made: lengthen it in the machine's
-    # for that moment.
+    # How many messages may queue is the network namespace's to say, when the socket is made. Ours says ten,
+    # the kernel's default, and journald complains in the journal when the eleventh fails; systemd made it 512
+    # in there.
     setns(machine_network)
-    usual_length = QUEUE_LENGTH.read_text()
-    QUEUE_LENGTH.write_text("100000")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as tap:
-        QUEUE_LENGTH.write_text(usual_length)
         setns(host_network)
         os.close(machine_network)
         os.close(host_network)
@@ -223,15 +212,20 @@ def own_cgroup(name: str) -> Iterator[Path]:
         (cgroup / "visitors").mkdir()
         yield cgroup
     finally:
-        empty(cgroup)
-        # On a mixed host nspawn mirrors the path into systemd's version 1 hierarchy.
-        for place in (cgroup, Path("/sys/fs/cgroup/systemd", name)):
-            for path, _, _ in os.walk(place, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(path)
-        for leftover in ("propagate", "unix-export"):
+        remove_cgroup(cgroup)
+
+
+def remove_cgroup(cgroup: Path) -> None:
+    """Kill whoever is in this cgroup of a machine, and remove it with what nspawn left beside it."""
+    empty(cgroup)
+    # On a mixed host nspawn mirrors the path into systemd's version 1 hierarchy.
+    for place in (cgroup, Path("/sys/fs/cgroup/systemd", cgroup.name)):
+        for path, _, _ in os.walk(place, topdown=False):
             with contextlib.suppress(OSError):
-                Path("/run/systemd/nspawn", leftover, name).rmdir()
+                os.rmdir(path)
+    for leftover in ("propagate", "unix-export"):
+        with contextlib.suppress(OSError):
+            Path("/run/systemd/nspawn", leftover, cgroup.name).rmdir()
 
 
 def empty(cgroup: Path) -> None:
@@ -247,12 +241,13 @@ def empty(cgroup: Path) -> None:
 
 
 def stop(nspawn: subprocess.Popen[bytes]) -> None:
-    """Kill the machine's PID 1, and with it every process in there; nspawn then cleans up and ends by itself."""
+    """Kill the machine's PID 1, and so every process in there; nspawn then cleans up and ends by itself."""
     # Not SIGTERM to nspawn: it would wait for the machine to shut down, and a machine half booted does not
     # listen.
-    if nspawn.poll() is None:  # else the kernel may have given these pids to others
+    if nspawn.poll() is None:
         for child in Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGKILL)  # not reaped yet, at most a zombie: nspawn does that
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         nspawn.wait(TEARDOWN_LIMIT_SECONDS)
         return

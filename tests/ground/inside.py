@@ -31,9 +31,7 @@ class OpenHow(ctypes.Structure):
 def openat2(root: int, path: str, flags: int, mode: int = 0) -> int:
     """Open a path whose `/` is the directory `root`; the descriptor is close-on-exec."""
     how = OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT)
-    descriptor: int = libc.syscall(
-        SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how)
-    )
+    descriptor: int = libc.syscall(SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
     if descriptor < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
     return descriptor
@@ -61,8 +59,8 @@ class Process(NamedTuple):
 class Inside:
     """The files and processes of a machine, by way of its PID 1."""
 
-    def __init__(self, leader: int, cgroup: Path) -> None:
-        self.cgroup = cgroup
+    def __init__(self, leader: int) -> None:
+        self.pid_namespace = os.readlink(f"/proc/{leader}/ns/pid")
         self.payload_cgroup = cgroup_path(leader).removesuffix("/init.scope")
         self.root = os.open(f"/proc/{leader}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
@@ -96,9 +94,7 @@ class Inside:
         parent, name = os.path.split(path)
         with self.directory(parent, create=True) as above:
             temporary = f".{name}.new"
-            descriptor = os.open(
-                temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode, dir_fd=above
-            )
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode, dir_fd=above)
             with open(descriptor, "wb") as file:
                 file.write(content)
                 os.fchmod(file.fileno(), mode)  # whatever our umask is
@@ -149,14 +145,17 @@ class Inside:
 
     def open_pidfd(self, pid: int) -> int | None:
         """A pidfd of the process that the machine numbers so; None when it has ended."""
-        for procs in self.cgroup.rglob("cgroup.procs"):
-            for host_pid in map(int, procs.read_text().split()):
+        for host_pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            # Not permitted: a process of the host that is kept even from root, so none of ours.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                if os.readlink(f"/proc/{host_pid}/ns/pid") != self.pid_namespace:
+                    continue
+                pidfd = os.pidfd_open(host_pid)
+                # Looked at after opening: a number that was reused in between does not deceive us.
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    pidfd = os.pidfd_open(host_pid)
-                    # Looked at after opening: a number that was reused in between does not deceive us.
                     if innermost_pid(host_pid) == pid:
                         return pidfd
-                    os.close(pidfd)
+                os.close(pidfd)
         return None
 
 
@@ -177,7 +176,7 @@ def read_process(proc: int, pid: int, payload_cgroup: str) -> Process:
     state, ppid, *_ = read_at(proc, f"{pid}/stat").rpartition(")")[2].split()
     cmdline = read_at(proc, f"{pid}/cmdline").split("\0")[:-1]
     unified = next(line for line in read_at(proc, f"{pid}/cgroup").splitlines() if line.startswith("0::"))
-    cgroup = "/" + os.path.relpath(unified.removeprefix("0::"), payload_cgroup)
+    cgroup = "/" + os.path.relpath(unified[3:].removesuffix(" (deleted)"), payload_cgroup)
     return Process(pid, int(ppid), state, cmdline, cgroup)
 
 

@@ -10,7 +10,6 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 Entry = dict[str, str]
 """One journal entry: MESSAGE, _PID, _SYSTEMD_UNIT, UNIT, PRIORITY, __CURSOR, …; every value is text."""
@@ -27,7 +26,7 @@ def entry_from_json(line: str | bytes) -> Entry:
     return {field: as_text(value) for field, value in json.loads(line).items()}
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """journalctl gives text, a list of bytes for what is not printable, or a list of both for a repeated
     field."""
     match value:
@@ -36,7 +35,7 @@ def as_text(value: Any) -> str:
         case str():
             return value
         case [int(), *_]:
-            return bytes(value).decode(errors="replace")
+            return bytes(byte for byte in value if isinstance(byte, int)).decode(errors="replace")
         case list():
             return "\n".join(map(as_text, value))
     return str(value)
@@ -67,9 +66,7 @@ class JournalFollower(Iterator[Entry]):
         self.deadline = time.monotonic() + self.timeout_seconds
         return self.next_before_deadline()
 
-    def wait_for(
-        self, wanted: str | Callable[[Entry], bool], *, timeout_seconds: float | None = None
-    ) -> Entry:
+    def wait_for(self, wanted: str | Callable[[Entry], bool], *, timeout_seconds: float | None = None) -> Entry:
         """The first entry from here on whose MESSAGE contains this text, or for which this is true."""
         limit = self.timeout_seconds if timeout_seconds is None else timeout_seconds
         self.deadline = time.monotonic() + limit

@@ -14,27 +14,20 @@ uses cgroup version 1), and it has no network but its own loopback.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
-import shutil
 import signal
 import subprocess
-import sys
-import sysconfig
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import TracebackType
 
-from tests.ground.debian_root import RootUnavailable, debian_root
-from tests.ground.guardian import ENTER_CGROUP, TEARDOWN_LIMIT_SECONDS, Settings, tail
+from tests.ground.guarded import BOOT_LIMIT_SECONDS, MachineError, guarded_machine
+from tests.ground.guardian import ENTER_CGROUP, tail
 from tests.ground.inside import Inside, Process
 from tests.ground.journal import Entry, JournalFollower, entry_from_json
 
 SUITE = os.environ.get("SUITE", "bookworm")
 
-BOOT_LIMIT_SECONDS = 60.0
 RUN_LIMIT_SECONDS = 60.0
 
 # Nothing of ours: a pyenv on our PATH or our LANG is not there inside.
@@ -47,33 +40,23 @@ ENVIRONMENT = {
 }
 
 
-class MachineError(Exception):
-    """Something on the ground failed, not in the product; the message quotes what is known."""
-
-
-class MachineUnavailable(MachineError):
-    """No machine can be booted here; the message is one sentence on why and what to do."""
-
-
 class CommandFailed(MachineError):
     """A command in the machine ended with another status than 0."""
 
     def __init__(self, command: tuple[str, ...], done: subprocess.CompletedProcess[str]) -> None:
-        super().__init__(
-            f"{' '.join(command)} ended with status {done.returncode}\n{done.stdout}{done.stderr}"
-        )
+        super().__init__(f"{' '.join(command)} ended with status {done.returncode}\n{done.stdout}{done.stderr}")
         self.done = done
 
 
-def installed_product() -> list[str]:
-    """The directories that the wheel put beside this Python: the package, and what describes it."""
-    site_packages = Path(sysconfig.get_path("purelib"))
-    package = site_packages / "sdsupervise"
-    if not package.is_dir():
-        raise MachineUnavailable(
-            f"sdsupervise is not installed in {site_packages}; run packaging/provision first."
-        )
-    return [str(package), *map(str, site_packages.glob("sdsupervise-*.dist-info"))]
+class Visitor(subprocess.Popen[str]):
+    """A running command of `Machine.popen`."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Kill the command; Popen would wait for it, and that without an end when the body has failed."""
+        self.kill()
+        super().__exit__(kind, error, trace)
 
 
 class Machine:
@@ -107,46 +90,16 @@ class Machine:
         self.cleanup.close()
 
     def boot(self, undo: contextlib.ExitStack) -> None:
-        if os.geteuid() != 0 or shutil.which("systemd-nspawn", path="/usr/bin") is None:
-            raise MachineUnavailable(
-                "Booting a systemd needs root and systemd-nspawn: run packaging/provision as root, "
-                "or set SYSTEMD=no to leave out what needs it."
-            )
-        try:
-            root = debian_root(self.suite)
-        except RootUnavailable as error:
-            raise MachineUnavailable(str(error)) from error
-        settings = Settings(
-            str(root), installed_product() if self.with_product else [], self.boot_limit_seconds
-        )
-        guardian = subprocess.Popen(
-            [
-                sys.executable,
-                "-IS",
-                str(Path(__file__).with_name("guardian.py")),
-                json.dumps(settings._asdict()),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,  # what is behind its first line is for us to poll
-            start_new_session=True,  # a Ctrl-C is for us; the guardian learns of our end by its standard input's
-        )
-        undo.callback(dismiss, guardian)
-        assert guardian.stdout is not None
-        place = hear(guardian, self.boot_limit_seconds + TEARDOWN_LIMIT_SECONDS * 3)
-        if "error" in place:
-            raise MachineError(f"The Debian {self.suite} machine did not boot: {place['error']}")
-        self.leader = int(place["leader"])
+        place = undo.enter_context(guarded_machine(self.suite, self.with_product, self.boot_limit_seconds))
+        self.leader = place.leader
         """The machine's PID 1 as numbered out here."""
-        self.bell = guardian.stdout.fileno()
-        os.set_blocking(self.bell, False)
-        """Becomes readable when journald gets a message; see JournalFollower."""
-        self.name = str(place["name"])
-        self.directory = Path(str(place["directory"]))
-        self.cgroup = Path(str(place["cgroup"]))
+        self.name = place.name
+        self.directory = place.directory
+        self.cgroup = place.cgroup
+        self.bell = place.bell
         self.exchange = self.directory / "exchange"
         """A directory that both sides can write to; the machine sees it as /exchange."""
-        self.inside = Inside(self.leader, self.cgroup)
+        self.inside = Inside(self.leader)
         undo.callback(self.inside.close)
         manager = (
             "org.freedesktop.systemd1",
@@ -170,14 +123,14 @@ class Machine:
         stdout: int | None = subprocess.PIPE,
         stderr: int | None = subprocess.PIPE,
         env: Mapping[str, str] | None = None,
-    ) -> subprocess.Popen[str]:
-        """Start a command as root in the machine. Killing what is returned kills the command."""
-        return subprocess.Popen(
+    ) -> Visitor:
+        """Start a command as root in the machine; killing the visitor or leaving its `with` kills it."""
+        return Visitor(
             [
                 # A cgroup outside of what the machine's systemd manages: to it, a visitor belongs to no unit.
                 *("/bin/sh", "-c", ENTER_CGROUP, str(self.cgroup / "visitors")),
                 *("/usr/bin/nsenter", f"--target={self.leader}"),
-                *("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"),
+                *("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"),
                 # nsenter forks and would leave the command behind when killed.
                 *("/usr/bin/setpriv", "--pdeathsig", "KILL", "--", *command),
             ],
@@ -206,8 +159,6 @@ class Machine:
                 raise MachineError(
                     f"{' '.join(command)} did not end in {timeout:g} s; the console said:\n{self.console}"
                 ) from error
-            finally:
-                process.kill()
         done = subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
         if check and done.returncode != 0:
             raise CommandFailed(command, done)
@@ -224,9 +175,7 @@ class Machine:
     def journal(self, unit: str | None = None, *matches: str, after: str | None = None) -> list[Entry]:
         """What is in the journal: of this unit, with these FIELD=value matches, behind this cursor."""
         self.run("journalctl", "--sync")
-        output = self.run(
-            "journalctl", "--output=json", "--all", *journal_choice(unit, matches, after)
-        ).stdout
+        output = self.run("journalctl", "--output=json", "--all", *journal_choice(unit, matches, after)).stdout
         return [entry_from_json(line) for line in output.splitlines()]
 
     def journal_cursor(self) -> str:
@@ -237,7 +186,7 @@ class Machine:
     def follow_journal(
         self, unit: str | None = None, *matches: str, after: str | None = None, timeout_seconds: float = 20
     ) -> JournalFollower:
-        """Follow the journal from now on (or behind a cursor); call it before doing what is to be seen there."""
+        """Follow the journal from now on, or behind a cursor; to be called before what is to be seen."""
         if after is None:
             self.run("journalctl", "--sync")  # what was said before must not come as news
         return JournalFollower(
@@ -295,9 +244,7 @@ class Machine:
             poller = select.poll()
             poller.register(pidfd, select.POLLIN)
             if not poller.poll(timeout_seconds * 1000):
-                raise MachineError(
-                    f"Process {pid} of {self.name} is still there after {timeout_seconds:g} s."
-                )
+                raise MachineError(f"Process {pid} of {self.name} is still there after {timeout_seconds:g} s.")
         finally:
             os.close(pidfd)
 
@@ -306,32 +253,3 @@ def journal_choice(unit: str | None, matches: tuple[str, ...], after: str | None
     unit_choice = [f"--unit={unit}"] if unit else []
     cursor_choice = [f"--after-cursor={after}"] if after else []
     return [*unit_choice, *cursor_choice, *matches]
-
-
-def hear(guardian: subprocess.Popen[bytes], timeout_seconds: float) -> dict[str, str | int]:
-    """The guardian's one line."""
-    assert guardian.stdout is not None
-    deadline = time.monotonic() + timeout_seconds
-    if not select.select([guardian.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
-        raise MachineError(
-            f"The machine's guardian (pid {guardian.pid}) said nothing for {timeout_seconds:g} s."
-        )
-    line = guardian.stdout.readline()
-    if not line:
-        raise MachineError(f"The machine's guardian ended without a word, with status {guardian.wait()}.")
-    answer: dict[str, str | int] = json.loads(line)
-    return answer
-
-
-def dismiss(guardian: subprocess.Popen[bytes]) -> None:
-    """Tell the guardian to take the machine away, and wait until it has."""
-    assert guardian.stdin is not None
-    assert guardian.stdout is not None
-    guardian.stdin.close()
-    guardian.stdout.close()
-    try:
-        guardian.wait(TEARDOWN_LIMIT_SECONDS * 3)
-    except subprocess.TimeoutExpired as error:
-        guardian.kill()
-        guardian.wait()
-        raise MachineError("A machine could not be taken away in time; its remains have its name.") from error

@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.ground.guarded import MachineError
 from tests.ground.journal import NotInJournal
-from tests.ground.machine import CommandFailed, Machine, MachineError
+from tests.ground.machine import CommandFailed, Machine
 
 NOTIFYING = """#!/usr/bin/python3
 import sdnotify, signal
@@ -60,7 +60,15 @@ def remains(name: str, directory: Path, cgroup: Path, leader: int) -> list[str]:
         Path("/sys/fs/cgroup/systemd", name),
         Path("/run/systemd/nspawn/propagate", name),
     ]
-    return mounts + [str(place) for place in (*places, Path(f"/proc/{leader}")) if place.exists()]
+    return mounts + [str(place) for place in places if place.exists()] + ([str(leader)] if runs(leader) else [])
+
+
+def runs(pid: int) -> bool:
+    """Whether this process of ours lives; a dead one may stay a zombie until our own PID 1 gets to it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_boots_a_real_systemd(machine: Machine) -> None:
@@ -85,15 +93,15 @@ def test_notify_service_starts_and_stops(machine: Machine, service: str) -> None
 @pytest.mark.usefixtures("service")
 def test_visitors_belong_to_no_unit(machine: Machine) -> None:
     """What `run` and `popen` start is in none of the cgroups that the machine's systemd manages."""
-    with machine.popen("sleep", "inf") as visitor:
-        machine.run("true")
-        (sleeping,) = (process for process in machine.processes() if process.cmdline == ["sleep", "inf"])
-        assert sleeping.unit == ""
+    with machine.popen("sh", "-c", "echo $$; exec sleep inf") as visitor:
+        assert visitor.stdout is not None
+        pid = int(visitor.stdout.readline())
+        (process,) = (process for process in machine.processes() if process.pid == pid)
+        assert process.unit == ""
         listed = machine.run("systemd-cgls", "--all", "--no-pager").stdout
         assert "notifying.service" in listed
-        assert "sleep inf" not in listed
-        visitor.kill()
-    machine.wait_until_gone(sleeping.pid, timeout_seconds=5)
+        assert f"{pid} sleep inf" not in listed
+    machine.wait_until_gone(pid, timeout_seconds=5)
 
 
 def test_follows_the_journal(machine: Machine, service: str) -> None:
@@ -109,12 +117,9 @@ def test_follows_the_journal(machine: Machine, service: str) -> None:
 
 
 def test_a_follower_wakes_up_for_what_comes_later(machine: Machine) -> None:
-    """What is logged while we wait is told, without the half second that journalctl would take; and all of
-    it."""
+    """What is logged while we wait is told, and no line of a burst is lost."""
     machine.run("systemd-run", "--unit=later", "sh", "-c", "sleep 0.3; seq 2000; echo end")
-    journal = machine.follow_journal("later.service")
-    last = journal.wait_for("end", timeout_seconds=10)
-    assert time.time() - int(last["__REALTIME_TIMESTAMP"]) / 1e6 < 0.25
+    machine.follow_journal("later.service").wait_for("end", timeout_seconds=10)
     assert len(machine.journal("later.service", "SYSLOG_IDENTIFIER=sh")) == 2001
 
 
@@ -170,33 +175,25 @@ def test_a_failed_command_tells_why(machine: Machine) -> None:
 def test_a_command_that_hangs_is_ended(machine: Machine) -> None:
     """A command past its time is killed inside, not only given up on."""
     with pytest.raises(MachineError, match=r"did not end in 0\.2 s"):
-        machine.run("sleep", "4711", timeout=0.2)
-    assert ["sleep", "4711"] not in [
-        process.cmdline for process in machine.processes() if process.state != "Z"
-    ]
+        machine.run("sh", "-c", "echo $$ >/run/hanging; exec sleep inf", timeout=0.2)
+    machine.wait_until_gone(int(machine.read("/run/hanging")), timeout_seconds=5)
 
 
 def test_nothing_is_left_of_a_closed_machine(fresh_machine: Machine) -> None:
-    """Closing takes away mounts, cgroups, directories and every process, visitors and daemons of theirs too."""
+    """Closing takes away mounts, cgroups, directories and every process, a daemon of a visitor too."""
     fresh_machine.run("sh", "-c", "sleep inf >/dev/null 2>&1 &")
-    host_pids = [
-        int(pid) for file in fresh_machine.cgroup.rglob("cgroup.procs") for pid in file.read_text().split()
-    ]
+    host_pids = [int(pid) for file in fresh_machine.cgroup.rglob("cgroup.procs") for pid in file.read_text().split()]
     fresh_machine.close()
     assert len(host_pids) > 4
-    assert [pid for pid in host_pids if os.path.exists(f"/proc/{pid}")] == []
-    assert (
-        remains(fresh_machine.name, fresh_machine.directory, fresh_machine.cgroup, fresh_machine.leader) == []
-    )
+    assert [pid for pid in host_pids if runs(pid)] == []
+    assert remains(fresh_machine.name, fresh_machine.directory, fresh_machine.cgroup, fresh_machine.leader) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_the_user_is_killed(number: signal.Signals, machine: Machine) -> None:
     """However the process that booted a machine dies, the machine is taken away soon after."""
     command = [sys.executable, "-c", USER]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as user:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as user:
         assert user.stdout is not None
         name, directory, cgroup, leader = json.loads(user.stdout.readline())
         children = Path(f"/proc/{user.pid}/task/{user.pid}/children").read_text().split()
@@ -208,6 +205,18 @@ def test_nothing_is_left_when_the_user_is_killed(number: signal.Signals, machine
     assert gone
     assert remains(name, Path(directory), Path(cgroup), leader) == []
     assert machine.run("true").returncode == 0  # and only that one
+
+
+def test_nothing_is_left_when_the_guardian_is_killed(fresh_machine: Machine) -> None:
+    """A machine whose guardian died is taken away by closing it, as any other."""
+    place = (fresh_machine.name, fresh_machine.directory, fresh_machine.cgroup, fresh_machine.leader)
+    guardian = int(fresh_machine.name.split("-")[1])
+    pidfd = os.pidfd_open(guardian)
+    os.kill(guardian, signal.SIGKILL)
+    assert select.select([pidfd], [], [], 10)[0]
+    os.close(pidfd)
+    fresh_machine.close()
+    assert remains(*place) == []
 
 
 def test_machines_run_side_by_side(machine: Machine) -> None:

@@ -1,0 +1,327 @@
+"""A place where real services run without systemd, and where every wait is for an event and has a deadline.
+
+    ground.deploy(1, SERVICE)
+    service = ground.start()                       # current/service.py in the foreground, with a pid file
+    ground.expect("serves", release="1")           # what the service's own code reported, see probe.py
+    service.expect_line("is ready")                # what the supervisor wrote to standard error
+    assert ground.reload().returncode == 0
+
+While a ground exists, this process adopts every orphan below it (PR_SET_CHILD_SUBREAPER), as systemd would: so no
+process of a service can get lost, daemonized or not, and `leftovers` is the truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import psutil
+
+from sdsupervise.client import Client, control_path
+from tests.service.running import LIMIT_SECONDS, Deadline, Missed, Running, wait_gone, wait_readable
+
+PYTHON = sys.executable
+SDSUPERVISE = str(Path(sys.executable).with_name("sdsupervise"))
+_PR_SET_CHILD_SUBREAPER = 36
+
+# The smallest service; what it does stands in probe.py.
+SERVICE = """
+import sys
+from probe import Probe
+
+class Service(Probe):
+    "A service that reports what becomes of it."
+    release = "1"
+
+if __name__ == "__main__":
+    sys.exit(Service().run())
+"""
+
+
+class Report(NamedTuple):
+    """What a service's own code said."""
+
+    word: str
+    pid: int
+    details: Mapping[str, str]
+
+    def __getitem__(self, key: object) -> str:  # type: ignore[override]
+        return self.details[str(key)]
+
+
+NOTHING: Mapping[str, str | None] = {}
+
+
+class Ground:
+    """A directory with releases, the socket services report to, and all processes started here."""
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="sds-"))
+        self.directory.chmod(0o755)
+        self.library = self.directory / "lib"
+        self.library.mkdir()
+        shutil.copy(Path(__file__).with_name("probe.py"), self.library)
+        (self.directory / "one-at-a-time").touch()
+        (self.directory / "one-at-a-time").chmod(0o666)
+        self._reports = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._reports.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._reports.setblocking(False)
+        self._reports.bind(str(self.directory / "reports"))
+        (self.directory / "reports").chmod(0o777)
+        self._unread: list[Report] = []
+        self.history: list[Report] = []
+        self._running: list[Running] = []
+        self._before: set[int] = set()
+
+    def __enter__(self) -> Ground:
+        self._before = {child.pid for child in psutil.Process().children(recursive=True)}
+        _adopt_orphans(True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._receive()
+        while left := self.leftovers():
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=LIMIT_SECONDS)
+        _adopt_orphans(False)
+        for running in self._running:
+            running.close()
+        self._reports.close()
+        shutil.rmtree(self.directory)
+        if kind is None:
+            self.check_nothing_broke()
+
+    def check_nothing_broke(self) -> None:
+        """No service reported that it served beside another."""
+        broken = [report for report in self.history if report.word == "VIOLATION"]
+        if broken:
+            raise Missed(f"two released workers at a time: {broken}\nall reports: {self.history}")
+
+    # ------------------------------------------------------------------------------------------- files and code
+
+    @property
+    def pid_file(self) -> Path:
+        return self.directory / "service.pid"
+
+    @property
+    def current(self) -> Path:
+        """The symlink a deploy swaps."""
+        return self.directory / "current"
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> Path:
+        """A file below the ground's directory."""
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def deploy(self, release: object, service: str = SERVICE, **others: str) -> Path:
+        """Write releases/RELEASE/service.py (and other modules) and swap the symlink `current` to it."""
+        service = re.sub(r'release = "1"', f'release = "{release}"', service)
+        for name, text in {"service": service, **others}.items():
+            self.write(f"releases/{release}/{name}.py", text, 0o755)
+        fresh = self.directory / "current.new"
+        fresh.symlink_to(f"releases/{release}")
+        fresh.rename(self.current)
+        return self.current / "service.py"
+
+    # ------------------------------------------------------------------------------------------------ processes
+
+    def environment(self, changes: Mapping[str, str | None] = NOTHING) -> dict[str, str]:
+        """What processes here get: nothing of the caller's session."""
+        environment: dict[str, str | None] = {
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "PWD": str(self.directory),
+            "PYTHONPATH": str(self.library),
+            # Two releases written within one second and of one size would share their bytecode.
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "GROUND": str(self.directory),
+            **changes,
+        }
+        return {name: value for name, value in environment.items() if value is not None}
+
+    def run(self, *arguments: object, environment: Mapping[str, str | None] = NOTHING, **settings: object) -> Running:
+        """Start any command in the ground's directory, with pipes."""
+        process: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
+            [str(argument) for argument in arguments],
+            **{
+                "cwd": self.directory,
+                "env": self.environment(environment),
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **settings,
+            },
+        )
+        running = Running(process)
+        self._running.append(running)
+        return running
+
+    def start(self, *options: object, environment: Mapping[str, str | None] = NOTHING, **settings: object) -> Running:
+        """Start the deployed script in the foreground with the ground's pid file."""
+        script = "current/service.py"
+        return self.run(
+            PYTHON, script, "--no-fork", "--pid-file", self.pid_file, *options, environment=environment, **settings
+        )
+
+    def serving(self, *options: object, environment: Mapping[str, str | None] = NOTHING, **settings: object) -> Running:
+        """Start the deployed script, wait until its worker serves."""
+        if not self.current.exists():
+            self.deploy(1)
+        running = self.start(*options, environment=environment, **settings)
+        self.expect("serves")
+        return running
+
+    def reload_process(self) -> Running:
+        """`sdsupervise reload`, running."""
+        return self.run(SDSUPERVISE, "reload", "--pid-file", self.pid_file)
+
+    def reload(self) -> subprocess.CompletedProcess[str]:
+        """`sdsupervise reload`, to its end."""
+        return self.finish(self.reload_process())
+
+    @staticmethod
+    def finish(running: Running) -> subprocess.CompletedProcess[str]:
+        """Wait for the end of a process."""
+        status = running.wait()
+        return subprocess.CompletedProcess([], status, running.out, running.err)
+
+    def leftovers(self) -> list[psutil.Process]:
+        """Everything that still runs of what was ever started here; the dead are buried."""
+        left = []
+        for child in psutil.Process().children(recursive=True):
+            if child.pid in self._before:
+                continue
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    left.append(child)
+                elif child.ppid() == os.getpid() and child.pid not in {running.pid for running in self._running}:
+                    os.waitpid(child.pid, 0)
+        return left
+
+    def expect_nothing_left(self) -> None:
+        """Wait until no process is left."""
+        deadline = Deadline()
+        for process in self.leftovers():
+            wait_gone(process.pid, deadline)
+        assert not self.leftovers()
+
+    # -------------------------------------------------------------------------------------- what services report
+
+    def expect(self, word: str, **details: object) -> Report:
+        """The next report with this word and these details; others stay for later."""
+        deadline = Deadline()
+        while True:
+            self._receive()
+            for report in self._unread:
+                if report.word == word and all(report.details.get(k) == str(v) for k, v in details.items()):
+                    self._unread.remove(report)
+                    return report
+            self.check_nothing_broke()
+            if not wait_readable([self._reports.fileno()], deadline):
+                raise Missed(f"no report {word!r} {details}; unread: {self._unread}\n{self.transcript()}")
+
+    def seen(self, word: str) -> list[Report]:
+        """All reports with this word that came so far."""
+        self._receive()
+        return [report for report in self.history if report.word == word]
+
+    def transcript(self) -> str:
+        """Everything anybody wrote or reported."""
+        texts = [f"--- pid {running.pid}\n{running.out}{running.err}" for running in self._running]
+        return "\n".join([*texts, f"--- reports\n{self.history}"])
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                data, ancillary, _, _ = self._reports.recvmsg(65536, socket.CMSG_SPACE(12))
+            except BlockingIOError:
+                return
+            pid, _, _ = struct.unpack("3i", ancillary[0][2][:12])
+            word, details = json.loads(data)
+            report = Report(word, pid, details)
+            self._unread.append(report)
+            self.history.append(report)
+
+    # ---------------------------------------------------------------------------------------- the control socket
+
+    @property
+    def control(self) -> str:
+        return control_path(str(self.pid_file), {})
+
+    def status(self) -> Mapping[str, object]:
+        """The answer to Status."""
+        client = Client.connect(self.control, timeout_seconds=LIMIT_SECONDS)
+        try:
+            answer = client.ask("Status")
+        finally:
+            client.close()
+        assert not answer.error, answer
+        return answer.parameters
+
+    def worker_pids(self) -> list[int]:
+        """The living workers of the supervisor that is the main one."""
+        workers = self.status()["workers"]
+        assert isinstance(workers, list)
+        return [worker["pid"] for worker in workers]
+
+
+class Breakpoint:
+    """Holds a supervisor at a transition of the takeover table; see sdsupervise/breakpoints.py."""
+
+    def __init__(self, ground: Ground, transition: str) -> None:
+        self._directory = Path(tempfile.mkdtemp(dir=ground.directory))
+        self.environment = {"SDSUPERVISE_BREAKPOINT": f"{transition}:{self._directory}"}
+        for name in ("reached", "go"):
+            os.mkfifo(self._directory / name)
+        self._reached = os.open(self._directory / "reached", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def wait(self) -> int:
+        """The pid of the supervisor that has got there."""
+        if not wait_readable([self._reached], Deadline()):
+            raise Missed("nobody reached the breakpoint")
+        pid = int(os.read(self._reached, 100))
+        os.close(self._reached)
+        return pid
+
+    def release(self) -> None:
+        """Let it go on; it must live."""
+        os.close(os.open(self._directory / "go", os.O_WRONLY))  # waits until it has opened its end
+
+
+def _adopt_orphans(yes: bool) -> None:
+    if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) != 0:
+        raise OSError("prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def installed_package() -> Path:
+    """The wheel's package, for those who may not look into our virtual environment."""
+    return Path(sysconfig.get_path("purelib")) / "sdsupervise"
+
+
+@contextlib.contextmanager
+def notify_socket(ground: Ground) -> Iterator[socket.socket]:
+    """What NOTIFY_SOCKET names: somewhere to send datagrams to."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(ground.directory / "notify"))
+        (ground.directory / "notify").chmod(0o777)
+        listener.settimeout(LIMIT_SECONDS)
+        yield listener

@@ -7,7 +7,7 @@ import socket
 import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import CodeType, FunctionType
 from typing import NoReturn
 
@@ -15,6 +15,7 @@ from . import launch, options
 from .config import Settings
 from .errors import ExitStatus, SdsuperviseError, UsageError
 from .supervisor import Supervisor
+from .workers.coroutines import Coroutines, Unwind
 from .workers.link import Link, LinkLost
 
 _log = logging.getLogger("sdsupervise")
@@ -43,14 +44,15 @@ class Daemon(ABC):
         self.parsed_args: list[str] = []
         self._parsed: options.Parsed | None = None
         self._shutting_down = False
+        self._coroutines = Coroutines()
 
     @abstractmethod
     def handle_shutdown(self) -> int | None:
         """Shut down: called for a shutdown signal and by error(); its value is the exit status."""
 
     # Not abstract for SupervisedDaemon, whose daemon_run is the supervisor.
-    def daemon_run(self, *parsed_args: str) -> int | None:
-        """The daemon's code; its value is the exit status."""
+    def daemon_run(self, *parsed_args: str) -> Awaitable[int | None] | int | None:
+        """The daemon's code, `async def` if you like; its value is the exit status."""
         raise NotImplementedError(f"{type(self).__name__} must define daemon_run.")
 
     def get_option(self, name: str) -> object:
@@ -70,9 +72,7 @@ class Daemon(ABC):
     def error(self, message: str) -> NoReturn:
         """Warn, shut down, and exit with 255."""
         _log.warning("Shutting down: %s", message)
-        if not self._shutting_down:
-            self._shutting_down = True
-            self.handle_shutdown()
+        self.shut_down(ExitStatus.SERVICE_ERROR)
         sys.exit(ExitStatus.SERVICE_ERROR)
 
     def run(self) -> int:
@@ -99,14 +99,32 @@ class Daemon(ABC):
         if isinstance(started, int):
             return started
         for number in self.shutdown_signals:
-            signal.signal(number, self._on_shutdown_signal)
+            signal.signal(number, lambda _number, _frame: self.shut_down())
         started.notifier.send("READY=1")
-        return int(self.daemon_run(*self.parsed_args) or 0)
+        status = self._complete(lambda: self.daemon_run(*self.parsed_args))
+        return status if isinstance(status, int) else 0
 
-    def _on_shutdown_signal(self, _number: int, _frame: object) -> None:
-        if not self._shutting_down:
-            self._shutting_down = True
-            sys.exit(self.handle_shutdown() or 0)
+    def shut_down(self, status: int | None = None) -> None:
+        """Call handle_shutdown and exit, with its value if no status is given; nothing if that is going on already."""
+        if self._shutting_down:
+            return
+        self._shutting_down = True
+        if self._coroutines.inside:
+            raise Unwind(status)
+        self._exit_by_shutdown(status)
+
+    def _exit_by_shutdown(self, status: int | None) -> NoReturn:
+        own_status = self.handle_shutdown() or 0
+        sys.exit(own_status if status is None else status)
+
+    def _complete(self, method: Callable[[], object]) -> object:
+        """Run the service's code to its end, whether or not it is a coroutine."""
+        try:
+            return self._coroutines.complete(method())
+        except Unwind as unwinding:
+            self._exit_by_shutdown(unwinding.status)
+        finally:
+            self._coroutines.close()
 
     def _plan(self) -> launch.Plan:
         return launch.Plan(
@@ -167,12 +185,14 @@ class SupervisedDaemon(Daemon):
         self._released = False
 
     @abstractmethod
-    def supervised_process(self) -> None:
-        """The service's code. It runs in the worker; when it returns, the worker exits 0 and another is started."""
+    def supervised_process(self) -> Awaitable[None] | None:
+        """The service's code, `async def` if you like. It runs in the worker; when it returns, the worker exits 0 and
+        another is started."""
 
     @abstractmethod
-    def supervised_shutdown(self) -> None:
-        """Runs in the worker when it is told to shut down, or calls error(); then the worker exits."""
+    def supervised_shutdown(self) -> Awaitable[None] | None:
+        """Runs in the worker when it is told to shut down, or calls error(); then the worker exits. It may be
+        `async def`: then it runs in the event loop of supervised_process, if there is one."""
 
     @property
     def supervisor_pipe(self) -> socket.socket:
@@ -212,7 +232,7 @@ class SupervisedDaemon(Daemon):
     def handle_shutdown(self) -> int | None:
         """In the worker: supervised_shutdown. In the supervisor there is nothing to do: it stops its worker itself."""
         if not self.is_supervisor:
-            self.supervised_shutdown()
+            self._coroutines.complete(self.supervised_shutdown())
         return 0
 
     # ------------------------------------------------------------------------------------------------- our side
@@ -223,7 +243,7 @@ class SupervisedDaemon(Daemon):
         self._link = link
         if not (self.can_do_hot_reload and _mentions(type(self), "ready_to_take_over")):
             self.ready_to_take_over()
-        self.supervised_process()
+        self._complete(self.supervised_process)
 
     def _run(self) -> int:
         settings = launch.settings_of(self)

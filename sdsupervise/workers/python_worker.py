@@ -25,8 +25,8 @@ class Service(Protocol):
     def be_worker(self, link: Link) -> None:
         """Run the service's code; returning is a clean exit."""
 
-    def handle_shutdown(self) -> int | None:
-        """Shut the service's code down; its value is the exit status."""
+    def shut_down(self) -> None:
+        """Shut the service's code down and exit; nothing if that is going on already."""
 
 
 def run(service: Service, link: Link, *, supervisor_pid: int, wait_for_go: bool) -> int:
@@ -55,16 +55,10 @@ def run(service: Service, link: Link, *, supervisor_pid: int, wait_for_go: bool)
 
 
 def _shut_down_on_signal(service: Service, supervisor_pid: int) -> None:
-    shutting_down = False
-
     def shut_down(_number: int, _frame: object) -> None:
-        nonlocal shutting_down
-        if shutting_down:
-            return
-        shutting_down = True
         if os.getppid() != supervisor_pid:
             print("Shutting down: the supervisor is gone", file=sys.stderr, flush=True)
-        sys.exit(service.handle_shutdown())
+        service.shut_down()
 
     handler: Callable[[int, object], None] = shut_down
     for number in {*service.shutdown_signals, signal.SIGTERM}:

@@ -1,6 +1,6 @@
 """A place where real services run without systemd, and where every wait is for an event and has a deadline.
 
-    ground.deploy(1, SERVICE)
+    ground.deploy(1, service())
     service = ground.start()                       # current/service.py in the foreground, with a pid file
     ground.expect("serves", release="1")           # what the service's own code reported, see probe.py
     service.expect_line("is ready")                # what the supervisor wrote to standard error
@@ -16,7 +16,6 @@ import contextlib
 import ctypes
 import json
 import os
-import re
 import shutil
 import socket
 import struct
@@ -26,6 +25,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import dedent, indent
 from types import TracebackType
 from typing import NamedTuple
 
@@ -37,19 +37,6 @@ from tests.service.running import LIMIT_SECONDS, Deadline, Missed, Running, wait
 PYTHON = sys.executable
 SDSUPERVISE = str(Path(sys.executable).with_name("sdsupervise"))
 _PR_SET_CHILD_SUBREAPER = 36
-
-# The smallest service; what it does stands in probe.py.
-SERVICE = """
-import sys
-from probe import Probe
-
-class Service(Probe):
-    "A service that reports what becomes of it."
-    release = "1"
-
-if __name__ == "__main__":
-    sys.exit(Service().run())
-"""
 
 
 class Report(NamedTuple):
@@ -132,10 +119,10 @@ class Ground:
         path.chmod(mode)
         return path
 
-    def deploy(self, release: object, service: str = SERVICE, **others: str) -> Path:
+    def deploy(self, release: object, service_text: str = "", **others: str) -> Path:
         """Write releases/RELEASE/service.py (and other modules) and swap the symlink `current` to it."""
-        service = re.sub(r'release = "1"', f'release = "{release}"', service)
-        for name, text in {"service": service, **others}.items():
+        text = (service_text or service()).replace('release = "1"', f'release = "{release}"')
+        for name, text in {"service": text, **others}.items():
             self.write(f"releases/{release}/{name}.py", text, 0o755)
         fresh = self.directory / "current.new"
         fresh.symlink_to(f"releases/{release}")
@@ -325,3 +312,15 @@ def notify_socket(ground: Ground) -> Iterator[socket.socket]:
         (ground.directory / "notify").chmod(0o777)
         listener.settimeout(LIMIT_SECONDS)
         yield listener
+
+
+def service(body: str = "", *, before: str = "", base: str = "Probe", run: str = "sys.exit(Service().run())") -> str:
+    """The text of a service with this class body."""
+    return (
+        "import os, signal, socket, sys, threading, time\n"
+        "from probe import Daemon, Probe, SupervisedDaemon, be_the_only_one, report\n"
+        f"{dedent(before)}\n"
+        f'class Service({base}):\n    "A service of a test."\n    release = "1"\n'
+        f"{indent(dedent(body), '    ')}\n"
+        f'if __name__ == "__main__":\n{indent(dedent(run), "    ")}\n'
+    )

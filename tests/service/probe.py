@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 
-from sdsupervise import SupervisedDaemon
+from sdsupervise import Daemon, SupervisedDaemon
+
+__all__ = ["Daemon", "Probe", "SupervisedDaemon", "be_the_only_one", "report"]
 
 GROUND = os.environ["GROUND"]
 _one_at_a_time: list[int] = []

@@ -89,9 +89,14 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     listener = control.bind(path) if path else None
     if identity is not None and os.geteuid() == 0:
         pid_file.give_to(identity.uid, identity.gid)
-    if plan.detach and not notifier.active and not _go_to_background():
-        return ExitStatus.OK
+    caller = None
+    if plan.detach and not notifier.active:
+        caller = _go_to_background()
+        if caller is None:
+            return ExitStatus.OK
     pid_file.write_pid(os.getpid())
+    if caller is not None:
+        os.close(caller)
     _drop_privileges(identity)
     return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, None)
 
@@ -128,12 +133,17 @@ def _drop_privileges(identity: privileges.Identity | None) -> None:
         _log.warning("Only root can run as another user or group; staying uid %d, gid %d", os.geteuid(), os.getegid())
 
 
-def _go_to_background() -> bool:
-    """Detach from the terminal; False in the process that was called, True in the one that goes on."""
+def _go_to_background() -> int | None:
+    """Detach from the terminal. The process that was called waits until the daemon closes the descriptor that is
+    returned there (its pid is in the file by then), and gets None."""
     sys.stdout.flush()
     sys.stderr.flush()
+    reader, writer = os.pipe()
     if os.fork():
-        return False
+        os.close(writer)
+        os.read(reader, 1)
+        return None
+    os.close(reader)
     os.setsid()
     if os.fork():
         os._exit(0)
@@ -141,7 +151,7 @@ def _go_to_background() -> bool:
     for fd in (0, 1, 2):
         os.dup2(nowhere, fd)
     os.close(nowhere)
-    return True
+    return writer
 
 
 # ---------------------------------------------------------------------------------------------------- second start

@@ -54,7 +54,7 @@ def _run(parsed: argparse.Namespace) -> int:
         return say_failure(error)
     if overrides and not issubclass(service_class, SupervisedDaemon):
         raise UsageError(
-            f"{service_class.__name__} is not supervised, so --{next(iter(overrides))} means nothing to it."
+            f"{service_class.__name__} is not supervised, so --{next(iter(overrides)).replace('_', '-')} means nothing to it."
         )
     service = service_class(foreground=not parsed.daemonize, **overrides)
     service.orig_args = list(parsed.arguments)

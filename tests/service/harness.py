@@ -23,6 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import dedent, indent
@@ -46,8 +47,8 @@ class Report(NamedTuple):
     pid: int
     details: Mapping[str, str]
 
-    def __getitem__(self, key: object) -> str:  # type: ignore[override]
-        return self.details[str(key)]
+    def said(self, name: str) -> str:
+        return self.details[name]
 
 
 NOTHING: Mapping[str, str | None] = {}
@@ -66,11 +67,14 @@ class Ground:
         (self.directory / "one-at-a-time").chmod(0o666)
         self._reports = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._reports.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._reports.setblocking(False)
         self._reports.bind(str(self.directory / "reports"))
         (self.directory / "reports").chmod(0o777)
         self._unread: list[Report] = []
         self.history: list[Report] = []
+        # The kernel queues a few datagrams only, and a service must not wait for a test to look at what it said.
+        self._reported = threading.Condition()
+        self._receiver = threading.Thread(target=self._receive, name="reports")
+        self._receiver.start()
         self._running: list[Running] = []
         self._before: set[int] = set()
 
@@ -80,15 +84,17 @@ class Ground:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._receive()
         while left := self.leftovers():
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-            psutil.wait_procs(left, timeout=LIMIT_SECONDS)
+            for process in left:
+                wait_gone(process.pid)
         _adopt_orphans(False)
         for running in self._running:
             running.close()
+        self._reports.sendto(b"", str(self.directory / "reports"))
+        self._receiver.join()
         self._reports.close()
         shutil.rmtree(self.directory)
         if kind is None:
@@ -121,8 +127,8 @@ class Ground:
 
     def deploy(self, release: object, service_text: str = "", **others: str) -> Path:
         """Write releases/RELEASE/service.py (and other modules) and swap the symlink `current` to it."""
-        text = (service_text or service()).replace('release = "1"', f'release = "{release}"')
-        for name, text in {"service": text, **others}.items():
+        service_text = (service_text or service()).replace('release = "1"', f'release = "{release}"')
+        for name, text in {"service": service_text, **others}.items():
             self.write(f"releases/{release}/{name}.py", text, 0o755)
         fresh = self.directory / "current.new"
         fresh.symlink_to(f"releases/{release}")
@@ -215,21 +221,23 @@ class Ground:
 
     def expect(self, word: str, **details: object) -> Report:
         """The next report with this word and these details; others stay for later."""
+        wanted = {name: str(value) for name, value in details.items()}
         deadline = Deadline()
-        while True:
-            self._receive()
-            for report in self._unread:
-                if report.word == word and all(report.details.get(k) == str(v) for k, v in details.items()):
-                    self._unread.remove(report)
-                    return report
-            self.check_nothing_broke()
-            if not wait_readable([self._reports.fileno()], deadline):
-                raise Missed(f"no report {word!r} {details}; unread: {self._unread}\n{self.transcript()}")
+        with self._reported:
+            while True:
+                for report in self._unread:
+                    if report.word == word and wanted.items() <= report.details.items():
+                        self._unread.remove(report)
+                        return report
+                self.check_nothing_broke()
+                if not self._reported.wait(deadline.left):
+                    break
+        raise Missed(f"no report {word!r} {details}; unread: {self._unread}\n{self.transcript()}")
 
     def seen(self, word: str) -> list[Report]:
         """All reports with this word that came so far."""
-        self._receive()
-        return [report for report in self.history if report.word == word]
+        with self._reported:
+            return [report for report in self.history if report.word == word]
 
     def transcript(self) -> str:
         """Everything anybody wrote or reported."""
@@ -238,15 +246,15 @@ class Ground:
 
     def _receive(self) -> None:
         while True:
-            try:
-                data, ancillary, _, _ = self._reports.recvmsg(65536, socket.CMSG_SPACE(12))
-            except BlockingIOError:
+            data, ancillary, _, _ = self._reports.recvmsg(65536, socket.CMSG_SPACE(12))
+            if not data:
                 return
             pid, _, _ = struct.unpack("3i", ancillary[0][2][:12])
-            word, details = json.loads(data)
-            report = Report(word, pid, details)
-            self._unread.append(report)
-            self.history.append(report)
+            report = Report(json.loads(data)[0], pid, json.loads(data)[1])
+            with self._reported:
+                self._unread.append(report)
+                self.history.append(report)
+                self._reported.notify_all()
 
     # ---------------------------------------------------------------------------------------- the control socket
 

@@ -18,10 +18,12 @@ class Standing(NamedTuple):
     serves: bool  # a worker of ours has been released and lives
     trouble: str  # why there is none, "" if nothing is known
     failed_reload: str  # what became of the last one, "" if it went well
-    gave_up: bool
+    gave_up_because: str  # "" if it did not
 
     def sentence(self) -> str:
         """As STATUS= shows it."""
+        if self.gave_up_because:
+            return self.gave_up_because  # up to the end: the last STATUS outlives us
         text = PHASES[self.state].status.format(own=self.generation, peer=self.peer_generation)
         if self.state in _OWN_WORKERS_SERVE and not self.serves:
             text = f"Generation {self.generation} has no worker: {self.trouble or 'one is starting'}"
@@ -29,6 +31,4 @@ class Standing(NamedTuple):
             text = f"{text} {self.code}"
         elif self.state in (State.COMMITTING, State.DRAINING):
             text = f"{text} {self.peer_code}"
-        elif self.state is State.STOPPING and self.gave_up:
-            text = f"Gave up: {self.trouble}"
         return f"{text}. {self.failed_reload}" if self.state is State.SERVING and self.failed_reload else text

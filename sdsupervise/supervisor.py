@@ -73,6 +73,7 @@ class Supervisor:
         self._is_main = started.welcome is None
         self._named_main = False  # systemd has been, or is being, told that we are
         self._exit_status = int(ExitStatus.OK)
+        self._gave_up_because = ""
         self.generation = started.welcome.generation if started.welcome else 1
         self.state = State.WARMING if started.welcome else State.OPENING
 
@@ -378,9 +379,14 @@ class Supervisor:
             self._happen(Event.DEADLINE)
 
     def _give_up_lock(self) -> None:
-        _log.critical("%s is locked by a process that is none of ours, leaving", self._started.pid_file.name)
-        self._exit_status = ExitStatus.UNAVAILABLE
+        name = self._started.pid_file.name or "The nameless lock"
+        self._give_up(ExitStatus.UNAVAILABLE, f"{name} is locked by a process that is none of ours.")
         self._happen(Event.STOP_ASKED)
+
+    def _give_up(self, status: ExitStatus, why: str) -> None:
+        """We leave with this status, whatever comes; the reason is the last STATUS, which outlives us."""
+        _log.error("%s", why)
+        self._exit_status, self._gave_up_because = status, why
 
     def _try_lock(self) -> bool:
         """Take the lock if it is free: asked whenever a process that may have held it says so or dies."""
@@ -440,11 +446,9 @@ class Supervisor:
 
     def _workers_gave_up(self, why: str) -> None:
         if self.state is State.OPENING:
-            _log.error("The service did not get ready: %s", why)
-            self._exit_status = ExitStatus.UNAVAILABLE
+            self._give_up(ExitStatus.UNAVAILABLE, f"The service did not get ready: {why}.")
         elif self.state is State.SERVING:
-            _log.error("Giving up after %d crashes: %s", self._settings.crash_limit, why)
-            self._exit_status = ExitStatus.GAVE_UP
+            self._give_up(ExitStatus.GAVE_UP, f"Gave up after {self._settings.crash_limit} crashes: {why}.")
         else:
             return  # a reload is going on, which may bring the cure
         self._happen(Event.GAVE_UP)
@@ -628,7 +632,7 @@ class Supervisor:
             serves=self._workforce.serves,
             trouble=self._workforce.trouble,
             failed_reload=last.failure if last is not None else "",
-            gave_up=self._exit_status != ExitStatus.OK,
+            gave_up_because=self._gave_up_because,
         ).sentence()
 
     def _facts(self) -> dict[str, object]:

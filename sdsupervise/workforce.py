@@ -128,12 +128,13 @@ class Workforce:
             delay = self._respawn.worker_exited()
         else:
             delay = self._respawn.worker_crashed(now=time.monotonic(), lived=worker.lived)
+        too_many = delay is None or self.first_crash_is_final
         if self._wanted:
             # A verdict to give up is the table's to follow; where it does not, trying goes on at the slowest pace.
             pause = delay if delay is not None else self._settings.respawn_backoff_limit
             self._respawn_timer = self._loop.call_later(pause, self._start)
-            self.trouble += f", the next starts in {pause:g} s" if pause else ""
-        return delay is None or self.first_crash_is_final
+            self.trouble += f", the next starts in {pause:g} s" if pause and not too_many else ""
+        return too_many
 
     def _cancel_respawn(self) -> None:
         if self._respawn_timer is not None:

@@ -1,0 +1,335 @@
+"""A supervised service on a machine, as its operator handles it: unit file, releases, `systemctl`."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.ground.inside import Process
+from tests.ground.journal import JournalFollower
+from tests.ground.machine import Machine
+from tests.systemd.story import Story
+
+LIMIT_SECONDS = 20.0
+
+# The blanks are filled by `source()`. Bound before it is ready and answered once it serves: who connects to a worker
+# need not know how far it is.
+_SOURCE = '''\
+import json, os, signal, socket, sys, threading, time
+from sdsupervise import SupervisedDaemon
+
+RELEASE = {release!r}
+{top}
+
+class Trial(SupervisedDaemon):
+    """Tells whoever asks what it is."""
+
+    can_do_hot_reload = True
+    delay_before_respawn = 0
+
+    def supervised_process(self):
+        server = socket.socket(socket.AF_UNIX)
+        directory = [path for path in os.environ["RUNTIME_DIRECTORY"].split(":") if "/sdsupervise/" in path][0]
+        place = os.path.join(directory, f"worker.{{os.getpid()}}")
+        if os.path.exists(place):
+            os.unlink(place)
+        server.bind(place)
+        server.listen()
+        self.warm_up()
+        self.ready_to_take_over()
+        print(f"release {{RELEASE}} serves")
+        self.serve(server)
+
+    def warm_up(self):
+        {warm_up}
+
+    def serve(self, server):
+        while True:
+            client, _ = server.accept()
+            with client:
+                client.sendall(json.dumps(self.facts()).encode())
+            self.ping_supervisor()
+
+    def facts(self):
+        facts = {{"release": RELEASE, "pid": os.getpid(), "environment": dict(os.environ)}}
+        {facts}
+        return facts
+
+    def supervised_shutdown(self):
+        {shut_down}
+        print(f"release {{RELEASE}} stops")
+'''
+
+_UNIT = """\
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+ExecReload=/usr/bin/sdsupervise reload
+KillMode=mixed
+Restart=always
+RestartSec=100ms
+RestartPreventExitStatus=78
+TimeoutStartSec=90
+TimeoutStopSec=60
+OOMPolicy=continue
+RuntimeDirectory=sdsupervise/%N
+RuntimeDirectoryPreserve=restart
+"""
+
+
+def source(
+    release: str | int,
+    *,
+    top: str = "",
+    warm_up: str = "pass",
+    facts: str = "pass",
+    shut_down: str = "pass",
+) -> str:
+    """A service's code, with statements put into it."""
+    indented = {
+        name: statements.strip().replace("\n", "\n        ")
+        for name, statements in (("warm_up", warm_up), ("facts", facts), ("shut_down", shut_down))
+    }
+    return _SOURCE.format(release=str(release), top=top, **indented)
+
+
+class Trial:
+    """One unit. At its close it is stopped, and its whole story is looked over."""
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.machine = machine
+        self.name = name
+        self.unit = f"{name}.service"
+        self.current = f"/srv/{name}/current"
+        self.command = f"/usr/bin/sdsupervise run --directory {self.current} trial.py:Trial"
+        self.began = machine.journal_cursor()
+        self._undo = ExitStack()
+        self.ends_failed = False
+        """Set by a test in which the unit rightly ends in state failed."""
+
+    # What the operator does
+
+    def install(self, *settings: str, command: str = "", options: str = "") -> None:
+        """Write the unit file, with these settings (lines of [Service]) at its end."""
+        command = command or self.command.replace(" run ", f" run {options} ")
+        text = _UNIT.format(command=command) + "\n".join(settings) + "\n"
+        self.machine.write(f"/run/systemd/system/{self.unit}", text)
+        self.machine.run("systemctl", "daemon-reload")
+
+    def drop_in(self, *settings: str) -> None:
+        """Change the unit on disk, as `systemctl edit` does."""
+        self.machine.write(f"/run/systemd/system/{self.unit}.d/edit.conf", "\n".join(["[Service]", *settings, ""]))
+        self.machine.run("systemctl", "daemon-reload")
+
+    def deploy(self, release: str | int, code: str | None = None) -> None:
+        """Lay out a release and swap the symlink to it; nothing else, as deployments do."""
+        self.machine.write(f"/srv/{self.name}/releases/{release}/trial.py", code or source(release))
+        self.machine.symlink(f"releases/{release}", self.current)
+
+    def systemctl(self, verb: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`systemctl VERB [ARGUMENTS] UNIT`."""
+        return self.machine.run("systemctl", verb, *arguments, self.unit, check=check)
+
+    @contextmanager
+    def calling(self, verb: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """`systemctl VERB UNIT` that goes on while we look."""
+        with self.machine.popen("systemctl", verb, *arguments, self.unit) as call:
+            try:
+                yield call
+            finally:
+                call.kill()
+
+    def start(self) -> None:
+        """`systemctl start`, which must succeed."""
+        self.systemctl("start")
+
+    def reload(self) -> int:
+        """`systemctl reload`; its exit status."""
+        return self.systemctl("reload", check=False).returncode
+
+    def stop(self) -> None:
+        """`systemctl stop`, which must succeed."""
+        self.systemctl("stop")
+
+    # What the operator sees
+
+    def show(self, *properties: str) -> dict[str, str]:
+        """These properties of the unit."""
+        return self.machine.show(self.unit, *properties)
+
+    @property
+    def main_pid(self) -> int:
+        """systemd's MainPID, 0 for none."""
+        return int(self.show("MainPID")["MainPID"])
+
+    @property
+    def status(self) -> str:
+        """What `systemctl status` shows as Status."""
+        return self.show("StatusText")["StatusText"]
+
+    @property
+    def processes(self) -> list[Process]:
+        """The unit's living processes."""
+        return [process for process in self.machine.processes(self.unit) if process.state != "Z"]
+
+    @property
+    def worker_pid(self) -> int:
+        """The one child of the main pid."""
+        main = self.main_pid
+        (worker,) = (process.pid for process in self.processes if process.ppid == main)
+        return worker
+
+    def ask(self) -> dict[str, Any]:
+        """Be a client: what the worker of the main pid answers, once it serves."""
+        worker = self.worker_pid
+        place = self.machine.inside.directory(f"/run/sdsupervise/{self.name}")
+        with place as directory, socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LIMIT_SECONDS)
+            client.connect(f"/proc/self/fd/{directory}/worker.{worker}")
+            answer: dict[str, Any] = json.loads(b"".join(iter(lambda: client.recv(65536), b"")))
+        assert answer["pid"] == worker
+        return answer
+
+    def assert_serves(self, release: str | int) -> dict[str, Any]:
+        """The unit is active, and a worker of this release, the only one, answers."""
+        shown = self.show("ActiveState", "SubState")
+        assert (shown["ActiveState"], shown["SubState"]) == ("active", "running")
+        answer = self.ask()
+        assert answer["release"] == str(release)
+        return answer
+
+    def environment_of(self, pid: int) -> Mapping[str, str]:
+        """A process's environment as it was executed with (a forked worker: as its supervisor was)."""
+        pairs = self.machine.read(f"/proc/{pid}/environ").split("\0")
+        return dict(pair.split("=", 1) for pair in pairs if pair)
+
+    def follow(self, *, timeout_seconds: float = LIMIT_SECONDS) -> JournalFollower:
+        """The unit's journal from here on."""
+        return self.machine.follow_journal(None, *self._matches, timeout_seconds=timeout_seconds)
+
+    def story(self, *, after: str | None = None) -> Story:
+        """What was logged of and by the unit, from its beginning or behind a cursor."""
+        return Story(self.machine.journal(None, *self._matches, after=after or self.began))
+
+    @property
+    def _matches(self) -> list[str]:
+        # journald asks /proc for the unit of a line's writer. One that is dead by then (PID 1 at level debug keeps
+        # journald busy) is known by its name alone.
+        units = [f"_SYSTEMD_UNIT={self.unit}", "+", f"UNIT={self.unit}"]
+        return [*units, "+", "SYSLOG_IDENTIFIER=Trial", "+", "SYSLOG_IDENTIFIER=sdsupervise"]
+
+    # FIFOs and breakpoints
+
+    def fifo(self, name: str) -> Fifo:
+        """A FIFO that the service finds under its `path`."""
+        fifo = Fifo(self.machine, f"{self.name}.{name}")
+        self._undo.callback(fifo.close)
+        return fifo
+
+    def gate(self) -> Gate:
+        """A place for one breakpoint to hold a supervisor at."""
+        gate = Gate(self.machine, f"{self.name}.gate")
+        self._undo.callback(gate.close)
+        return gate
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Signal a process of the machine."""
+        self.machine.kill(pid, number)
+
+    # The end
+
+    def assert_gone(self) -> None:
+        """The unit is down as asked, and nothing of it is left."""
+        shown = self.show("ActiveState", "SubState", "Result")
+        assert shown == {"ActiveState": "inactive", "SubState": "dead", "Result": "success"}
+        assert self.processes == []
+
+    def close(self) -> None:
+        """Stop it if need be, and look its story over."""
+        self._undo.close()
+        self.systemctl("stop")
+        if self.ends_failed:
+            self.systemctl("reset-failed", check=False)
+            assert self.processes == []
+        else:
+            self.assert_gone()
+        assert self.story().complaints() == []
+
+
+class Fifo:
+    """Lets a process wait for us, and us for it, without either looking now and then."""
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self.path = f"/exchange/{name}"
+        self._place = machine.exchange / name
+        os.mkfifo(self._place)
+        self._place.chmod(0o666)
+        # Open for both, so that no open of ours ever waits for the other side.
+        self._fd = os.open(self._place, os.O_RDWR | os.O_NONBLOCK)
+
+    def read(self, *, timeout_seconds: float = LIMIT_SECONDS) -> str:
+        """What somebody writes, as soon as something is there."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        assert poller.poll(timeout_seconds * 1000), f"Nobody wrote to {self.path} in {timeout_seconds:g} s."
+        return os.read(self._fd, 65536).decode()
+
+    def write(self, text: str) -> None:
+        """Leave something for a reader, who may come later."""
+        os.write(self._fd, text.encode())
+
+    def close(self) -> None:
+        """Readers find its end, and the path is gone."""
+        os.close(self._fd)
+        self._place.unlink()
+
+
+class Gate:
+    """Where a breakpoint holds a supervisor (sdsupervise/breakpoints.py)."""
+
+    def __init__(self, machine: Machine, name: str) -> None:
+        self._directory: Path = machine.exchange / name
+        self._directory.mkdir()
+        self._directory.chmod(0o755)
+        self._reached, self._go = (self._make(fifo) for fifo in ("reached", "go"))
+        self._is_open = False
+
+    def _make(self, name: str) -> int:
+        os.mkfifo(self._directory / name)
+        (self._directory / name).chmod(0o666)
+        return os.open(self._directory / name, os.O_RDWR | os.O_NONBLOCK)
+
+    def setting(self, transition: str, effect: int = 0) -> str:
+        """The unit's setting that sets the breakpoint."""
+        return f"Environment=SDSUPERVISE_BREAKPOINT={transition}/{effect}:/exchange/{self._directory.name}"
+
+    def wait_until_reached(self, *, timeout_seconds: float = LIMIT_SECONDS) -> int:
+        """Wait until a supervisor is held; its pid."""
+        poller = select.poll()
+        poller.register(self._reached, select.POLLIN)
+        assert poller.poll(timeout_seconds * 1000), f"No supervisor reached the breakpoint in {timeout_seconds:g} s."
+        return int(os.read(self._reached, 64))
+
+    def open(self) -> None:
+        """Let it go on, if it is still there. Whoever comes later passes."""
+        if not self._is_open:
+            self._is_open = True
+            (self._directory / "end").touch()
+            (self._directory / "end").replace(self._directory / "go")
+            os.close(self._go)
+
+    def close(self) -> None:
+        """Open it, and give the descriptors back."""
+        self.open()
+        os.close(self._reached)

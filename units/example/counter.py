@@ -1,39 +1,57 @@
 #!/usr/bin/env python3
 """Counter hands out numbers, each of them once: a service of which two must never run at a time.
 
-Ask it with:  nc 127.0.0.1 7000
+Ask it:  nc 127.0.0.1 7000
 """
 
-import socket
 import sys
 from pathlib import Path
+from socket import create_server
 
 from sdsupervise import SupervisedDaemon
+
+RELEASE = 1
 
 
 class Counter(SupervisedDaemon):
     """Hands out the next number to whoever connects."""
 
     can_do_hot_reload = True
-    delay_before_respawn = 0.2
-    options = ({"name": "port", "documentation": "Listen there", "option_type": "integer", "default": 7000},)
+    delay_before_respawn = 0.2  # seconds from a crash to the next worker; at first
+    worker_timeout = 10  # a worker that sends no ping for so long hangs, and is replaced
+    options = (
+        {"name": "port", "documentation": "Listen there", "option_type": "integer", "default": 7000},
+        {"name": "state", "documentation": "Remember the last number there", "display": "FILE",
+         "option_type": "string", "default": "/var/lib/counter/last"},
+    )  # fmt: skip
 
     def supervised_process(self):
-        state = Path("/var/lib/counter/next")  # warm up here: this may take minutes, the old worker serves on
-        self.ready_to_take_over()  # the old worker is gone now, the file and the port are ours
-        number = int(state.read_text()) if state.exists() else 1
-        with socket.create_server(("127.0.0.1", self.get_option("port"))) as server:
-            print(f"release 1 serves, beginning with {number}")
+        state = Path(self.get_option("state"))
+        # Load and warm up here, however long it takes: in a reload the old worker serves on meanwhile.
+        self.ready_to_take_over()  # returns when the old worker is gone: the file and the port are ours
+        number = int(state.read_text()) if state.exists() else 0
+        with create_server(("127.0.0.1", self.get_option("port"))) as server:
+            server.settimeout(1)  # not to forget the pings when nobody comes
+            print(f"release {RELEASE} serves, {number} was the last number")
             while True:
-                client, _ = server.accept()
-                with client:
-                    state.write_text(str(number + 1))
-                    client.sendall(f"release 1 says {number}\n".encode())
-                number += 1
                 self.ping_supervisor()
+                try:
+                    client, _ = server.accept()
+                    with client:
+                        number += 1
+                        remember(state, number)  # before it is told: a crash may lose a number, never repeat one
+                        client.sendall(f"release {RELEASE} says {number}\n".encode())
+                except (TimeoutError, ConnectionError):
+                    pass  # nobody came, or has left already
 
     def supervised_shutdown(self):
-        print("release 1 stops")
+        print(f"release {RELEASE} stops")
+
+
+def remember(state, number):
+    new = state.with_suffix(".new")
+    new.write_text(str(number))
+    new.replace(state)  # in one step: whoever is killed here leaves the old number or the new one
 
 
 if __name__ == "__main__":

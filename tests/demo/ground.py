@@ -40,6 +40,10 @@ class Ground(Protocol):
 
     teller: str
     """Who tells the facts."""
+    pid_name: str
+    """What the main pid is called there."""
+    restarts_name: str
+    """What counts the supervisor's restarts there; empty where nothing does."""
 
     def install(self, releases: Mapping[str, str]) -> None:
         """Put these releases of the example in place: name and source."""

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -39,23 +40,39 @@ def foreground(narrator: Narrator) -> Iterator[ForegroundGround]:
 
 def end_children() -> None:
     """Kill whoever is left, and those who become ours by that, until there is nobody."""
-    while children := psutil.Process().children(recursive=True):
-        for child in children:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        psutil.wait_procs(children, LIMIT_SECONDS)
+    while pids := children():
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)  # ours, so not reaped by anybody else: the number is still its own
+        for pid in pids:
+            reap(pid)
+
+
+def children() -> list[int]:
+    return [child.pid for child in psutil.Process().children()]
+
+
+def reap(pid: int) -> bool:
+    """Wait until a child has ended; False if it does not."""
+    with open(os.pidfd_open(pid), "rb") as pidfd:
+        ended, _, _ = select.select([pidfd], [], [], LIMIT_SECONDS)
+    if ended:
+        os.waitpid(pid, 0)
+    return bool(ended)
 
 
 class ForegroundGround:
     """The example as one would try it on a laptop."""
 
     teller = "service"
+    pid_name = "pid"
+    restarts_name = ""
 
     def __init__(self, home: Path, narrator: Narrator) -> None:
         self.home, self.narrator = home, narrator
         self.pid_file = home / "counter.pid"
         self.command = Path(sysconfig.get_path("scripts"), "sdsupervise")
         self.log: Lines | None = None
+        self.client_pid = 0
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
 
@@ -67,7 +84,9 @@ class ForegroundGround:
 
     def talk(self) -> Talk:
         command = [sys.executable, str(CLIENT), str(self.port)]
-        return Talk(self.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        client = self.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.client_pid = client.pid
+        return Talk(client)
 
     def deploy(self, release: str) -> None:
         self.show("ln", "-sfn", f"releases/{release}", f"{self.home}/current")
@@ -117,15 +136,14 @@ class ForegroundGround:
         return Facts(
             main_pid=int(self.pid_file.read_text()),
             supervisor_pid=status["pid"],
-            worker_pid=status["workers"][0]["pid"],
+            worker_pid=status["workers"][0]["pid"] if status["workers"] else 0,
             restarts=0,
             crashes=status["crashes"],
             sentence=status["status"].replace(str(self.home), "$D"),
         )
 
     def leftovers(self) -> list[str]:
-        ours = [child for child in psutil.Process().children(recursive=True) if str(self.home) in child.cmdline()]
-        return [f"process {child.pid}" for child in ours if child.status() != psutil.STATUS_ZOMBIE]
+        return [f"process {pid}" for pid in children() if pid != self.client_pid and not reap(pid)]
 
     def last_words(self) -> str:
         return "\n".join(self.log.said[-20:]) if self.log is not None else ""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.demo.ground import EXAMPLE, Facts, Ground, Outcome
-from tests.demo.narrator import Narrator
+from tests.demo.narrator import GREEN, Narrator
 from tests.demo.talk import Talk
 
-HEADS = ("what was done", "outcome", "main pid", "answers by", "longest pause")
+HEADS = ("what was done", "outcome", "main pid", "answers from", "longest pause")
 ANSWERS_AFTERWARDS = 25  # awaited after each step: the client is still served
 
 SABOTAGE = ("new-code-is-broken", "broken-code-works", "numbers-repeat", "worker-keeps-crashing")
@@ -28,7 +28,7 @@ def releases(sabotage: str | None = None) -> dict[str, str]:
     if sabotage == "numbers-repeat":
         sources["2"] = changed(sources["2"], "if state.exists() else 0", "if 0 else 0")
     if sabotage == "worker-keeps-crashing":
-        sources["4"] = changed(sources["4"], "number += 1", "number += 1 / (number % 10)")
+        sources["4"] = changed(sources["4"], "number += 1", "number += 1 // (number % 10 > 0)")
     return sources
 
 
@@ -62,18 +62,20 @@ class Story:
             outcome = self.ground.start()
             self.claim("the service starts", outcome.succeeded)
             now = self.facts = self.look()
-            self.tell_facts(f"{outcome.words}, main pid {now.main_pid}", now)
+            self.tell_facts(f"{outcome.words}, {self.ground.pid_name} {now.main_pid}", now)
             self.end("start", outcome.words, str(now.main_pid), [1])
 
     def crash(self) -> None:
-        with self.step("Kill the worker, the process that runs the service's code."):
+        with self.step("Kill the worker, which runs the service's code; the next is due 0.2 s later."):
             before = self.facts
             self.ground.kill_worker(before.worker_pid)
             now = self.facts = self.look()
             self.claim("another worker serves", now.worker_pid != before.worker_pid)
             self.claim("one crash was counted", now.crashes == before.crashes + 1)
             self.claim("the crash of a worker leaves the supervisor alone", now.main_pid == before.main_pid)
-            self.tell_facts(f"main pid {now.main_pid} as before, worker {before.worker_pid} -> {now.worker_pid}", now)
+            self.tell_facts(
+                f"{self.ground.pid_name} {now.main_pid} as before, worker {before.worker_pid} -> {now.worker_pid}", now
+            )
             self.end("kill -9 of the worker", "-", str(now.main_pid), [1])
 
     def take_new_code(self, sentence: str, name: str, old: str, new: str) -> None:
@@ -87,7 +89,7 @@ class Story:
             self.claim("the new supervisor has a worker of its own", now.worker_pid != before.worker_pid)
             self.claim("the status names the new release", f"releases/{new}/" in now.sentence)
             pids = f"{before.main_pid} -> {now.main_pid}"
-            self.tell_facts(f"{outcome.words}, main pid {pids}", now)
+            self.tell_facts(f"{outcome.words}, {self.ground.pid_name} {pids}", now)
             self.end(name, outcome.words, pids, [int(old), int(new)])
 
     def refuse_broken_code(self) -> None:
@@ -100,7 +102,7 @@ class Story:
             self.claim("the old supervisor stays the main pid", now.main_pid == before.main_pid)
             self.claim("the old worker was never stopped", now.worker_pid == before.worker_pid)
             self.claim("the status gives the reason", "No module named 'requsts'" in now.sentence)
-            self.tell_facts(f"{outcome.words}, main pid {now.main_pid} as before", now)
+            self.tell_facts(f"{outcome.words}, {self.ground.pid_name} {now.main_pid} as before", now)
             self.end("reload to broken code", outcome.words, str(now.main_pid), [2])
 
     def stop(self) -> None:
@@ -123,10 +125,11 @@ class Story:
         self.claim("the numbers only rose", numbers == sorted(numbers))
         self.claim("once new code had answered, old code never did", by_release == sorted(by_release))
         self.narrator.table(HEADS, self.rows)
-        lost_words = f"{lost} lost" if lost else "none lost"
+        restarts = f" {self.ground.restarts_name} stayed 0." if self.ground.restarts_name else ""
         self.narrator.say(
-            f"The client got {len(numbers)} numbers: none twice, {lost_words}. "
-            f"All {self.narrator.claims} claims made here were checked."
+            f"The client got {len(numbers)} numbers, none twice, {lost or 'none'} lost.{restarts} "
+            f"What you read was checked: {self.narrator.claims} claims, all true.",
+            colour=GREEN,
         )
 
     # ------------------------------------------------------------------------------------------------ details
@@ -155,8 +158,8 @@ class Story:
         seen = self.talk.since(self.began)
         self.claim(f"only release {' and '.join(map(str, by))} answered", set(seen.answers) <= set(by))
         pause = f"{seen.longest_pause * 1000:.0f} ms"
-        counts = ", then ".join(f"{count} by release {release}" for release, count in seen.answers.items())
-        self.narrator.seen("client", f"got answers: {counts}; longest pause {pause}")
+        counts = ", ".join(f"{count} from release {release}" for release, count in seen.answers.items())
+        self.narrator.seen("client", f"{counts.replace(' from', ' answers from', 1)}; longest pause {pause}")
         self.row = (name, words, pids, " -> ".join(map(str, seen.answers)), pause)
 
 

@@ -23,6 +23,8 @@ class SystemdGround:
     """The example, installed as its comments say."""
 
     teller = "systemd"
+    pid_name = "MainPID"
+    restarts_name = "NRestarts"
 
     def __init__(self, machine: Machine, narrator: Narrator) -> None:
         self.machine, self.narrator = machine, narrator
@@ -61,7 +63,7 @@ class SystemdGround:
         return Facts(
             main_pid=int(shown["MainPID"]),
             supervisor_pid=status["pid"],
-            worker_pid=status["workers"][0]["pid"],
+            worker_pid=status["workers"][0]["pid"] if status["workers"] else 0,
             restarts=int(shown["NRestarts"]),
             crashes=status["crashes"],
             sentence=shown["StatusText"],

@@ -1,0 +1,1 @@
+"""`python -m tests.bench`: what sdsupervise costs, each number beside its baseline, measured in turns in one run."""

@@ -1,0 +1,32 @@
+"""Measure everything and print the table; `make bench` runs this."""
+
+import argparse
+import sys
+
+from . import ground, report, rows
+
+
+def main() -> int:
+    """Exit status 0 also where a goal is missed, for the machine may be busy: the table says so."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few samples each, to see that it works")
+    parser.add_argument("--only", metavar="NAME", action="append", help="respawn, ping, memory, idle or reload")
+    parser.add_argument("--write-readme", action="store_true", help="put the table into README.md, between its marks")
+    arguments = parser.parse_args()
+    effort = rows.QUICK if arguments.quick else rows.Effort()
+    ground.adopt_orphans()
+    measured = []
+    for measure in rows.ALL:
+        if not arguments.only or measure.__name__ in arguments.only:
+            print(f"measuring {measure.__name__} …", file=sys.stderr)
+            measured += measure(effort)
+    text = f"{report.table(measured)}\n\n{report.machine()}"
+    print(text)
+    if arguments.write_readme and not report.write_readme(text):
+        print(f"README.md has no {report.BEGIN} … {report.END} to put the table into.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The table, on a terminal and in README.md."""
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from .measure import Figures, Row
+
+README = Path(__file__).parents[2] / "README.md"
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+
+
+def machine() -> str:
+    """Where this was measured."""
+    return (
+        f"{len(os.sched_getaffinity(0))} cores ({_processor()}), Linux {platform.release()}, "
+        f"Python {platform.python_version()}; medians (least–most), measured in turns."
+    )
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as Markdown, which is also how a terminal shows them."""
+    head = ("what", "sdsupervise", "baseline", "n", "ratio", "at most", "")
+    cells = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    lines = ["| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    ratio = f"{row.ratio:.2f}" if row.ratio is not None else "–"
+    limit = f"{row.limit:g} ×" if row.limit is not None else "" if row.at_most is None else f"{row.at_most:g} {row.unit}"
+    verdict = {True: "met", False: "**missed**", None: ""}[row.met]
+    baseline = f"{_figures(row.baseline, row.unit)}: {row.baseline_name}"
+    return row.what, _figures(row.ours, row.unit), baseline, str(len(row.ours.samples)), ratio, limit, verdict
+
+
+def _figures(figures: Figures, unit: str) -> str:
+    if len(figures.samples) == 1:
+        return f"{figures.median:.3g} {unit}"
+    return f"{_number(figures.median)} {unit} ({_number(figures.least)}–{_number(figures.most)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def write_readme(text: str, path: Path = README) -> bool:
+    """Put the table between the marks; False where there are none."""
+    readme = path.read_text()
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        return False
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    return True

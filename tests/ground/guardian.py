@@ -240,21 +240,6 @@ def empty(cgroup: Path) -> None:
             events.seek(0)
 
 
-def stop(nspawn: subprocess.Popen[bytes]) -> None:
-    """Kill the machine's PID 1, and so every process in there; nspawn then cleans up and ends by itself."""
-    # Not SIGTERM to nspawn: it would wait for the machine to shut down, and a machine half booted does not
-    # listen.
-    if nspawn.poll() is None:
-        for child in Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children").read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        nspawn.wait(TEARDOWN_LIMIT_SECONDS)
-        return
-    nspawn.kill()
-    nspawn.wait()
-
-
 def guard(settings: Settings) -> None:
     """Have the machine for as long as standard input is open."""
     name = f"sdsupervise-{os.getpid()}-{os.urandom(3).hex()}"
@@ -275,7 +260,9 @@ def guard(settings: Settings) -> None:
             raise BootFailed(f"{error} Its console said:\n{tail(directory / 'console')}") from None
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing may interrupt the teardown
-            stop(nspawn)
+            # No asking first: a machine half booted does not listen, and of a whole one nothing is to be saved.
+            empty(cgroup)
+            nspawn.wait()
 
 
 def tell(**answer: str | int) -> None:

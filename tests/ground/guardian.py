@@ -261,7 +261,8 @@ def guard(settings: Settings) -> None:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing may interrupt the teardown
             # No asking first: a machine half booted does not listen, and of a whole one nothing is to be saved.
-            empty(cgroup)
+            # Its processes go with the cgroup; but nspawn itself may be so young that it has not entered that yet.
+            nspawn.kill()
             nspawn.wait()
 
 

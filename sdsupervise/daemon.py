@@ -14,6 +14,7 @@ from typing import NoReturn
 from . import launch, options
 from .config import Settings
 from .errors import ExitStatus, SdsuperviseError, UsageError
+from .linux.signals import handle
 from .supervisor import Supervisor
 from .workers.coroutines import Coroutines, Unwind
 from .workers.link import Link, LinkLost
@@ -45,6 +46,7 @@ class Daemon(ABC):
         self._parsed: options.Parsed | None = None
         self._shutting_down = False
         self._coroutines = Coroutines()
+        self._blocks_loop = False
 
     @abstractmethod
     def handle_shutdown(self) -> int | None:
@@ -98,8 +100,7 @@ class Daemon(ABC):
         started = launch.start(self._plan())
         if isinstance(started, int):
             return started
-        for number in self.shutdown_signals:
-            signal.signal(number, lambda _number, _frame: self.shut_down())
+        handle(self.shutdown_signals, lambda _number, _frame: self.shut_down())
         started.notifier.send("READY=1")
         status = self._complete(lambda: self.daemon_run(*self.parsed_args))
         return status if isinstance(status, int) else 0
@@ -110,8 +111,10 @@ class Daemon(ABC):
             return
         self._shutting_down = True
         if self._coroutines.inside:
-            raise Unwind(status)
-        self._exit_by_shutdown(status)
+            # A signal must not end whichever task it meets; only error(), and a wait that blocks the loop, do.
+            self._coroutines.unwind(status, at_once=status is not None or self._blocks_loop)
+        else:
+            self._exit_by_shutdown(status)
 
     def _exit_by_shutdown(self, status: int | None) -> NoReturn:
         own_status = self.handle_shutdown() or 0
@@ -223,10 +226,13 @@ class SupervisedDaemon(Daemon):
             self.error("Supervisor pipe is not defined")
         if self._released:
             return
+        self._blocks_loop = True
         try:
             self._link.take_over()
         except LinkLost:
             self.error("Failed to take over")
+        finally:
+            self._blocks_loop = False
         self._released = True
 
     def handle_shutdown(self) -> int | None:

@@ -5,7 +5,7 @@ asyncio is imported only where a coroutine turns up: it costs 60 ms and several 
 
 import sys
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import asyncio
@@ -46,19 +46,29 @@ class Coroutines:
     @property
     def inside(self) -> bool:
         """An event loop, ours or one that the service runs itself, is on the stack."""
-        if self._inside:
-            return True
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is None:
-            return False
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-        return True
+        return self._inside or _running_loop() is not None
+
+    def unwind(self, status: int | None, *, at_once: bool) -> None:
+        """Leave the event loop: at once, or as its next callback, which harms no task that is running now."""
+        loop = _running_loop()
+        if at_once or loop is None:
+            raise Unwind(status)
+        loop.call_soon_threadsafe(_raise, Unwind(status))
 
     def close(self) -> None:
         """Cancel what still runs in our loop and wait for its end."""
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.close()
+
+
+def _running_loop() -> "asyncio.AbstractEventLoop | None":
+    imported = sys.modules.get("asyncio")
+    try:
+        return cast("asyncio.AbstractEventLoop", imported.get_running_loop()) if imported is not None else None
+    except RuntimeError:
+        return None
+
+
+def _raise(unwinding: Unwind) -> None:
+    raise unwinding

@@ -53,9 +53,8 @@ def _run(parsed: argparse.Namespace) -> int:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
         return say_failure(error)
     if overrides and not issubclass(service_class, SupervisedDaemon):
-        raise UsageError(
-            f"{service_class.__name__} is not supervised, so --{next(iter(overrides)).replace('_', '-')} means nothing to it."
-        )
+        option = next(iter(overrides)).replace("_", "-")
+        raise UsageError(f"{service_class.__name__} is not supervised, so --{option} means nothing to it.")
     service = service_class(foreground=not parsed.daemonize, **overrides)
     service.orig_args = list(parsed.arguments)
     service.script_name = f"sdsupervise run {parsed.target}"

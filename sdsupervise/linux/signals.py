@@ -7,12 +7,21 @@ nothing. Order between different signals is not kept and equal ones merge, so a 
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 
 def _take_note(_number: int, _frame: object) -> None:
     """The wake-up descriptor has the number; there is nothing to do here."""
+
+
+def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> None:
+    """Have a handler called for these signals, also where whoever started us had them blocked."""
+    numbers = set(numbers)
+    for number in numbers:
+        signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
 
 
 class SignalReceiver:
@@ -23,8 +32,7 @@ class SignalReceiver:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in numbers:
-            signal.signal(number, _take_note)
+        handle(numbers, _take_note)
 
     def fileno(self) -> int:
         """The descriptor to watch."""

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.service.harness import PYTHON, Ground, service
+from tests.service.harness import PYTHON, Breakpoint, Ground, service
 
 REPORTING_OPTIONS = """
 options = (
@@ -445,6 +445,30 @@ def test_async(ground: Ground) -> None:
     ground.expect("finally")
     assert running.wait() == 0
     assert "Traceback" not in running.err and "never" not in running.err
+
+
+def test_async_stop_before_its_turn(ground: Ground) -> None:
+    """A coroutine that waits for its turn takes a stop at once."""
+    text = service(
+        """
+        async def supervised_process(self):
+            report("asks", release=self.release)
+            self.ready_to_take_over()
+            report("serves")
+            await asyncio.sleep(1000)
+        async def supervised_shutdown(self):
+            report("shutdown", release=self.release)
+        """,
+        before="import asyncio",
+    )
+    ground.deploy(1, text)
+    hold = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD")
+    ground.serving(environment=hold.environment)
+    ground.deploy(2, text)
+    ground.reload_process()
+    hold.wait()
+    os.kill(ground.expect("asks", release=2).pid, signal.SIGTERM)
+    ground.expect("shutdown", release=2)
 
 
 def test_async_error(ground: Ground) -> None:

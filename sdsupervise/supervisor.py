@@ -423,7 +423,13 @@ class Supervisor:
         if self._pid_file is not None:
             _keep_from_children(self._pid_file)
         logs.describe("worker", self.generation, os.getpid())
-        return python_worker.run(self._service, Link(link), supervisor_pid=supervisor_pid, wait_for_go=wait_for_go)
+        return python_worker.run(
+            self._service,
+            Link(link),
+            supervisor_pid=supervisor_pid,
+            stop_timeout=self._settings.stop_timeout,
+            wait_for_go=wait_for_go,
+        )
 
     def _worker_forked(self, worker: Worker) -> None:
         if self._peer is not None and not self._peer.gone:
@@ -445,9 +451,9 @@ class Supervisor:
         self._tell_status()
 
     def _workers_gave_up(self, why: str) -> None:
-        if self.state is State.OPENING:
+        if self.state is State.OPENING and self._workforce.first_crash_is_final:
             self._give_up(ExitStatus.UNAVAILABLE, f"The service did not get ready: {why}.")
-        elif self.state is State.SERVING:
+        elif self.state in (State.OPENING, State.SERVING):
             self._give_up(ExitStatus.GAVE_UP, f"Gave up after {self._settings.crash_limit} crashes: {why}.")
         else:
             return  # a reload is going on, which may bring the cure

@@ -29,11 +29,11 @@ class Service(Protocol):
         """Shut the service's code down and exit; nothing if that is going on already."""
 
 
-def run(service: Service, link: Link, *, supervisor_pid: int, wait_for_go: bool) -> int:
+def run(service: Service, link: Link, *, supervisor_pid: int, stop_timeout: float, wait_for_go: bool) -> int:
     """Be a worker, in a freshly forked process; the exit status."""
     forget_systemd()
     faulthandler.register(TRACEBACK_SIGNAL, all_threads=True, chain=False)
-    _shut_down_on_signal(service, supervisor_pid)
+    _shut_down_on_signal(service, supervisor_pid, stop_timeout)
     alive = processes.die_with_parent(supervisor_pid, signal.SIGTERM)
     try:
         if not alive:
@@ -54,10 +54,12 @@ def run(service: Service, link: Link, *, supervisor_pid: int, wait_for_go: bool)
     return 0
 
 
-def _shut_down_on_signal(service: Service, supervisor_pid: int) -> None:
+def _shut_down_on_signal(service: Service, supervisor_pid: int, stop_timeout: float) -> None:
     def shut_down(_number: int, _frame: object) -> None:
         if os.getppid() != supervisor_pid:
             print("Shutting down: the supervisor is gone", file=sys.stderr, flush=True)
+            # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
+            faulthandler.dump_traceback_later(max(stop_timeout, 0.001), exit=True)
         service.shut_down()
 
     handler: Callable[[int, object], None] = shut_down
@@ -68,7 +70,7 @@ def _shut_down_on_signal(service: Service, supervisor_pid: int) -> None:
 def _service_frames(frames: TracebackType | None) -> TracebackType | None:
     """A traceback from where it enters the service's code; whole if it never does."""
     inner = frames
-    while inner is not None and inner.tb_frame.f_globals.get("__package__", "").partition(".")[0] == "sdsupervise":
+    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "sdsupervise":
         inner = inner.tb_next
     return inner or frames
 

@@ -90,22 +90,27 @@ class Workforce:
 
     def _start(self) -> None:
         self._respawn_timer = None
-        ours, theirs = socket.socketpair()
         try:
-            child = self._fork(ours, theirs)
+            ours, child = self._fork_with_link()
         except OSError as error:
-            ours.close()
             delay = self._settings.delay_before_respawn or 1.0
             _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay)
             self._respawn_timer = self._loop.call_later(delay, self._start)
             return
-        finally:
-            theirs.close()
         worker = Worker(
             self._loop, self._settings, child, ours, on_ready=self._listener.ready, on_gone=self._worker_gone
         )
         self.workers[worker.pid] = worker
         self._listener.forked(worker)
+
+    def _fork_with_link(self) -> tuple[socket.socket, processes.Child]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                return ours, self._fork(ours, theirs)
+            except OSError:
+                ours.close()
+                raise
 
     def _worker_gone(self, worker: Worker) -> None:
         del self.workers[worker.pid]

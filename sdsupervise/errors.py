@@ -9,13 +9,13 @@ from enum import IntEnum
 class ExitStatus(IntEnum):
     """What our processes exit with."""
 
-    OK = 0
-    FAILED = 1  # the reload or check failed
-    USAGE = 64
+    OK = 0  # all went well
+    FAILED = 1  # the reload failed, the old code serves
+    USAGE = 64  # the command line is wrong
     UNAVAILABLE = 69  # already running, not running, or the service never got ready
     SOFTWARE = 70  # a bug of ours
     GAVE_UP = 75  # a crash loop
-    NOT_PERMITTED = 77
+    NOT_PERMITTED = 77  # the caller may not do this
     CONFIG = 78  # a setting is wrong, or the service cannot be loaded
     SERVICE_ERROR = 255  # `error()` of a service, as in the original
 

@@ -20,10 +20,9 @@ class Counter(SupervisedDaemon):
     delay_before_respawn = 0.2  # seconds from a crash to the next worker; at first
     worker_timeout = 10  # a worker that sends no ping for so long hangs, and is replaced
     options = (
-        {"name": "port", "documentation": "Listen there", "option_type": "integer", "default": 7000},
-        {"name": "state", "documentation": "Remember the last number there", "display": "FILE",
-         "option_type": "string", "default": "/var/lib/counter/last"},
-    )  # fmt: skip
+        {"name": "port", "option_type": "integer", "default": 7000, "documentation": "Listen there"},
+        {"name": "state", "option_type": "string", "default": "/var/lib/counter/last", "documentation": "State file"},
+    )
 
     def supervised_process(self):
         state = Path(self.get_option("state"))

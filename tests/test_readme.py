@@ -1,0 +1,39 @@
+"""README.md says what is so."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests import readme
+from tests.ground.machine import Machine
+
+TEXT = readme.README.read_text()
+
+
+@pytest.mark.parametrize("name", readme.MADE)
+def test_what_is_made_from_elsewhere_is_up_to_date(name: str) -> None:
+    """Tables and quoted files are those of the code; `python -m tests.readme` writes them."""
+    assert readme.put(TEXT, name, readme.MADE[name]()) == TEXT
+
+
+def test_its_sessions_go_as_they_are_shown(fresh_machine: Machine) -> None:
+    """Each command of the marked console blocks prints what stands below it, but for times, pids and fingerprints."""
+    assert len(readme.SESSION.findall(TEXT)) == TEXT.count("<!-- run -->") > 0
+    ran = readme.with_sessions(TEXT, fresh_machine)
+    assert readme.comparable(ran).splitlines() == readme.comparable(TEXT).splitlines()
+
+
+def test_its_links_lead_somewhere() -> None:
+    """Every file that is linked to is there."""
+    targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
+    assert targets
+    assert [target for target in targets if not (readme.CLONE / target).exists()] == []
+
+
+def test_it_can_be_read_in_one_go() -> None:
+    """It stays within 300 lines of at most 120 characters, but for what commands print."""
+    assert len(TEXT.splitlines()) <= 300
+    prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
+    assert [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")] == []

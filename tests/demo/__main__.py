@@ -45,7 +45,7 @@ def chosen_ground(narrator: Narrator) -> Iterator[Ground]:
             seconds = time.monotonic() - began
             narrator.say(
                 f"A throw-away machine with a real systemd ({machine.systemd_version}) is up, after {seconds:.1f} s. "
-                "A client asks the example service on it for a number all the time."
+                "A client in there asks the example service for numbers, all the time."
             )
             yield SystemdGround(machine, narrator)
         return
@@ -53,7 +53,7 @@ def chosen_ground(narrator: Narrator) -> Iterator[Ground]:
     with foreground(narrator) as ground:
         narrator.say(
             f"Without systemd, {why}: the example service runs in the foreground of D={ground.home}, "
-            "and a client asks it for a number all the time."
+            "and a client asks it for numbers, all the time."
         )
         yield ground
 
@@ -92,6 +92,9 @@ def main() -> int:
     except Interrupted as error:
         print("\nInterrupted; nothing is left behind.", file=sys.stderr)
         return 128 + int(error.args[0])
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody listens: not even at the interpreter's last flush
+        return CLAIM_FAILED
     narrator.say(f"It took {time.monotonic() - began:.1f} s, and nothing of it is left.", colour=DIM)
     return status
 

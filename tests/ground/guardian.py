@@ -170,15 +170,22 @@ def setns(namespace: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "setns")
 
 
-def ring_until_dismissed(tap: socket.socket) -> None:
+def ring_until_dismissed(tap: socket.socket, notify: socket.socket) -> None:
     """Write a byte to standard output whenever the journal got messages, until standard input ends."""
     os.set_blocking(1, False)
+    notify.setblocking(False)
     poller = select.poll()
     poller.register(0, select.POLLIN)
     poller.register(tap, select.POLLIN)
+    poller.register(notify, select.POLLIN)
     while 0 not in (fd for fd, _ in poller.poll()):
         with contextlib.suppress(BlockingIOError):
             while tap.recv(1):
+                pass
+        # PID 1 goes on to tell its nspawn how long its jobs take, and nspawn tells us: unread, these would fill our
+        # queue, then nspawn's, and PID 1 would stand still.
+        with contextlib.suppress(BlockingIOError):
+            while notify.recv(1):
                 pass
         # A full pipe has rung enough; a closed one is about to be followed by standard input.
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
@@ -255,7 +262,7 @@ def guard(settings: Settings) -> None:
             leader = wait_until_booted(nspawn, notify, time.monotonic() + settings.boot_limit_seconds)
             with journal_tap(leader) as tap:
                 tell(leader=leader, name=name, directory=str(directory), cgroup=str(cgroup))
-                ring_until_dismissed(tap)
+                ring_until_dismissed(tap, notify)
         except BootFailed as error:
             raise BootFailed(f"{error} Its console said:\n{tail(directory / 'console')}") from None
         finally:

@@ -649,6 +649,7 @@ class Supervisor:
             "version": __version__,
             "state": self.state.name.lower(),
             "status": self._status_sentence(),
+            "healthy": self.state is State.SERVING and self._workforce.serves,
             "generation": self.generation,
             "pid": os.getpid(),
             "handover": "exclusive",

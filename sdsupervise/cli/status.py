@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,23 +32,37 @@ def _status(parsed: argparse.Namespace) -> int:
     return ExitStatus.OK
 
 
+# What a reader wants to know of a reload's phases (the states of the predecessor, core/takeover.py).
+_STEPS = {
+    "started": ("raising", "warming"),
+    "old stopped": ("yielding",),
+    "took over": ("yielded", "watching", "committing"),
+    "went back": ("cancelling", "reviving", "recalling", "retaking"),
+}
+
+
 def _lines(facts: Mapping[str, Any]) -> list[str]:
     code, reload = facts["code"], facts["last_reload"]
-    lines = [
-        f"{facts['name']}   {facts['state']} · generation {facts['generation']} · {facts['handover']}",
-        f"  {facts['status']}",
-        f"  code       {code['path']} ({code['fingerprint']})",
-        f"  supervisor {facts['pid']}",
-    ]
+    lines = [f"● {facts['name']}   {facts['state']} · generation {facts['generation']} · {facts['handover']}"]
+    if not facts["healthy"]:
+        lines.append(f"  {facts['status']}")
+    lines += [f"  code       {code['path']} ({code['fingerprint']})"]
+    if reload:
+        lines.append(f"  reload     {_reload_line(reload)}")
+    lines += [f"  supervisor {facts['pid']}"]
     for worker in facts["workers"]:
         ping = "no ping yet" if worker["last_ping"] is None else f"ping {worker['last_ping']:.1f} s ago"
-        lines.append(f"  └─ worker  {worker['pid']}   {worker['state']}   {worker['age']:.1f} s old   {ping}")
-    lines.append(f"  crashes    {facts['crashes']}")
-    if reload:
-        phases = ", ".join(f"{name} {seconds:.2f}" for name, seconds in reload["phases"].items())
-        reason = f": {reload['reason']}" if reload["reason"] else ""
-        lines.append(
-            f"  reload     {reload['verdict']} in {reload['seconds']:.2f} s, asked by {reload['asked_by']}{reason}"
-        )
-        lines.append(f"             {phases}")
+        lines.append(f"  └─ worker  {worker['pid']}   {worker['state']}   age {worker['age']:.1f} s   {ping}")
+    crashes = facts["crashes"]
+    lines[-1] += f"   {crashes} crash{'' if crashes == 1 else 'es'}"
     return lines
+
+
+def _reload_line(reload: Mapping[str, Any]) -> str:
+    when = time.strftime("%H:%M:%S", time.localtime(reload["asked_at"]))
+    line = f"{when} {reload['verdict']} in {reload['seconds']:.2f} s"
+    if reload["reason"]:
+        return f"{line}: {reload['reason']}"
+    phases = reload["phases"]
+    took = {step: sum(phases.get(name, 0) for name in names) for step, names in _STEPS.items()}
+    return f"{line}: " + ", ".join(f"{step} {seconds:.2f}" for step, seconds in took.items() if seconds)

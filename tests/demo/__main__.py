@@ -19,8 +19,8 @@ from tests.demo.lines import NoSuchLine
 from tests.demo.narrator import DIM, RED, ClaimFailed, Narrator
 from tests.demo.story import SABOTAGE, Story, releases
 from tests.demo.with_systemd import SystemdGround
-from tests.ground.journal import NotInJournal
 from tests.ground.guarded import MachineError, MachineUnavailable
+from tests.ground.journal import NotInJournal
 from tests.ground.machine import Machine
 
 CLAIM_FAILED, UNAVAILABLE = 1, 69

@@ -30,6 +30,7 @@ VARIABLE = (
     (re.compile(r"since \w+ \d.*"), "since WHEN"),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
     (re.compile(r"\b\d+\.\d+\b"), "SECONDS"),
+    (re.compile(r"\bno ping yet\b"), "ping SECONDS s ago"),
     (re.compile(r"\b\d{2,}\b"), "PID"),
 )
 

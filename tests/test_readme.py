@@ -10,19 +10,20 @@ from tests import readme
 from tests.ground.machine import Machine
 
 TEXT = readme.README.read_text()
+WRITE_ANEW = "README.md is no longer true: look at what changed, then run `.venv/bin/python -m tests.readme`."
 
 
 @pytest.mark.parametrize("name", readme.MADE)
 def test_what_is_made_from_elsewhere_is_up_to_date(name: str) -> None:
     """Tables and quoted files are those of the code; `python -m tests.readme` writes them."""
-    assert readme.put(TEXT, name, readme.MADE[name]()) == TEXT
+    assert readme.put(TEXT, name, readme.MADE[name]()) == TEXT, WRITE_ANEW
 
 
 def test_its_sessions_go_as_they_are_shown(fresh_machine: Machine) -> None:
     """Each command of the marked console blocks prints what stands below it, but for times, pids and fingerprints."""
     assert len(readme.SESSION.findall(TEXT)) == TEXT.count("<!-- run -->") > 0
     ran = readme.with_sessions(TEXT, fresh_machine)
-    assert readme.comparable(ran).splitlines() == readme.comparable(TEXT).splitlines()
+    assert readme.comparable(ran).splitlines() == readme.comparable(TEXT).splitlines(), WRITE_ANEW
 
 
 def test_its_links_lead_somewhere() -> None:

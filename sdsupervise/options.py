@@ -75,6 +75,8 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Parsed:
 
     Raises UsageError.
     """
-    values = vars(parser.parse_intermixed_args(list(arguments)))
-    rest = values.pop("args")
+    # Cut here: argparse takes "--" away itself, and then reads as an option what comes after it.
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    values = vars(parser.parse_intermixed_args(list(arguments[:cut])))
+    rest = [*values.pop("args"), *arguments[cut + 1 :]]
     return Parsed(values, rest)

@@ -87,7 +87,8 @@ class Daemon(ABC):
             if not self._parse():
                 return ExitStatus.OK
         except UsageError as error:
-            print(f"{error}\n\n{self.usage()}", end="", file=sys.stderr)
+            # A successor's last line is the reason its reload failed for.
+            print(error if launch.is_successor() else f"{error}\n\n{self.usage().rstrip()}", file=sys.stderr)
             return ExitStatus.FAILED  # the original's status; `sdsupervise` itself uses 64
         try:
             return self._run()

@@ -225,12 +225,17 @@ def settings_of(service: object) -> Settings:
     return check_settings(type(service).__name__, {name: getattr(service, name) for name in LIMITS})
 
 
+def is_successor() -> bool:
+    """This process was started for a reload."""
+    return inheritance.HANDOVER_VARIABLE in inheritance.this_invocation().environment
+
+
 def say_failure(error: SdsuperviseError) -> int:
     """Tell people and systemd why there is no service; the exit status.
 
     A successor tells its predecessor instead, by what it writes: systemd would not listen to it.
     """
     print(error, file=sys.stderr)
-    if inheritance.HANDOVER_VARIABLE not in inheritance.this_invocation().environment:
+    if not is_successor():
         Notifier().send(status(str(error)))
     return error.exit_status

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 
 from . import varlink
-from .errors import AlreadyRunning, ProtocolError, SdsuperviseError
+from .errors import AlreadyRunning, ControlSocketError, ProtocolError
 from .linux.event_loop import EventLoop
 
 _log = logging.getLogger("sdsupervise")
@@ -20,7 +20,7 @@ _PAUSE_SECONDS = 1.0  # with no descriptor left, accepting again at once would o
 def bind(path: str) -> socket.socket:
     """Listen at a path, replacing the socket of a dead supervisor. Anybody may connect: who may do what is ours to say.
 
-    Raises AlreadyRunning if somebody listens there, SdsuperviseError if the path cannot be used.
+    Raises AlreadyRunning if somebody listens there, ControlSocketError if the path cannot be used.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
@@ -32,7 +32,10 @@ def bind(path: str) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise SdsuperviseError(f"Cannot listen on the control socket {path}: {error.strerror or error}.") from error
+        raise ControlSocketError(
+            f"Cannot listen on the control socket {path}: {error.strerror or error}; "
+            "have --pid-file name a place in a directory that is ours to write."
+        ) from error
     except BaseException:
         listener.close()
         raise

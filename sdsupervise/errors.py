@@ -60,6 +60,12 @@ class PidFileError(SdsuperviseError):
     exit_status = ExitStatus.UNAVAILABLE
 
 
+class ControlSocketError(SdsuperviseError):
+    """The control socket cannot be listened on."""
+
+    exit_status = ExitStatus.UNAVAILABLE
+
+
 class NotRunning(SdsuperviseError):
     """Nobody answers at the control socket."""
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 from . import launch, options
 from .config import Settings
 from .errors import ExitStatus, SdsuperviseError, UsageError
+from .linux.inheritance import this_invocation
 from .linux.signals import handle
 from .supervisor import Supervisor
 from .workers.coroutines import Coroutines, Unwind
@@ -21,6 +22,7 @@ from .workers.link import Link, LinkLost
 
 _log = logging.getLogger("sdsupervise")
 _DEFAULTS = Settings()
+this_invocation()  # a service that changes its directory or environment must not change where its successor begins
 
 
 class Daemon(ABC):
@@ -235,6 +237,12 @@ class SupervisedDaemon(Daemon):
         finally:
             self._blocks_loop = False
         self._released = True
+
+    def error(self, message: str) -> NoReturn:
+        """Warn, shut down, and exit with 255; the supervisor gives the message as the reason."""
+        if self._link is not None:
+            self._link.tell_failure(message)
+        super().error(message)
 
     def handle_shutdown(self) -> int | None:
         """In the worker: supervised_shutdown. In the supervisor there is nothing to do: it stops its worker itself."""

@@ -12,7 +12,6 @@ from ..config import LIMITS, Settings
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
-from ..linux import inheritance
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -43,19 +42,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    inheritance.this_invocation()  # before we change to --directory
     overrides = {name: value for name in LIMITS if (value := getattr(parsed, f"set_{name}")) is not None}
     try:
         if parsed.directory is not None:
             _enter(parsed.directory)
-        service_class = load(parsed.target)
+        service = _make(parsed.target, foreground=not parsed.daemonize, **overrides)
     except (ServiceNotLoadable, ConfigError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
         return say_failure(error)
-    if overrides and not issubclass(service_class, SupervisedDaemon):
-        option = next(iter(overrides)).replace("_", "-")
-        raise UsageError(f"{service_class.__name__} is not supervised, so --{option} means nothing to it.")
-    service = service_class(foreground=not parsed.daemonize, **overrides)
     service.orig_args = list(parsed.arguments)
     service.script_name = f"sdsupervise run {parsed.target}"
     _name_process("sdsupervise")
@@ -75,6 +69,22 @@ def _enter(directory: str) -> None:
         raise ConfigError(f"Cannot change to --directory {directory}: {error.strerror}.") from error
 
 
+def _make(target: str, **attributes: object) -> Daemon:
+    """The service a target names.
+
+    Raises ServiceNotLoadable, UsageError.
+    """
+    service_class = load(target)
+    for name in LIMITS:
+        if name in attributes and not issubclass(service_class, SupervisedDaemon):
+            option = name.replace("_", "-")
+            raise UsageError(f"{service_class.__name__} is not supervised, so --{option} means nothing to it.")
+    try:
+        return service_class(**attributes)
+    except (Exception, SystemExit) as error:
+        raise _not_loadable(target, error) from error
+
+
 def load(target: str) -> type[Daemon]:
     """The class a target names: package.module:Class or path/to/file.py:Class; the class may be left out if there is
     only one.
@@ -88,8 +98,7 @@ def load(target: str) -> type[Daemon]:
     except ServiceNotLoadable:
         raise
     except (Exception, SystemExit) as error:
-        lines = traceback.format_exception(_without_our_frames(error))
-        raise ServiceNotLoadable(f"Cannot load {target}: {_last_line(error)}", traceback_text="".join(lines)) from error
+        raise _not_loadable(target, error) from error
     found = _classes_in(module) if not name else [getattr(module, name, None)]
     if len(found) != 1 or not (isinstance(found[0], type) and issubclass(found[0], Daemon)):
         known = ", ".join(cls.__name__ for cls in _classes_in(module)) or "none"
@@ -128,6 +137,11 @@ def _classes_in(module: ModuleType) -> list[type[Daemon]]:
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Daemon) and value.__module__ == module.__name__
     ]
+
+
+def _not_loadable(target: str, error: BaseException) -> ServiceNotLoadable:
+    lines = traceback.format_exception(_without_our_frames(error))
+    return ServiceNotLoadable(f"Cannot load {target}: {_last_line(error)}", traceback_text="".join(lines))
 
 
 def _last_line(error: BaseException) -> str:

@@ -31,7 +31,7 @@ class Invocation(NamedTuple):
 @functools.cache
 def this_invocation() -> Invocation:
     """How this process was called: as it stood when first asked, for a --directory or the service may change it."""
-    typed = sys.orig_argv[0]
+    typed = sys.orig_argv[0] if sys.orig_argv else sys.executable  # empty in an embedded interpreter
     # A bare name was found in PATH (as by `#!/usr/bin/env python3`); one with a slash stays as typed, for
     # sys.executable resolves a relative one against the real directory behind a symlink.
     interpreter = typed if "/" in typed else sys.executable
@@ -39,9 +39,12 @@ def this_invocation() -> Invocation:
 
 
 def named_directory() -> str:
-    """The working directory by the name it was entered by: $PWD where that is the same place."""
-    here = os.getcwd()
+    """The working directory by the name it was entered by: $PWD where that is the same place; "" if it is gone."""
     name = os.environ.get("PWD", "")
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        return ""
     try:
         return name if name and os.path.samefile(name, here) else here
     except OSError:

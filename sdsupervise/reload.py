@@ -31,10 +31,10 @@ class Reload:
         self._said = b""
 
     def enter(self, phase: str, sentence: str, *, at_most: float) -> None:
-        """The reload is in this phase now, for so many seconds at most; tell the caller."""
+        """It is in this phase now, for so many seconds at most; the caller hears the sentence, if there is one."""
         self._end_phase()
         self._phase = phase
-        if self.call is not None:
+        if self.call is not None and sentence:
             self.call.progress({"phase": phase, "message": sentence, "at_most": at_most})
 
     def succeed(self, facts: Mapping[str, object]) -> None:

@@ -254,11 +254,14 @@ class Supervisor:
         """The caller of a reload hears of each phase; so does the log."""
         if self._reload is None:
             return
-        sentence = PHASES[self.state].status.format(own=self.generation, peer=self.generation + 1)
         if self.state is State.YIELDING:
             self._reload.stopped_workers = True
+        sentence = PHASES[self.state].status.format(own=self.generation, peer=self.generation + 1)
+        if self.state is State.WATCHING and not self._settings.probation:
+            sentence = ""  # over at once
         self._reload.enter(self.state.name.lower(), sentence, at_most=self._longest_wait())
-        _log.info("%s", sentence)
+        if sentence:
+            _log.info("%s", sentence)
 
     def _close_lock(self) -> None:
         if self._pid_file is not None:

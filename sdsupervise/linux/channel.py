@@ -87,8 +87,9 @@ class Channel:
             data, fds, flags, _ = socket.recv_fds(self._socket, _MAX_BYTES, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
-        except ConnectionResetError as error:
-            raise EOFError from error
+        except ConnectionResetError:
+            # It died without reading all we sent. The kernel says so once, ahead of what it has said itself.
+            return self.receive()
         if not data:
             raise EOFError
         try:

@@ -49,11 +49,11 @@ class Reload:
         if self.call is not None:
             self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **facts})
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, *, serves: bool = True) -> None:
         """It never began."""
         self._end("refused", reason)
         if self.call is not None:
-            self.call.fail("ReloadRefused", {"reason": reason})
+            self.call.fail("ReloadRefused", {"reason": reason, "serves": serves})
 
     @property
     def failure(self) -> str:

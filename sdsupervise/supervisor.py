@@ -140,6 +140,8 @@ class Supervisor:
             return
         transition = f"{before.name}+{event.name}"
         self.state = rule.next
+        if rule.next is State.STOPPING:
+            self._tell_status()  # before the caller of a reload is answered, whose job systemd is about to judge
         for number, effect in enumerate(rule.effects):
             self._hold(transition, number)
             self._perform(effect)
@@ -166,7 +168,7 @@ class Supervisor:
         if state is State.DRAINING:
             self._retire()
         if state is State.STOPPING and self._waiting_reload is not None:
-            self._waiting_reload.refuse("The service is stopping.")
+            self._waiting_reload.refuse("The service is stopping.", serves=False)
             self._waiting_reload = None
         if state is not State.WARMING:
             self._workforce.want(PHASES[state].wants_workers)
@@ -285,14 +287,16 @@ class Supervisor:
 
     def _barrier_returned(self) -> None:
         self._close_barrier()
-        self._commit(Event.BARRIER_RETURNED)
+        self._look_and_happen(Event.BARRIER_RETURNED)
 
-    def _commit(self, event: Event) -> None:
-        """Last looks before the commit: "done" is only true of a successor that lives, and a stop goes first."""
+    def _look_and_happen(self, event: Event) -> None:
+        """Last looks before the main pid is named, and before "done" is said: that is only true of a successor that
+        lives, and a stop goes first."""
+        state = self.state
         self._on_signals()
         if self._peer is not None:
             self._peer.look()
-        if self.state is State.COMMITTING:
+        if self.state is state:
             self._happen(event)
 
     def _close_barrier(self) -> None:
@@ -376,8 +380,8 @@ class Supervisor:
             phase = "ready" if self.state is State.RAISING else "serving"
             limit = self._seconds(PHASES[self.state].deadline[0])
             self._peer.reason = f"The new code was not {phase} within {limit:g} s."
-        if self.state is State.COMMITTING:
-            self._commit(Event.DEADLINE)
+        if self.state in (State.WATCHING, State.COMMITTING):
+            self._look_and_happen(Event.DEADLINE)
         else:
             self._happen(Event.DEADLINE)
 
@@ -594,7 +598,7 @@ class Supervisor:
         refusal = self._why_no_reload()
         if refusal:
             _log.warning("Reload asked by %s refused: %s", reload.asked_by, refusal)
-            reload.refuse(refusal)
+            reload.refuse(refusal, serves=PHASES[self.state].main_state != "stopping")
         elif self._peer is not None:
             self._waiting_reload = reload
             reload.enter(

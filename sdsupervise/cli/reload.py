@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 
 from ..client import Answer, Client
-from ..errors import ExitStatus, HandoverError, NotPermitted, ReloadFailed
+from ..errors import ExitStatus, HandoverError, NotPermitted, ReloadFailed, SdsuperviseError
 from ..linux import inheritance
 from . import target
 
@@ -27,13 +27,29 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _reload(parsed: argparse.Namespace) -> int:
-    connection = Client.connect(target.socket_path(parsed), timeout_seconds=_ANSWER_SECONDS)
     invocation = os.environ.get("INVOCATION_ID", "") if "MAINPID" in os.environ else ""
+    return _reload_for_systemd(parsed, invocation) if invocation else _ask(parsed, "")
+
+
+def _reload_for_systemd(parsed: argparse.Namespace, invocation: str) -> int:
+    """As an ExecReload= process. `systemctl stop` during a reload ends systemd's reload job and signals this process
+    too: from then on any exit status but 0, and dying of the signal, would mark the unit failed."""
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # of `systemctl kill -s USR2`
+    try:
+        status = _ask(parsed, invocation)
+    except SdsuperviseError as error:
+        print(error, file=sys.stderr, flush=True)
+        status = error.exit_status
+    # At once: Python puts its signal handlers away long before it exits.
+    os._exit(ExitStatus.OK if stopping else status)
+
+
+def _ask(parsed: argparse.Namespace, invocation: str) -> int:
+    connection = Client.connect(target.socket_path(parsed), timeout_seconds=_ANSWER_SECONDS)
     # An ExecReload= process writes to the journal of its unit, where the supervisor has said all this already.
     quiet = bool(invocation)
-    if quiet:
-        # `systemctl stop` during a reload ends this process too; dying of the signal would mark the unit failed.
-        signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(ExitStatus.OK))
     answer = None
     for answer in connection.call("Reload", {"invocation_id": invocation}, more=True):
         if "bear" in answer.parameters:
@@ -42,6 +58,8 @@ def _reload(parsed: argparse.Namespace) -> int:
             print(answer.parameters.get("message", ""), flush=True)
     assert answer is not None
     if answer.error:
+        if quiet and answer.parameters.get("serves") is False:
+            return ExitStatus.OK  # a stop, and its signal is on its way to us
         raise _failure(answer, with_traceback=not quiet)
     if not quiet:
         print(_success(answer.parameters), flush=True)

@@ -17,7 +17,6 @@ _BETWEEN_ASSIGNMENTS = re.compile(r", (?=[A-Z_]+=)")
 
 # Words of ours, of systemd's and of Python's that no story should contain, whatever happened in it.
 _NEVER = (
-    "reception only permitted",  # somebody who is not the main pid notified
     "which is not our child",  # an alien main pid: systemd will not notice its death
     "Please report this",  # an event that the table calls impossible
     "Exception ignored",
@@ -67,6 +66,11 @@ class Story(NamedTuple):
     def own(self) -> list[Entry]:
         """What the unit's own processes said."""
         return [entry for entry in self.entries if entry.get("_PID") != "1"]
+
+    def strangers(self) -> list[str]:
+        """Complaints of systemd's that somebody who is not the main pid notified it."""
+        messages = [entry.get("MESSAGE", "") for entry in self.entries]
+        return [message for message in messages if "reception only permitted" in message]
 
     def complaints(self) -> list[str]:
         """What contradicts a promise that holds in every story; nothing, if all is well."""

@@ -4,6 +4,7 @@ The C-level handler of CPython writes each signal's number to a wake-up descript
 nothing. Order between different signals is not kept and equal ones merge, so a signal only ever says "look".
 """
 
+import functools
 import os
 import signal
 import socket
@@ -52,11 +53,21 @@ class SignalReceiver:
         self._writer.close()
 
 
+@functools.cache
+def _handled() -> frozenset[signal.Signals]:
+    """Those this process has handlers for, as it stood when first asked: who forks children installs no more by then.
+
+    The question takes longer than a fork, for each answer is looked up among the members of an enum.
+    """
+    settable = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    return frozenset(signal.Signals(number) for number in settable if callable(signal.getsignal(number)))
+
+
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """No signal is delivered inside. For a fork: until the child has reset its handlers, a signal meant for it would
+    """No handler is called inside. For a fork: until the child has reset its handlers, a signal meant for it would
     be written to the wake-up descriptor it shares with us, and be taken for ours."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _handled())
     try:
         yield
     finally:
@@ -67,9 +78,8 @@ def reset_for_child() -> None:
     """In a forked child: default dispositions and an empty mask; SIGUSR2 is ignored, for `systemctl kill -s USR2`
     reaches every process of a unit (SYSTEMD.md, "Also tried")."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP) and callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
+    for number in _handled():
+        signal.signal(number, signal.SIG_DFL)
     # CPython ignores SIGPIPE in every program of its own; a class worker is one, what it execs is not
     # (subprocess restores it).
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)

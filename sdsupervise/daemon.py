@@ -189,6 +189,7 @@ class SupervisedDaemon(Daemon):
         self.is_supervisor = True
         self._link: Link | None = None
         self._released = False
+        self._asks_to_take_over = False
 
     @abstractmethod
     def supervised_process(self) -> Awaitable[None] | None:
@@ -256,7 +257,7 @@ class SupervisedDaemon(Daemon):
         """In the worker: run the service's code."""
         self.is_supervisor = False
         self._link = link
-        if not (self.can_do_hot_reload and _mentions(type(self), "ready_to_take_over")):
+        if not self._asks_to_take_over:
             self.ready_to_take_over()
         self._complete(self.supervised_process)
 
@@ -266,6 +267,7 @@ class SupervisedDaemon(Daemon):
         if isinstance(started, int):
             return started
         name, can_reload = type(self).__name__, self.can_do_hot_reload
+        self._asks_to_take_over = can_reload and _mentions(type(self), "ready_to_take_over")
         try:
             return Supervisor(name, self, settings, started, can_reload=can_reload).run()
         except Exception:

@@ -85,6 +85,7 @@ class Supervisor:
         else:
             self._workforce.first_crash_is_final = self._started.notifier.active
             self._become_main("starting")
+        python_worker.prepare()
         _log.info("Generation %d starts from %s", self.generation, self._started.receipt)
         # The state's own consequences, from within the loop: a worker forked now must not outlive an error below.
         self._loop.call_later(0, self._enter_first_state)

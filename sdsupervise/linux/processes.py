@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .signals import blocked_signals, in_words, reset_for_child
 
 _PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)  # loaded once in the supervisor, shared by every worker
+_prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up once in the supervisor, not in every worker
 
 
 class Child(NamedTuple):
@@ -83,7 +83,7 @@ def die_with_parent(parent_pid: int, number: signal.Signals) -> bool:
 
     To be called after a privilege drop, which erases it; prctl(2), PR_SET_PDEATHSIG.
     """
-    if _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
+    if _prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {errno.errorcode.get(code, code)}")
     return os.getppid() == parent_pid

@@ -1,6 +1,7 @@
 """A worker that is a fork of its supervisor and calls a Python object."""
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -29,10 +30,20 @@ class Service(Protocol):
         """Shut the service's code down and exit; nothing if that is going on already."""
 
 
+def prepare() -> None:
+    """In the supervisor, once: what its workers inherit need not be done by each of them.
+
+    The kernel copies every page a forked process writes to, and Python writes to whatever it looks at, so that a line
+    costs a worker many times what it costs the supervisor.
+    """
+    if sys.stderr is not None:
+        faulthandler.register(TRACEBACK_SIGNAL, all_threads=True, chain=False)
+    gc.freeze()  # a worker's garbage collector need not look at, and so copy, what the supervisor imported
+
+
 def run(service: Service, link: Link, *, supervisor_pid: int, stop_timeout: float, wait_for_go: bool) -> int:
     """Be a worker, in a freshly forked process; the exit status."""
     forget_systemd()
-    faulthandler.register(TRACEBACK_SIGNAL, all_threads=True, chain=False)
     _shut_down_on_signal(service, supervisor_pid, stop_timeout)
     alive = processes.die_with_parent(supervisor_pid, signal.SIGTERM)
     try:

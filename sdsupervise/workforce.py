@@ -119,8 +119,8 @@ class Workforce:
             if self._wanted and not self.workers:
                 self._start()  # it was stopped before another was wanted, as by a successor that gave up too early
         else:
-            _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words)
             give_up = self._plan_respawn(worker)
+            _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words)
         self._listener.gone(worker)
         if give_up:
             self._listener.gave_up(self.trouble)
@@ -137,8 +137,11 @@ class Workforce:
         if self._wanted:
             # A verdict to give up is the table's to follow; where it does not, trying goes on at the slowest pace.
             pause = delay if delay is not None else self._settings.respawn_backoff_limit
-            self._respawn_timer = self._loop.call_later(pause, self._start)
-            self.trouble += f", the next starts in {pause:g} s" if pause and not too_many else ""
+            if pause or too_many:
+                self._respawn_timer = self._loop.call_later(pause, self._start)
+                self.trouble += "" if too_many else f", the next starts in {pause:g} s"
+            else:
+                self._start()  # before anything is said of it: nobody serves meanwhile
         return too_many
 
     def _cancel_respawn(self) -> None:

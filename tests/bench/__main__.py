@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from . import ground, report, rows
+from .measure import Row
 
 
 def main() -> int:
@@ -15,7 +16,7 @@ def main() -> int:
     arguments = parser.parse_args()
     effort = rows.QUICK if arguments.quick else rows.Effort()
     ground.adopt_orphans()
-    measured = []
+    measured: list[Row] = []
     for measure in rows.ALL:
         if not arguments.only or measure.__name__ in arguments.only:
             print(f"measuring {measure.__name__} …", file=sys.stderr)

@@ -57,8 +57,10 @@ def wait_until_readable(fd: int, seconds: float) -> bool:
 class Process:
     """A process that takes orders on its standard input and answers in lines of numbers on its standard output."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
-        self._said = tempfile.TemporaryFile()  # what it wrote to standard error
+    def __init__(self, arguments: list[str], environment: dict[str, str], *, to_journal: bool = False) -> None:
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - what it wrote to standard error; closed by end()
+        if to_journal:
+            environment["JOURNAL_STREAM"] = _as_stream(self._said.fileno())
         self._arguments = arguments
         self._process = subprocess.Popen(
             arguments,
@@ -125,6 +127,12 @@ def bare(name: str, **environment: str) -> Process:
     return Process([sys.executable, "-I", "-S", str(BARE), name], clean_environment(**environment))
 
 
+def _as_stream(fd: int) -> str:
+    """The value of $JOURNAL_STREAM by which a process believes this file to be the journal; systemd.exec(5)."""
+    file = os.fstat(fd)
+    return f"{file.st_dev}:{file.st_ino}"
+
+
 class Born(NamedTuple):
     """What a worker says when it has been released; times of the clock that all processes share."""
 
@@ -135,17 +143,23 @@ class Born(NamedTuple):
 
 
 class Supervised(Process):
-    """A supervisor of the trivial service with its worker, through all of its generations."""
+    """A supervisor of the trivial service with its worker, through all of its generations.
 
-    def __init__(self, *, through_command: bool = False, **environment: str) -> None:
+    Given a notification socket it is started as a unit does it, by `sdsupervise run`; else it is the script's.
+    """
+
+    def __init__(self, *, notify_socket: str = "", **environment: str) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="sdsupervise-bench-")
         pid_file = os.path.join(self._directory.name, "trivial.pid")
         self.control_path = os.path.join(self._directory.name, "trivial.control")
-        if through_command:
+        if notify_socket:
             command = [str(Path(sys.executable).with_name("sdsupervise")), "run", f"{TRIVIAL}:Trivial"]
+            environment["NOTIFY_SOCKET"] = notify_socket
         else:
             command = [sys.executable, str(TRIVIAL), "--no-fork"]
-        super().__init__([*command, "--pid-file", pid_file], clean_environment(**environment))
+        super().__init__(
+            [*command, "--pid-file", pid_file], clean_environment(**environment), to_journal=bool(notify_socket)
+        )
         self.worker = self.next_worker()
 
     def next_worker(self) -> Born:

@@ -30,14 +30,17 @@ def table(rows: Sequence[Row]) -> str:
     head = ("what", "sdsupervise", "baseline", "n", "ratio", "at most", "")
     cells = [head, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    lines = ["| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |" for line in cells]
+    padded = ([text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in cells)
+    lines = [f"| {' | '.join(line)} |" for line in padded]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     ratio = f"{row.ratio:.2f}" if row.ratio is not None else "–"
-    limit = f"{row.limit:g} ×" if row.limit is not None else "" if row.at_most is None else f"{row.at_most:g} {row.unit}"
+    limit = f"{row.limit:g} ×" if row.limit is not None else ""
+    if row.at_most is not None:
+        limit = f"{row.at_most:g} {row.unit}"
     verdict = {True: "met", False: "**missed**", None: ""}[row.met]
     baseline = f"{_figures(row.baseline, row.unit)}: {row.baseline_name}"
     return row.what, _figures(row.ours, row.unit), baseline, str(len(row.ours.samples)), ratio, limit, verdict

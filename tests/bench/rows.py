@@ -11,8 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from .ground import TRIVIAL, Process, Supervised, bare, clean_environment, wait_for_end, wait_until_readable
+from .ground import TRIVIAL, BenchError, Process, Supervised, bare, clean_environment, wait_for_end, wait_until_readable
 from .measure import Figures, Row, in_turns
+from .notification import NotificationSocket
 
 BARE_PYTHON = "python3 -I -S"
 SERVICE_IMPORTS = "asyncio http.server sqlite3 xml.dom.minidom"
@@ -34,13 +35,13 @@ QUICK = Effort(respawns=10, ping_rounds=5, pings=50, memory_starts=1, idle_secon
 
 def respawn(effort: Effort) -> Iterable[Row]:
     """SIGKILL of a worker, to the first line of its replacement's code, with no delay between."""
-    for what, simple in (("", ""), (" that is let in only when it may serve", "1")):
+    for what, simple in (("", ""), (", of a class without ready_to_take_over", "1")):
         with bare("respawn") as baseline, Supervised(BENCH_SIMPLE=simple) as supervised:
             baseline.order("first")
             baseline.numbers()
             ours, theirs = in_turns(effort.respawns, _kill(supervised), _ordered(baseline))
         yield Row(
-            f"SIGKILL of a worker to its replacement's first line{what}",
+            f"SIGKILL of a worker, to its replacement's first line{what}",
             "µs",
             ours,
             "os.kill, os.waitpid, os.fork in a loop",
@@ -73,9 +74,10 @@ def ping(effort: Effort) -> Iterable[Row]:
     for place, (asker, answerer) in (("one core", (cores[0], cores[0])), ("two cores", (cores[-1], cores[0]))):
         with bare("echo") as client, Supervised() as supervised:
             (server,) = client.numbers()
-            pinned = ((client.pid, asker), (server, answerer), (supervised.worker.pid, asker), (supervised.pid, answerer))
-            for pid, core in pinned:
-                os.sched_setaffinity(pid, {core})
+            for pid in (client.pid, supervised.worker.pid):
+                os.sched_setaffinity(pid, {asker})
+            for pid in (server, supervised.pid):
+                os.sched_setaffinity(pid, {answerer})
             ours, theirs = in_turns(
                 effort.ping_rounds, _round_trips(supervised, effort.pings), _round_trips(client, effort.pings)
             )
@@ -94,17 +96,19 @@ def _round_trips(process: Process, count: int) -> Callable[[], float]:
 def memory(effort: Effort) -> Iterable[Row]:
     """What a supervisor keeps in memory beyond what its service's imports would cost without it.
 
-    Taken off is what the same imports add to a bare interpreter, and nothing else: the interpreter itself counts.
+    Taken off is what the same imports add to a bare interpreter, and nothing else: the interpreter itself counts, and
+    so does what is imported to speak with systemd and the journal. The worker runs, and shares its pages.
     """
     for what, imports, fields in (
         ("Resident memory of a supervisor", "", ("Rss",)),
         ("Private memory of a supervisor", "", ("Private_Clean", "Private_Dirty")),
-        (f"Resident memory beyond a service's imports ({SERVICE_IMPORTS})", SERVICE_IMPORTS, ("Rss",)),
+        (f"Resident memory of one, beyond its service's {SERVICE_IMPORTS}", SERVICE_IMPORTS, ("Rss",)),
     ):
         ours, theirs = [], []
         for _ in range(effort.memory_starts):
             with (
-                Supervised(through_command=True, BENCH_SERVICE_IMPORTS=imports) as supervised,
+                NotificationSocket() as systemd,
+                Supervised(notify_socket=systemd.address, BENCH_SERVICE_IMPORTS=imports) as supervised,
                 bare("idle", BENCH_SERVICE_IMPORTS=imports) as importing,
                 bare("idle") as idle,
             ):
@@ -125,18 +129,30 @@ def _megabytes(pid: int, fields: tuple[str, ...]) -> float:
 
 def idle(effort: Effort) -> Iterable[Row]:
     """What a supervisor does while there is nothing to do: nothing, for its worker idles too."""
-    with Supervised(through_command=True) as supervised, bare("idle") as baseline:
+    with (
+        NotificationSocket() as systemd,
+        Supervised(notify_socket=systemd.address) as supervised,
+        bare("idle") as baseline,
+    ):
         baseline.numbers()
+        _let_time_pass(supervised.pid, min(effort.idle_seconds, 1.0))  # what follows a start is not idling yet
         pids = (supervised.pid, baseline.pid)
         before = [_activity(pid) for pid in pids]
-        pidfd = os.pidfd_open(supervised.pid)
-        wait_until_readable(pidfd, effort.idle_seconds)  # it would only be by its death
-        os.close(pidfd)
+        _let_time_pass(supervised.pid, effort.idle_seconds)
         after = [_activity(pid) for pid in pids]
     seconds = f"in {effort.idle_seconds:g} s of idling"
     for number, (what, unit) in enumerate((("Wake-ups", "times"), ("CPU time", "ms"))):
         ours, theirs = (Figures((after[who][number] - before[who][number],)) for who in (0, 1))
         yield Row(f"{what} {seconds}", unit, ours, f"idle {BARE_PYTHON}", theirs, limit=None, at_most=0.0)
+
+
+def _let_time_pass(pid: int, seconds: float) -> None:
+    pidfd = os.pidfd_open(pid)
+    try:
+        if wait_until_readable(pidfd, seconds):
+            raise BenchError(f"Process {pid} was to idle, and died.")
+    finally:
+        os.close(pidfd)
 
 
 def _activity(pid: int) -> tuple[float, float]:
@@ -148,13 +164,16 @@ def _activity(pid: int) -> tuple[float, float]:
 
 def reload(effort: Effort) -> Iterable[Row]:
     """A reload asked, to the new worker's first line after ready_to_take_over."""
-    for what, through_command, ask in (
-        ("SIGUSR2 to a script", False, _ask_by_signal),
-        ("Reload call to sdsupervise run", True, _ask_by_call),
-    ):
-        with Supervised(through_command=through_command) as supervised, ExitStack() as kept:
-            ours, theirs = in_turns(effort.reloads, _reload(supervised, ask, kept), _start_interpreter)
-        yield Row(f"{what}, to its new worker released", "ms", ours, "starting Python with its imports", theirs, limit=2.0)
+    with Supervised() as supervised:
+        yield _reload_row("SIGUSR2 to a script", effort, supervised, _ask_by_signal)
+    with NotificationSocket() as systemd, Supervised(notify_socket=systemd.address) as supervised:
+        yield _reload_row("Reload call to sdsupervise run", effort, supervised, _ask_by_call)
+
+
+def _reload_row(what: str, effort: Effort, supervised: Supervised, ask: Callable[[Supervised, ExitStack], None]) -> Row:
+    with ExitStack() as kept:
+        ours, theirs = in_turns(effort.reloads, _reload(supervised, ask, kept), _start_interpreter)
+    return Row(f"{what}, to its new worker released", "ms", ours, "starting Python with its imports", theirs, limit=2.0)
 
 
 def _reload(

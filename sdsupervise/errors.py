@@ -83,6 +83,10 @@ class ReloadFailed(SdsuperviseError):
 
     exit_status = ExitStatus.FAILED
 
+    def __init__(self, message: str, *, because_of_stop: bool = False) -> None:
+        super().__init__(message)
+        self.because_of_stop = because_of_stop  # then nothing serves for long
+
 
 class HandoverError(SdsuperviseError):
     """The other supervisor sent something we cannot use, or nothing at all."""

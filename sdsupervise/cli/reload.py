@@ -12,6 +12,7 @@ from ..linux import inheritance
 from . import target
 
 _ANSWER_SECONDS = 10.0
+_STOP_SIGNAL_SECONDS = 2.0
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,16 +35,17 @@ def _reload(parsed: argparse.Namespace) -> int:
 def _reload_for_systemd(parsed: argparse.Namespace, invocation: str) -> int:
     """As an ExecReload= process. `systemctl stop` during a reload ends systemd's reload job and signals this process
     too: from then on any exit status but 0, and dying of the signal, would mark the unit failed."""
-    stopping: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # of `systemctl kill -s USR2`
+    patience = 0.0
     try:
         status = _ask(parsed, invocation)
     except SdsuperviseError as error:
         print(error, file=sys.stderr, flush=True)
         status = error.exit_status
-    # At once: Python puts its signal handlers away long before it exits.
-    os._exit(ExitStatus.OK if stopping else status)
+        if isinstance(error, ReloadFailed) and error.because_of_stop:
+            patience = _STOP_SIGNAL_SECONDS  # if it was systemd that asked, its signal to us is on the way
+    return ExitStatus.OK if signal.sigtimedwait({signal.SIGTERM}, patience) else status
 
 
 def _ask(parsed: argparse.Namespace, invocation: str) -> int:
@@ -58,8 +60,6 @@ def _ask(parsed: argparse.Namespace, invocation: str) -> int:
             print(answer.parameters.get("message", ""), flush=True)
     assert answer is not None
     if answer.error:
-        if quiet and answer.parameters.get("serves") is False:
-            return ExitStatus.OK  # a stop, and its signal is on its way to us
         raise _failure(answer, with_traceback=not quiet)
     if not quiet:
         print(_success(answer.parameters), flush=True)
@@ -82,13 +82,13 @@ def _bear(answer: Answer) -> None:
         os.close(stderr_fd)
 
 
-def _failure(answer: Answer, *, with_traceback: bool) -> Exception:
+def _failure(answer: Answer, *, with_traceback: bool) -> SdsuperviseError:
     facts = answer.parameters
     reason = str(facts.get("reason", answer.error))
     if "PermissionDenied" in answer.error:
         return NotPermitted(reason)
     if answer.error != "ReloadFailed":
-        return ReloadFailed(f"NOT RELOADED. {reason}")
+        return ReloadFailed(f"NOT RELOADED. {reason}", because_of_stop=facts.get("serves") is False)
     traceback = str(facts.get("traceback", "")).strip()
     if traceback and with_traceback:
         print(traceback, file=sys.stderr)
@@ -99,7 +99,7 @@ def _failure(answer: Answer, *, with_traceback: bool) -> Exception:
         serving += "; its worker was stopped and is started anew"
     else:
         serving += "; its worker was never stopped"
-    return ReloadFailed(f"NOT RELOADED: {reason.rstrip('.')}. {serving}.")
+    return ReloadFailed(f"NOT RELOADED: {reason.rstrip('.')}. {serving}.", because_of_stop=not facts.get("serves"))
 
 
 def _success(facts: Mapping[str, object]) -> str:

@@ -27,9 +27,11 @@ class JournalHandler(logging.Handler):
         super().__init__()
         # What systemd.journal.send() calls. The module around it imports the journal's reader, datetime and uuid too,
         # which would cost every supervisor 1 MB.
-        from systemd import _journal
-
-        self._send = _journal.sendv
+        try:
+            from systemd._journal import sendv
+        except ImportError:
+            from systemd.journal import sendv
+        self._send = sendv
         self._identifier = identifier
         self._fields = fields
 

@@ -116,6 +116,11 @@ class ControlServer:
             self._accepting = False
             self._loop.unwatch(self._listener.fileno())
 
+    def answer_the_rest(self) -> None:
+        """Before we leave: take the calls that have arrived and were not read yet."""
+        for connection in list(self._connections):
+            connection.read()
+
     def close(self) -> None:
         """Give all descriptors back; in a forked worker, its copies."""
         self._listener.close()
@@ -164,7 +169,7 @@ class _Connection:
         self._reader = varlink.MessageReader()
         self._open = True
         self.open_calls = 0  # not answered yet
-        loop.watch(peer.fileno(), self._read)
+        loop.watch(peer.fileno(), self.read)
 
     def send(self, data: bytes, fds: Sequence[int]) -> None:
         if not self._open:
@@ -180,7 +185,8 @@ class _Connection:
         """In a forked child: close the copy; the parent's connection and epoll stay as they are."""
         self._peer.close()
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Read once, and hand the calls on; or notice the end."""
         if not self._open:
             return
         try:

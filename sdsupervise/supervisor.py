@@ -336,6 +336,7 @@ class Supervisor:
     def _leave(self) -> None:
         if self._control is not None:
             self._control.stop_accepting()
+            self._control.answer_the_rest()
             if self._is_main and self.state is State.GONE and self._started.control is not None:
                 self._unlink_control(self._started.control)
         _log.info("Generation %d leaves", self.generation)
@@ -614,6 +615,8 @@ class Supervisor:
             return f"{self._name} cannot be reloaded: its class does not set can_do_hot_reload."
         if self.state is State.OPENING:
             return "The service is not ready yet."
+        if not self._is_main and self.state in (State.DRAINING, State.GONE):
+            return "The next generation serves already; ask again."
         if self.state in (State.STOPPING, State.EMPTY, State.LAST, State.GONE):
             return "The service is stopping."
         if self.state is not State.SERVING or self._waiting_reload is not None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Self
 
@@ -30,15 +31,21 @@ class Client:
     def connect(cls, path: str, *, timeout_seconds: float) -> Self:
         """Connect to the socket at a path. The time-out bounds every wait, beyond what the supervisor announces for it.
 
-        Raises NotRunning if nobody listens there, NotPermitted if we may not ask.
+        Raises NotRunning if nobody listens there, NotPermitted if we may not ask, HandoverError if it does not accept.
         """
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(timeout_seconds)
+        # With settimeout() a connect would fail at once where the backlog is full, and look as if nobody was there.
+        limit = struct.pack("@ll", int(timeout_seconds), int(timeout_seconds % 1 * 1e6))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         try:
             connection.connect(path)
+            connection.settimeout(timeout_seconds)
         except PermissionError as error:
             connection.close()
             raise NotPermitted(f"We may not connect to {path}; try as root.") from error
+        except BlockingIOError:
+            connection.close()
+            raise HandoverError(f"The supervisor on {path} accepts no caller; it may hang.") from None
         except OSError as error:
             connection.close()
             raise NotRunning(

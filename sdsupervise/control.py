@@ -1,8 +1,10 @@
 """The control socket: a listener whose path outlives reloads, and the calls that come in on it."""
 
+import errno
 import logging
 import os
 import socket
+import stat
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
@@ -43,8 +45,12 @@ def bind(path: str) -> socket.socket:
 
 
 def _is_stale(path: str) -> bool:
-    if not os.path.lexists(path):
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
         return False
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "there is something that is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

@@ -46,7 +46,7 @@ class Running:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         self.pid = process.pid
-        self._pidfd = os.pidfd_open(process.pid)
+        self.pidfd = os.pidfd_open(process.pid)
         assert process.stdout is not None and process.stderr is not None
         self._streams = {process.stdout.fileno(): "out", process.stderr.fileno(): "err"}
         self._text = {"out": b"", "err": b""}
@@ -89,7 +89,7 @@ class Running:
     def wait(self) -> int:
         """Its exit status, negative for a signal, once it is dead."""
         deadline = Deadline()
-        while self._pidfd not in (ready := wait_readable([self._pidfd, *self._streams], deadline)):
+        while self.pidfd not in (ready := wait_readable([self.pidfd, *self._streams], deadline)):
             self._read()
             if not ready:
                 raise Missed(f"pid {self.pid} is still there:\n{self.out}\n{self.err}")
@@ -98,13 +98,13 @@ class Running:
 
     @property
     def alive(self) -> bool:
-        return not wait_readable([self._pidfd], Deadline(0))
+        return not wait_readable([self.pidfd], Deadline(0))
 
     def signal(self, number: signal.Signals) -> None:
-        signal.pidfd_send_signal(self._pidfd, number)
+        signal.pidfd_send_signal(self.pidfd, number)
 
     def close(self) -> None:
-        os.close(self._pidfd)
+        os.close(self.pidfd)
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()

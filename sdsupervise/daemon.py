@@ -137,17 +137,18 @@ class Daemon(ABC):
             name=type(self).__name__,
             module=type(self).__module__,
             pid_file=None if self.get_option("no-pid-file") else self.pid_file,
-            user=self._text_option("user") or self.user,
-            group=self._text_option("group") or self.group,
+            user=self._text_option("user", self.user),
+            group=self._text_option("group", self.group),
             silent=bool(self.get_option("no-warn")),
             detach=not (self.foreground or self.get_option("no-fork")),
             supervised=False,
             can_reload=False,
         )
 
-    def _text_option(self, name: str) -> str | None:
+    def _text_option(self, name: str, default: str | None = None) -> str | None:
+        """As given, also an empty one: `--user "$UNSET"` must not mean root."""
         value = self.get_option(name)
-        return None if value is None else str(value)
+        return default if value is None else str(value)
 
     def _parse(self) -> bool:
         """Parse the command line; False if it asked for help, which has been given.

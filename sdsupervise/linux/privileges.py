@@ -27,13 +27,13 @@ def look_up(user: str | None, group: str | None) -> Identity | None:
     if user is not None:
         try:
             entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-        except KeyError:
+        except (KeyError, OverflowError):
             raise ConfigError(f"There is no user {user!r} on this host; check --user.") from None
         uid, gid, name = entry.pw_uid, entry.pw_gid, entry.pw_name
     if group is not None:
         try:
             gid = (grp.getgrgid(int(group)) if group.isdigit() else grp.getgrnam(group)).gr_gid
-        except KeyError:
+        except (KeyError, OverflowError):
             raise ConfigError(f"There is no group {group!r} on this host; check --group.") from None
     return Identity(uid, gid, name)
 

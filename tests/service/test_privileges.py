@@ -1,0 +1,179 @@
+"""--user and --group: who the service becomes, and that it keeps all its promises as that."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.service.harness import Ground, installed_package, service
+from tests.service.running import Running, wait_gone
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
+
+USER = "nobody"
+IDS = service(
+    """
+    def serve(self):
+        report("ids", uids=os.getresuid(), gids=os.getresgid(), groups=sorted(os.getgroups()))
+        super().serve()
+    """
+)
+
+
+@pytest.fixture
+def ground_of_all(ground: Ground) -> Ground:
+    """A ground whose product and interpreter any user can read: a successor is executed as that user."""
+    shutil.copytree(installed_package(), ground.library / "sdsupervise", ignore=shutil.ignore_patterns("__pycache__"))
+    return ground
+
+
+def start(ground: Ground, *options: str) -> Running:
+    script = "current/service.py"
+    return ground.run("/usr/bin/python3", script, "--no-fork", "--pid-file", ground.pid_file, *options)
+
+
+def supplementary(user: str, group: int) -> list[int]:
+    return sorted({group, *os.getgrouplist(user, group)})
+
+
+def triple(number: int) -> str:
+    return str((number, number, number))
+
+
+@pytest.mark.parametrize("way", ["option", "attribute", "number"])
+def test_user(ground_of_all: Ground, way: str) -> None:
+    """Root becomes the user: all three ids, its group, its supplementary groups and no others; the pid file is its
+    own; also in the next generation."""
+    ground = ground_of_all
+    entry = pwd.getpwnam(USER)
+    ground.deploy(
+        1, IDS if way != "attribute" else IDS.replace('    release = "1"', f'    user = "{USER}"\n    release = "1"')
+    )
+    start(ground, *{"option": ["--user", USER], "attribute": [], "number": ["--user", str(entry.pw_uid)]}[way])
+    ground.expect("serves")
+    expected = {
+        "uids": triple(entry.pw_uid),
+        "gids": triple(entry.pw_gid),
+        "groups": str(supplementary(USER, entry.pw_gid)),
+    }
+    assert ground.expect("ids").details == expected
+    assert ground.pid_file.stat().st_uid == entry.pw_uid and ground.pid_file.stat().st_gid == entry.pw_gid
+    for release in 2, 3:
+        ground.deploy(release, text)
+        done = ground.reload()
+        assert done.returncode == 0, done
+        assert ground.expect("ids").details == expected
+        ground.expect("serves", release=release)
+        assert int(ground.pid_file.read_text()) == ground.status()["pid"]
+
+
+def test_groups_of_root_are_dropped(ground_of_all: Ground) -> None:
+    """The caller's supplementary groups do not stay, which the original forgot (hazard 8); with --group alone, too."""
+    ground = ground_of_all
+    ground.deploy(1, IDS)
+    others = [4, 24, 27]
+    command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", ground.pid_file]
+    running = ground.run(*command, "--user", USER, extra_groups=others)
+    said = ground.expect("ids").details
+    assert said["groups"] == str(supplementary(USER, pwd.getpwnam(USER).pw_gid))
+    running.signal(signal.SIGTERM)
+    running.wait()
+    ground.run(*command, "--group", "daemon", extra_groups=others)
+    said = ground.expect("ids").details
+    daemon = grp.getgrnam("daemon").gr_gid
+    assert said == {"uids": triple(0), "gids": triple(daemon), "groups": "[]"}
+
+
+def test_user_and_group(ground_of_all: Ground) -> None:
+    """--group goes before the user's own group."""
+    ground = ground_of_all
+    ground.deploy(1, IDS)
+    start(ground, "--user", USER, "--group", "daemon")
+    daemon = grp.getgrnam("daemon").gr_gid
+    said = ground.expect("ids").details
+    assert (said["gids"], said["groups"]) == (triple(daemon), str(supplementary(USER, daemon)))
+    assert ground.pid_file.stat().st_gid == daemon
+
+
+@pytest.mark.parametrize(("option", "kind"), [("--user", "user"), ("--group", "group")])
+@pytest.mark.parametrize("name", ["nobody-has-this-name", "4294967294000", ""])
+def test_unknown_name(ground_of_all: Ground, option: str, kind: str, name: str) -> None:
+    """A name or number nobody has is one sentence and exit status 78; nothing was touched."""
+    ground = ground_of_all
+    ground.deploy(1)
+    running = start(ground, option, name)
+    assert running.wait() == 78
+    assert running.err == f"There is no {kind} {name!r} on this host; check {option}.\n"
+    assert not ground.pid_file.exists()
+
+
+def test_not_root(ground_of_all: Ground) -> None:
+    """Without root it is a warning, and the service runs as who it is, through reloads."""
+    ground = ground_of_all
+    ground.directory.chmod(0o777)
+    ground.deploy(1, IDS)
+    command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", ground.pid_file, "--user", "daemon"]
+    running = ground.run(*command, user=61234, group=61234, extra_groups=[])
+    assert ground.expect("ids").details["uids"] == triple(61234)
+    running.expect_line("Only root can run as another user or group; staying uid 61234, gid 61234")
+    ground.deploy(2, IDS)
+    assert ground.reload().returncode == 0
+    assert ground.expect("ids").details["uids"] == triple(61234)
+
+
+def test_orphan_without_privileges(ground_of_all: Ground) -> None:
+    """A worker under --user, too, learns at once that its supervisor was killed, though it never pings: the privilege
+    drop erases what the kernel was asked for before it."""
+    ground = ground_of_all
+    ground.deploy(1)
+    running = start(ground, "--user", USER)
+    worker = ground.expect("serves").pid
+    running.signal(signal.SIGKILL)
+    assert ground.expect("shutdown").pid == worker
+    wait_gone(worker)
+    ground.expect_nothing_left()
+
+
+def test_no_pid_file_without_privileges(ground_of_all: Ground) -> None:
+    """--no-pid-file under --user: the nameless lock, made by root, is handed on among the unprivileged."""
+    ground = ground_of_all
+    ground.deploy(1)
+    running = ground.run("/usr/bin/python3", "current/service.py", "--no-fork", "--no-pid-file", "--user", USER)
+    ground.expect("serves")
+    ground.deploy(2)
+    running.signal(signal.SIGUSR2)
+    ground.expect("serves", release=2)
+    assert running.wait() == 0
+
+
+def test_stop_leaves_no_trouble(ground_of_all: Ground) -> None:
+    """What an unprivileged service cannot remove from root's directory does not hinder its next start, by root."""
+    ground = ground_of_all
+    ground.deploy(1)
+    for _ in range(2):
+        running = start(ground, "--user", USER)
+        ground.expect("serves")
+        running.signal(signal.SIGTERM)
+        assert running.wait() == 0
+    assert Path(ground.control).exists()
+
+
+def test_daemon_drops_privileges(ground_of_all: Ground) -> None:
+    """So does a plain Daemon, in the background too."""
+    ground = ground_of_all
+    ground.deploy(
+        1,
+        service(
+            "def daemon_run(self): report('ids', uids=os.getresuid()); signal.pause()\ndef handle_shutdown(self): pass",
+            base="Daemon",
+        ),
+    )
+    caller = ground.run("/usr/bin/python3", "current/service.py", "--pid-file", ground.pid_file, "--user", USER)
+    assert caller.wait() == 0
+    assert ground.expect("ids").details["uids"] == triple(pwd.getpwnam(USER).pw_uid)

@@ -52,9 +52,8 @@ def test_user(ground_of_all: Ground, way: str) -> None:
     own; also in the next generation."""
     ground = ground_of_all
     entry = pwd.getpwnam(USER)
-    ground.deploy(
-        1, IDS if way != "attribute" else IDS.replace('    release = "1"', f'    user = "{USER}"\n    release = "1"')
-    )
+    text = IDS.replace("    release =", f"    user = '{USER}'\n    release =") if way == "attribute" else IDS
+    ground.deploy(1, text)
     start(ground, *{"option": ["--user", USER], "attribute": [], "number": ["--user", str(entry.pw_uid)]}[way])
     ground.expect("serves")
     expected = {

@@ -13,12 +13,12 @@ from typing import NoReturn
 
 from . import launch, options
 from .config import Settings
-from .errors import ExitStatus, SdsuperviseError, UsageError
+from .errors import ExitStatus, LinkLost, SdsuperviseError, UsageError
 from .linux.inheritance import this_invocation
 from .linux.signals import handle
 from .supervisor import Supervisor
 from .workers.coroutines import Coroutines, Unwind
-from .workers.link import Link, LinkLost
+from .workers.link import Link
 
 _log = logging.getLogger("sdsupervise")
 _DEFAULTS = Settings()

@@ -98,5 +98,9 @@ class ProtocolError(SdsuperviseError):
     """Bytes on a link or socket that are no message of ours."""
 
 
+class LinkLost(SdsuperviseError):
+    """The supervisor at the other end of a worker's link is gone."""
+
+
 class ImpossibleEvent(SdsuperviseError):
     """The takeover table has no answer to an event: a bug of ours."""

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from . import __version__, logs, varlink
+from .birth import bear
 from .breakpoints import Breakpoint
 from .config import Settings
 from .control import Call, ControlServer
 from .core.takeover import PHASES, RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent
 from .launch import Started
-from .linux import inheritance, processes, signals
+from .linux import processes, signals
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop, Timer
 from .linux.pid_file import PidFile
@@ -491,7 +492,7 @@ class Supervisor:
                 to_bear = {"argv": invocation.argv, "environment": self._started.notifier.environment}
                 reload.call.progress({"bear": to_bear}, [theirs.fileno(), writer])
             else:
-                inheritance.bear(invocation, theirs.fileno(), writer)
+                bear(invocation, theirs.fileno(), writer)
         except OSError as error:
             self._peer.reason = f"Cannot fork a new supervisor: {error.strerror}."
         finally:

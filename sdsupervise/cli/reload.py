@@ -6,9 +6,10 @@ import signal
 import sys
 from collections.abc import Mapping
 
+from ..birth import bear
 from ..client import Answer, Client
 from ..errors import ExitStatus, HandoverError, NotPermitted, ReloadFailed, SdsuperviseError
-from ..linux import inheritance
+from ..linux.inheritance import Invocation
 from . import target
 
 _ANSWER_SECONDS = 10.0
@@ -76,7 +77,7 @@ def _bear(answer: Answer) -> None:
     environment = {**os.environ, **order["environment"]}
     try:
         # systemd has resolved WorkingDirectory= anew for us, so here is where the successor belongs.
-        inheritance.bear(inheritance.Invocation(list(order["argv"]), "", environment), channel_fd, stderr_fd)
+        bear(Invocation(list(order["argv"]), "", environment), channel_fd, stderr_fd)
     finally:
         os.close(channel_fd)
         os.close(stderr_fd)

@@ -1,18 +1,18 @@
-"""Forking, pidfds, reaping, and exits in words.
+"""Forking with clean signal dispositions, pidfds, reaping, and exits in words.
 
 Every child is known by a pidfd from the start: a number can be reused, a pidfd cannot.
 """
 
 import ctypes
 import errno
+import functools
 import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
-
-from .signals import blocked_signals, in_words, reset_for_child
 
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up once in the supervisor, not in every worker
@@ -31,7 +31,7 @@ def fork(run: Callable[[], int]) -> Child:
     Raises OSError when the kernel will not fork.
     """
     _flush()
-    with blocked_signals():
+    with _blocked_signals():
         pid = os.fork()
         if pid == 0:
             _be_child(run)
@@ -46,13 +46,46 @@ def fork(run: Callable[[], int]) -> Child:
 def _be_child(run: Callable[[], int]) -> None:
     status = 70
     try:
-        reset_for_child()
+        _reset_for_child()
         status = run()
     except BaseException:  # a forked child must never unwind into its parent's stack
         sys.excepthook(*sys.exc_info())
     finally:
         _flush()
         os._exit(status)
+
+
+@functools.cache
+def _handled() -> frozenset[signal.Signals]:
+    """Those this process has handlers for, as it stood when first asked: who forks children installs no more by then.
+
+    The question takes longer than a fork, for each answer is looked up among the members of an enum.
+    """
+    settable = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    return frozenset(signal.Signals(number) for number in settable if callable(signal.getsignal(number)))
+
+
+@contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """No handler is called inside. For a fork: until the child has reset its handlers, a signal meant for it would
+    be written to the wake-up descriptor it shares with us, and be taken for ours."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _handled())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _reset_for_child() -> None:
+    """In a forked child: default dispositions and an empty mask; SIGUSR2 is ignored, for `systemctl kill -s USR2`
+    reaches every process of a unit (SYSTEMD.md, "Also tried")."""
+    signal.set_wakeup_fd(-1)
+    for number in _handled():
+        signal.signal(number, signal.SIG_DFL)
+    # CPython ignores SIGPIPE in every program of its own; a class worker is one, what it execs is not
+    # (subprocess restores it).
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _flush() -> None:
@@ -74,8 +107,16 @@ def exit_in_words(status: int) -> str:
     """A wait status as a phrase: "exited with status 1", "was killed by SIGSEGV"."""
     if os.WIFSIGNALED(status):
         core = " (core dumped)" if os.WCOREDUMP(status) else ""
-        return f"was killed by {in_words(os.WTERMSIG(status))}{core}"
+        return f"was killed by {_signal_in_words(os.WTERMSIG(status))}{core}"
     return f"exited with status {os.waitstatus_to_exitcode(status)}"
+
+
+def _signal_in_words(number: int) -> str:
+    """SIGSEGV rather than 11."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def die_with_parent(parent_pid: int, number: signal.Signals) -> bool:

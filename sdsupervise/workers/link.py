@@ -7,10 +7,7 @@ import json
 import socket
 
 from .. import protocol
-
-
-class LinkLost(Exception):
-    """The supervisor is gone."""
+from ..errors import LinkLost
 
 
 class Link:

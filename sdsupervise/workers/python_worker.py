@@ -8,14 +8,22 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
+from ..errors import LinkLost
 from ..linux import processes
+from ..linux.signals import TRACEBACK_SIGNAL
 from ..systemd.notify import forget_systemd
-from .link import Link, LinkLost
 
-# What a silent worker is asked for a traceback with: the last real-time signal, which no program we know uses.
-TRACEBACK_SIGNAL = signal.Signals(signal.SIGRTMAX)
+
+class Link(Protocol):
+    """What we ourselves use of the link to the supervisor."""
+
+    def wait_for_go(self) -> None:
+        """Wait until the other supervisor knows this worker; raises LinkLost."""
+
+    def tell_failure(self, text: str) -> None:
+        """Leave word why this worker is about to die."""
 
 
 class Service(Protocol):
@@ -23,7 +31,7 @@ class Service(Protocol):
 
     shutdown_signals: Sequence[signal.Signals]
 
-    def be_worker(self, link: Link) -> None:
+    def be_worker(self, link: Any) -> None:  # noqa: ANN401 (the link is between supervisor and service)
         """Run the service's code; returning is a clean exit."""
 
     def shut_down(self) -> None:
@@ -70,7 +78,8 @@ def _shut_down_on_signal(service: Service, supervisor_pid: int, stop_timeout: fl
         if os.getppid() != supervisor_pid:
             print("Shutting down: the supervisor is gone", file=sys.stderr, flush=True)
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
-            faulthandler.dump_traceback_later(max(stop_timeout, 0.001), exit=True)
+            if sys.stderr is not None:
+                faulthandler.dump_traceback_later(max(stop_timeout, 0.001), exit=True)
         service.shut_down()
 
     handler: Callable[[int, object], None] = shut_down

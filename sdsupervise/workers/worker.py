@@ -14,7 +14,6 @@ from ..config import Settings
 from ..errors import ProtocolError
 from ..linux import processes, signals
 from ..linux.event_loop import EventLoop, Timer
-from .python_worker import TRACEBACK_SIGNAL
 
 _log = logging.getLogger("sdsupervise")
 
@@ -179,7 +178,7 @@ class Worker:
         self._ask_for_traceback()
 
     def _ask_for_traceback(self) -> None:
-        signals.send(self.pidfd, TRACEBACK_SIGNAL)
+        signals.send(self.pidfd, signals.TRACEBACK_SIGNAL)
         self._set_timer(_TRACEBACK_SECONDS, self._abort)
 
     def _abort(self) -> None:

@@ -1,0 +1,166 @@
+"""DESIGN.md's layers, held by what the modules import: upwards only, and siblings ignore each other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "sdsupervise"
+
+# Each module may import those of the lines above its own. A folder's name stands for all modules of that folder.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("protocol", "varlink", "core", "config"),
+    ("linux", "systemd", "breakpoints", "options"),
+    ("workers",),
+    ("birth", "client", "control", "logs", "peer", "receipt", "reporting", "standing"),
+    ("launch", "reload", "workforce"),
+    ("supervisor",),
+    ("daemon",),
+    ("cli.target",),
+    ("cli.reload", "cli.run", "cli.status"),
+    ("cli.main",),
+    ("__main__",),
+)
+WITHOUT_THE_SYSTEM = ("core", "protocol", "config", "varlink")
+SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "threading", "asyncio", "ctypes"}
+# What costs every service memory or start-up time is imported where it is used; DESIGN.md, "Libraries".
+COSTLY = {"asyncio", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """core.takeover, or core for its __init__; "" is the package's own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(path) for path in MODULES}
+
+
+def layer_of(name: str) -> int:
+    """The line of LAYERS a module stands on."""
+    found = [
+        number
+        for number, layer in enumerate(LAYERS)
+        for entry in layer
+        if name == entry or name.startswith(f"{entry}.")
+    ]
+    assert len(found) == 1, f"{name or 'the package itself'} stands on {len(found)} lines of LAYERS"
+    return found[0]
+
+
+def statements(path: Path) -> Iterator[ast.Import | ast.ImportFrom]:
+    """All import statements, also those within functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+
+
+def own_imports(path: Path) -> set[str]:
+    """The modules of ours that a module imports."""
+    package = path.relative_to(PACKAGE).parent.parts
+    found = set()
+    for node in statements(path):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name.removeprefix("sdsupervise.") for alias in node.names if "sdsupervise" in alias.name]
+        elif node.level or (node.module or "").partition(".")[0] == "sdsupervise":
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            module = (node.module or "").removeprefix("sdsupervise").strip(".")
+            base = ".".join([*start, *([module] if module else [])])
+            # `from . import run` names a module, `from .run import X` something in it.
+            names = [f"{base}.{alias.name}".strip(".") for alias in node.names]
+            names = [name if name in NAMES else base for name in names]
+        found |= {name for name in names if name}
+    return found
+
+
+def foreign_imports(path: Path, *, at_the_top: bool) -> set[str]:
+    """The top-level names of other people's modules that a module imports, only when it is imported or ever."""
+    body = ast.parse(path.read_text()).body if at_the_top else list(statements(path))
+    found = set()
+    for node in body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_up(path: Path) -> None:
+    """A module imports only what stands on a line above its own; no sibling, in a folder or on a line."""
+    if path == PACKAGE / "__init__.py":
+        assert own_imports(path) == {"daemon"}
+        return
+    name, imports = name_of(path), own_imports(path)
+    if path.name == "__init__.py":
+        assert not imports
+        return
+    wrong = {other for other in imports if layer_of(other) >= layer_of(name)}
+    assert not wrong, f"{name} must not import {', '.join(sorted(wrong))}"
+
+
+def test_every_line_is_needed() -> None:
+    """LAYERS names no module that is not there."""
+    for layer in LAYERS:
+        for entry in layer:
+            assert entry in NAMES, f"there is no {entry}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if name_of(p).startswith(WITHOUT_THE_SYSTEM)], ids=name_of)
+def test_decisions_know_no_system(path: Path) -> None:
+    """Decisions, messages and settings are free of input, output and time."""
+    assert not foreign_imports(path, at_the_top=False) & SYSTEM
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_costly_imports_wait(path: Path) -> None:
+    """What every service would pay for is imported only where it is used."""
+    assert not foreign_imports(path, at_the_top=True) & COSTLY
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_signal_by_number(path: Path) -> None:
+    """A process is signalled through its pidfd, since a number can be somebody else's by then (SEED.md, hazard 7). The
+    one exception is a child that was not reaped yet, so that its number is still its own."""
+    allowed = 1 if name_of(path) == "linux.processes" else 0
+    calls = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("kill", "killpg") and ast.unparse(node.value) == "os"
+    ]
+    assert len(calls) <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nobody_sleeps(path: Path) -> None:
+    """Nothing sleeps to wait."""
+    assert "sleep" not in {
+        getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(ast.parse(path.read_text()))
+    }
+
+
+def test_the_rules_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import of a sibling, of something below, and of a module through its package are all seen."""
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    (tmp_path / "linux").mkdir()
+    path = tmp_path / "linux" / "channel.py"
+    for text, seen in (
+        ("from .processes import fork", {"linux.processes"}),
+        ("from . import processes", {"linux.processes"}),
+        ("from .. import supervisor", {"supervisor"}),
+        ("from ..workers.worker import Worker", {"workers.worker"}),
+        ("import sdsupervise.daemon", {"daemon"}),
+        ("from sdsupervise.linux import signals", {"linux.signals"}),
+        ("def f():\n    from ..cli import run", {"cli.run"}),
+        ("import os, socket", set()),
+    ):
+        path.write_text(text)
+        assert own_imports(path) == seen, text
+        assert all(layer_of(name) >= layer_of("linux.channel") for name in seen)

@@ -12,7 +12,7 @@ from tests.systemd.trial import Gate, Trial
 def draining(trial: Trial) -> Gate:
     """A reload is done and answered, its predecessor held as it leaves."""
     gate = trial.gate()
-    trial.install(gate.setting("DRAINING+NO_WORKER"))
+    trial.install(gate.setting("DRAINING+NO_WORKER"), options="--stop-timeout 1 --takeover-timeout 1")
     trial.start()
     trial.deploy(2)
     assert trial.reload() == 0

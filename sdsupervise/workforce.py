@@ -85,7 +85,7 @@ class Workforce:
     def kill(self) -> None:
         """SIGKILL to all that are left."""
         for worker in self.workers.values():
-            _log.warning("Worker (pid %d) was not gone in %g s, killing it", worker.pid, self._settings.stop_timeout)
+            _log.warning("Killing the worker (pid %d), which was told to stop and is still there", worker.pid)
             worker.kill()
 
     def _start(self) -> None:

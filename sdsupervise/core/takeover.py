@@ -184,7 +184,8 @@ RULES: Mapping[State, Mapping[Event, Rule]] = {
     S.FAILED: {
         E.NO_WORKER: _to(S.GONE, X.EXIT),
         E.DEADLINE: _to(S.FAILED, X.KILL_WORKERS),
-        E.PEER_GONE: _to(S.STARTING),  # there is nobody else left to serve
+        # There is nobody else left to serve. A worker that does not stop must not keep the next from starting.
+        E.PEER_GONE: _to(S.STARTING, X.KILL_WORKERS),
         E.PEER_STOPS: _to(S.STOPPING),
         E.STOP_ASKED: _to(S.LAST),
     },

@@ -1,0 +1,79 @@
+"""Kill it, as much as you like: `python -m tests.kill` (see the package's text).
+
+    python -m tests.kill --all                       the complete matrix, with systemd and without
+    python -m tests.kill --rounds 500 --seed 7       so many random rounds, with and without
+    python -m tests.kill --only 'YIELDING+DEADLINE'  the cases whose name contains this
+
+--plain leaves out what needs to boot a systemd, --systemd the rest. Exit status 0: all promises held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from tests.kill import crew
+from tests.kill.cases import Outcome, all_cases
+from tests.kill.crew import RUNNERS, Job
+from tests.kill.rounds import chains
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.kill", description=__doc__.partition("\n")[0])
+    parser.add_argument("--all", action="store_true", help="the complete matrix")
+    parser.add_argument("--only", metavar="TEXT", default="", help="cases of the matrix whose name contains this")
+    parser.add_argument("--rounds", metavar="N", type=int, default=0, help="random rounds, shared among the runners")
+    parser.add_argument("--seed", metavar="N", type=int, help="of the random rounds; default: another each time")
+    parser.add_argument("--plain", action="store_true", help="without systemd only")
+    parser.add_argument("--systemd", action="store_true", help="with systemd only")
+    parser.add_argument("--runners", metavar="N", type=int, default=RUNNERS, help="cases at a time (%(default)s)")
+    parser.add_argument("--inside", metavar="N", type=int, help=argparse.SUPPRESS)
+    parsed = parser.parse_args(arguments)
+    if parsed.inside:
+        crew.be_inside(sys.stdin, parsed.inside)
+        return 0
+    seed = random.randrange(10**6) if parsed.seed is None else parsed.seed
+    broken = 0
+    for systemd in (False, True):
+        if parsed.plain if systemd else parsed.systemd:
+            continue
+        jobs: list[Job] = []
+        if parsed.all or parsed.only:
+            jobs += [case for case in all_cases(systemd) if parsed.only in str(case)]
+        if parsed.rounds:
+            jobs += chains(systemd, seed, parsed.rounds, parsed.runners)
+            print(f"seed {seed}", flush=True)
+        broken += report(go(jobs, parsed.runners), len(jobs), "with systemd" if systemd else "without systemd")
+    return 1 if broken else 0
+
+
+def go(jobs: Sequence[Job], runners: int) -> Iterator[Outcome]:
+    """All of one kind, here or in a machine."""
+    if not any(job.systemd for job in jobs):
+        yield from crew.run_here(jobs, runners)
+        return
+    from tests.ground.machine import Machine
+
+    with Machine() as machine:
+        yield from crew.run_inside(machine, jobs, runners)
+
+
+def report(outcomes: Iterator[Outcome], total: int, where: str) -> int:
+    """Say how it goes; how many were broken."""
+    began, counts = time.monotonic(), {"held": 0, "absent": 0, "broken": 0}
+    for outcome in outcomes:
+        counts[outcome.result] += 1
+        if outcome.result == "broken":
+            print("\n".join((f"\nBROKEN {outcome.case}: {outcome.reason}", *outcome.story)), flush=True)
+        elif sys.stdout.isatty():
+            print(f"\r{sum(counts.values())}/{total} ", end="", flush=True)
+    words = ", ".join(f"{number} {result}" for result, number in counts.items())
+    print(f"{where}: {words} in {time.monotonic() - began:.0f} s", flush=True)
+    return counts["broken"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The service that is killed. A copy of this file is `service.py` of each release, beside its `release.json`.
+
+It tells the test's hub of everything it does and waits for the hub's word before it starts and before it stops, so
+that a test can make it slow or stubborn at will. Whoever of its workers is released takes the flock on `probe` and
+keeps it for as long as it works: two at a time would be seen by the second of them, whatever any supervisor believes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from sdsupervise import SupervisedDaemon
+from sdsupervise.workers import worker as worker_module
+
+RELEASE = Path(__file__).resolve().parent
+PLACE = RELEASE.parents[1]
+FACTS = json.loads((RELEASE / "release.json").read_text())
+NUMBER = int(FACTS["number"])
+PING_SECONDS = 0.1
+
+# The two pauses on the way from a silent worker to a killed one are no settings, and too long for a thousand cases.
+worker_module._TRACEBACK_SECONDS = worker_module._ABORT_SECONDS = 0.2
+
+if FACTS["breaks"] == "import" and (PLACE / "broken").exists():
+    raise ImportError("this release cannot be imported")
+
+
+SUPERVISOR = os.getpid()
+
+
+def leave() -> NoReturn:
+    """There is no test any more, and the service has no reason to be."""
+    if os.getppid() == SUPERVISOR:
+        os.kill(SUPERVISOR, signal.SIGTERM)
+    os._exit(0)
+
+
+class Wire:
+    """A connection to the hub."""
+
+    def __init__(self) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self.socket.connect(str(PLACE / "hub"))
+        except OSError:
+            leave()
+
+    def say(self, words: str) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.send(words.encode())
+
+    def hear(self) -> str:
+        try:
+            words = self.socket.recv(1000).decode()
+        except ConnectionError:
+            words = ""
+        if not words:
+            leave()
+        return words
+
+    def wait_for(self, wanted: str) -> None:
+        while self.hear() != wanted:
+            pass
+
+
+def write(line: str) -> None:
+    """Append a line to the log in one piece: the order of the lines is the order of the events."""
+    log = os.open(PLACE / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.write(log, f"{line} release={NUMBER} worker={os.getpid()} supervisor={os.getppid()}\n".encode())
+    os.close(log)
+
+
+class Probe(SupervisedDaemon):
+    """Answers the hub's questions with the number of its release."""
+
+    can_do_hot_reload = True
+    wire: Wire | None = None
+    probe = -1
+
+    def __init__(self) -> None:
+        super().__init__(**FACTS["settings"])
+        wire = Wire()
+        wire.say(f"supervisor {NUMBER}")
+        wire.wait_for("go")
+        wire.socket.close()
+
+    def supervised_process(self) -> None:
+        self.wire = Wire()
+        self.wire.say(f"worker {NUMBER} {os.getppid()}")
+        self.ping_supervisor()  # from now on a silence is noticed
+        self.wire.wait_for("start")
+        if FACTS["breaks"] == "start" and (PLACE / "broken").exists():
+            raise RuntimeError("this release breaks when it starts")
+        if FACTS["breaks"] == "promise":
+            self.begin()  # without asking: for the test of the test
+        if FACTS["breaks"] == "early":
+            self.supervisor_pipe.sendall(b"takeover\n")  # so that it is in the pipe when the hub hears "ready"
+        self.wire.say("ready")
+        self.ready_to_take_over()
+        self.begin()
+        if FACTS["breaks"] == "serve" and (PLACE / "broken").exists():
+            raise RuntimeError("this release breaks when it serves")
+        self.serve(self.wire)
+
+    def begin(self) -> None:
+        if self.probe >= 0:
+            return
+        self.probe = os.open(PLACE / "probe", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self.probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            write("VIOLATION")
+        write("BEGIN")
+        assert self.wire is not None
+        self.wire.say("begin")
+
+    def serve(self, wire: Wire) -> None:
+        next_ping = 0.0
+        while True:
+            left = next_ping - time.monotonic()
+            if left > 0 and select.select([wire.socket], [], [], left)[0]:
+                word, _, number = wire.hear().partition(" ")
+                if word == "ask":
+                    wire.say(f"answer {number} {NUMBER}")
+            if next_ping <= time.monotonic():
+                self.ping_supervisor()
+                next_ping = time.monotonic() + PING_SECONDS
+
+    def supervised_shutdown(self) -> None:
+        if self.wire is not None:
+            self.wire.say("stopping")
+            self.wire.wait_for("stop")
+        if self.probe >= 0:
+            write("END")
+            os.close(self.probe)
+            self.probe = -1
+
+
+if __name__ == "__main__":
+    sys.exit(Probe().run())

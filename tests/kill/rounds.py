@@ -1,0 +1,207 @@
+"""Random rounds: reload after reload under a client's load, and at random moments random harm.
+
+A round deploys code that is good, broken or slow, asks for a reload, and meanwhile kills, stops (SIGSTOP), wakes or
+ends whoever its dice name: at the so-manieth step any supervisor takes (it is held there for that moment), or after a
+random while. Then everything must come to rest and be as promised. What a round does follows from its seed; what comes
+of it also from the scheduler.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import traceback
+from typing import NamedTuple
+
+from tests.kill import oracle
+from tests.kill.cases import Outcome
+from tests.kill.hub import Broken, Place, Process
+from tests.kill.instance import Instance, Plain, Release, Unit
+from tests.kill.stage import LEAVING, Side, Stage, Target, next_state
+
+CLIENT_PAUSE_SECONDS = 0.002
+MOST_PLACES = 45  # a reload without trouble takes some forty steps
+LONGEST_WHILE_SECONDS = 0.4
+CROSSING_SECONDS = 0.1
+
+KINDS = ("good",) * 6 + ("start", "serve", "import", "slow")
+DEEDS = ("kill",) * 4 + ("stop",) * 3 + ("end",)
+HOW_MANY = (0, 1, 1, 1, 2, 2, 3)
+WAKES_AGAIN = 0.75
+
+SETTINGS = {"reload_timeout": 1.5, "takeover_timeout": 0.6, "stop_timeout": 0.5, "worker_timeout": 0.6}
+
+
+class Chain(NamedTuple):
+    """So many rounds of one service."""
+
+    systemd: bool
+    seed: int
+    rounds: int
+
+    def __str__(self) -> str:
+        return f"{'systemd' if self.systemd else 'plain'} {self.rounds} rounds with seed {self.seed}"
+
+
+class Deed(NamedTuple):
+    """Something to do to somebody, once as many places were passed, or so many seconds."""
+
+    places: int | None
+    seconds: float
+    what: str
+    target: Target
+    wakes_after: float | None
+
+
+def run(chain: Chain) -> Outcome:
+    """All rounds of a chain, on one service; it ends at the first that breaks a promise."""
+    instance: Instance = Unit() if chain.systemd else Plain()
+    players = Players(instance)
+    stage, result, reason, story = players.stage, "held", "", list[str]()
+    try:
+        stage.start()
+        for number in range(chain.rounds):
+            players.play(number, random.Random(f"{chain.seed}/{number}"))
+        if stage.hub.living("supervisor"):
+            oracle.stop(stage)
+        left = instance.left()
+        if left:
+            raise Broken(f"This is left after the end: {'; '.join(left)}.")
+        reason = f"{players.answers} answers"
+    except Broken as broken:
+        result, reason = "broken", str(broken)
+    except Exception:
+        result, reason = "broken", traceback.format_exc()
+    if result == "broken":
+        begin = max((n for n, line in enumerate(stage.hub.story) if "=== round" in line), default=0)
+        story = [*stage.hub.story[begin:], *instance.log()[players.log_begins :], instance.last_words()[-8000:]]
+    instance.close()
+    return Outcome(str(chain), result, reason, story, sorted(stage.hub.transitions))
+
+
+class Players:
+    """The client, the operator and the dice."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance, self.hub = instance, instance.hub
+        self.stage = Stage(instance, Release(settings=SETTINGS), Release())
+        self.answers = 0
+        self.log_begins = 0
+        self.plan: list[Deed] = []
+        self.passed = 0
+        self._on_place = self.hub.on_place
+        self.hub.on_place = self._count_place
+        self.hub.on_answer = self._answered
+        self.hub.on_begin = self._ask
+
+    def play(self, number: int, dice: random.Random) -> None:
+        """One round."""
+        stage = self.stage
+        self._begin(number)
+        kind = dice.choice(KINDS)
+        breaks = kind if kind in ("start", "serve", "import") else ""
+        stage.new = Release(breaks, {**SETTINGS, "probation": dice.choice((0.0, 0.0, 0.1))})
+        if kind == "slow":
+            stage.hold_workers(Side.NEW, "start")
+        self.plan = [self._throw(dice) for _ in range(dice.choice(HOW_MANY))]
+        for deed in self.plan:
+            if deed.places is None:
+                self.hub.call_later(deed.seconds, lambda deed=deed: self._due(deed))  # type: ignore[misc]
+        stage.reload()
+        stage.wait(lambda: self._is_over(), "a service that has got over it")
+        self.plan.clear()
+        if not self.hub.living("supervisor") and not self._crossed():
+            oracle.check_end(stage)
+        oracle.check_history(stage, self.log_begins)
+        if self.hub.living("supervisor"):
+            oracle.check_present(stage, restarts_expected=True)
+        else:
+            left = self.instance.left()
+            if left:
+                raise Broken(f"This is left after the end: {'; '.join(left)}.")
+            self._start_again()
+
+    def _crossed(self) -> bool:
+        """A supervisor was killed just when the other, seeing it alive, had decided to leave the service to it. Out
+        here nobody can tell which came first; where it matters the matrix holds them apart."""
+        supervisors = self.hub.supervisors
+        return any(
+            next_state(place) in LEAVING and at - killed.died_at < CROSSING_SECONDS
+            for killed in supervisors
+            if killed.killed
+            for other in supervisors
+            if other is not killed
+            for place, at in zip(other.heard, other.heard_at, strict=True)
+        )
+
+    def _begin(self, number: int) -> None:
+        self.hub.tell(f"=== round {number}")
+        self.log_begins = len(self.instance.log())
+        self.passed = 0
+        self.stage.begin_anew()
+
+    def _is_over(self) -> bool:
+        """The caller has its answer, and from then on nothing is broken or slow any more; then, the usual."""
+        if all(call.status is not None for call in self.stage.calls):
+            self.stage.open()
+        return oracle.is_settled(self.stage)
+
+    def _start_again(self) -> None:
+        self.hub.tell("start")
+        self.instance.start()
+        self.stage.wait(lambda: any(worker.begun for worker in self.hub.living("worker")), "a service after its start")
+
+    def _throw(self, dice: random.Random) -> Deed:
+        by_place = dice.random() < 0.6
+        return Deed(
+            dice.randrange(MOST_PLACES) if by_place else None,
+            dice.uniform(0, LONGEST_WHILE_SECONDS),
+            dice.choice(DEEDS),
+            dice.choice(list(Target)),
+            dice.uniform(0, LONGEST_WHILE_SECONDS) if dice.random() < WAKES_AGAIN else None,
+        )
+
+    def _count_place(self, place: Place) -> bool:
+        for deed in [deed for deed in self.plan if deed.places == self.passed]:
+            self._due(deed)
+        self.passed += 1
+        return self._on_place(place)
+
+    def _due(self, deed: Deed) -> None:
+        if deed not in self.plan:
+            return
+        self.plan.remove(deed)
+        victim = self.stage.find(deed.target)
+        if victim is None:
+            return
+        if deed.what == "kill":
+            self.stage.harm(victim, signal.SIGKILL)
+        elif deed.what == "stop":
+            self.stage.harm(victim, signal.SIGSTOP)
+            if deed.wakes_after is not None:
+                self.hub.call_later(deed.wakes_after, lambda: self._wake(victim))
+        elif self.stage.stopper is None and not self.stage.ends:
+            self.stage.ask_stop()
+
+    def _wake(self, victim: Process) -> None:
+        if victim.alive and victim.hung:
+            self.hub.send(victim, signal.SIGCONT)
+
+    # The client asks whoever works, all the time.
+
+    def _ask(self, worker: Process) -> None:
+        if worker.alive:
+            self.hub.ask(worker)
+
+    def _answered(self, worker: Process) -> None:
+        self.answers += 1
+        if worker.answered == worker.asked:
+            self.hub.call_later(CLIENT_PAUSE_SECONDS, lambda: self._ask(worker))
+
+
+def chains(systemd: bool, seed: int, rounds: int, number: int) -> list[Chain]:
+    """So many rounds, shared among so many services; each has a seed of its own."""
+    number = max(1, min(number, rounds))
+    return [
+        Chain(systemd, seed * 1000 + index, rounds // number + (index < rounds % number)) for index in range(number)
+    ]

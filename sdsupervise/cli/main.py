@@ -3,14 +3,18 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import ExitStatus, SdsuperviseError, UsageError
+from ..options import HelpFormatter
 from . import reload, run, status
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - whatever add_parser() is given
+        super().__init__(**{"formatter_class": HelpFormatter, **settings})
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.prog}: {message}. Try '{self.prog} --help'.")
 

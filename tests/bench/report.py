@@ -48,12 +48,15 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _figures(figures: Figures, unit: str) -> str:
     if len(figures.samples) == 1:
-        return f"{figures.median:.3g} {unit}"
+        return f"{_number(figures.median)} {unit}"
     return f"{_number(figures.median)} {unit} ({_number(figures.least)}–{_number(figures.most)})"
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
+    """Three digits that count."""
+    if value == int(value) or value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def write_readme(text: str, path: Path = README) -> bool:

@@ -15,13 +15,14 @@ def main() -> int:
     parser.add_argument("--write-readme", action="store_true", help="put the table into README.md, between its marks")
     arguments = parser.parse_args()
     effort = rows.QUICK if arguments.quick else rows.Effort()
+    machine = report.machine()  # its load before we add to it
     ground.adopt_orphans()
     measured: list[Row] = []
     for measure in rows.ALL:
         if not arguments.only or measure.__name__ in arguments.only:
             print(f"measuring {measure.__name__} …", file=sys.stderr)
             measured += measure(effort)
-    text = f"{report.table(measured)}\n\n{report.machine()}"
+    text = f"{report.table(measured)}\n\n{machine}"
     print(text)
     if arguments.write_readme and not report.write_readme(text):
         print(f"README.md has no {report.BEGIN} … {report.END} to put the table into.", file=sys.stderr)

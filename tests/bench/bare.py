@@ -34,7 +34,7 @@ def echo() -> None:
     server = os.fork()
     if server == 0:
         ours.close()
-        while data := theirs.recv(65536):
+        while data := theirs.recv(4096):
             theirs.send(data)
         os._exit(0)
     theirs.close()

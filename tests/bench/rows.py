@@ -23,8 +23,8 @@ class Effort(NamedTuple):
     """How long to measure."""
 
     respawns: int = 200
-    ping_rounds: int = 60
-    pings: int = 500  # in each round
+    ping_rounds: int = 300
+    pings: int = 100  # in each round: less than the scheduler's slice, or each holds other processes' time too
     memory_starts: int = 5
     idle_seconds: float = 30.0
     reloads: int = 30

@@ -37,6 +37,11 @@ class Reload:
         if self.call is not None and sentence:
             self.call.progress({"phase": phase, "message": sentence, "at_most": at_most})
 
+    def note(self, sentence: str) -> None:
+        """Tell the caller something within a phase."""
+        if self.call is not None:
+            self.call.progress({"phase": self._phase, "message": sentence})
+
     def succeed(self, facts: Mapping[str, object]) -> None:
         """The verdict "done"."""
         self._end("done", "")

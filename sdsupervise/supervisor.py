@@ -9,11 +9,9 @@ import os
 import signal
 import socket
 from collections import deque
-from collections.abc import Mapping
 from typing import assert_never
 
 from . import __version__, logs, varlink
-from .birth import bear
 from .breakpoints import Breakpoint
 from .config import Settings
 from .control import Call, ControlServer
@@ -21,13 +19,13 @@ from .core.takeover import PHASES, RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent
 from .launch import Started
 from .linux import processes, signals
-from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop, Timer
 from .linux.pid_file import PidFile
-from .peer import HANDOVER_VERSION, Peer, PeerListener, Welcome, make_token, send_welcome
+from .peer import Peer
 from .reload import Reload
 from .reporting import Reporter
 from .standing import Standing
+from .succession import Hooks, Succession
 from .workers import python_worker
 from .workers.link import Link
 from .workers.worker import Worker
@@ -66,23 +64,29 @@ class Supervisor:
         self._stepping = False
         self._deadline: Timer | None = None
         self._barrier: int | None = None
-        self._peer: Peer | None = None
-        self._reload: Reload | None = None  # the one that runs; a predecessor's
-        self._waiting_reload: Reload | None = None  # begins when the last generation's processes are gone
-        self._last_reload: Reload | None = None
-        self._inherited_reload: dict[str, object] | None = None  # as the predecessor told of it
         self._is_main = started.welcome is None
         self._named_main = False  # systemd has been, or is being, told that we are
         self._exit_status = int(ExitStatus.OK)
         self._gave_up_because = ""
-        self.generation = started.welcome.generation if started.welcome else 1
+        self._succession = Succession(
+            self._loop,
+            started,
+            stop_timeout=settings.stop_timeout,
+            patience=settings.takeover_timeout,
+            hooks=Hooks(self._happen, self._lock_may_be_free, self._be_unwanted, self._be_named, self._heirlooms),
+        )
+        self.generation = self._succession.generation
         self.state = State.WARMING if started.welcome else State.OPENING
+
+    @property
+    def _peer(self) -> Peer | None:
+        return self._succession.peer
 
     def run(self) -> int:
         """Supervise until we leave; the exit status."""
         self._loop.watch(self._signals.fileno(), self._on_signals)
         if self._started.welcome is not None:
-            self._meet_predecessor(self._started.welcome)
+            self._succession.meet_predecessor(self._started.welcome)
         else:
             self._workforce.first_crash_is_final = self._started.notifier.active
             self._become_main("starting")
@@ -169,14 +173,14 @@ class Supervisor:
             self._workforce.first_crash_is_final = False
         if state is State.DRAINING:
             self._retire()
-        if state is State.STOPPING and self._waiting_reload is not None:
-            self._waiting_reload.refuse("The service is stopping.", serves=False)
-            self._waiting_reload = None
+        if state is State.STOPPING:
+            self._succession.refuse_waiting()
         if state is not State.WARMING:
             self._workforce.want(PHASES[state].wants_workers)
         self._set_deadline()
         self._tell_status()
-        self._tell_reload()
+        brief = state is State.WATCHING and not self._settings.probation
+        self._succession.enter(state, at_most=self._longest_wait(), aloud=not brief)
         if state is not State.COMMITTING:
             self._close_barrier()
         if state in _WAITING_FOR_LOCK:
@@ -184,16 +188,9 @@ class Supervisor:
         self._settle()
 
     def _settle(self) -> None:
-        """In SERVING: forget a peer that left nothing behind, then begin the reload that waited for it."""
-        if self.state is not State.SERVING:
-            return
-        if self._peer is not None and self._peer.left_nothing:
-            self._peer.forget()
-            self._peer = None
+        """In SERVING nothing is left to do for a peer that left nothing behind."""
+        if self.state is State.SERVING and self._succession.settle():
             self._set_deadline()
-        if self._peer is None and self._waiting_reload is not None:
-            self._reload, self._waiting_reload = self._waiting_reload, None
-            self._happen(Event.RELOAD_ASKED)
 
     # ------------------------------------------------------------------------------------------------- effects
 
@@ -210,77 +207,49 @@ class Supervisor:
                 self._pid_file = PidFile.through(self._lock_inode, self._started.pid_file.name)
             case Effect.CLOSE_LOCK:
                 self._close_lock()
-                self._tell("unlocked")
+                self._succession.tell("unlocked")
             case Effect.WRITE_PID:
                 assert self._pid_file is not None
                 self._pid_file.write_pid(os.getpid())
             case Effect.START_SUCCESSOR:
-                self._start_successor()
+                self._succession.start_successor()
             case Effect.ASK_YIELD:
-                self._tell("yield")
+                self._succession.tell("yield")
             case Effect.TELL_SERVING:
-                self._tell("serving")
+                self._succession.tell("serving")
             case Effect.TELL_FAILED:
-                self._tell("failed")
+                self._succession.tell("failed")
             case Effect.TELL_COMMITTED:
-                self._tell("committed")
+                self._succession.tell("committed")
             case Effect.TELL_STOP:
-                self._stop_peer()
+                self._succession.stop_peer()
             case Effect.TELL_EMPTY:
-                self._tell("empty")
+                self._succession.tell("empty")
             case Effect.KILL_PEER:
-                self._kill_peer()
+                self._succession.kill_peer()
             case Effect.KILL_PEER_WORKERS:
                 if self._peer is not None:
                     self._peer.kill_workers()
             case Effect.NAME_MAIN_PID:
                 self._name_main_pid()
             case Effect.ANSWER_DONE:
-                self._answer(done=True)
+                self._succession.answer(self.state, done=True)
             case Effect.ANSWER_FAILED:
-                self._answer(done=False)
+                self._succession.answer(self.state, done=False)
             case Effect.EXIT:
                 self._leave()
             case _:
                 assert_never(effect)
-
-    def _tell(self, say: str, **fields: str | Mapping[str, object]) -> None:
-        if self._peer is not None:
-            self._peer.tell(say, (), **fields)
-
-    def _stop_peer(self) -> None:
-        peer = self._peer
-        if peer is not None and not peer.listens:
-            peer.kill()  # still importing, which may take minutes, and it has nothing to finish
-        self._tell("stop")
-
-    def _tell_reload(self) -> None:
-        """The caller of a reload hears of each phase; so does the log."""
-        if self._reload is None:
-            return
-        if self.state is State.YIELDING:
-            self._reload.stopped_workers = True
-        sentence = PHASES[self.state].status.format(own=self.generation, peer=self.generation + 1)
-        if self.state is State.WATCHING and not self._settings.probation:
-            sentence = ""  # over at once
-        self._reload.enter(self.state.name.lower(), sentence, at_most=self._longest_wait())
-        if sentence:
-            _log.info("%s", sentence)
 
     def _close_lock(self) -> None:
         if self._pid_file is not None:
             self._pid_file.close()
             self._pid_file = None
 
-    def _kill_peer(self) -> None:
-        peer = self._peer
-        if peer is not None and peer.kill():
-            _log.warning("Killed the supervisor of generation %d (pid %s): too late", peer.generation, peer.pid)
-
     def _name_main_pid(self) -> None:
         peer = self._peer
         assert peer is not None and peer.pid is not None
-        self._tell("naming")
+        self._succession.tell("naming")
         self._barrier = self._reporter.name_main_pid(peer.pid, self._status_sentence())
         if self._barrier is None:
             self._loop.call_later(0, self._barrier_returned)
@@ -306,33 +275,6 @@ class Supervisor:
             self._loop.unwatch(self._barrier)
             os.close(self._barrier)
             self._barrier = None
-
-    def _answer(self, *, done: bool) -> None:
-        reload, peer = self._reload, self._peer
-        if reload is None:
-            return
-        assert peer is not None
-        if done:
-            same = peer.code == str(self._started.receipt)
-            facts = {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "same_code": same}
-            reload.succeed({**facts, "old_generation": self.generation, "old_pid": os.getpid()})
-            self._tell("reloaded", facts=reload.facts())
-            _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, ", same code as before" * same)
-        else:
-            reason, traceback = self._why_failed(reload, peer)
-            code = str(self._started.receipt)
-            facts = {"generation": self.generation, "code": code, "worker_was_stopped": reload.stopped_workers}
-            reload.fail(reason, traceback, {**facts, "serves": self.state is not State.STOPPING})
-            _log.error("Not reloaded: %s", reason)
-        self._last_reload, self._reload = reload, None
-
-    def _why_failed(self, reload: Reload, peer: Peer) -> tuple[str, str]:
-        if self.state is State.STOPPING:
-            return "A stop was asked.", ""
-        said = reload.last_words()
-        if peer.reason:
-            return peer.reason, peer.traceback or said
-        return said.splitlines()[-1] if said else "The new supervisor died without a word.", said
 
     def _leave(self) -> None:
         if self._control is not None:
@@ -423,10 +365,7 @@ class Supervisor:
         self._signals.close()
         if self._control is not None:
             self._control.close()
-        if self._peer is not None:
-            self._peer.close_in_child()
-        if self._reload is not None:
-            self._reload.close_in_child()
+        self._succession.close_in_child()
         os.close(self._lock_inode)
         for worker in self._workforce.workers.values():
             worker.close_in_child()
@@ -456,7 +395,7 @@ class Supervisor:
         if worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING):
             lines = worker.failure.strip().splitlines()
             reason = lines[-1] if lines else f"The worker {worker.exit_in_words} before it was ready."
-            self._tell("reason", text=reason, traceback=worker.failure[-16384:])
+            self._succession.tell("reason", text=reason, traceback=worker.failure[-16384:])
         self._happen(Event.WORKER_GONE)
         self._tell_status()
 
@@ -471,100 +410,19 @@ class Supervisor:
 
     # -------------------------------------------------------------------------------------------- the other side
 
-    def _new_peer(self, channel: Channel, token: int, *, generation: int, stop_timeout: float) -> Peer:
-        listener = PeerListener(
-            self._happen, self._peer_told, self._peer_born, self._lock_may_be_free, self._peer_hung_up
-        )
-        return Peer(self._loop, channel, token, listener, generation=generation, stop_timeout=stop_timeout)
-
-    def _start_successor(self) -> None:
-        reload = self._reload
-        assert reload is not None
-        channel, theirs = Channel.pair()
-        reader, writer = os.pipe()
-        self._peer = self._new_peer(
-            channel, make_token(), generation=self.generation + 1, stop_timeout=self._settings.stop_timeout
-        )
-        reload.watch_stderr(self._loop, reader)
-        invocation = self._started.invocation
-        try:
-            if reload.bear_there and reload.call is not None and reload.call.wants_more:
-                to_bear = {"argv": invocation.argv, "environment": self._started.notifier.environment}
-                reload.call.progress({"bear": to_bear}, [theirs.fileno(), writer])
-            else:
-                bear(invocation, theirs.fileno(), writer)
-        except OSError as error:
-            self._peer.reason = f"Cannot fork a new supervisor: {error.strerror}."
-        finally:
-            theirs.close()  # whoever bears it has a copy; where nobody has, the channel ends here
-            os.close(writer)
-
-    def _peer_born(self) -> None:
-        """The successor exists: tell it all it needs to know."""
-        peer = self._peer
-        assert peer is not None
-        ours = os.pidfd_open(os.getpid())
-        fds = {"predecessor": ours, "token": peer.token, "lock": self._lock_inode}
+    def _heirlooms(self) -> dict[str, int]:
+        """The descriptors a successor gets beside the channel."""
+        fds = {"lock": self._lock_inode}
         if self._control is not None:
             fds["control"] = self._control.fileno()
-        fds.update({f"worker:{worker.pid}": worker.pidfd for worker in self._workforce.workers.values()})
-        send_welcome(
-            peer,
-            fds,
-            generation=peer.generation,
-            predecessor_generation=self.generation,
-            pid=os.getpid(),
-            stop_timeout=self._settings.stop_timeout,
-            pid_file=self._started.pid_file.name,
-        )
-        os.close(ours)
+        return fds | {f"worker:{worker.pid}": worker.pidfd for worker in self._workforce.workers.values()}
 
-    def _meet_predecessor(self, welcome: Welcome) -> None:
-        self._peer = peer = self._new_peer(
-            welcome.channel,
-            welcome.fds["token"],
-            generation=welcome.predecessor_generation,
-            stop_timeout=welcome.stop_timeout,
-        )
-        peer.listens = True
-        peer.meet(welcome.predecessor_pid, welcome.fds["predecessor"])
-        for name, pidfd in welcome.fds.items():
-            if name.startswith("worker:"):
-                peer.note_worker(int(name.partition(":")[2]), pidfd)
-        peer.tell(
-            "hello",
-            version=HANDOVER_VERSION,
-            stop_timeout=self._settings.stop_timeout,
-            code=str(self._started.receipt),
-        )
+    def _be_named(self) -> None:
+        self._named_main = True
 
-    def _peer_told(self, message: Message) -> None:
-        fields, peer = message.fields, self._peer
-        assert peer is not None
-        match message.kind:
-            case "hello":
-                peer.listens = True
-                peer.code = str(fields.get("code"))
-                peer.stop_timeout = float(str(fields.get("stop_timeout", peer.stop_timeout)))
-                if self._reload is not None:
-                    self._reload.enter(
-                        "warming", f"generation {peer.generation} is {peer.code}", at_most=self._longest_wait()
-                    )
-            case "naming":
-                self._named_main = True
-            case "reloaded":
-                facts = fields.get("facts")
-                self._inherited_reload = facts if isinstance(facts, dict) else None
-            case kind:
-                _log.debug("Generation %d says %r, which this release does not know, ignoring", peer.generation, kind)
-
-    def _peer_hung_up(self) -> None:
-        # A dying process closes its files before it is seen dead, so its death has time to arrive.
-        self._loop.call_later(self._settings.takeover_timeout, self._leave_unwanted)
-
-    def _leave_unwanted(self) -> None:
-        if self._peer is not None and not self._peer.gone and self.state in (State.WARMING, State.CLAIMING):
-            _log.warning("Generation %d wants no successor any more, leaving", self._peer.generation)
+    def _be_unwanted(self) -> None:
+        if self.state in (State.WARMING, State.CLAIMING):
+            _log.warning("The predecessor wants no successor any more, leaving")
             self._happen(Event.STOP_ASKED)
 
     def _lock_may_be_free(self) -> None:
@@ -602,14 +460,8 @@ class Supervisor:
         if refusal:
             _log.warning("Reload asked by %s refused: %s", reload.asked_by, refusal)
             reload.refuse(refusal, serves=PHASES[self.state].main_state != "stopping")
-        elif self._peer is not None:
-            self._waiting_reload = reload
-            reload.enter(
-                "waiting", f"waiting for generation {self._peer.generation} to leave", at_most=self._longest_wait()
-            )
         else:
-            self._reload = reload
-            self._happen(Event.RELOAD_ASKED)
+            self._succession.ask(reload, at_most=self._longest_wait())
 
     def _why_no_reload(self) -> str:
         if not self._can_reload:
@@ -620,7 +472,7 @@ class Supervisor:
             return "The next generation serves already; ask again."
         if self.state in (State.STOPPING, State.EMPTY, State.LAST, State.GONE):
             return "The service is stopping."
-        if self.state is not State.SERVING or self._waiting_reload is not None:
+        if self.state is not State.SERVING or self._succession.waits:
             return "A reload is already in progress."
         return ""
 
@@ -640,7 +492,7 @@ class Supervisor:
         self._reporter.report(PHASES[self.state].main_state, self._status_sentence())
 
     def _status_sentence(self) -> str:
-        peer, last = self._peer, self._last_reload
+        peer = self._peer
         return Standing(
             state=self.state,
             generation=self.generation,
@@ -649,7 +501,7 @@ class Supervisor:
             peer_code=peer.code if peer is not None else "",
             serves=self._workforce.serves,
             trouble=self._workforce.trouble,
-            failed_reload=last.failure if last is not None else "",
+            failed_reload=self._succession.failure,
             gave_up_because=self._gave_up_because,
         ).sentence()
 
@@ -671,7 +523,7 @@ class Supervisor:
             "can_reload": self._can_reload,
             "crashes": self._workforce.crashes,
             "workers": [worker.facts() for worker in self._workforce.workers.values()],
-            "last_reload": self._last_reload.facts() if self._last_reload else self._inherited_reload,
+            "last_reload": self._succession.facts(),
         }
 
 

@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workers",),
     ("birth", "client", "control", "logs", "peer", "receipt", "reporting", "standing"),
     ("launch", "reload", "workforce"),
+    ("succession",),
     ("supervisor",),
     ("daemon",),
     ("cli.target",),

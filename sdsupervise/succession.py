@@ -1,0 +1,237 @@
+"""A reload, as one supervisor deals with it: the other supervisor, what crosses to it, and the verdict it is owed.
+
+A supervisor has at most one peer: the predecessor it was born to follow, or the successor it is raising.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from .birth import bear
+from .core.takeover import PHASES, Event, State
+from .launch import Started
+from .linux.channel import Channel, Message
+from .linux.event_loop import EventLoop
+from .peer import HANDOVER_VERSION, Peer, PeerListener, Welcome, make_token, send_welcome
+from .reload import Reload
+
+_log = logging.getLogger("sdsupervise")
+
+
+class Hooks(NamedTuple):
+    """What a succession needs of its supervisor."""
+
+    event: Callable[[Event], None]
+    lock_may_be_free: Callable[[], None]
+    unwanted: Callable[[], None]  # the predecessor lives and wants no successor any more
+    named_main: Callable[[], None]  # the predecessor is telling systemd that we are the main pid
+    heirlooms: Callable[[], dict[str, int]]  # descriptors a successor gets, by name
+
+
+class Succession:
+    """The peer and the reload, of which the table decides and this keeps what is said and owed."""
+
+    def __init__(
+        self, loop: EventLoop, started: Started, *, stop_timeout: float, patience: float, hooks: Hooks
+    ) -> None:
+        self._loop, self._started, self._hooks = loop, started, hooks
+        self._stop_timeout = stop_timeout  # of our own workers, in seconds
+        self._patience = patience  # how long after a peer's channel its death may come
+        self._waiting: Reload | None = None  # begins when the last generation's processes are gone
+        self._last: Reload | None = None
+        self._inherited: dict[str, object] | None = None  # the last reload, as the predecessor told of it
+        self.reload: Reload | None = None  # the one that runs; a predecessor's
+        self.peer: Peer | None = None
+        self.generation = started.welcome.generation if started.welcome else 1
+
+    @property
+    def failure(self) -> str:
+        """One sentence about the last reload if it failed, else empty."""
+        return self._last.failure if self._last is not None else ""
+
+    @property
+    def waits(self) -> bool:
+        """A reload has been asked for and waits for its turn."""
+        return self._waiting is not None
+
+    def facts(self) -> dict[str, object] | None:
+        """What status shows of the last reload."""
+        return self._last.facts() if self._last is not None else self._inherited
+
+    def close_in_child(self) -> None:
+        """In a forked worker, its copies."""
+        if self.peer is not None:
+            self.peer.close_in_child()
+        if self.reload is not None:
+            self.reload.close_in_child()
+
+    # ------------------------------------------------------------------------------------- the reload and its caller
+
+    def ask(self, reload: Reload, *, at_most: float) -> None:
+        """Begin a reload, or let it wait, so many seconds at most, until the last generation has left."""
+        if self.peer is not None:
+            self._waiting = reload
+            reload.enter("waiting", f"waiting for generation {self.peer.generation} to leave", at_most=at_most)
+        else:
+            self.reload = reload
+            self._hooks.event(Event.RELOAD_ASKED)
+
+    def settle(self) -> bool:
+        """Forget a peer that left nothing behind, True if there was one; then begin the reload that waited for it."""
+        forgotten = self.peer is not None and self.peer.left_nothing
+        if self.peer is not None and forgotten:
+            self.peer.forget()
+            self.peer = None
+        if self.peer is None and self._waiting is not None:
+            self.reload, self._waiting = self._waiting, None
+            self._hooks.event(Event.RELOAD_ASKED)
+        return forgotten
+
+    def refuse_waiting(self) -> None:
+        """The service stops: the reload that waits for its turn will never begin."""
+        if self._waiting is not None:
+            self._waiting.refuse("The service is stopping.", serves=False)
+            self._waiting = None
+
+    def enter(self, state: State, *, at_most: float, aloud: bool) -> None:
+        """The caller of the reload hears of each phase, and how many seconds it may take; so does the log. A phase that
+        is over at once need not be told aloud."""
+        if self.reload is None:
+            return
+        if state is State.YIELDING:
+            self.reload.stopped_workers = True
+        sentence = PHASES[state].status.format(own=self.generation, peer=self.generation + 1) if aloud else ""
+        self.reload.enter(state.name.lower(), sentence, at_most=at_most)
+        if sentence:
+            _log.info("%s", sentence)
+
+    def answer(self, state: State, *, done: bool) -> None:
+        """Give the reload its verdict."""
+        reload, peer = self.reload, self.peer
+        if reload is None:
+            return
+        assert peer is not None
+        own_code = str(self._started.receipt)
+        if done:
+            same = peer.code == own_code
+            facts = {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "same_code": same}
+            reload.succeed({**facts, "old_generation": self.generation, "old_pid": os.getpid()})
+            self.tell("reloaded", facts=reload.facts())
+            _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, ", same code as before" * same)
+        else:
+            reason, traceback = _why_failed(reload, peer) if state is not State.STOPPING else ("A stop was asked.", "")
+            facts = {"generation": self.generation, "code": own_code, "worker_was_stopped": reload.stopped_workers}
+            reload.fail(reason, traceback, {**facts, "serves": state is not State.STOPPING})
+            _log.error("Not reloaded: %s", reason)
+        self._last, self.reload = reload, None
+
+    # ------------------------------------------------------------------------------------------------- the peer
+
+    def tell(self, say: str, **fields: str | Mapping[str, object]) -> None:
+        """Say something to the peer, if there is one."""
+        if self.peer is not None:
+            self.peer.tell(say, (), **fields)
+
+    def stop_peer(self) -> None:
+        """Tell the peer of a stop."""
+        if self.peer is not None and not self.peer.listens:
+            self.peer.kill()  # still importing, which may take minutes, and it has nothing to finish
+        self.tell("stop")
+
+    def kill_peer(self) -> None:
+        """SIGKILL the other supervisor; see Peer.kill."""
+        if self.peer is not None and self.peer.kill():
+            _log.warning(
+                "Killed the supervisor of generation %d (pid %s): too late", self.peer.generation, self.peer.pid
+            )
+
+    def start_successor(self) -> None:
+        """Bear a successor, or order the caller to; its birth, or that there is none, comes over the channel."""
+        reload = self.reload
+        assert reload is not None
+        channel, theirs = Channel.pair()
+        reader, writer = os.pipe()
+        self.peer = self._new_peer(channel, make_token(), self.generation + 1, self._stop_timeout)
+        reload.watch_stderr(self._loop, reader)
+        invocation = self._started.invocation
+        try:
+            if reload.bear_there and reload.call is not None and reload.call.wants_more:
+                to_bear = {"argv": invocation.argv, "environment": self._started.notifier.environment}
+                reload.call.progress({"bear": to_bear}, [theirs.fileno(), writer])
+            else:
+                bear(invocation, theirs.fileno(), writer)
+        except OSError as error:
+            self.peer.reason = f"Cannot fork a new supervisor: {error.strerror}."
+        finally:
+            theirs.close()  # whoever bears it has a copy; where nobody has, the channel ends here
+            os.close(writer)
+
+    def meet_predecessor(self, welcome: Welcome) -> None:
+        """Know the supervisor we were born to follow, and greet it."""
+        fds = welcome.fds
+        self.peer = peer = self._new_peer(
+            welcome.channel, fds["token"], welcome.predecessor_generation, welcome.stop_timeout
+        )
+        peer.listens = True
+        peer.meet(welcome.predecessor_pid, fds["predecessor"])
+        for name, pidfd in fds.items():
+            if name.startswith("worker:"):
+                peer.note_worker(int(name.partition(":")[2]), pidfd)
+        code = str(self._started.receipt)
+        peer.tell("hello", version=HANDOVER_VERSION, stop_timeout=self._stop_timeout, code=code)
+
+    def _new_peer(self, channel: Channel, token: int, generation: int, stop_timeout: float) -> Peer:
+        hooks = self._hooks
+        listener = PeerListener(hooks.event, self._told, self._born, hooks.lock_may_be_free, self._hung_up)
+        return Peer(self._loop, channel, token, listener, generation=generation, stop_timeout=stop_timeout)
+
+    def _born(self) -> None:
+        """The successor exists: tell it all it needs to know."""
+        peer = self.peer
+        assert peer is not None
+        ours = os.pidfd_open(os.getpid())
+        send_welcome(
+            peer,
+            {"predecessor": ours, "token": peer.token, **self._hooks.heirlooms()},
+            generation=peer.generation,
+            predecessor_generation=self.generation,
+            pid=os.getpid(),
+            stop_timeout=self._stop_timeout,
+            pid_file=self._started.pid_file.name,
+        )
+        os.close(ours)
+
+    def _told(self, message: Message) -> None:
+        fields, peer = message.fields, self.peer
+        assert peer is not None
+        match message.kind:
+            case "hello":
+                peer.listens = True
+                peer.code = str(fields.get("code"))
+                peer.stop_timeout = float(str(fields.get("stop_timeout", peer.stop_timeout)))
+                if self.reload is not None:
+                    self.reload.note(f"generation {peer.generation} is {peer.code}")
+            case "naming":
+                self._hooks.named_main()
+            case "reloaded":
+                facts = fields.get("facts")
+                self._inherited = facts if isinstance(facts, dict) else None
+            case kind:
+                _log.debug("Generation %d says %r, which this release does not know, ignoring", peer.generation, kind)
+
+    def _hung_up(self) -> None:
+        # A dying process closes its files before it is seen dead, so its death has time to arrive.
+        self._loop.call_later(self._patience, self._see_whether_unwanted)
+
+    def _see_whether_unwanted(self) -> None:
+        if self.peer is not None and not self.peer.gone:
+            self._hooks.unwanted()
+
+
+def _why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:
+    """The reason and the traceback, "" where there is none."""
+    said = reload.last_words()
+    if peer.reason:
+        return peer.reason, peer.traceback or said
+    return said.splitlines()[-1] if said else "The new supervisor died without a word.", said

@@ -36,9 +36,8 @@ class LineReader:
         """
         if not self._rest and data.endswith(b"\n") and data.count(b"\n") == 1:
             return [data]  # the usual case: one message, whole
-        lines = (self._rest + data).splitlines(keepends=True)
-        self._rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             self._rest = b""
             raise ProtocolError(f"A line of more than {MAX_LINE_BYTES} bytes arrived on a worker's link.")
-        return lines
+        return [line + b"\n" for line in lines]

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 from . import varlink
 from .errors import HandoverError, NotPermitted, NotRunning
+from .linux.channel import receive_with_fds
 
 _NONE: Mapping[str, object] = {}
 
@@ -63,11 +64,11 @@ class Client:
         try:
             self._connection.sendall(varlink.encode({"method": name, "parameters": parameters, "more": more}))
             while True:
-                data, fds, _, _ = socket.recv_fds(self._connection, 65536, 16, socket.MSG_CMSG_CLOEXEC)
+                data, fds, _ = receive_with_fds(self._connection, 65536, 16)
                 if not data:
                     break
                 for message in reader.feed(data):
-                    answer = _answer(message, list(fds))
+                    answer = _answer(message, fds)
                     fds = []
                     at_most = answer.parameters.get("at_most")
                     if isinstance(at_most, int | float):  # the supervisor's own deadline for what it does now

@@ -3,6 +3,7 @@
 A message stays readable after its sender's death, so "what it last said" can be heard before "it is dead".
 """
 
+import array
 import errno
 import json
 import os
@@ -84,7 +85,7 @@ class Channel:
         Raises EOFError at the end, HandoverError for bytes that are no message.
         """
         try:
-            data, fds, flags, _ = socket.recv_fds(self._socket, _MAX_BYTES, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            data, fds, flags = receive_with_fds(self._socket, _MAX_BYTES, _MAX_FDS)
         except BlockingIOError:
             return None
         except ConnectionResetError:
@@ -98,8 +99,19 @@ class Channel:
             raise HandoverError(f"The other supervisor sent {len(data)} bytes that are no JSON.") from error
         if not isinstance(fields, dict) or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise HandoverError("The other supervisor sent a message that is cut short or no object.")
-        return Message(fields, list(fds))
+        return Message(fields, fds)
 
     def close(self) -> None:
         """Close this end; the other side reads what was sent and then EOF."""
         self._socket.close()
+
+
+def receive_with_fds(end: socket.socket, max_bytes: int, max_fds: int) -> tuple[bytes, list[int], int]:
+    """Data, descriptors (close-on-exec, the receiver's to close) and flags; socket.recv_fds forgets its flags."""
+    descriptors = array.array("i")
+    space = socket.CMSG_SPACE(max_fds * descriptors.itemsize)
+    data, ancillary, flags, _ = end.recvmsg(max_bytes, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors), flags

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from sdsupervise.client import Client
 from tests.service.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground, notify_socket, service
-from tests.service.running import wait_gone
+from tests.service.running import LIMIT_SECONDS, wait_gone
 
 
 def test_reload_by_signal(ground: Ground) -> None:
@@ -71,6 +73,31 @@ def test_reloads_in_a_row(ground: Ground) -> None:
     os.kill(last, signal.SIGTERM)
     ground.expect("shutdown")
     ground.expect_nothing_left()
+
+
+def test_no_descriptor_is_left_over(ground: Ground) -> None:
+    """Nothing piles up from generation to generation: the fifth supervisor has the descriptors of the second."""
+    supervisor = ground.serving().pid
+    second: list[str] = []
+    for generation in range(2, 6):
+        os.kill(supervisor, signal.SIGUSR2)
+        ground.expect("serves")
+        wait_gone(supervisor)
+        found = open_files(ground)
+        second = second or found
+        assert found == second, f"generation {generation} has {found}, the second had {second}"
+        supervisor = int(ground.pid_file.read_text())
+
+
+def open_files(ground: Ground) -> list[str]:
+    """What a supervisor at rest has open, by kind, and one connection of ours."""
+    client = Client.connect(ground.control, timeout_seconds=LIMIT_SECONDS)
+    for _ in range(2):  # two rounds of its loop: whatever ended before has been noticed
+        pid = client.ask("Status").parameters["pid"]
+    links = [os.path.join(f"/proc/{pid}/fd", fd) for fd in os.listdir(f"/proc/{pid}/fd")]
+    kinds = sorted(re.sub(r"\[.*", "", os.readlink(link)) for link in links)
+    client.close()
+    return kinds
 
 
 def test_settings_of_the_new_code(ground: Ground) -> None:

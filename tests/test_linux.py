@@ -1,0 +1,394 @@
+"""The thin modules over the kernel, each against the real one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdsupervise.errors import ConfigError, HandoverError, PidFileError
+from sdsupervise.linux import inheritance, privileges, processes, signals
+from sdsupervise.linux.channel import Channel
+from sdsupervise.linux.event_loop import EventLoop
+from sdsupervise.linux.pid_file import PidFile
+
+
+def sleep_on() -> int:
+    """What a child does until it is killed."""
+    signal.pause()
+    return 0
+
+
+def wait_dead(pidfd: int) -> None:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    assert poller.poll(30_000)
+
+
+# ------------------------------------------------------------------------------------------------------- event loop
+
+
+@pytest.fixture
+def loop() -> Iterator[EventLoop]:
+    loop = EventLoop()
+    yield loop
+    loop.close()
+
+
+def test_timers_fire_in_order(loop: EventLoop) -> None:
+    """Timers fire by time, those of one instant in the order they were set; a cancelled one never does."""
+    fired: list[str] = []
+    loop.call_later(0.02, lambda: fired.append("late"))
+    for name in "one", "two":
+        loop.call_later(0, lambda name=name: fired.append(name))  # type: ignore[misc]
+    cancelled = loop.call_later(0.01, lambda: fired.append("cancelled"))
+    loop.call_later(0.03, loop.stop)
+    cancelled.cancel()
+    loop.run()
+    assert fired == ["one", "two", "late"]
+    assert not cancelled.pending
+
+
+def test_a_timer_set_by_a_timer(loop: EventLoop) -> None:
+    """call_later(0) in a callback is for the next round: descriptors are looked at in between."""
+    reader, writer = os.pipe()
+    happened: list[str] = []
+    loop.watch(reader, lambda: happened.append(os.read(reader, 1).decode()))
+
+    def first() -> None:
+        os.write(writer, b"x")
+        loop.call_later(0, second)
+
+    def second() -> None:
+        happened.append("second")
+        loop.stop()
+
+    loop.call_later(0, first)
+    loop.run()
+    assert happened == ["x", "second"]
+    os.close(reader)
+    os.close(writer)
+
+
+def stop_soon(loop: EventLoop) -> None:
+    loop.call_later(0, loop.stop)
+
+
+def test_unwatched_in_the_same_round(loop: EventLoop) -> None:
+    """A callback may unwatch a descriptor that is ready in the same round; it is not called any more."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    called: list[int] = []
+
+    def take(number: int) -> None:
+        called.append(number)
+        for one, _ in pairs:
+            loop.unwatch(one.fileno())
+
+    for number, (one, other) in enumerate(pairs):
+        loop.watch(one.fileno(), lambda number=number: take(number))  # type: ignore[misc]
+        other.send(b"x")
+    loop.call_later(0, lambda: stop_soon(loop))
+    loop.run()
+    assert len(called) == 1
+    loop.unwatch(pairs[0][0].fileno())  # not watched: nothing happens
+    for one, other in pairs:
+        one.close()
+        other.close()
+
+
+def test_a_hang_up_is_ready(loop: EventLoop) -> None:
+    """The other side's end calls back, too."""
+    one, other = socket.socketpair()
+    loop.watch(one.fileno(), loop.stop)
+    other.close()
+    loop.run()
+    one.close()
+
+
+# --------------------------------------------------------------------------------------------------------- processes
+
+
+@pytest.mark.parametrize(
+    ("deed", "words"),
+    [
+        (lambda: 0, "exited with status 0"),
+        (lambda: 7, "exited with status 7"),
+        (lambda: 1 // 0, "exited with status 70"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL"),
+        (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), "was killed by signal 37"),
+    ],
+)
+def test_fork_and_reap(deed: object, words: str) -> None:
+    """A child ends with what its function returned, never unwinding into its parent's code; its end in words."""
+    child = processes.fork(deed)  # type: ignore[arg-type]
+    wait_dead(child.pidfd)
+    assert processes.is_dead(child.pidfd)
+    status = processes.reap(child)
+    assert status is not None and processes.exit_in_words(status) == words
+    os.close(child.pidfd)
+
+
+def test_reap_of_the_living() -> None:
+    """A living child is not reaped, and not dead; a signal to the dead is no error."""
+    child = processes.fork(sleep_on)
+    assert processes.reap(child) is None and not processes.is_dead(child.pidfd)
+    assert signals.send(child.pidfd, signal.SIGKILL)
+    wait_dead(child.pidfd)
+    assert processes.reap(child) is not None
+    assert signals.send(child.pidfd, signal.SIGKILL)
+    os.close(child.pidfd)
+
+
+def test_a_child_knows_that_its_parent_is_dead() -> None:
+    """die_with_parent is true under a living parent, and false where that died before it was asked."""
+    answers, said = os.pipe()
+    parent_lives, parent_ends = os.pipe()
+
+    def grandchild(parent: int) -> int:
+        os.close(parent_ends)
+        alive = processes.die_with_parent(parent, signal.SIGWINCH)  # ignored when it comes
+        os.read(parent_lives, 1)
+        os.write(said, b"%d%d" % (alive, processes.die_with_parent(parent, signal.SIGWINCH)))
+        return 0
+
+    def child() -> int:
+        parent = os.getpid()
+        processes.fork(lambda: grandchild(parent))
+        return 0
+
+    os.set_blocking(answers, True)
+    middle = processes.fork(child)
+    wait_dead(middle.pidfd)
+    processes.reap(middle)
+    os.close(parent_ends)
+    assert os.read(answers, 2)[1:] == b"0"
+    for fd in (answers, said, parent_lives, middle.pidfd):
+        os.close(fd)
+
+
+def test_signals_received_as_numbers() -> None:
+    """Signals come as a set of numbers on a readable descriptor, also those that were blocked before; equal ones merge;
+    afterwards none."""
+    before = signal.getsignal(signal.SIGUSR1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    receiver = signals.SignalReceiver([signal.SIGUSR1])
+    try:
+        assert receiver.read() == set()
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        wait_dead(receiver.fileno())
+        assert receiver.read() == {signal.SIGUSR1}
+        assert receiver.read() == set()
+    finally:
+        receiver.close()
+        signal.signal(signal.SIGUSR1, before)
+
+
+# ----------------------------------------------------------------------------------------------------------- pid file
+
+
+def locked(pid_file: PidFile) -> PidFile:
+    assert pid_file.try_lock()
+    return pid_file
+
+
+def test_the_lock_belongs_to_the_description(tmp_path: Path) -> None:
+    """Another description of the same file cannot lock it; a copy by fork keeps it locked until the last is closed."""
+    path = str(tmp_path / "service.pid")
+    first, second = locked(PidFile.at(path)), PidFile.at(path)
+    assert not second.try_lock() and first.try_lock()
+    child = processes.fork(sleep_on)
+    first.close()
+    assert not second.try_lock()
+    signals.send(child.pidfd, signal.SIGKILL)
+    wait_dead(child.pidfd)
+    assert second.try_lock()
+    processes.reap(child)
+    os.close(child.pidfd)
+    second.close()
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_another_description_through_the_first(tmp_path: Path, nameless: bool) -> None:
+    """A fresh description comes from an O_PATH descriptor, also of a deleted file or one without a name; it does not
+    have the first one's lock."""
+    pid_file = locked(PidFile.nameless() if nameless else PidFile.at(str(tmp_path / "service.pid")))
+    if not nameless:
+        (tmp_path / "service.pid").unlink()
+        assert not pid_file.still_named()
+    path_fd = pid_file.path_fd()
+    other = PidFile.through(path_fd, pid_file.name)
+    assert not other.try_lock()
+    pid_file.write_pid(123456)
+    assert other.read_pid() == 123456
+    pid_file.close()
+    assert other.try_lock()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        fcntl.flock(path_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # that descriptor itself holds no lock
+    os.close(path_fd)
+    other.close()
+
+
+def test_pid_written_in_place(tmp_path: Path) -> None:
+    """A shorter pid leaves nothing of a longer one, and the file stays the same file."""
+    path = tmp_path / "service.pid"
+    pid_file = locked(PidFile.at(str(path)))
+    assert pid_file.read_pid() is None
+    for pid in 1234567, 42:
+        pid_file.write_pid(pid)
+        assert path.read_text() == f"{pid}\n" and pid_file.read_pid() == pid
+    assert pid_file.still_named()
+    path.write_text("nonsense")
+    assert pid_file.read_pid() is None
+    path.unlink()
+    path.write_text("")
+    assert not pid_file.still_named()
+    pid_file.close()
+
+
+def test_no_symlinks(tmp_path: Path) -> None:
+    """A symlink is not followed, not even one that leads nowhere: nothing is created there."""
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with pytest.raises(PidFileError, match="Cannot open the pid file"):
+        PidFile.at(str(tmp_path / "link"))
+    assert not (tmp_path / "target").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ channel
+
+
+@pytest.fixture
+def channels() -> Iterator[tuple[Channel, Channel]]:
+    pair = Channel.pair()
+    yield pair
+    for end in pair:
+        end.close()
+
+
+def test_messages_with_descriptors(channels: tuple[Channel, Channel]) -> None:
+    """A message carries fields and descriptors; those are close-on-exec where they arrive. None when there is none."""
+    one, other = channels
+    assert other.receive() is None
+    reader, writer = os.pipe()
+    assert one.send("worker", [writer], pid=7)
+    message = other.receive()
+    assert message is not None and message.kind == "worker" and message.fields["pid"] == 7
+    (copy,) = message.fds
+    assert not os.get_inheritable(copy)
+    os.write(copy, b"x")
+    assert os.read(reader, 1) == b"x"
+    message.close_fds()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_last_words(channels: tuple[Channel, Channel]) -> None:
+    """What was said before the end is heard first, then the end; saying something to the dead is False."""
+    one, other = channels
+    one.send("first")
+    one.send("last")
+    one.close()
+    assert [message and message.kind for message in (other.receive(), other.receive())] == ["first", "last"]
+    with pytest.raises(EOFError):
+        other.receive()
+    assert not other.send("anybody?")
+
+
+def test_a_side_that_does_not_read(channels: tuple[Channel, Channel]) -> None:
+    """A full buffer is False, not a wait; descriptors in flight included."""
+    one, _ = channels
+    for _ in range(100_000):
+        if not one.send("worker", [0], text="x" * 1000):
+            break
+    else:
+        pytest.fail("it took everything")
+
+
+@pytest.mark.parametrize("data", [b"nonsense", b"[]", b"\xff", b"1"])
+def test_no_message(channels: tuple[Channel, Channel], data: bytes) -> None:
+    """Bytes that are no message are an error of ours, not of Python's."""
+    one, other = channels
+    os.write(one.fileno(), data)
+    with pytest.raises(HandoverError, match="The other supervisor sent"):
+        other.receive()
+
+
+def test_no_socket() -> None:
+    """A descriptor that is no socket cannot be a channel."""
+    reader, writer = os.pipe()
+    with pytest.raises(HandoverError, match="is no socket"):
+        Channel.from_fd(reader)
+    os.close(reader)
+    os.close(writer)
+
+
+# --------------------------------------------------------------------------------- how we were called, who we become
+
+
+def test_handover_variable() -> None:
+    """Two numbers, or nothing."""
+    assert inheritance.inherited_handover({}) is None
+    assert inheritance.inherited_handover({inheritance.HANDOVER_VARIABLE: "5:6"}) == (5, 6)
+    with pytest.raises(ValueError):
+        inheritance.inherited_handover({inheritance.HANDOVER_VARIABLE: "five"})
+
+
+def test_environment_of_a_successor() -> None:
+    """What systemd sets for one process is not handed on; the watchdog's pid is that of the process itself."""
+    given = {
+        "A": "b",
+        "MAINPID": "1",
+        "LISTEN_PID": "1",
+        "LISTEN_FDS": "2",
+        "LISTEN_FDNAMES": "x",
+        "LISTEN_PIDFDID": "3",
+    }
+    got = inheritance.environment_of_successor(given, 5, 6)
+    assert got == {"A": "b", inheritance.HANDOVER_VARIABLE: "5:6"}
+    got = inheritance.environment_of_successor({"WATCHDOG_USEC": "9", "WATCHDOG_PID": "1"}, 5, 6)
+    assert got["WATCHDOG_PID"] == str(os.getpid()) and got["WATCHDOG_USEC"] == "9"
+
+
+def test_directory_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """$PWD counts where it names the very directory we are in."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real")
+    real = str((tmp_path / "real").resolve())
+    for pwd, name in (
+        (str(tmp_path / "link"), str(tmp_path / "link")),
+        (str(tmp_path), real),
+        ("/nowhere", real),
+        ("", real),
+    ):
+        monkeypatch.setenv("PWD", pwd)
+        assert inheritance.named_directory() == name
+
+
+def test_this_invocation_is_kept() -> None:
+    """It is what it was when first asked, and typed, not resolved."""
+    assert inheritance.this_invocation() is inheritance.this_invocation()
+    assert inheritance.this_invocation().argv[1:] == sys.orig_argv[1:]
+
+
+def test_identities() -> None:
+    """Names and numbers of users and groups; none at all where none is asked for."""
+    assert privileges.look_up(None, None) is None
+    assert privileges.look_up("root", None) == privileges.look_up("0", None) == (0, 0, "root")
+    assert privileges.look_up(None, "root") == (os.geteuid(), 0, None)
+    for user, group in (
+        ("nobody-has-this-name", None),
+        (None, "nobody-has-this-name"),
+        (str(2**40), None),
+        (None, str(2**40)),
+        ("", None),
+    ):
+        with pytest.raises(ConfigError, match="on this host; check --"):
+            privileges.look_up(user, group)

@@ -1,0 +1,123 @@
+"""Settings and options: ranges, types, and sentences for what is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdsupervise.config import LIMITS, Settings, check_settings
+from sdsupervise.errors import ConfigError, ExitStatus, UsageError
+from sdsupervise.options import Parsed, parse, parser_for
+
+OPTIONS = (
+    {"name": "port", "option_type": "integer", "default": 7},
+    {"name": "ratio", "option_type": "float"},
+    {"name": "label", "option_type": "string", "default": "none", "documentation": "100% of it"},
+    {"name": "bold", "option_type": "switch"},
+    {"name": "calm", "option_type": "switch", "default": True},
+)
+
+
+def test_every_setting_has_limits_and_a_meaning() -> None:
+    """Each setting stands once in both tables, and its default lies within its limits."""
+    assert set(LIMITS) == set(Settings._fields)
+    for name, limit in LIMITS.items():
+        assert limit.low <= Settings._field_defaults[name] <= limit.high
+        assert limit.meaning
+
+
+def test_defaults() -> None:
+    """The original's deadlines are the defaults."""
+    settings = check_settings("Service", {})
+    assert settings == Settings()
+    assert (settings.delay_before_respawn, settings.reload_timeout, settings.takeover_timeout) == (5.0, 60.0, 5.0)
+    assert (settings.worker_timeout, settings.crash_limit, settings.probation) == (0.0, 0, 0.0)
+    assert (settings.respawn_backoff_limit, settings.respawn_forgiven_after) == (30.0, 60.0)
+
+
+@pytest.mark.parametrize("name", sorted(LIMITS))
+def test_limits(name: str) -> None:
+    """Both ends of a setting's range are allowed, and whole numbers for seconds; what lies beyond is not."""
+    limit, whole = LIMITS[name], isinstance(Settings._field_defaults[name], int)
+    kind = int if whole else float
+    allowed: list[float] = [kind(limit.low), kind(limit.high), 1]
+    for value in allowed:
+        assert getattr(check_settings("Service", {name: value}), name) == value
+    wrong: list[object] = [limit.low - 1, limit.high * 2, "1", None, True, [], float("nan"), float("inf")]
+    for other in [*wrong, *([1.5] if whole else [])]:
+        with pytest.raises(ConfigError, match=f"^Service: {name} is .*; it must be ") as raised:
+            check_settings("Service", {name: other})
+        assert limit.meaning in str(raised.value)
+        assert raised.value.exit_status == ExitStatus.CONFIG
+
+
+def test_unknown_setting() -> None:
+    """A setting that does not exist is an error that names it."""
+    with pytest.raises(ConfigError, match="Service has a setting 'stop_timout', which does not exist"):
+        check_settings("Service", {"stop_timout": 1})
+
+
+# ---------------------------------------------------------------------------------------------------------- options
+
+
+def parsed(*arguments: str) -> Parsed:
+    return parse(parser_for("service", "A service.", OPTIONS), arguments)
+
+
+def test_defaults_of_options() -> None:
+    """What is not given has its default; without one None, a switch False."""
+    values = {name: parsed().get(name) for name in ("port", "ratio", "label", "bold", "calm")}
+    assert values == {"port": 7, "ratio": None, "label": "none", "bold": False, "calm": True}
+    assert parsed().get("no-pid-file") is False and parsed().get("pid-file") is None
+
+
+def test_types_of_options() -> None:
+    """What is given has the type asked for."""
+    found = parsed("--port=8", "--ratio", "1e-3", "--label", "-", "--bold")
+    assert [found.get(name) for name in ("port", "ratio", "label", "bold")] == [8, 0.001, "-", True]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rest"),
+    [
+        ([], []),
+        (["one", "two"], ["one", "two"]),
+        (["--bold", "one"], ["one"]),
+        (["one", "--bold", "two"], ["one", "two"]),
+        (["--", "--bold", "one"], ["--bold", "one"]),
+        (["one", "--", "--two"], ["one", "--two"]),
+        (["one", "--", "two", "--", "three"], ["one", "two", "--", "three"]),
+        (["-1", "-"], ["-1", "-"]),
+    ],
+)
+def test_rest(arguments: list[str], rest: list[str]) -> None:
+    """What is no option is the rest, in its order; "--" ends the options."""
+    assert parsed(*arguments).rest == rest
+
+
+@pytest.mark.parametrize("line", ["--no-such", "-x", "--port", "--port x", "--port 1.5", "--bold=1", "--ratio 1,5"])
+def test_wrong_options(line: str) -> None:
+    """An option that is unknown, lacks its value, or has one of a wrong type is a sentence."""
+    with pytest.raises(UsageError) as raised:
+        parsed(*line.split())
+    text = str(raised.value)
+    assert text[0].isupper() and text.endswith(".") and "\n" not in text
+
+
+def test_unknown_name() -> None:
+    """Asking for an option that was never defined names those that were."""
+    with pytest.raises(KeyError, match=r"Unknown option 'prot'; known are bold, calm, .*port"):
+        parsed().get("prot")
+
+
+def test_bad_definition() -> None:
+    """A definition with an unknown type names the option."""
+    with pytest.raises(ValueError, match="Option 'x' is of type 'colour'"):
+        parser_for("service", "", [{"name": "x", "option_type": "colour"}])
+
+
+def test_usage_is_sorted_whatever_the_order() -> None:
+    """The options' table is sorted by name, built-in and own ones together."""
+    text = parser_for("service", "A service.", OPTIONS).format_help()
+    lines = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
+    assert lines == sorted(lines) and len(lines) == len(OPTIONS) + 7
+    assert "100% of it" in text

@@ -95,10 +95,12 @@ class Channel:
             raise EOFError
         try:
             fields = json.loads(data)
+            if not isinstance(fields, dict) or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise ValueError("cut short, or no object")
         except ValueError as error:
-            raise HandoverError(f"The other supervisor sent {len(data)} bytes that are no JSON.") from error
-        if not isinstance(fields, dict) or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise HandoverError("The other supervisor sent a message that is cut short or no object.")
+            for fd in fds:
+                os.close(fd)
+            raise HandoverError(f"The other supervisor sent {len(data)} bytes that are no message: {error}.") from error
         return Message(fields, fds)
 
     def close(self) -> None:

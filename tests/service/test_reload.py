@@ -16,12 +16,12 @@ from tests.service.running import LIMIT_SECONDS, wait_gone
 
 def test_reload_by_signal(ground: Ground) -> None:
     """SIGUSR2 starts the same script's code of today; the old supervisor leaves with status 0."""
-    service = ground.serving()
+    running = ground.serving()
     ground.deploy(2)
-    service.signal(signal.SIGUSR2)
+    running.signal(signal.SIGUSR2)
     ground.expect("shutdown", release=1)
     ground.expect("serves", release=2)
-    assert service.wait() == 0
+    assert running.wait() == 0
 
 
 def test_reload_by_control_socket(ground: Ground) -> None:
@@ -51,6 +51,19 @@ def test_order_of_a_reload(ground: Ground) -> None:
     assert ground.reload().returncode == 0
     words = [(report.word, report.details["release"]) for report in ground.history]
     assert words == [("warm", "1"), ("serves", "1"), ("warm", "2"), ("shutdown", "1"), ("serves", "2")]
+
+
+@pytest.mark.parametrize("way", ["signal", "control socket"])
+def test_successor_is_an_orphan_from_birth(ground: Ground, way: str) -> None:
+    """A successor is init's child before it runs a line of code, not its predecessor's (nor its caller's)."""
+    running = ground.serving()
+    ground.deploy(2, service(before="report('born', parent=os.getppid())"))
+    if way == "signal":
+        running.signal(signal.SIGUSR2)
+    else:
+        ground.reload_process()
+    assert ground.expect("born").said("parent") == str(os.getpid())
+    ground.expect("serves", release=2)
 
 
 def test_reloads_in_a_row(ground: Ground) -> None:

@@ -23,7 +23,7 @@ def test_stop(ground: Ground, number: signal.Signals) -> None:
     running.signal(number)
     ground.expect("shutdown")
     assert running.wait() == 0
-    assert "killing" not in running.err
+    assert "Killing" not in running.err
     ground.expect_nothing_left()
 
 

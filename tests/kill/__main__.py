@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from tests.kill import crew
-from tests.kill.cases import Outcome, all_cases
+from tests.kill.cases import Case, Outcome, survey
 from tests.kill.crew import RUNNERS, Job
 from tests.kill.rounds import chains
 
@@ -40,13 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for systemd in (False, True):
         if parsed.plain if systemd else parsed.systemd:
             continue
-        jobs: list[Job] = []
+        where = "with systemd" if systemd else "without systemd"
         if parsed.all or parsed.only:
-            jobs += [case for case in all_cases(systemd) if parsed.only in str(case)]
+            places = [case for case in survey(systemd) if parsed.only.partition(":")[0] in str(case)]
+            reached = list(go(places, parsed.runners))
+            broken += report(iter(reached), f"{where}, {len(places)} places")
+            found = [Case(*fields) for outcome in reached for fields in outcome.cases]  # type: ignore[arg-type]
+            jobs: list[Job] = [case for case in found if parsed.only in str(case)]
+            broken += report(go(jobs, parsed.runners), f"{where}, {len(jobs)} cases")
         if parsed.rounds:
-            jobs += chains(systemd, seed, parsed.rounds, parsed.runners)
             print(f"seed {seed}", flush=True)
-        broken += report(go(jobs, parsed.runners), len(jobs), "with systemd" if systemd else "without systemd")
+            chained = chains(systemd, seed, parsed.rounds, parsed.runners)
+            broken += report(go(chained, parsed.runners), f"{where}, {parsed.rounds} rounds in {len(chained)} services")
     return 1 if broken else 0
 
 
@@ -61,17 +66,17 @@ def go(jobs: Sequence[Job], runners: int) -> Iterator[Outcome]:
         yield from crew.run_inside(machine, jobs, runners)
 
 
-def report(outcomes: Iterator[Outcome], total: int, where: str) -> int:
-    """Say how it goes; how many were broken."""
+def report(outcomes: Iterator[Outcome], what: str) -> int:
+    """Say how it went; how many were broken."""
     began, counts = time.monotonic(), {"held": 0, "absent": 0, "broken": 0}
     for outcome in outcomes:
         counts[outcome.result] += 1
         if outcome.result == "broken":
             print("\n".join((f"\nBROKEN {outcome.case}: {outcome.reason}", *outcome.story)), flush=True)
-        elif sys.stdout.isatty():
-            print(f"\r{sum(counts.values())}/{total} ", end="", flush=True)
+        elif outcome.result == "absent":
+            print(f"nobody to harm: {outcome.case}", flush=True)
     words = ", ".join(f"{number} {result}" for result, number in counts.items())
-    print(f"{where}: {words} in {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{what}: {words} in {time.monotonic() - began:.0f} s", flush=True)
     return counts["broken"]
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import signal
 import traceback
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from sdsupervise.core.takeover import RULES, Effect, Event, State
 from tests.kill import oracle
-from tests.kill.hub import Broken
+from tests.kill.hub import Broken, Process
 from tests.kill.instance import Plain, Unit
 from tests.kill.stage import Focus, Side, Stage, Target
-from tests.kill.ways import UNREACHABLE, WAYS, Way
+from tests.kill.ways import GOOD, UNREACHABLE, WAYS, reload
 
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+ANYBODY = "anybody"
 
 
 class Case(NamedTuple):
-    """No target: only to see that the place is reached, and that the way to it alone breaks nothing."""
+    """No target: only to see that the place is reached, and that the way to it alone breaks nothing. "anybody": the
+    first who is there, beginning with another one in each case."""
 
     systemd: bool
     state: str
@@ -40,6 +43,7 @@ class Outcome(NamedTuple):
     reason: str
     story: list[str]
     transitions: list[str]  # that were passed, by anybody
+    cases: list[list[object]]  # that it found worth playing, being a place where nobody was harmed
 
 
 def rules() -> Iterator[tuple[State, Event]]:
@@ -57,14 +61,22 @@ def places_of(systemd: bool) -> Iterator[tuple[State, Event, int]]:
                 yield state, event, effect
 
 
-def all_cases(systemd: bool) -> list[Case]:
-    """The whole matrix; for each place first the way alone."""
+def survey(systemd: bool) -> list[Case]:
+    """Every place, reached and left in peace. The outcomes name all the cases there are, by who is there to harm."""
+    return [Case(systemd, state.name, event.name, effect) for state, event, effect in places_of(systemd)]
+
+
+def usual_cases(systemd: bool) -> list[Case]:
+    """What the ordinary test run plays: each transition a good reload passes, in full; of every other one each place,
+    with one harm that is another each time."""
     cases = []
-    for state, event, effect in places_of(systemd):
-        cases.append(Case(systemd, state.name, event.name, effect))
-        for target in Target:
-            for action in ACTIONS:
-                cases.append(Case(systemd, state.name, event.name, effect, target.value, action))
+    for number, (state, event, effect) in enumerate(places_of(systemd)):
+        way = WAYS[state, event]
+        place = (systemd, state.name, event.name, effect)
+        if (way.lead, way.old, way.new, way.mute_pid1) == (reload, GOOD, GOOD, False):
+            cases += [Case(*place, target.value, action) for target in Target for action in ACTIONS]
+        else:
+            cases.append(Case(*place, ANYBODY, list(ACTIONS)[number % 2]))
     return cases
 
 
@@ -74,9 +86,12 @@ def run(case: Case) -> Outcome:
     instance = Unit() if case.systemd else Plain(notify=way.mute_pid1)
     focus = Focus(way.side, State[case.state], Event[case.event], case.effect)
     stage = Stage(instance, way.old, way.new, focus)
-    result, reason = "held", ""
+    result, reason, found = "held", "", list[Case]()
     try:
-        if not play(stage, way, case):
+        way.lead(stage)
+        stage.wait(lambda: stage.reached is not None, f"anybody at {focus.place}")
+        found = [] if case.target else worth_playing(stage, case)
+        if not play(stage, case):
             result = "absent"
     except Broken as broken:
         result, reason = "broken", str(broken)
@@ -84,18 +99,19 @@ def run(case: Case) -> Outcome:
         result, reason = "broken", traceback.format_exc()
     story = [*stage.hub.story, *instance.log(), instance.last_words()] if result == "broken" else []
     instance.close()
-    return Outcome(str(case), result, reason, story, sorted(stage.hub.transitions))
+    return Outcome(str(case), result, reason, story, sorted(stage.hub.transitions), [list(case) for case in found])
 
 
-def play(stage: Stage, way: Way, case: Case) -> bool:
-    """Lead the service to the place, do the harm, judge; False if there is nobody to harm."""
-    way.lead(stage)
-    stage.wait(lambda: stage.reached is not None, f"anybody at {stage.focus.place}" if stage.focus else "")
+def worth_playing(stage: Stage, case: Case) -> list[Case]:
+    """The cases of this place that have a victim."""
+    possible = [case._replace(target=target.value, action=action) for target in Target for action in ACTIONS]
+    return [case for case in possible if find_victim(stage, case) is not None]
+
+
+def play(stage: Stage, case: Case) -> bool:
+    """Do the harm, let all go, judge; False if there is nobody to harm."""
     if case.target:
-        target = Target(case.target)
-        if is_being_born(stage, target):
-            stage.need(target)
-        victim = stage.find(target)
+        victim = find_victim(stage, case)
         if victim is None:
             return False
         stage.harm(victim, ACTIONS[case.action])
@@ -104,6 +120,23 @@ def play(stage: Stage, way: Way, case: Case) -> bool:
     stage.open()
     oracle.judge(stage)
     return True
+
+
+def find_victim(stage: Stage, case: Case) -> Process | None:
+    """Whom to harm; None if there is nobody of that kind."""
+    choice = list(Target)
+    if case.target == ANYBODY:
+        first = zlib.crc32(str(case).encode()) % len(choice)
+        choice = choice[first:] + choice[:first]
+    else:
+        choice = [Target(case.target)]
+    for target in choice:
+        if is_being_born(stage, target):
+            stage.need(target)
+        victim = stage.find(target)
+        if victim is not None:
+            return victim
+    return None
 
 
 def is_being_born(stage: Stage, target: Target) -> bool:

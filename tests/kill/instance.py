@@ -49,7 +49,7 @@ KillMode=mixed
 Restart=always
 RestartSec=0
 TimeoutStartSec=30
-TimeoutStopSec=30
+TimeoutStopSec=6
 TimeoutAbortSec=1
 # A supervisor that a case holds at a breakpoint hangs as far as systemd can see; no case holds one for so long.
 WatchdogSec=6
@@ -63,8 +63,8 @@ RuntimeDirectoryPreserve=restart
 class Release(NamedTuple):
     """A version of the service's code."""
 
-    # Where it breaks while the file `broken` is there: "import", "start", "serve". "promise": it works unasked; "early":
-    # nothing really, it only says twice that it is ready.
+    # Where it breaks while the file `broken` is there: "import", "start", "serve". Or else what it does: "promise": it
+    # works unasked; "early": it only says twice that it is ready.
     breaks: str = ""
     settings: Mapping[str, float] = {}
 
@@ -120,8 +120,8 @@ class Instance(ABC):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @abstractmethod
-    def start(self) -> None:
-        """Begin to start it; do not wait."""
+    def start(self) -> int | None:
+        """Begin to start it; the pid of the command that ends when it is started, if there is one."""
 
     @abstractmethod
     def reload(self) -> int:
@@ -274,8 +274,8 @@ class Unit(Instance):
         Path("/run/systemd/system/kill@.service").write_text(UNIT)
         _systemctl("daemon-reload")
 
-    def start(self) -> None:
-        _systemctl("start", "--no-block", self.unit)
+    def start(self) -> int:
+        return self._begin("start")
 
     def reload(self) -> int:
         return self._begin("reload")

@@ -102,6 +102,11 @@ def check_end(stage: Stage) -> None:
 
 def check_present(stage: Stage, *, restarts_expected: bool) -> None:
     """Somebody serves: does everybody see the same one?"""
+    stage.until_started()
+    if stage.instance.systemd:
+        # Where systemd has restarted it, it may not have read READY=1 yet; this returns when it has.
+        stage.start_again(wait=False)
+        stage.until_started()
     (supervisor,) = stage.hub.living("supervisor")
     stage.instance.check(supervisor.pid, restarts_expected=restarts_expected)
 

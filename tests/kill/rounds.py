@@ -76,7 +76,7 @@ def run(chain: Chain) -> Outcome:
         begin = max((n for n, line in enumerate(stage.hub.story) if "=== round" in line), default=0)
         story = [*stage.hub.story[begin:], *instance.log()[players.log_begins :], instance.last_words()[-8000:]]
     instance.close()
-    return Outcome(str(chain), result, reason, story, sorted(stage.hub.transitions))
+    return Outcome(str(chain), result, reason, story, sorted(stage.hub.transitions), [])
 
 
 class Players:
@@ -119,7 +119,7 @@ class Players:
             left = self.instance.left()
             if left:
                 raise Broken(f"This is left after the end: {'; '.join(left)}.")
-            self._start_again()
+            stage.start_again()
 
     def _crossed(self) -> bool:
         """A supervisor was killed just when the other, seeing it alive, had decided to leave the service to it. Out
@@ -145,11 +145,6 @@ class Players:
         if all(call.status is not None for call in self.stage.calls):
             self.stage.open()
         return oracle.is_settled(self.stage)
-
-    def _start_again(self) -> None:
-        self.hub.tell("start")
-        self.instance.start()
-        self.stage.wait(lambda: any(worker.begun for worker in self.hub.living("worker")), "a service after its start")
 
     def _throw(self, dice: random.Random) -> Deed:
         by_place = dice.random() < 0.6

@@ -76,7 +76,8 @@ class Stage:
         self.last_one_killed = False  # a supervisor was killed by us while no other could serve
         self.harmed: list[Process] = []
         self.questions: dict[Process, int] = {}  # what workers were asked to see whether they serve
-        self.stopper: int | None = None  # the pid of a command that stops the service, while it runs
+        self.starter: int | None = None  # the pid of the command that starts the service, while it runs
+        self.stopper: int | None = None  # the same of the one that stops it
         self.stop_asked = False  # by an operator
         self._holds: set[tuple[Side, str]] = set()
         self._held_workers: set[tuple[Side, str]] = set()
@@ -125,9 +126,18 @@ class Stage:
     def start(self, *, wait: bool = True) -> None:
         """Start the old release, and wait until it serves."""
         self.instance.deploy(self.old)
-        self.instance.start()
+        self.start_again(wait=wait)
+
+    def start_again(self, *, wait: bool = True) -> None:
+        """Start what is deployed."""
+        self.starter = self.instance.start()
         if wait:
-            self.wait(lambda: any(worker.begun for worker in self.hub.living("worker")), "the old release serving")
+            self.wait(lambda: any(worker.begun for worker in self.hub.living("worker")), "the service at work")
+            self.until_started()
+
+    def until_started(self) -> None:
+        """The command that starts the service has ended: a reload asked before that would become part of the start."""
+        self.wait(lambda: self.starter is None, "the end of the command that started the service")
 
     def reload(self) -> None:
         """Deploy the new release and ask for a reload."""
@@ -273,8 +283,8 @@ class Stage:
         return side is not None and (side, word) in self._held_workers
 
     def _on_child_gone(self, pid: int, status: int) -> None:
-        if pid == self.stopper:
-            self.stopper = None
+        self.starter = None if pid == self.starter else self.starter
+        self.stopper = None if pid == self.stopper else self.stopper
         for call in self.calls:
             if call.pid == pid:
                 call.status = status

@@ -176,7 +176,8 @@ class Machine:
         """What is in the journal: of this unit, with these FIELD=value matches, behind this cursor."""
         self.run("journalctl", "--sync")
         output = self.run("journalctl", "--output=json", "--all", *journal_choice(unit, matches, after)).stdout
-        return [entry_from_json(line) for line in output.splitlines()]
+        entries = [entry_from_json(line) for line in output.splitlines()]
+        return [entry for entry in entries if entry["__CURSOR"] != after]
 
     def journal_cursor(self) -> str:
         """The journal's present end, for `after=`."""
@@ -251,5 +252,6 @@ class Machine:
 
 def journal_choice(unit: str | None, matches: tuple[str, ...], after: str | None) -> list[str]:
     unit_choice = [f"--unit={unit}"] if unit else []
-    cursor_choice = [f"--after-cursor={after}"] if after else []
+    # Not --after-cursor, which leaves out the first entry behind a cursor whose own entry is none of the choice.
+    cursor_choice = [f"--cursor={after}"] if after else []
     return [*unit_choice, *cursor_choice, *matches]

@@ -116,6 +116,15 @@ def test_follows_the_journal(machine: Machine, service: str) -> None:
     assert ready[-1]["__CURSOR"] == entry["__CURSOR"]
 
 
+def test_a_follower_misses_nothing(machine: Machine) -> None:
+    """The first entry it is to tell is told, also when the journal's last one before was none of its own."""
+    journal = machine.follow_journal(None, "SYSLOG_IDENTIFIER=chosen", timeout_seconds=5)
+    for text in ("one", "two"):
+        machine.run("logger", "--tag=other", "something else")
+        machine.run("logger", "--tag=chosen", text)
+        assert next(journal)["MESSAGE"] == text
+
+
 def test_a_follower_wakes_up_for_what_comes_later(machine: Machine) -> None:
     """What is logged while we wait is told, and no line of a burst is lost."""
     machine.run("systemd-run", "--unit=later", "sh", "-c", "sleep 0.3; seq 2000; echo end")

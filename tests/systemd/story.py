@@ -20,8 +20,6 @@ _NEVER = (
     "which is not our child",  # an alien main pid: systemd will not notice its death
     "Please report this",  # an event that the table calls impossible
     "Exception ignored",
-    "cannot be found",
-    "does not exist or is a zombie",
 )
 
 
@@ -68,9 +66,14 @@ class Story(NamedTuple):
         return [entry for entry in self.entries if entry.get("_PID") != "1"]
 
     def strangers(self) -> list[str]:
-        """Complaints of systemd's that somebody who is not the main pid notified it."""
+        """Complaints of systemd's about who notified it, or whom it was told to take for the main process."""
+        complaints = (
+            "reception only permitted",
+            "does not exist or is a zombie",
+            "Cannot find unit for notify message",
+        )
         messages = [entry.get("MESSAGE", "") for entry in self.entries]
-        return [message for message in messages if "reception only permitted" in message]
+        return [message for message in messages if any(text in message for text in complaints)]
 
     def complaints(self) -> list[str]:
         """What contradicts a promise that holds in every story; nothing, if all is well."""

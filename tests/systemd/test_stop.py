@@ -66,7 +66,7 @@ def stop_while_held(trial: Trial, gate: Gate) -> None:
 def test_stop_at_every_stage_of_a_reload(trial: Trial, stage: str) -> None:
     """Wherever a reload is, a stop ends the service: nothing is killed by systemd, nothing is left, no restart, and
     whoever asked for the reload is not told that it is done."""
-    trial.commit_was_cut = stage.startswith("WATCHING+DEADLINE")
+    trial.main_pid_is_doubtful = stage.startswith("WATCHING+DEADLINE")
     with held_reload(trial, stage) as gate:
         stop_while_held(trial, gate)
     assert trial.show("NRestarts")["NRestarts"] == "0"

@@ -118,9 +118,9 @@ class Trial:
         self._undo = ExitStack()
         self.ends_failed = False
         """Set by a test in which the unit rightly ends in state failed."""
-        self.commit_was_cut = False
-        """Set by a test that stops the unit between MAINPID= and systemd's answer: neither side can know then whom
-        systemd takes for the main one, so both report."""
+        self.main_pid_is_doubtful = False
+        """Set by a test that stops the unit between MAINPID= and systemd's answer, or kills its main process in a
+        reload: what is left cannot know whom systemd takes for the main one, and reports."""
 
     # What the operator does
 
@@ -270,7 +270,15 @@ class Trial:
             self.assert_gone()
         story = self.story()
         assert story.complaints() == []
-        assert story.strangers() == [] or self.commit_was_cut
+        assert story.strangers() == [] or self.main_pid_is_doubtful
+
+
+def wait_for_all(journal: JournalFollower, *texts: str) -> None:
+    """Wait for each of these, in whatever order: only lines of one process are sure to come in theirs."""
+    missing = list(texts)
+    while missing:
+        message = journal.wait_for(lambda entry: any(text in entry["MESSAGE"] for text in missing))["MESSAGE"]
+        missing = [text for text in missing if text not in message]
 
 
 class Fifo:

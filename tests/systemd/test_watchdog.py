@@ -1,0 +1,119 @@
+"""systemd's watchdog: armed in every generation, and served by a supervisor that does nothing else."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.systemd.trial import Trial, source, wait_for_all
+
+PERIOD_SECONDS = 1  # WatchdogSec= below; the supervisor pings twice in it
+PINGS = 5
+
+
+@pytest.fixture
+def watched(trial: Trial) -> Trial:
+    """A started service with a watchdog."""
+    trial.install(f"WatchdogSec={PERIOD_SECONDS}")
+    trial.start()
+    return trial
+
+
+def wait_for_pings(trial: Trial) -> None:
+    """Wait until its main process has pinged for more than two whole periods."""
+    main, journal = trial.main_pid, trial.follow()
+    for _ in range(PINGS):
+        journal.wait_for(f"Got notification message from PID {main} (WATCHDOG=1)")
+
+
+def test_the_watchdog_is_armed_through_reloads(watched: Trial) -> None:
+    """An idle service lives through several periods in every generation, and each generation's supervisor was executed
+    with its own pid in WATCHDOG_PID."""
+    for generation in range(1, 4):
+        main = watched.main_pid
+        environment = watched.environment_of(main)
+        assert environment["WATCHDOG_PID"] == str(main)
+        assert environment["WATCHDOG_USEC"] == str(round(PERIOD_SECONDS * 1e6))
+        wait_for_pings(watched)
+        assert (watched.main_pid, watched.show("NRestarts")["NRestarts"]) == (main, "0")
+        assert watched.status.startswith(f"Generation {generation} serves")
+        assert watched.reload() == 0
+    assert watched.story().states == {"start", "running", "reload"}
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_a_stopped_supervisor_is_restarted(watched: Trial, generation: int) -> None:
+    """A supervisor that hangs is ended by the watchdog and started again, also one that came by a reload; nothing of it
+    is left."""
+    if generation == 2:
+        assert watched.reload() == 0
+        wait_for_pings(watched)
+    main, worker, journal = watched.main_pid, watched.worker_pid, watched.follow()
+    watched.kill(main, signal.SIGSTOP)
+    wait_for_all(journal, "Watchdog timeout", "Failed with result 'watchdog'", "Changed start -> running")
+    for pid in (main, worker):
+        watched.machine.wait_until_gone(pid, timeout_seconds=20)
+    watched.assert_serves(1)
+    assert watched.show("NRestarts")["NRestarts"] == "1"
+    assert {process.pid for process in watched.processes} == {watched.main_pid, watched.worker_pid}
+
+
+def test_a_hung_worker_does_not_starve_the_watchdog(watched: Trial) -> None:
+    """The watchdog is the supervisor's: a worker that hangs is the supervisor's to deal with."""
+    watched.kill(watched.worker_pid, signal.SIGSTOP)
+    wait_for_pings(watched)
+    assert watched.show("NRestarts", "ActiveState") == {"NRestarts": "0", "ActiveState": "active"}
+    watched.kill(watched.worker_pid, signal.SIGCONT)
+    watched.assert_serves(1)
+
+
+def test_the_watchdog_is_served_while_a_reload_lasts(watched: Trial) -> None:
+    """New code that takes several periods to warm up does not keep the supervisor from pinging."""
+    warming, warm = watched.fifo("warming"), watched.fifo("warm")
+    watched.deploy(2, source(2, warm_up=f"open({warming.path!r}, 'w').write('here'); open({warm.path!r}).readline()"))
+    with watched.calling("reload") as call:
+        assert warming.read() == "here"
+        wait_for_pings(watched)
+        warm.write("enough\n")
+        assert call.wait(20) == 0
+    watched.assert_serves(2)
+    assert watched.show("NRestarts")["NRestarts"] == "0"
+
+
+@pytest.mark.parametrize("generation", [1, 2])
+def test_an_idle_supervisor_wakes_up_for_the_watchdog_alone(trial: Trial, generation: int) -> None:
+    """Between one ping and the next the supervisor sleeps in the kernel: as many wake-ups as pings."""
+    trial.install("WatchdogSec=1")
+    trial.start()
+    for _ in range(generation - 1):
+        assert trial.reload() == 0
+    main = trial.main_pid
+    (host_pid,) = (pid for pid in host_pids(trial) if innermost(pid) == main)
+    journal = trial.follow()
+    ping = f"Got notification message from PID {main} (WATCHDOG=1)"
+    journal.wait_for(ping)
+    before, pings = voluntary_switches(host_pid), 4
+    for _ in range(pings):
+        journal.wait_for(ping)
+    # A send to a busy pid 1 may itself wait for room once; a poll now and then would be dozens.
+    assert voluntary_switches(host_pid) - before <= 2 * pings
+
+
+def host_pids(trial: Trial) -> list[int]:
+    """The unit's processes as we number them."""
+    groups = [path for path in trial.machine.cgroup.rglob("cgroup.procs") if trial.unit in str(path)]
+    return [int(pid) for path in groups for pid in path.read_text().split()]
+
+
+def innermost(host_pid: int) -> int:
+    """As the machine numbers it."""
+    lines = Path(f"/proc/{host_pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("NSpid:")).split()[-1])
+
+
+def voluntary_switches(host_pid: int) -> int:
+    """How often it has gone to sleep."""
+    lines = Path(f"/proc/{host_pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("voluntary_ctxt_switches:")).split()[-1])

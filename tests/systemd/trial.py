@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.ground.inside import Process
-from tests.ground.journal import JournalFollower
+from tests.ground.journal import Entry, JournalFollower
 from tests.ground.machine import Machine
 from tests.systemd.story import Story
 
@@ -275,10 +275,13 @@ class Trial:
 
 def wait_for_all(journal: JournalFollower, *texts: str) -> None:
     """Wait for each of these, in whatever order: only lines of one process are sure to come in theirs."""
-    missing = list(texts)
-    while missing:
-        message = journal.wait_for(lambda entry: any(text in entry["MESSAGE"] for text in missing))["MESSAGE"]
-        missing = [text for text in missing if text not in message]
+    missing = set(texts)
+
+    def was_last(entry: Entry) -> bool:
+        missing.difference_update([text for text in missing if text in entry["MESSAGE"]])
+        return not missing
+
+    journal.wait_for(was_last)
 
 
 class Fifo:

@@ -34,7 +34,7 @@ class Limit(NamedTuple):
 _YEAR = 366 * 86400.0
 
 LIMITS: Mapping[str, Limit] = {
-    "delay_before_respawn": Limit(0, _YEAR, "wait between a worker's exit and the next fork"),
+    "delay_before_respawn": Limit(0, _YEAR, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
     "respawn_backoff_limit": Limit(0, _YEAR, "the wait doubles with each crash in a row, up to this; 0: it does not"),
     "respawn_forgiven_after": Limit(0, _YEAR, "a worker that lived so long has paid for the crashes before it"),
     "crash_limit": Limit(0, 10_000, "give up after so many crashes within crash_window; 0: never"),

@@ -28,7 +28,7 @@ from .standing import Standing
 from .succession import Hooks, Succession
 from .workers import python_worker
 from .workers.link import Link
-from .workers.worker import Worker
+from .workers.worker import Worker, WorkerState
 from .workforce import Listener, Workforce
 
 _log = logging.getLogger("sdsupervise")
@@ -349,13 +349,13 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------------- workers
 
-    def _fork_worker(self, our_end: socket.socket, link: socket.socket) -> processes.Child:
-        announced = self._peer is not None and not self._peer.gone
+    def _fork_worker(self, our_end: socket.socket, link: socket.socket, spare: bool) -> processes.Child:
+        wait_for_go = spare or (self._peer is not None and not self._peer.gone)
         supervisor_pid = os.getpid()
 
         def be_worker() -> int:
             our_end.close()
-            return self._be_worker(link, supervisor_pid, wait_for_go=announced)
+            return self._be_worker(link, supervisor_pid, wait_for_go=wait_for_go)
 
         return processes.fork(be_worker)
 
@@ -383,7 +383,8 @@ class Supervisor:
     def _worker_forked(self, worker: Worker) -> None:
         if self._peer is not None and not self._peer.gone:
             self._peer.tell("worker", (worker.pidfd,), pid=worker.pid)
-            worker.let_go()
+            if worker.state is not WorkerState.SPARE:
+                worker.let_go()
         self._tell_status()
 
     def _worker_ready(self, worker: Worker) -> None:
@@ -522,7 +523,8 @@ class Supervisor:
             "pid_file": started.pid_file.name,
             "can_reload": self._can_reload,
             "crashes": self._workforce.crashes,
-            "workers": [worker.facts() for worker in self._workforce.workers.values()],
+            "workers": self._workforce.facts(),
+            "spare": spare.pid if (spare := self._workforce.spare) is not None else None,
             "last_reload": self._succession.facts(),
         }
 

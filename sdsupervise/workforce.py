@@ -25,13 +25,17 @@ class Listener(NamedTuple):
 
 
 class Workforce:
-    """One worker, for now; its processes come from `fork(our_end, their_end)` of a link."""
+    """One worker, for now; its processes come from `fork(our_end, their_end, parked)` of a link.
+
+    Where a dead worker is to be replaced without delay a spare is kept: forked ahead, parked before any service code.
+    A fork after the death costs most of its time in copying the pages that the new process touches (`make bench`).
+    """
 
     def __init__(
         self,
         loop: EventLoop,
         settings: Settings,
-        fork: Callable[[socket.socket, socket.socket], processes.Child],
+        fork: Callable[[socket.socket, socket.socket, bool], processes.Child],
         listener: Listener,
     ) -> None:
         self._loop, self._settings, self._fork, self._listener = loop, settings, fork, listener
@@ -60,6 +64,10 @@ class Workforce:
         """A worker has been released and lives."""
         return any(worker.state is WorkerState.SERVING for worker in self.workers.values())
 
+    def facts(self) -> list[dict[str, object]]:
+        """What status shows of the workers."""
+        return [worker.facts() for worker in self.workers.values() if worker.state is not WorkerState.SPARE]
+
     def want(self, wanted: bool) -> None:
         """Whether there should be a worker; starts one at once if so, and stops none if not."""
         if wanted == self._wanted:
@@ -67,7 +75,7 @@ class Workforce:
         self._wanted = wanted
         if not wanted:
             self._cancel_respawn()
-        elif not self.workers:
+        elif not self._active:
             self._start()
 
     def release(self) -> None:
@@ -76,6 +84,7 @@ class Workforce:
             if worker.state is WorkerState.READY:
                 worker.release()
                 self.trouble = ""
+                self._loop.call_later(0, self._keep_spare)
 
     def stop(self) -> None:
         """SIGTERM to all."""
@@ -88,35 +97,63 @@ class Workforce:
             _log.warning("Killing the worker (pid %d), which was told to stop and is still there", worker.pid)
             worker.kill()
 
+    @property
+    def spare(self) -> Worker | None:
+        """The process that is forked ahead, if there is one."""
+        return next((worker for worker in self.workers.values() if worker.state is WorkerState.SPARE), None)
+
+    @property
+    def _active(self) -> bool:
+        return any(worker.state is not WorkerState.SPARE for worker in self.workers.values())
+
     def _start(self) -> None:
         self._respawn_timer = None
+        spare = self.spare
+        if spare is not None:
+            spare.let_go()
+            return
         try:
-            ours, child = self._fork_with_link()
+            self._fork_worker(spare=False)
         except OSError as error:
             delay = self._settings.delay_before_respawn or 1.0
             _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay)
             self._respawn_timer = self._loop.call_later(delay, self._start)
-            return
+
+    def _keep_spare(self) -> None:
+        if self._settings.delay_before_respawn == 0 and self._wanted and self.serves and self.spare is None:
+            try:
+                self._fork_worker(spare=True)
+            except OSError as error:
+                _log.warning("Cannot fork a spare worker: %s; a dead worker will be replaced later", error.strerror)
+
+    def _fork_worker(self, *, spare: bool) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                child = self._fork(ours, theirs, spare)
+            except OSError:
+                ours.close()
+                raise
         worker = Worker(
-            self._loop, self._settings, child, ours, on_ready=self._listener.ready, on_gone=self._worker_gone
+            self._loop,
+            self._settings,
+            child,
+            ours,
+            spare=spare,
+            on_ready=self._listener.ready,
+            on_gone=self._worker_gone,
         )
         self.workers[worker.pid] = worker
         self._listener.forked(worker)
 
-    def _fork_with_link(self) -> tuple[socket.socket, processes.Child]:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                return ours, self._fork(ours, theirs)
-            except OSError:
-                ours.close()
-                raise
-
     def _worker_gone(self, worker: Worker) -> None:
         del self.workers[worker.pid]
         give_up = False
+        if worker.state is WorkerState.SPARE:
+            _log.warning("The spare worker (pid %d) %s", worker.pid, worker.exit_in_words)
+            return  # the next one comes with the next release
         if worker.state is WorkerState.STOPPING:
-            if self._wanted and not self.workers:
+            if self._wanted and not self._active:
                 self._start()  # it was stopped before another was wanted, as by a successor that gave up too early
         else:
             give_up = self._plan_respawn(worker)

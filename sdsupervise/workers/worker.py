@@ -25,6 +25,7 @@ _ABORT_SECONDS = 5.0
 class WorkerState(Enum):
     """How far a worker is."""
 
+    SPARE = "spare"  # forked ahead, runs no service code before it is let go
     STARTING = "starting"
     READY = "ready"  # said "takeover", waits for "ok"
     SERVING = "serving"
@@ -41,6 +42,7 @@ class Worker:
         child: processes.Child,
         link: socket.socket,
         *,
+        spare: bool,
         on_ready: Callable[["Worker"], None],
         on_gone: Callable[["Worker"], None],
     ) -> None:
@@ -50,7 +52,7 @@ class Worker:
         self._linked = True
         self._timer: Timer | None = None  # of the deadline that is running: ready, next ping, abort or kill
         self.pid, self.pidfd = child.pid, child.pidfd
-        self.state = WorkerState.STARTING
+        self.state = WorkerState.SPARE if spare else WorkerState.STARTING
         self.started_at = time.monotonic()
         self.last_ping: float | None = None
         self.exit_status: int | None = None  # a wait status, once it is dead
@@ -58,8 +60,7 @@ class Worker:
         link.setblocking(False)
         loop.watch(link.fileno(), self._read_link)
         loop.watch(child.pidfd, self._reap)
-        if settings.start_timeout:
-            self._set_timer(settings.start_timeout, self._never_ready)
+        self._expect_ready()
 
     @property
     def exit_in_words(self) -> str:
@@ -68,7 +69,7 @@ class Worker:
 
     @property
     def lived(self) -> float:
-        """Seconds since it was forked."""
+        """Seconds since it was forked, or let go where it was a spare."""
         return time.monotonic() - self.started_at
 
     def facts(self) -> dict[str, object]:
@@ -77,8 +78,12 @@ class Worker:
         return {"pid": self.pid, "state": self.state.value, "age": round(self.lived, 3), "last_ping": ping}
 
     def let_go(self) -> None:
-        """The peer knows it now: it may run service code."""
+        """It may run service code: the peer knows it now, or the spare is needed."""
         self._send(protocol.GO)
+        if self.state is WorkerState.SPARE:
+            self.state = WorkerState.STARTING
+            self.started_at = time.monotonic()
+            self._expect_ready()
 
     def release(self) -> None:
         """Answer "ok": it may serve."""
@@ -86,11 +91,12 @@ class Worker:
         self._send(protocol.OK)
 
     def stop(self) -> None:
-        """SIGTERM; the deadline for it is the takeover table's."""
+        """SIGTERM; the deadline for it is the takeover table's. A spare has nothing to finish."""
         if self.state is not WorkerState.STOPPING:
+            number = signal.SIGKILL if self.state is WorkerState.SPARE else signal.SIGTERM
             self.state = WorkerState.STOPPING
             self._cancel_timer()
-            signals.send(self.pidfd, signal.SIGTERM)
+            signals.send(self.pidfd, number)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -158,6 +164,10 @@ class Worker:
                 pass  # dead (its pidfd will tell), or so far behind with reading that its silence will
 
     # ------------------------------------------------------------------------------------------ its deadlines
+
+    def _expect_ready(self) -> None:
+        if self._settings.start_timeout and self.state is WorkerState.STARTING:
+            self._set_timer(self._settings.start_timeout, self._never_ready)
 
     def _never_ready(self) -> None:
         _log.warning("Worker (pid %d) was not ready in %g s, ending it", self.pid, self._settings.start_timeout)

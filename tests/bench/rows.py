@@ -33,6 +33,9 @@ class Effort(NamedTuple):
 QUICK = Effort(respawns=10, ping_rounds=5, pings=50, memory_starts=1, idle_seconds=0.5, reloads=3)
 
 
+_LIFE_SECONDS = 0.02  # what a worker lives before it is killed, so that all that follows its own start is over
+
+
 def respawn(effort: Effort) -> Iterable[Row]:
     """SIGKILL of a worker, to the first line of its replacement's code, with no delay between."""
     for what, simple in (("", ""), (", of a class without ready_to_take_over", "1")):
@@ -52,6 +55,7 @@ def respawn(effort: Effort) -> Iterable[Row]:
 
 def _kill(supervised: Supervised) -> Callable[[], float]:
     def measure() -> float:
+        time.sleep(_LIFE_SECONDS)
         killed = time.monotonic_ns()
         os.kill(supervised.worker.pid, signal.SIGKILL)
         return (supervised.next_worker().first_line - killed) / 1e3
@@ -61,6 +65,7 @@ def _kill(supervised: Supervised) -> Callable[[], float]:
 
 def _ordered(baseline: Process) -> Callable[[], float]:
     def measure() -> float:
+        time.sleep(_LIFE_SECONDS)
         baseline.order("again")
         asked, began = baseline.numbers()
         return (began - asked) / 1e3

@@ -111,7 +111,8 @@ def test_a_successor_killed_in_the_commit(trial: Trial, stage: str) -> None:
     trial.main_pid_is_doubtful = True
     journal = trial.follow()
     reload_with_a_killed_successor(trial, stage)
-    wait_for_all(journal, "Scheduled restart job", "Changed start -> running")
+    journal.wait_for("Scheduled restart job")
+    journal.wait_for("Changed start -> running")
     trial.assert_serves(2)
     assert trial.show("NRestarts")["NRestarts"] == "1"
     assert {process.pid for process in trial.processes} == {trial.main_pid, trial.worker_pid}

@@ -132,9 +132,9 @@ def test_what_an_operator_finds(quiet_machine: Machine) -> None:
     assert 'See "systemctl status shop.service"' in done.stderr
     shown = trial.systemctl("status", "--full").stdout
     assert "ExecReload=/usr/bin/sdsupervise reload (code=exited, status=1/FAILURE)" in shown
-    assert "failed: ZeroDivisionError: division by zero" in shown
+    assert "failed: Cannot load trial.py:Trial: ZeroDivisionError: division by zero" in shown
     warnings = quiet_machine.run("journalctl", "--unit=shop", "--priority=err", "--output=cat").stdout
-    assert "Not reloaded: ZeroDivisionError: division by zero" in warnings
+    assert "Not reloaded: Cannot load trial.py:Trial: ZeroDivisionError: division by zero" in warnings
     told = quiet_machine.run("journalctl", "--unit=shop", "--output=cat").stdout
     assert "ZeroDivisionError: division by zero" in told
     assert "reception only permitted" not in told

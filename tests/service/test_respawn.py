@@ -181,3 +181,54 @@ def test_never_ready(ground: Ground) -> None:
     running.expect_line("in wait_for_the_database")
     running.expect_line("was killed by SIGABRT")
     ground.expect("serves")
+
+
+def test_spare(ground: Ground) -> None:
+    """Without a delay a spare process is kept, which runs no service code before it is needed; it is the next worker."""
+    ground.deploy(1, service("delay_before_respawn = 0\nrespawn_backoff_limit = 0"))
+    running = ground.start()
+    for _ in range(3):
+        serving = ground.expect("serves").pid
+        spare = ground.status()["spare"]
+        assert isinstance(spare, int)
+        assert ground.worker_pids() == [serving]
+        assert [report for report in ground.seen("warm") if report.pid == spare] == []
+        os.kill(serving, signal.SIGKILL)
+        assert ground.expect("serves").pid == spare
+        os.kill(spare, signal.SIGKILL)
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0
+    ground.expect_nothing_left()
+
+
+def test_death_of_a_spare(ground: Ground) -> None:
+    """A spare that dies is no crash, and the next death of a worker is mended without it."""
+    ground.deploy(1, service("delay_before_respawn = 0\nrespawn_backoff_limit = 0"))
+    running = ground.start()
+    serving, spare = ground.expect("serves").pid, ground.status()["spare"]
+    assert isinstance(spare, int)
+    os.kill(spare, signal.SIGKILL)
+    running.expect_line(rf"The spare worker \(pid {spare}\) was killed by SIGKILL")
+    assert (ground.status()["spare"], ground.status()["crashes"]) == (None, 0)
+    os.kill(serving, signal.SIGKILL)
+    assert ground.expect("serves").pid not in (serving, spare)
+
+
+def test_no_spare_with_a_delay(ground: Ground) -> None:
+    """Where a dead worker is replaced after a delay there is time to fork then."""
+    ground.deploy(1, service("delay_before_respawn = 0.1"))
+    ground.start()
+    ground.expect("serves")
+    assert ground.status()["spare"] is None
+
+
+def test_reload_with_spares(ground: Ground) -> None:
+    """A reload leaves no spare of the old generation behind."""
+    ground.deploy(1, service("delay_before_respawn = 0"))
+    running = ground.start()
+    ground.expect("serves")
+    old = {*ground.worker_pids(), ground.status()["spare"]}
+    assert ground.reload().returncode == 0
+    ground.expect("serves")
+    running.wait()
+    assert old.isdisjoint(process.pid for process in ground.leftovers())

@@ -258,6 +258,7 @@ class SupervisedDaemon(Daemon):
         """In the worker: run the service's code."""
         self.is_supervisor = False
         self._link = link
+        self._coroutines.prepare(self.supervised_process, self.supervised_shutdown)
         if not self._asks_to_take_over:
             self.ready_to_take_over()
         self._complete(self.supervised_process)

@@ -184,7 +184,7 @@ def test_never_ready(ground: Ground) -> None:
 
 
 def test_spare(ground: Ground) -> None:
-    """Without a delay a spare process is kept, which runs no service code before it is needed; it is the next worker."""
+    """Without a delay a spare process is kept. It runs no service code before it is needed; it is the next worker."""
     ground.deploy(1, service("delay_before_respawn = 0\nrespawn_backoff_limit = 0"))
     running = ground.start()
     for _ in range(3):

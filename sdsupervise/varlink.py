@@ -19,8 +19,8 @@ Object = dict[str, object]
 
 
 def encode(message: Mapping[str, object]) -> bytes:
-    """One message as bytes."""
-    return json.dumps(message, ensure_ascii=False).encode() + b"\0"
+    """One message as bytes: ASCII, for a caller may send half a surrogate pair, which has no UTF-8, and gets it back."""
+    return json.dumps(message).encode() + b"\0"
 
 
 class MessageReader:

@@ -55,6 +55,7 @@ def answer(caller: socket.socket) -> dict[str, object]:
 
 
 STATUS = b'{"method": "io.sdsupervise.Status"}'
+HALF_A_PAIR = b'{"method": "\\ud800"}'  # a string that JSON can say and UTF-8 cannot
 
 
 def call_as(ground: Ground, uid: int, method: str) -> dict[str, object]:
@@ -151,7 +152,12 @@ def test_strange_calls(ground: Ground) -> None:
     """An unknown method is answered by MethodNotFound, whatever else the object holds; the connection stays."""
     ground.serving()
     with connected(ground) as caller:
-        for strange in (b'{"method": "io.sdsupervise.Fly"}', b"{}", b'{"method": 7, "parameters": [], "more": "yes"}'):
+        for strange in (
+            b'{"method": "io.sdsupervise.Fly"}',
+            b"{}",
+            b'{"method": 7, "parameters": [], "more": "yes"}',
+            HALF_A_PAIR,
+        ):
             assert ask(caller, strange)["error"] == "org.varlink.service.MethodNotFound"
         assert "parameters" in ask(caller, STATUS)
 

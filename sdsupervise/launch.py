@@ -118,6 +118,9 @@ def _start_successor(plan: Plan, invocation: inheritance.Invocation, channel: Ch
 
 def _set_up_process(plan: Plan, *, generation: int) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    if plan.supervised:
+        # Ignored, by the service or by whoever started us, it would have workers reaped before we know how they ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # a print() is in the journal at once, not after 8 KiB
     logs.set_up(plan.name, generation=generation, silent=plan.silent)
@@ -189,13 +192,13 @@ def _signals_second_start(plan: Plan, pid_file: PidFile, notifier: Notifier) -> 
     if notifier.active or not plan.can_reload or pid is None:
         return False
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as arguments:
-            looks_like_us = os.fsencode(os.path.basename(sys.argv[0])) in arguments.read()
         pidfd = os.pidfd_open(pid)
     except OSError:
         return False
     try:
-        if not looks_like_us:  # a worker can hold the lock of a dead supervisor, whose number may be anybody's by now
+        if not _looks_like_us(
+            pid
+        ):  # a worker can hold the lock of a dead supervisor, whose number may be anybody's by now
             return False
         if not signals.send(pidfd, signal.SIGUSR2):
             raise NotPermitted(f"Daemon is already running as pid {pid}, which we may not signal.")
@@ -203,6 +206,14 @@ def _signals_second_start(plan: Plan, pid_file: PidFile, notifier: Notifier) -> 
         return True
     finally:
         os.close(pidfd)
+
+
+def _looks_like_us(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as arguments:
+            return os.fsencode(os.path.basename(sys.argv[0])) in arguments.read()
+    except OSError:
+        return False
 
 
 def _already_running(plan: Plan) -> AlreadyRunning:

@@ -150,6 +150,21 @@ def test_fork_failure(ground: Ground) -> None:
     ground.expect("serves")
 
 
+@pytest.mark.parametrize("whose", ["the caller's", "the service's"])
+def test_children_that_nobody_reaps(ground: Ground, whose: str) -> None:
+    """A supervisor learns how its worker ended also where SIGCHLD was ignored when it was started, or by the service."""
+    ignore = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    ground.deploy(1, service(before=ignore if whose == "the service's" else ""))
+
+    def ignore_sigchld() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    running = ground.serving(preexec_fn=ignore_sigchld if whose == "the caller's" else None)
+    os.kill(ground.seen("serves")[0].pid, signal.SIGKILL)
+    running.expect_line("was killed by SIGKILL")
+    ground.expect("serves")
+
+
 def test_no_descriptor_for_a_worker(ground: Ground) -> None:
     """A supervisor that has no descriptor left for a worker's link says so and tries again."""
     running = ground.serving()

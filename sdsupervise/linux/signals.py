@@ -29,22 +29,24 @@ class SignalReceiver:
     """Receives the given signals of this process until it is closed."""
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
+        self._numbers = frozenset(numbers)
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        handle(numbers, _take_note)
+        handle(self._numbers, _take_note)
 
     def fileno(self) -> int:
         """The descriptor to watch."""
         return self._reader.fileno()
 
     def read(self) -> set[signal.Signals]:
-        """The signals that came since the last call."""
+        """The signals that came since the last call; not those for which somebody else has set a handler."""
         try:
-            return {signal.Signals(number) for number in self._reader.recv(4096)}
+            received = self._reader.recv(4096)
         except BlockingIOError:
             return set()
+        return {number for number in self._numbers if number in received}
 
     def close(self) -> None:
         """Stop receiving; dispositions stay as they are."""

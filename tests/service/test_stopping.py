@@ -80,6 +80,17 @@ def test_stop_while_waiting_to_respawn(ground: Ground) -> None:
     assert running.wait() == 0
 
 
+def test_signal_of_the_services_own(ground: Ground) -> None:
+    """A signal the service's module has a handler for is neither a stop nor a reload."""
+    before = "signal.signal(signal.SIGHUP, lambda *_: report('hang-up'))"
+    ground.deploy(1, service(before=before))
+    running = ground.serving()
+    os.kill(running.pid, signal.SIGHUP)
+    ground.expect("hang-up")
+    assert ground.reload().returncode == 0
+    ground.expect("serves")
+
+
 def test_stop_twice(ground: Ground) -> None:
     """A second signal during a stop changes nothing."""
     ground.deploy(1, service(HANGS_AT_THE_END))

@@ -103,6 +103,40 @@ def test_unwatched_in_the_same_round(loop: EventLoop) -> None:
         other.close()
 
 
+def test_a_number_used_again_in_the_same_round(loop: EventLoop) -> None:
+    """A descriptor that is watched in place of a closed one of the same number hears nothing of that one's events."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    called: list[str] = []
+    (quiet, _other_end) = socket.socketpair()
+
+    def take(number: int) -> None:
+        called.append("first")
+        left = pairs[1 - number][0]
+        loop.unwatch(left.fileno())
+        os.dup2(quiet.fileno(), left.fileno())
+        loop.watch(left.fileno(), lambda: called.append("quiet"))
+
+    for number, (one, other) in enumerate(pairs):
+        loop.watch(one.fileno(), lambda number=number: take(number))  # type: ignore[misc]
+        other.send(b"x")
+    loop.call_later(0, lambda: stop_soon(loop))
+    loop.run()
+    assert called.count("first") >= 1 and "quiet" not in called
+    for end in (*pairs[0], *pairs[1], quiet, _other_end):
+        end.close()
+
+
+def test_a_timer_of_a_year(loop: EventLoop) -> None:
+    """The longest time a setting may have is none too many for the loop, and keeps nobody waiting."""
+    reader, writer = os.pipe()
+    loop.call_later(366 * 86400.0, lambda: pytest.fail("a year has passed"))
+    loop.watch(reader, loop.stop)
+    os.write(writer, b"x")
+    loop.run()
+    os.close(reader)
+    os.close(writer)
+
+
 def test_a_hang_up_is_ready(loop: EventLoop) -> None:
     """The other side's end calls back, too."""
     one, other = socket.socketpair()
@@ -189,6 +223,25 @@ def test_signals_received_as_numbers() -> None:
     finally:
         receiver.close()
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_signals_of_others() -> None:
+    """A signal somebody else has a handler for, also a real-time one that has no name, is none of the receiver's."""
+    foreign = [signal.SIGUSR1, signal.SIGRTMIN + 3]
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGUSR2, *foreign)}
+    receiver = signals.SignalReceiver([signal.SIGUSR2])
+    try:
+        for number in foreign:
+            os.kill(os.getpid(), number)
+        wait_dead(receiver.fileno())
+        assert receiver.read() == set()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        wait_dead(receiver.fileno())
+        assert receiver.read() == {signal.SIGUSR2}
+    finally:
+        receiver.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # ----------------------------------------------------------------------------------------------------------- pid file

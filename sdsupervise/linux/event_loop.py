@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 Callback = Callable[[], None]
 
+_LONGEST_SLEEP_SECONDS = 86400.0  # epoll takes 24 days at most, a setting may be a year
+
 
 class Timer:
     """A callback that is due once, unless it is cancelled before."""
@@ -45,7 +47,7 @@ class EventLoop:
         self._running = False
 
     def watch(self, fd: int, on_ready: Callback) -> None:
-        """Call back whenever fd is readable or at its end. The callback must bear being called once too often."""
+        """Call back whenever fd is readable or at its end. The callback must bear that another one has read it empty."""
         self._epoll.register(fd, select.EPOLLIN)
         self._watched[fd] = on_ready
 
@@ -64,9 +66,10 @@ class EventLoop:
         """Serve until stop() is called from a callback."""
         self._running = True
         while self._running:
-            for fd, _ in self._epoll.poll(self._seconds_to_next_timer()):
-                on_ready = self._watched.get(fd)  # an earlier callback of this round may have unwatched it
-                if on_ready is not None:
+            found = self._epoll.poll(self._seconds_to_next_timer())
+            for fd, on_ready in [(fd, self._watched[fd]) for fd, _ in found]:
+                # An earlier callback of this round may have unwatched it, and even have got its number for another.
+                if self._watched.get(fd) is on_ready:
                     on_ready()
                     if not self._running:
                         return
@@ -84,7 +87,7 @@ class EventLoop:
         timers = self._timers
         while timers and not timers[0][2].pending:
             heapq.heappop(timers)
-        return max(0.0, timers[0][0] - time.monotonic()) if timers else None
+        return min(max(0.0, timers[0][0] - time.monotonic()), _LONGEST_SLEEP_SECONDS) if timers else None
 
     def _fire_due_timers(self) -> None:
         timers = self._timers

@@ -238,5 +238,5 @@ class Worker:
 def _json_text(data: bytes) -> str:
     try:
         return str(json.loads(data))
-    except ValueError:
+    except (ValueError, RecursionError):
         return data.decode(errors="replace")

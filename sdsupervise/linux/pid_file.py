@@ -10,6 +10,7 @@ workers by fork, so the kernel frees the lock when the last process that could s
 
 import fcntl
 import os
+import stat
 from typing import Self
 
 from ..errors import PidFileError
@@ -29,12 +30,13 @@ class PidFile:
         Raises PidFileError.
         """
         try:
-            return cls(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), path)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
         except OSError as error:
-            raise PidFileError(
-                f"Cannot open the pid file {path}: {error.strerror}; "
-                "name another with --pid-file or go without by --no-pid-file."
-            ) from error
+            raise _cannot("open", path, error.strerror) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):  # /dev/null would be locked for everybody, and given to --user
+            os.close(fd)
+            raise _cannot("open", path, "it is no regular file")
+        return cls(fd, path)
 
     @classmethod
     def nameless(cls) -> Self:
@@ -84,9 +86,15 @@ class PidFile:
         return int(text) if text.isdigit() else None
 
     def write_pid(self, pid: int) -> None:
-        """Write the pid in place; a reader in between sees the old or the new one, at worst blank-padded."""
-        os.pwrite(self._fd, b"%d\n" % pid, 0)
-        os.ftruncate(self._fd, len(b"%d\n" % pid))
+        """Write the pid in place; a reader in between sees the new one, at worst with the end of a longer old one below.
+
+        Raises PidFileError.
+        """
+        try:
+            os.pwrite(self._fd, b"%d\n" % pid, 0)
+            os.ftruncate(self._fd, len(b"%d\n" % pid))
+        except OSError as error:
+            raise _cannot("write", self.name, error.strerror) from error
 
     def give_to(self, uid: int, gid: int) -> None:
         """chown it, so that the unprivileged generations can open it."""
@@ -95,3 +103,9 @@ class PidFile:
     def close(self) -> None:
         """Close our descriptor; the lock goes with the last copy."""
         os.close(self._fd)
+
+
+def _cannot(do: str, path: str, why: str | None) -> PidFileError:
+    return PidFileError(
+        f"Cannot {do} the pid file {path}: {why}; name another with --pid-file or go without by --no-pid-file."
+    )

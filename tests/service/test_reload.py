@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 from pathlib import Path
 
@@ -193,7 +194,7 @@ def test_symlink_for_a_pid_file(ground: Ground) -> None:
     assert victim.read_text() == "precious"
 
 
-@pytest.mark.parametrize("place", ["nowhere/service.pid", ".", "current/service.py/x.pid"])
+@pytest.mark.parametrize("place", ["nowhere/service.pid", ".", "current/service.py/x.pid", "/dev/null"])
 def test_impossible_pid_file(ground: Ground, place: str) -> None:
     """A place where no pid file can be is one sentence that says what else could be done, and exit status 69."""
     ground.deploy(1)
@@ -201,6 +202,44 @@ def test_impossible_pid_file(ground: Ground, place: str) -> None:
     assert running.wait() == 69
     assert running.err.startswith("Cannot open the pid file") and running.err.count("\n") == 1
     assert "--no-pid-file" in running.err
+
+
+@pytest.mark.parametrize("options", [["--no-fork"], []], ids=["in front", "to the background"])
+def test_full_disk(ground: Ground, options: list[str]) -> None:
+    """So is a pid file that cannot be written, and whoever called it hears of it, also on the way to the background."""
+    ground.deploy(1)
+
+    def allow_no_byte_in_a_file() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    arguments = ["current/service.py", *options, "--pid-file", ground.pid_file]
+    running = ground.run(PYTHON, *arguments, preexec_fn=allow_no_byte_in_a_file)
+    assert running.wait() == 69
+    assert running.err.startswith(f"Cannot write the pid file {ground.pid_file}: ") and running.err.count("\n") == 1
+    ground.expect_nothing_left()
+
+
+def test_full_disk_during_a_reload(ground: Ground) -> None:
+    """A successor that cannot write its pid says so and serves: the lock is what counts."""
+    running = ground.serving()
+    resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (0, 0))
+    ground.deploy(2)
+    assert ground.reload().returncode == 0
+    ground.expect("serves", release=2)
+    running.expect_line("Cannot write the pid file .* Serving all the same")
+    os.kill(int(str(ground.status()["pid"])), signal.SIGTERM)
+    ground.expect_nothing_left()
+
+
+def test_few_descriptors(ground: Ground) -> None:
+    """A supervisor with too few descriptors left refuses a reload and serves on; with more it reloads."""
+    running = ground.serving()
+    resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{running.pid}/fd")) + 3, 1000))
+    refused = ground.reload()
+    assert refused.returncode == 1 and "file descriptors" in refused.stderr
+    resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (1000, 1000))
+    assert ground.reload().returncode == 0
+    ground.expect("serves")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user who may not write here")
@@ -237,6 +276,18 @@ def test_second_start_without_hot_reload(ground: Ground) -> None:
     assert second.wait() == 69
     assert second.err == f"Couldn't lock {ground.pid_file}. Is another copy of this daemon already running?\n"
     assert running.alive
+
+
+def test_another_service_in_the_same_runtime_directory(ground: Ground) -> None:
+    """Two services cannot share a $RUNTIME_DIRECTORY: starting one does not reload the other, and says why."""
+    environment = {"RUNTIME_DIRECTORY": str(ground.directory)}
+    running = ground.serving(environment=environment)
+    other = ground.run(
+        PYTHON, "current/service.py", "--no-fork", "--pid-file", ground.directory / "other.pid", environment=environment
+    )
+    assert other.wait() == 69
+    assert "Another service, Service, listens on" in other.err and "RuntimeDirectory of its own" in other.err
+    assert running.alive and len(ground.seen("serves")) == 1
 
 
 def test_second_start_under_systemd(ground: Ground) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from . import client, control, logs
 from .config import LIMITS, Settings, check_settings
 from .errors import AlreadyRunning, ExitStatus, HandoverError, NotPermitted, NotRunning, SdsuperviseError
-from .linux import inheritance, privileges, signals
+from .linux import inheritance, privileges, processes, signals
 from .linux.channel import Channel
 from .linux.pid_file import PidFile
 from .peer import Welcome, receive_welcome
@@ -57,6 +57,7 @@ def start(plan: Plan) -> Started | int:
 
     Raises SdsuperviseError.
     """
+    inheritance.fill_standard_descriptors()
     invocation = inheritance.this_invocation()
     handover = inheritance.inherited_handover(os.environ)
     os.environ.pop(inheritance.HANDOVER_VARIABLE, None)
@@ -89,6 +90,7 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     listener = control.bind(path) if path else None
     if identity is not None and os.geteuid() == 0:
         pid_file.give_to(identity.uid, identity.gid)
+    pid_file.write_pid(os.getpid())  # if the disk is full, this is where there is still somebody to tell
     caller = None
     if plan.detach and not notifier.active:
         caller = _go_to_background()
@@ -139,8 +141,7 @@ def _drop_privileges(identity: privileges.Identity | None) -> None:
 def _go_to_background() -> int | None:
     """Detach from the terminal. The process that was called waits until the daemon closes the descriptor that is
     returned there (its pid is in the file by then), and gets None."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    processes.flush()
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)
@@ -170,6 +171,11 @@ def _answers_second_start(plan: Plan, path: str, notifier: Notifier) -> bool:
     except NotRunning:
         return False
     try:
+        facts = caller.ask("Status").parameters
+        if _known_as(str(facts.get("name")), str(facts.get("pid_file", ""))) != _known_as(plan.name, plan.pid_file):
+            raise AlreadyRunning(
+                f"Another service, {facts.get('name')}, listens on {path}; give each a RuntimeDirectory of its own."
+            )
         if notifier.active or not plan.can_reload:
             # Under systemd exit status 0 would make Restart=always reload the other one for ever.
             raise _already_running(plan)
@@ -184,6 +190,11 @@ def _answers_second_start(plan: Plan, path: str, notifier: Notifier) -> bool:
         raise AlreadyRunning(f"Daemon is already running: {answer.parameters.get('reason')}")
     _log.warning("Daemon is already running, initiated hot reload")
     return True
+
+
+def _known_as(name: str, pid_file: str | None) -> str:
+    """What tells apart services that share a control socket's path; the directory may be spelled in many ways."""
+    return os.path.basename(pid_file or "") or name
 
 
 def _signals_second_start(plan: Plan, pid_file: PidFile, notifier: Notifier) -> bool:
@@ -217,7 +228,9 @@ def _looks_like_us(pid: int) -> bool:
 
 
 def _already_running(plan: Plan) -> AlreadyRunning:
-    return AlreadyRunning(f"Couldn't lock {plan.pid_file}. Is another copy of this daemon already running?")
+    return AlreadyRunning(
+        f"Couldn't lock {plan.pid_file or 'what serves for a pid file'}. Is another copy of this daemon already running?"
+    )
 
 
 # --------------------------------------------------------------------------------------------------------- details

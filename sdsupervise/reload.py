@@ -1,7 +1,6 @@
 """One reload, from being asked for to its one verdict, as the predecessor keeps it."""
 
 import os
-import sys
 import time
 from collections.abc import Mapping
 
@@ -109,8 +108,8 @@ class Reload:
         if data:
             self._said = (self._said + data)[-_KEPT_STDERR_BYTES:]
             try:
-                os.write(sys.stderr.fileno(), data)
-            except (OSError, ValueError):
+                os.write(2, data)
+            except OSError:
                 pass
         else:
             self._loop.unwatch(self._stderr)

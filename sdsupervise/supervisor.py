@@ -16,7 +16,7 @@ from .breakpoints import Breakpoint
 from .config import Settings
 from .control import Call, ControlServer
 from .core.takeover import PHASES, RULES, Effect, Event, State, step
-from .errors import ExitStatus, ImpossibleEvent
+from .errors import ExitStatus, ImpossibleEvent, PidFileError
 from .launch import Started
 from .linux import processes, signals
 from .linux.event_loop import EventLoop, Timer
@@ -32,6 +32,8 @@ from .workers.worker import Worker, WorkerState
 from .workforce import Listener, Workforce
 
 _log = logging.getLogger("sdsupervise")
+
+_DESCRIPTORS_OF_RELOAD = 16  # at most so many at once: of channel, token, pipes, barrier, lock, pidfds
 
 _WAITING_FOR_LOCK = frozenset({State.CLAIMING, State.FORCING, State.STARTING, State.RETAKING})
 _SETTLED = frozenset({State.SERVING, State.FORCING, State.STARTING})  # a successor in one of these is the main one
@@ -165,6 +167,8 @@ class Supervisor:
     def _enter(self) -> None:
         """What follows from the state alone."""
         state = self.state
+        if state is not State.COMMITTING:
+            self._close_barrier()
         if state in _SETTLED and not self._is_main:
             self._become_main("ready")
         if state is State.STOPPING and self._named_main and not self._is_main:
@@ -181,8 +185,6 @@ class Supervisor:
         self._tell_status()
         brief = state is State.WATCHING and not self._settings.probation
         self._succession.enter(state, at_most=self._longest_wait(), aloud=not brief)
-        if state is not State.COMMITTING:
-            self._close_barrier()
         if state in _WAITING_FOR_LOCK:
             self._try_lock()
         self._settle()
@@ -209,8 +211,7 @@ class Supervisor:
                 self._close_lock()
                 self._succession.tell("unlocked")
             case Effect.WRITE_PID:
-                assert self._pid_file is not None
-                self._pid_file.write_pid(os.getpid())
+                self._write_pid()
             case Effect.START_SUCCESSOR:
                 self._succession.start_successor()
             case Effect.ASK_YIELD:
@@ -240,6 +241,13 @@ class Supervisor:
                 self._leave()
             case _:
                 assert_never(effect)
+
+    def _write_pid(self) -> None:
+        assert self._pid_file is not None
+        try:
+            self._pid_file.write_pid(os.getpid())
+        except PidFileError as error:
+            _log.error("%s Serving all the same", error)  # the lock is what counts
 
     def _close_lock(self) -> None:
         if self._pid_file is not None:
@@ -475,6 +483,8 @@ class Supervisor:
             return "The service is stopping."
         if self.state is not State.SERVING or self._succession.waits:
             return "A reload is already in progress."
+        if not processes.can_open(_DESCRIPTORS_OF_RELOAD):
+            return "Too few file descriptors are left to reload with; raise the limit (LimitNOFILE=)."
         return ""
 
     def _become_main(self, systemd_believes: str) -> None:

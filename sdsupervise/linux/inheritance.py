@@ -68,6 +68,13 @@ def inherited_handover(environment: Mapping[str, str]) -> tuple[int, int] | None
     return int(channel), int(own_stderr)
 
 
+def fill_standard_descriptors() -> None:
+    """Where standard input, output or error was closed, put /dev/null: what we open must not get their numbers."""
+    while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def adopt_stderr(own_stderr: int) -> None:
     """Leave the predecessor's pipe for the standard error we were born with."""
     sys.stderr.flush()

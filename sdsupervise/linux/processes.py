@@ -30,7 +30,7 @@ def fork(run: Callable[[], int]) -> Child:
 
     Raises OSError when the kernel will not fork.
     """
-    _flush()
+    flush()
     with _blocked_signals():
         pid = os.fork()
         if pid == 0:
@@ -51,7 +51,7 @@ def _be_child(run: Callable[[], int]) -> None:
     except BaseException:  # a forked child must never unwind into its parent's stack
         sys.excepthook(*sys.exc_info())
     finally:
-        _flush()
+        flush()
         os._exit(status)
 
 
@@ -88,7 +88,7 @@ def _reset_for_child() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _flush() -> None:
+def flush() -> None:
     """Nothing that was printed is printed twice, by the child too. Whoever read it may be gone, or never was there."""
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -128,6 +128,20 @@ def die_with_parent(parent_pid: int, number: signal.Signals) -> bool:
         code = ctypes.get_errno()
         raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {errno.errorcode.get(code, code)}")
     return os.getppid() == parent_pid
+
+
+def can_open(count: int) -> bool:
+    """So many descriptors more are left to this process now."""
+    spare: list[int] = []
+    try:
+        while len(spare) < count:
+            spare.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    finally:
+        for fd in spare:
+            os.close(fd)
+    return True
 
 
 def is_dead(pidfd: int) -> bool:

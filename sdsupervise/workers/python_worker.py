@@ -63,7 +63,7 @@ def run(service: Service, link: Link, *, supervisor_pid: int, stop_timeout: floa
     except LinkLost:
         return 1  # nobody started us, or nobody is left to
     except SystemExit as leaving:
-        return _status(leaving)
+        return _status(leaving, link)
     except BaseException as error:
         error.with_traceback(_service_frames(error.__traceback__))
         text = "".join(traceback.format_exception(error))
@@ -74,7 +74,13 @@ def run(service: Service, link: Link, *, supervisor_pid: int, stop_timeout: floa
 
 
 def _shut_down_on_signal(service: Service, supervisor_pid: int, stop_timeout: float) -> None:
-    def shut_down(_number: int, _frame: object) -> None:
+    worker_pid = os.getpid()
+
+    def shut_down(number: int, _frame: object) -> None:
+        if os.getpid() != worker_pid:
+            # A child that the service forked (multiprocessing does) has the handler, but is not what is to shut down.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         if os.getppid() != supervisor_pid:
             print("Shutting down: the supervisor is gone", file=sys.stderr, flush=True)
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
@@ -95,11 +101,12 @@ def _service_frames(frames: TracebackType | None) -> TracebackType | None:
     return inner or frames
 
 
-def _status(leaving: SystemExit) -> int:
+def _status(leaving: SystemExit, link: Link) -> int:
     """The status the interpreter itself would give; sys.exit(3)."""
     if leaving.code is None:
         return 0
     if isinstance(leaving.code, int):
         return leaving.code & 0xFF
     print(leaving.code, file=sys.stderr)
+    link.tell_failure(str(leaving.code))
     return 1

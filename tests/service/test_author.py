@@ -314,6 +314,42 @@ def test_exit_status_of_a_worker(ground: Ground) -> None:
     running.expect_line(r"exited with status 1$")
 
 
+def test_reason_given_to_exit(ground: Ground) -> None:
+    """The text a worker of new code exits with is the reason its reload failed."""
+    ground.serving()
+    ground.deploy(2, service("def warm_up(self):\n    sys.exit('there is no configuration')"))
+    failed = ground.reload()
+    assert failed.returncode == 1
+    assert "NOT RELOADED: there is no configuration." in failed.stderr
+
+
+def test_children_of_a_worker_get_signals_of_their_own(ground: Ground) -> None:
+    """A process the service forked, by multiprocessing say, ends by SIGTERM: shutting down is its parent's affair."""
+    body = """
+    def serve(self):
+        begun = multiprocessing.Event()
+        child = multiprocessing.Process(target=work_on, args=[begun])
+        child.start()
+        begun.wait()
+        child.terminate()
+        child.join()
+        report("child", exitcode=child.exitcode)
+        super().serve()
+    """
+    before = """
+    import multiprocessing
+
+    def work_on(begun):
+        begun.set()
+        while True:
+            time.sleep(0.1)
+    """
+    ground.deploy(1, service(body, before=before))
+    ground.serving()
+    assert ground.expect("child").said("exitcode") == "-15"
+    assert not ground.seen("shutdown")
+
+
 def test_without_ready_to_take_over(ground: Ground) -> None:
     """A class that never calls ready_to_take_over is ready when it enters supervised_process, and enters it in its
     turn only."""

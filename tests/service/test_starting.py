@@ -197,6 +197,20 @@ def test_pid_is_there_when_the_caller_is_back(ground: Ground) -> None:
     assert int(ground.pid_file.read_text()) in {process.pid for process in ground.leftovers()}
 
 
+def test_background_with_closed_streams(ground: Ground) -> None:
+    """A daemon that was started with its streams closed works and reloads: no file of ours takes their numbers."""
+    ground.deploy(1)
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    caller = ground.run(*closed, PYTHON, "current/service.py", "--pid-file", ground.pid_file)
+    assert caller.wait() == 0
+    ground.expect("serves")
+    pid = int(ground.pid_file.read_text())
+    assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)} == {"/dev/null"}
+    ground.deploy(2)
+    assert ground.reload().returncode == 0
+    ground.expect("serves", release=2)
+
+
 def test_background_daemon_fails_in_front(ground: Ground) -> None:
     """What can be wrong is found before the way to the background: the caller gets the sentence and the status."""
     ground.deploy(1)

@@ -12,7 +12,9 @@ ASK = "import socket; print(socket.create_connection(('127.0.0.1', 7000)).makefi
 
 def deploy(machine: Machine, release: int) -> None:
     """The example, as it would be after some development."""
-    code = (EXAMPLE / "counter.py").read_text().replace("release 1", f"release {release}")
+    first = (EXAMPLE / "counter.py").read_text()
+    code = first.replace("\nRELEASE = 1\n", f"\nRELEASE = {release}\n")
+    assert release == 1 or code != first
     machine.write(f"/srv/counter/releases/{release}/counter.py", code)
     machine.symlink(f"releases/{release}", "/srv/counter/current")
 

@@ -87,7 +87,7 @@ def test_a_slow_yield(hurried: Trial) -> None:
         go_on.write("now\n")
         assert reload.wait(20) == 0
     hurried.assert_serves(2)
-    assert not hurried.story().says("killing it")
+    assert not hurried.story().says("Killing the worker")
 
 
 def test_a_long_probation(hurried: Trial) -> None:
@@ -130,4 +130,4 @@ def test_our_own_deadlines_end_what_hangs(trial: Trial) -> None:
     trial.start()
     trial.stop()
     trial.assert_gone()
-    assert trial.story().says("was not gone in 0.5 s, killing it")
+    assert trial.story().says("which was told to stop and is still there")

@@ -16,8 +16,8 @@ reload's caller was told the truth, that the next reload works, and that a stop 
     rounds      random rounds under a client's load
     crew        many at a time, here or inside a machine
 
-The ordinary test run plays the transitions of a good reload in full, one harm at each other place, and 60 random
-rounds, with systemd and without. All of it, some 4,000 cases, or as many rounds as you like:
+The ordinary test run plays the transitions of a good reload in full, one harm at each other transition, and 60 random
+rounds, with systemd and without. All of it, some 2,300 cases, or as many rounds as you like:
 
     python -m tests.kill --all
     python -m tests.kill --rounds 500 --seed 1

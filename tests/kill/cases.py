@@ -67,16 +67,18 @@ def survey(systemd: bool) -> list[Case]:
 
 
 def usual_cases(systemd: bool) -> list[Case]:
-    """What the ordinary test run plays: each transition a good reload passes, in full; of every other one each place,
-    with one harm that is another each time."""
+    """What the ordinary test run plays: each transition a good reload passes, in full; of every other one a single
+    place, with a single harm."""
     cases = []
-    for number, (state, event, effect) in enumerate(places_of(systemd)):
-        way = WAYS[state, event]
-        place = (systemd, state.name, event.name, effect)
+    for number, (state, event) in enumerate(dict.fromkeys((state, event) for state, event, _ in places_of(systemd))):
+        way, last = WAYS[state, event], len(RULES[state][event].effects)
+        rule = (systemd, state.name, event.name)
         if (way.lead, way.old, way.new, way.mute_pid1) == (reload, GOOD, GOOD, False):
-            cases += [Case(*place, target.value, action) for target in Target for action in ACTIONS]
+            for effect in range(last + 1):
+                cases += [Case(*rule, effect, target.value, action) for target in Target for action in ACTIONS]
         else:
-            cases.append(Case(*place, ANYBODY, list(ACTIONS)[number % 2]))
+            action = list(ACTIONS)[number % len(ACTIONS)]
+            cases.append(Case(*rule, (number + systemd) % (last + 1), ANYBODY, action))
     return cases
 
 

@@ -176,6 +176,21 @@ def orphaned_claim_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]
     return lead
 
 
+def hung_orphan_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    """The same with a worker that hangs: an orphan that only stops too slowly ends itself."""
+
+    def orphan(stage: Stage) -> None:
+        stage.freeze(OLD_WORKER)
+        stage.kill(OLD_SUPERVISOR)
+
+    def lead(stage: Stage) -> None:
+        held_at(OLD, ASKED_TO_YIELD, orphan)(stage)
+        stage.until_passed(NEW, "CLAIMING+PEER_GONE/0")
+        step(stage)
+
+    return lead
+
+
 def orphan_stops(stage: Stage) -> None:
     """The old worker has lost its supervisor; if it does not know yet, it stops when it does."""
     worker = stage.hub.workers_of(stage.hub.supervisors[0])[-1]
@@ -389,8 +404,8 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.FORCING, E.STOP_ASKED): Way(NEW, forced_and(stop_new), only_plain=ENDED_BY_SYSTEMD),
     #
     (S.STARTING, E.LOCK_GAINED): Way(NEW, orphaned_claim_and(orphan_stops), only_plain=ENDED_BY_SYSTEMD),
-    (S.STARTING, E.DEADLINE): Way(NEW, orphaned_claim_and(nothing), only_plain=ENDED_BY_SYSTEMD),
-    (S.STARTING, E.STOP_ASKED): Way(NEW, orphaned_claim_and(stop_new), only_plain=ENDED_BY_SYSTEMD),
+    (S.STARTING, E.DEADLINE): Way(NEW, hung_orphan_and(nothing), only_plain=ENDED_BY_SYSTEMD),
+    (S.STARTING, E.STOP_ASKED): Way(NEW, hung_orphan_and(stop_new), only_plain=ENDED_BY_SYSTEMD),
     #
     (S.ACTING, E.WORKER_READY): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),
     (S.ACTING, E.WORKER_GONE): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),

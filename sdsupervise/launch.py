@@ -207,9 +207,8 @@ def _signals_second_start(plan: Plan, pid_file: PidFile, notifier: Notifier) -> 
     except OSError:
         return False
     try:
-        if not _looks_like_us(
-            pid
-        ):  # a worker can hold the lock of a dead supervisor, whose number may be anybody's by now
+        # A worker can hold the lock of a dead supervisor, whose number may be anybody's by now.
+        if not _looks_like_us(pid):
             return False
         if not signals.send(pidfd, signal.SIGUSR2):
             raise NotPermitted(f"Daemon is already running as pid {pid}, which we may not signal.")

@@ -227,9 +227,8 @@ def _looks_like_us(pid: int) -> bool:
 
 
 def _already_running(plan: Plan) -> AlreadyRunning:
-    return AlreadyRunning(
-        f"Couldn't lock {plan.pid_file or 'what serves for a pid file'}. Is another copy of this daemon already running?"
-    )
+    what = plan.pid_file or "what serves for a pid file"
+    return AlreadyRunning(f"Couldn't lock {what}. Is another copy of this daemon already running?")
 
 
 # --------------------------------------------------------------------------------------------------------- details

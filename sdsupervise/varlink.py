@@ -19,7 +19,7 @@ Object = dict[str, object]
 
 
 def encode(message: Mapping[str, object]) -> bytes:
-    """One message as bytes: ASCII, for a caller may send half a surrogate pair, which has no UTF-8, and gets it back."""
+    """One message as bytes: ASCII, for half a surrogate pair, which a caller may have sent, has no UTF-8."""
     return json.dumps(message).encode() + b"\0"
 
 

@@ -47,7 +47,7 @@ class EventLoop:
         self._running = False
 
     def watch(self, fd: int, on_ready: Callback) -> None:
-        """Call back whenever fd is readable or at its end. The callback must bear that another one has read it empty."""
+        """Call back whenever fd is readable or at its end. The callback must bear finding nothing."""
         self._epoll.register(fd, select.EPOLLIN)
         self._watched[fd] = on_ready
 

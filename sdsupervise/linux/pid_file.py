@@ -86,7 +86,7 @@ class PidFile:
         return int(text) if text.isdigit() else None
 
     def write_pid(self, pid: int) -> None:
-        """Write the pid in place; a reader in between sees the new one, at worst with the end of a longer old one below.
+        """Write the pid in place; a reader in between sees the new one, at worst with more lines below.
 
         Raises PidFileError.
         """

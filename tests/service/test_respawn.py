@@ -152,7 +152,7 @@ def test_fork_failure(ground: Ground) -> None:
 
 @pytest.mark.parametrize("whose", ["the caller's", "the service's"])
 def test_children_that_nobody_reaps(ground: Ground, whose: str) -> None:
-    """A supervisor learns how its worker ended also where SIGCHLD was ignored when it was started, or by the service."""
+    """A supervisor learns how its worker ended also where SIGCHLD was ignored, by its caller or by the service."""
     ignore = "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
     ground.deploy(1, service(before=ignore if whose == "the service's" else ""))
 

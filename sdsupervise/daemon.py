@@ -269,7 +269,7 @@ class SupervisedDaemon(Daemon):
         if isinstance(started, int):
             return started
         name, can_reload = type(self).__name__, self.can_do_hot_reload
-        self._asks_to_take_over = can_reload and _mentions(type(self), "ready_to_take_over")
+        self._asks_to_take_over = _mentions(type(self), "ready_to_take_over")
         try:
             return Supervisor(name, self, settings, started, can_reload=can_reload).run()
         except Exception:

@@ -350,6 +350,20 @@ def test_children_of_a_worker_get_signals_of_their_own(ground: Ground) -> None:
     assert not ground.seen("shutdown")
 
 
+def test_ready_without_hot_reload(ground: Ground) -> None:
+    """A class that cannot be reloaded is not ready before it says so, either: systemd waits for its warm-up."""
+    body = "can_do_hot_reload = False\ndef warm_up(self):\n    report('warming')\n    os.read(0, 1)"
+    ground.deploy(1, service(body))
+    reader, writer = os.pipe()
+    ground.start(stdin=reader)
+    ground.expect("warming")
+    assert ground.status()["state"] == "opening"
+    os.write(writer, b"x")
+    ground.expect("serves")
+    os.close(reader)
+    os.close(writer)
+
+
 def test_without_ready_to_take_over(ground: Ground) -> None:
     """A class that never calls ready_to_take_over is ready when it enters supervised_process, and enters it in its
     turn only."""

@@ -21,6 +21,7 @@ GO = b"go\n"
 FAILED = b"failed "  # followed by a JSON string and a newline
 
 MAX_LINE_BYTES = 64 * 1024
+MAX_FAILURE_CHARACTERS = 5000  # of which JSON makes 12 bytes each at worst
 
 
 class LineReader:

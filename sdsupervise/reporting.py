@@ -58,10 +58,6 @@ class Reporter:
         self._told = ("ready", sentence)
         return self._notifier.barrier()
 
-    def take_back(self) -> None:
-        """The other supervisor failed after all: what systemd believes is to be told anew."""
-        self._told = ("", "")
-
     def _extend(self) -> None:
         self._notifier.send(extend_timeout(_EXTEND_BY_SECONDS))
         self._extension = self._loop.call_later(_EXTEND_EVERY_SECONDS, self._extend)

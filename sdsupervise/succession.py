@@ -209,7 +209,9 @@ class Succession:
             case "hello":
                 peer.listens = True
                 peer.code = str(fields.get("code"))
-                peer.stop_timeout = float(str(fields.get("stop_timeout", peer.stop_timeout)))
+                stop_timeout = fields.get("stop_timeout")
+                if isinstance(stop_timeout, int | float):
+                    peer.stop_timeout = stop_timeout
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
             case "naming":

@@ -50,7 +50,7 @@ class Supervisor:
         self._loop = EventLoop()
         self._breakpoint = Breakpoint.from_environment()
         self._reporter = Reporter(self._loop, started.notifier)
-        self._signals = signals.SignalReceiver([*service.shutdown_signals, signal.SIGTERM, signal.SIGUSR2])
+        self._signals = signals.SignalReceiver({*service.shutdown_signals, *_signals_of_ours()})
         self._control = (
             ControlServer(self._loop, started.control, self._on_call) if started.control is not None else None
         )
@@ -104,6 +104,9 @@ class Supervisor:
         if self.state is State.WARMING:
             self._workforce.want(True)  # one, and no other if it dies
             self._workforce.want(False)
+            if not self._workforce.workers:
+                self._succession.tell("reason", text=f"The new supervisor {self._workforce.trouble}.")
+                self._events.append(Event.WORKER_GONE)
         self._enter()
         self._drain_events()
 
@@ -290,6 +293,8 @@ class Supervisor:
             self._control.answer_the_rest()
             if self._is_main and self.state is State.GONE and self._started.control is not None:
                 self._unlink_control(self._started.control)
+            if self._is_main and self._pid_file is not None:
+                self._pid_file.forget_pid()
         _log.info("Generation %d leaves", self.generation)
         self._loop.stop()
 
@@ -350,6 +355,8 @@ class Supervisor:
 
     def _try_lock(self) -> bool:
         """Take the lock if it is free: asked whenever a process that may have held it says so or dies."""
+        if Event.LOCK_GAINED in self._events:
+            return True
         if self.state not in _WAITING_FOR_LOCK or self._pid_file is None or not self._pid_file.try_lock():
             return False
         self._happen(Event.LOCK_GAINED)
@@ -371,6 +378,7 @@ class Supervisor:
         """In the forked child: let go of all that is the supervisor's, keep the lock's description, serve."""
         self._loop.close()
         self._signals.close()
+        self._started.notifier.close_in_child()
         if self._control is not None:
             self._control.close()
         self._succession.close_in_child()
@@ -537,6 +545,13 @@ class Supervisor:
             "spare": spare.pid if (spare := self._workforce.spare) is not None else None,
             "last_reload": self._succession.facts(),
         }
+
+
+def _signals_of_ours() -> set[signal.Signals]:
+    """Beside the service's shutdown signals. A closed terminal is a stop as well, unless SIGHUP is ignored (nohup) or
+    the service's own."""
+    hangup = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
+    return {signal.SIGTERM, signal.SIGUSR2} | hangup
 
 
 def _keep_from_children(pid_file: PidFile) -> None:

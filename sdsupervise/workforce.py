@@ -25,7 +25,7 @@ class Listener(NamedTuple):
 
 
 class Workforce:
-    """One worker, for now; its processes come from `fork(our_end, their_end, parked)` of a link.
+    """One worker, for now; its processes come from `fork(our_end, their_end, spare)` of a link.
 
     Where a dead worker is to be replaced without delay a spare is kept: forked ahead, parked before any service code.
     A fork after the death costs most of its time in copying the pages that the new process touches (`make bench`).
@@ -116,6 +116,7 @@ class Workforce:
             self._fork_worker(spare=False)
         except OSError as error:
             delay = self._settings.delay_before_respawn or 1.0
+            self.trouble = f"cannot fork a worker: {error.strerror}"
             _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay)
             self._respawn_timer = self._loop.call_later(delay, self._start)
 

@@ -389,7 +389,7 @@ def test_handover_variable() -> None:
     """Two numbers, or nothing."""
     assert inheritance.inherited_handover({}) is None
     assert inheritance.inherited_handover({inheritance.HANDOVER_VARIABLE: "5:6"}) == (5, 6)
-    with pytest.raises(ValueError):
+    with pytest.raises(HandoverError, match="five"):
         inheritance.inherited_handover({inheritance.HANDOVER_VARIABLE: "five"})
 
 

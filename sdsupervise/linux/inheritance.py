@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..errors import HandoverError
+
 HANDOVER_VARIABLE = "SDSUPERVISE_HANDOVER"  # "CHANNEL:STDERR", two descriptor numbers
 
 # Set anew for each process by whoever starts it, so never inherited.
@@ -59,12 +61,14 @@ def environment_of_successor(environment: Mapping[str, str], channel_fd: int, ow
 def inherited_handover(environment: Mapping[str, str]) -> tuple[int, int] | None:
     """The channel's and the kept stderr's descriptor that a predecessor left us; None for a first generation.
 
-    Raises ValueError for a variable that is not two numbers.
+    Raises HandoverError for a variable that is not two numbers.
     """
     value = environment.get(HANDOVER_VARIABLE)
     if value is None:
         return None
     channel, _, own_stderr = value.partition(":")
+    if not (channel.isdecimal() and own_stderr.isdecimal()):
+        raise HandoverError(f"${HANDOVER_VARIABLE} is {value!r}, which no supervisor of ours sets; unset it.")
     return int(channel), int(own_stderr)
 
 

@@ -96,6 +96,10 @@ class PidFile:
         except OSError as error:
             raise _cannot("write", self.name, error.strerror) from error
 
+    def forget_pid(self) -> None:
+        """On leaving: a number that may soon be somebody else's stands there no more."""
+        os.ftruncate(self._fd, 0)
+
     def give_to(self, uid: int, gid: int) -> None:
         """chown it, so that the unprivileged generations can open it."""
         os.fchown(self._fd, uid, gid)

@@ -40,7 +40,7 @@ class JournalHandler(logging.Handler):
         try:
             priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
             self._send(
-                f"MESSAGE={self.format(record)}",
+                "MESSAGE=" + self.format(record).encode(errors="backslashreplace").decode(),
                 f"PRIORITY={priority}",
                 f"SYSLOG_IDENTIFIER={self._identifier}",
                 f"LOGGER={record.name}",

@@ -39,6 +39,11 @@ class Notifier:
         except OSError as error:
             _log.warning("systemd did not take %s (%s), ignoring", assignments[0], error)
 
+    def close_in_child(self) -> None:
+        """In a forked worker: its copy of the socket."""
+        if self.active:
+            self._sdnotify.socket.close()
+
     def barrier(self) -> int | None:
         """Ask systemd to say when it has processed all that was sent before.
 

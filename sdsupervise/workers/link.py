@@ -41,7 +41,7 @@ class Link:
     def tell_failure(self, text: str) -> None:
         """Leave word why this worker is about to die; a supervisor that is gone need not know."""
         try:
-            self.socket.sendall(protocol.FAILED + json.dumps(text[-protocol.MAX_LINE_BYTES // 8 :]).encode() + b"\n")
+            self.socket.sendall(protocol.FAILED + json.dumps(text[-protocol.MAX_FAILURE_CHARACTERS :]).encode() + b"\n")
         except OSError:
             pass
 

@@ -1,5 +1,6 @@
 """A worker that is a fork of its supervisor and calls a Python object."""
 
+import atexit
 import faulthandler
 import gc
 import os
@@ -59,7 +60,11 @@ def run(service: Service, link: Link, *, supervisor_pid: int, stop_timeout: floa
             raise LinkLost
         if wait_for_go:
             link.wait_for_go()
-        service.be_worker(link)
+        try:
+            service.be_worker(link)
+        finally:
+            # What os._exit leaves out, and by which multiprocessing, for one, ends its children; it does the same.
+            atexit._run_exitfuncs()
     except LinkLost:
         return 1  # nobody started us, or nobody is left to
     except SystemExit as leaving:

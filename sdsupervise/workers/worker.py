@@ -149,6 +149,7 @@ class Worker:
     def _say_ready(self) -> None:
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.READY
+            self.failure = ""
             self._cancel_timer()
             if self.last_ping is not None and self._settings.worker_timeout:
                 self._set_timer(self._settings.worker_timeout, self._check_pings)

@@ -332,3 +332,21 @@ def test_half_a_line(ground: Ground) -> None:
     )
     ground.start()
     assert ground.expect("pieces").said("last") == "b'pong\\n'"
+
+
+def test_closed_terminal(ground: Ground) -> None:
+    """SIGHUP is a stop like any other, unless it is ignored; the pid file names nobody afterwards."""
+    ground.deploy(1, service())
+    running = ground.serving()
+    running.signal(signal.SIGHUP)
+    ground.expect("shutdown")
+    assert running.wait() == 0
+    assert ground.pid_file.read_text() == ""
+
+
+def test_exit_functions_of_a_worker(ground: Ground) -> None:
+    """What a worker registered for its exit runs then, as in every Python process; in the worker alone."""
+    ground.deploy(1, service("def serve(self):\n    atexit.register(report, 'exit')", before="import atexit"))
+    ground.start()
+    serving = ground.expect("serves").pid
+    assert ground.expect("exit").pid == serving

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tests.ground.journal import Entry
 
-_NOTIFICATION = re.compile(r"Got notification message from PID (\d+) \((.*)\)$", re.DOTALL)
+_NOTIFICATION = re.compile(r"Got notification message from PID (\d+)(?: \(|: )(.*?)\)?$", re.DOTALL)
 _CHANGE = re.compile(r": Changed ([\w-]+) -> ([\w-]+)$")
 _BETWEEN_ASSIGNMENTS = re.compile(r", (?=[A-Z_]+=)")
 
@@ -44,8 +44,10 @@ class Story(NamedTuple):
     @property
     def changes(self) -> list[tuple[str, str]]:
         """The service's changes of state, in systemd's finer words: running, reload, stop-sigterm, …"""
-        found = (_CHANGE.search(entry.get("MESSAGE", "")) for entry in self.entries if entry.get("_PID") == "1")
-        return [(match[1], match[2]) for match in found if match]
+        # From 253 on a reload that we announced ourselves has a name of its own.
+        messages = [entry.get("MESSAGE", "").replace("reload-notify", "reload") for entry in self.entries]
+        found = (_CHANGE.search(message) for message in messages)
+        return [(match[1], match[2]) for match in found if match and match[1] != match[2]]
 
     @property
     def states(self) -> set[str]:

@@ -93,6 +93,9 @@ _BROKEN = {
 }
 
 
+_TOO_SLOW = (("RAISING", "DEADLINE"), ("CANCELLING", "PEER_GONE"))
+
+
 @pytest.mark.parametrize("stage", stages(*_BROKEN))
 def test_stop_at_every_stage_of_a_rollback(trial: Trial, stage: str) -> None:
     """The same while a reload is being taken back."""
@@ -101,7 +104,7 @@ def test_stop_at_every_stage_of_a_rollback(trial: Trial, stage: str) -> None:
     gate = trial.gate()
     trial.install(
         gate.setting(f"{state}+{event}", int(stage.partition("/")[2])),
-        options="--reload-timeout 0.5 --probation 20",
+        options=f"--probation 20 {'--reload-timeout 0.5' if (state, event) in _TOO_SLOW else ''}",
     )
     trial.start()
     trial.deploy(2, _BROKEN[State[state], Event[event]])

@@ -188,10 +188,21 @@ class Trial:
         return [process for process in self.machine.processes(self.unit) if process.state != "Z"]
 
     @property
-    def worker_pid(self) -> int:
-        """The one child of the main pid."""
+    def strays(self) -> list[Process]:
+        """Processes of the unit that are neither the main one nor its children."""
         main = self.main_pid
-        (worker,) = (process.pid for process in self.processes if process.ppid == main)
+        return [process for process in self.processes if main not in (process.pid, process.ppid)]
+
+    @property
+    def worker_pid(self) -> int:
+        """The worker of the main process."""
+        return self.worker_of(self.main_pid)
+
+    def worker_of(self, supervisor: int) -> int:
+        """The one child of a supervisor that runs the service's code; a spare does not."""
+        children = [process.pid for process in self.processes if process.ppid == supervisor]
+        with self.machine.inside.directory(f"/run/sdsupervise/{self.name}") as directory:
+            (worker,) = (pid for pid in children if f"worker.{pid}" in os.listdir(directory))
         return worker
 
     def ask(self) -> dict[str, Any]:

@@ -45,7 +45,6 @@ class PeerListener(NamedTuple):
 
     event: Callable[[Event], None]  # it said something of the table's, or is gone
     told: Callable[[Message], None]  # it said something else: hello, naming, reloaded
-    born: Callable[[], None]  # it exists, and waits for its welcome
     lock_may_be_free: Callable[[], None]  # it says so, or a process that may have held the lock died
     hung_up: Callable[[], None]  # it closed the channel; its death follows, unless it wants us no more
 
@@ -180,7 +179,6 @@ class Peer:
                 self.note_worker(pid, message.fds[0])
             else:
                 self.meet(pid, message.fds[0])
-                self._listener.born()
             return
         message.close_fds()
         if kind == "reason":

@@ -153,6 +153,7 @@ class Succession:
         channel, theirs = Channel.pair()
         reader, writer = os.pipe()
         self.peer = self._new_peer(channel, make_token(), self.generation + 1, self._stop_timeout)
+        self._welcome(self.peer)
         reload.watch_stderr(self._loop, reader)
         invocation = self._started.invocation
         try:
@@ -183,13 +184,12 @@ class Succession:
 
     def _new_peer(self, channel: Channel, token: int, generation: int, stop_timeout: float) -> Peer:
         hooks = self._hooks
-        listener = PeerListener(hooks.event, self._told, self._born, hooks.lock_may_be_free, self._hung_up)
+        listener = PeerListener(hooks.event, self._told, hooks.lock_may_be_free, self._hung_up)
         return Peer(self._loop, channel, token, listener, generation=generation, stop_timeout=stop_timeout)
 
-    def _born(self) -> None:
-        """The successor exists: tell it all it needs to know."""
-        peer = self.peer
-        assert peer is not None
+    def _welcome(self, peer: Peer) -> None:
+        """Tell the successor all it needs to know, before it exists: it must find this first in its channel, ahead of
+        any news of our workers, and find it also if we are dead by then."""
         ours = os.pidfd_open(os.getpid())
         send_welcome(
             peer,

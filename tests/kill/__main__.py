@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = "with systemd" if systemd else "without systemd"
         if parsed.all or parsed.only:
             places = [case for case in survey(systemd) if parsed.only.partition(":")[0] in str(case)]
-            reached = list(go(places, parsed.runners))
-            broken += report(iter(reached), f"{where}, {len(places)} places")
+            reached: list[Outcome] = []
+            broken += report(noted(go(places, parsed.runners), reached), f"{where}, {len(places)} places")
             found = [Case(*fields) for outcome in reached for fields in outcome.cases]  # type: ignore[arg-type]
             jobs: list[Job] = [case for case in found if parsed.only in str(case)]
             broken += report(go(jobs, parsed.runners), f"{where}, {len(jobs)} cases")
@@ -64,6 +64,13 @@ def go(jobs: Sequence[Job], runners: int) -> Iterator[Outcome]:
 
     with Machine() as machine:
         yield from crew.run_inside(machine, jobs, runners)
+
+
+def noted(outcomes: Iterator[Outcome], notes: list[Outcome]) -> Iterator[Outcome]:
+    """The same, and all are in the notes."""
+    for outcome in outcomes:
+        notes.append(outcome)
+        yield outcome
 
 
 def report(outcomes: Iterator[Outcome], what: str) -> int:

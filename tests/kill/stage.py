@@ -235,7 +235,7 @@ class Stage:
     def harm(self, process: Process, number: signal.Signals) -> None:
         self.harmed.append(process)
         others = [other for other in self.hub.living("supervisor") if other is not process and self.may_serve(other)]
-        if process.role == "supervisor" and number == signal.SIGKILL and not others:
+        if process.role == "supervisor" and number == signal.SIGKILL and not others and not self._is_one_being_born():
             self.last_one_killed = True
         self.hub.send(process, number)
 
@@ -256,6 +256,13 @@ class Stage:
         return supervisor in self._told_to_stop or any(next_state(place) in LEAVING for place in last)
 
     # Inside
+
+    def _is_one_being_born(self) -> bool:
+        """A successor with good code was just started and cannot say a word yet. At random nobody could tell how far
+        it is; at the place of a case it has all it needs."""
+        old = self.supervisor(Side.OLD)
+        started = old is not None and has_done(old.heard, Effect.START_SUCCESSOR)
+        return self.focus is not None and started and self.supervisor(Side.NEW) is None and not self.new.breaks
 
     def _has_heard(self, side: Side, place: str) -> bool:
         supervisor = self.supervisor(side)

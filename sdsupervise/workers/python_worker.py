@@ -70,6 +70,8 @@ def run(service: Service, link: Link, *, supervisor_pid: int, stop_timeout: floa
     except SystemExit as leaving:
         return _status(leaving, link)
     except BaseException as error:
+        for number in _stop_signals(service):  # it stops as it is, and a stop must not cut short its last words
+            signal.signal(number, signal.SIG_IGN)
         error.with_traceback(_service_frames(error.__traceback__))
         text = "".join(traceback.format_exception(error))
         print(text, end="", file=sys.stderr, flush=True)
@@ -94,8 +96,12 @@ def _shut_down_on_signal(service: Service, supervisor_pid: int, stop_timeout: fl
         service.shut_down()
 
     handler: Callable[[int, object], None] = shut_down
-    for number in {*service.shutdown_signals, signal.SIGTERM}:
+    for number in _stop_signals(service):
         signal.signal(number, handler)
+
+
+def _stop_signals(service: Service) -> set[signal.Signals]:
+    return {*service.shutdown_signals, signal.SIGTERM}
 
 
 def _service_frames(frames: TracebackType | None) -> TracebackType | None:

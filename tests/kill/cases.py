@@ -13,7 +13,7 @@ from tests.kill import oracle
 from tests.kill.hub import Broken, Process
 from tests.kill.instance import Plain, Unit
 from tests.kill.stage import Focus, Side, Stage, Target
-from tests.kill.ways import GOOD, UNREACHABLE, WAYS, reload
+from tests.kill.ways import GOOD, UNREACHABLE, WAYS, Way, reload
 
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 ANYBODY = "anybody"
@@ -66,6 +66,11 @@ def survey(systemd: bool) -> list[Case]:
     return [Case(systemd, state.name, event.name, effect) for state, event, effect in places_of(systemd)]
 
 
+def possible(place: Case) -> list[Case]:
+    """The case of a place where nobody is harmed, and all the others it might have."""
+    return [place, *(place._replace(target=target.value, action=action) for target in Target for action in ACTIONS)]
+
+
 def usual_cases(systemd: bool) -> list[Case]:
     """What the ordinary test run plays: each transition a good reload passes, in full; of every other one a single
     place, with a single harm."""
@@ -73,7 +78,7 @@ def usual_cases(systemd: bool) -> list[Case]:
     for number, (state, event) in enumerate(dict.fromkeys((state, event) for state, event, _ in places_of(systemd))):
         way, last = WAYS[state, event], len(RULES[state][event].effects)
         rule = (systemd, state.name, event.name)
-        if (way.lead, way.old, way.new, way.mute_pid1) == (reload, GOOD, GOOD, False):
+        if is_plain_reload(way):
             for effect in range(last + 1):
                 cases += [Case(*rule, effect, target.value, action) for target in Target for action in ACTIONS]
         else:
@@ -106,12 +111,12 @@ def run(case: Case) -> Outcome:
 
 def worth_playing(stage: Stage, case: Case) -> list[Case]:
     """The cases of this place that have a victim."""
-    possible = [case._replace(target=target.value, action=action) for target in Target for action in ACTIONS]
-    return [case for case in possible if find_victim(stage, case) is not None]
+    return [harm for harm in possible(case) if harm.target and find_victim(stage, harm) is not None]
 
 
 def play(stage: Stage, case: Case) -> bool:
     """Do the harm, let all go, judge; False if there is nobody to harm."""
+    victim = None
     if case.target:
         victim = find_victim(stage, case)
         if victim is None:
@@ -121,7 +126,18 @@ def play(stage: Stage, case: Case) -> bool:
             stage.wait(lambda: not victim.alive, f"the end of {victim}")
     stage.open()
     oracle.judge(stage)
+    if is_plain_reload(WAYS[State[case.state], Event[case.event]]) and (victim is None or is_old_worker(victim)):
+        if stage.calls[0].status != oracle.DONE:
+            raise Broken("A reload to good code failed, though nobody it needs was harmed.")
     return True
+
+
+def is_plain_reload(way: Way) -> bool:
+    return (way.lead, way.old, way.new, way.mute_pid1) == (reload, GOOD, GOOD, False)
+
+
+def is_old_worker(process: Process) -> bool:
+    return process.role == "worker" and process.release == 1
 
 
 def find_victim(stage: Stage, case: Case) -> Process | None:

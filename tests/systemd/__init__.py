@@ -2,5 +2,5 @@
 
 import pytest
 
-# Its assertions are the tests' own.
-pytest.register_assert_rewrite("tests.systemd.trial")
+# Their assertions are the tests' own.
+pytest.register_assert_rewrite("tests.systemd.trial", "tests.systemd.fifos")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.systemd.fifos import Gate
 from tests.systemd.test_stop import stop_while_held
-from tests.systemd.trial import Gate, Trial
+from tests.systemd.trial import Trial
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from sdsupervise.errors import ExitStatus
-from tests.systemd.trial import Gate, Trial, source
+from tests.systemd.fifos import Gate
+from tests.systemd.trial import Trial, source
 
 
 def by_hand(trial: Trial) -> None:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from sdsupervise.core.takeover import RULES, Event, State
-from tests.systemd.trial import Gate, Trial, source
+from tests.systemd.fifos import Gate
+from tests.systemd.trial import Trial, source
 
 # A reload that goes well, first as the predecessor and then as the successor goes through it.
 _WAY = (

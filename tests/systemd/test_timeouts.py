@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.systemd.trial import Fifo, Trial, source
+from tests.systemd.fifos import Fifo
+from tests.systemd.trial import Trial, source
 
 # systemd's own limits. What is slow below outlasts them by as much again, timed by systemd itself (`outlast`).
 LIMIT = "2s"

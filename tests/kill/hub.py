@@ -162,6 +162,23 @@ class Hub:
             del process.heard[1:], process.heard_at[1:]
         self.processes = [process for process in self.processes if process.alive]
 
+    def spare_of(self, supervisor: Process) -> Process | None:
+        """The worker it keeps in reserve, which has run no code of the service yet and so has told us nothing."""
+        children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+        known = {process.pid for process in self.processes if process.alive}
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for pid in map(int, children.read_text().split()):
+                if pid not in known:
+                    return self._meet_spare(pid, supervisor)
+        return None
+
+    def _meet_spare(self, pid: int, supervisor: Process) -> Process:
+        spare = Process(pid, "spare", supervisor.release, supervisor.pid)
+        spare.pidfd = os.pidfd_open(pid)
+        self.processes.append(spare)
+        self.watch(spare.pidfd, lambda: self._dead(spare))
+        return spare
+
     # Acting
 
     def send(self, process: Process, number: signal.Signals) -> None:

@@ -60,7 +60,8 @@ def is_settled(stage: Stage) -> bool:
         return wakes_all(stage) and instance.is_gone()
     if not supervisors:
         return stage.stop_asked and stage.stopper is None and instance.is_gone()
-    if wakes_all(stage) or any(process.hung for process in hub.processes if process.alive):
+    # A spare that hangs is found out when it is needed.
+    if wakes_all(stage) or any(process.hung and process.role != "spare" for process in hub.processes if process.alive):
         return False
     if any(call.status is None for call in stage.calls):
         return False
@@ -68,7 +69,7 @@ def is_settled(stage: Stage) -> bool:
         return False
     if len(supervisors) != 1 or stage.is_leaving(supervisors[0]):
         return False
-    orphans = [worker for worker in hub.living("worker") if worker.parent != supervisors[0].pid]
+    orphans = [child for child in hub.processes if child.alive and child.parent not in (0, supervisors[0].pid)]
     return not orphans and serves(stage, supervisors[0])
 
 

@@ -28,6 +28,7 @@ KINDS = ("good",) * 6 + ("start", "serve", "import", "slow")
 DEEDS = ("kill",) * 4 + ("stop",) * 3 + ("end",)
 HOW_MANY = (0, 1, 1, 1, 2, 2, 3)
 WAKES_AGAIN = 0.75
+SPARES = 0.2
 
 SETTINGS = {"reload_timeout": 1.5, "takeover_timeout": 0.6, "stop_timeout": 0.5, "worker_timeout": 0.6}
 
@@ -50,6 +51,7 @@ class Deed(NamedTuple):
     seconds: float
     what: str
     target: Target
+    spare: bool  # not this worker, but the one its supervisor keeps in reserve
     wakes_after: float | None
 
 
@@ -153,6 +155,7 @@ class Players:
             dice.uniform(0, LONGEST_WHILE_SECONDS),
             dice.choice(DEEDS),
             dice.choice(list(Target)),
+            dice.random() < SPARES,
             dice.uniform(0, LONGEST_WHILE_SECONDS) if dice.random() < WAKES_AGAIN else None,
         )
 
@@ -166,7 +169,7 @@ class Players:
         if deed not in self.plan:
             return
         self.plan.remove(deed)
-        victim = self.stage.find(deed.target)
+        victim = self._find(deed)
         if victim is None:
             return
         if deed.what == "kill":
@@ -177,6 +180,12 @@ class Players:
                 self.hub.call_later(deed.wakes_after, lambda: self._wake(victim))
         elif self.stage.stopper is None and not self.stage.ends:
             self.stage.ask_stop()
+
+    def _find(self, deed: Deed) -> Process | None:
+        if not deed.spare:
+            return self.stage.find(deed.target)
+        supervisor = self.stage.supervisor(deed.target.side)
+        return self.hub.spare_of(supervisor) if supervisor is not None and supervisor.alive else None
 
     def _wake(self, victim: Process) -> None:
         if victim.alive and victim.hung:

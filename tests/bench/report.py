@@ -15,7 +15,7 @@ def machine() -> str:
     """Where this was measured."""
     return (
         f"{len(os.sched_getaffinity(0))} cores ({_processor()}), Linux {platform.release()}, "
-        f"Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f} before; "
+        f"Python {platform.python_version()},\nload average {os.getloadavg()[0]:.1f} before; "
         "medians (least–most), measured in turns."
     )
 

@@ -180,7 +180,10 @@ class Plain(Instance):
         return self._spawn([_command("sdsupervise"), "reload", "--pid-file", str(self.pid_file)])
 
     def ask_stop(self) -> None:
-        pid = int(self.pid_file.read_text() or 0)
+        text = self.pid_file.read_text()
+        pid = int(text.partition("\n")[0]) if text[:1].isdigit() else 0
+        if pid <= 1:
+            raise Broken(f"The pid file says {text!r}.")
         self.hub.tell(f"SIGTERM to {pid}, as the pid file names it")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

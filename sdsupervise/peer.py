@@ -126,11 +126,14 @@ class Peer:
     def kill(self) -> bool:
         """SIGKILL it, if nobody took the kill token before: one byte in a pipe both supervisors hold.
 
-        Two supervisors whose deadlines cross would kill each other otherwise, and nobody would serve. One that was
-        never born is given up: whoever was to bear it finds the channel closed, and lets it go no further.
+        Two supervisors whose deadlines cross would kill each other otherwise, and nobody would serve. One that is not
+        born yet is given up: whoever was to bear it cannot say so any more, and lets it go no further.
         """
         if self.gone:
             return False
+        if self._pidfd is None and self._channel is not None:
+            self._channel.refuse_more()  # it is born and we have heard it, or it never is
+            self.hear()
         if self._pidfd is None:
             self._be_gone()
             return False

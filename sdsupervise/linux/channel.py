@@ -103,6 +103,10 @@ class Channel:
             raise HandoverError(f"The other supervisor sent {len(data)} bytes that are no message: {error}.") from error
         return Message(fields, fds)
 
+    def refuse_more(self) -> None:
+        """From now on the other side cannot send; what it has sent can still be received."""
+        self._socket.shutdown(socket.SHUT_RD)
+
     def close(self) -> None:
         """Close this end; the other side reads what was sent and then EOF."""
         self._socket.close()

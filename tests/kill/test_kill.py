@@ -14,7 +14,7 @@ from tests.kill.cases import Case, Outcome
 from tests.kill.hub import Broken
 from tests.kill.instance import Plain, Release
 from tests.kill.rounds import chains
-from tests.kill.stage import Stage
+from tests.kill.stage import Side, Stage
 from tests.kill.ways import UNREACHABLE
 
 ROUNDS = 60
@@ -65,6 +65,21 @@ def test_random_rounds_with_systemd(machine: Machine) -> None:
     print(f"python -m tests.kill --systemd --rounds {ROUNDS} --seed {seed}")
     jobs = chains(True, seed, ROUNDS, RUNNERS)
     plays(jobs, crew.run_inside(machine, jobs, RUNNERS))
+
+
+# Moments that random rounds have found.
+
+
+def test_a_stop_at_the_very_moment_of_a_reload_ends_both(stage: Stage) -> None:
+    """A successor that was just started when the stop came, and of which nobody has heard yet, does not take over."""
+    place = "SERVING+RELOAD_ASKED/0"
+    stage.hold(Side.OLD, place)
+    stage.reload()
+    stage.until_held(Side.OLD, place)
+    stage.terminate(Side.OLD)
+    stage.open()
+    oracle.judge(stage)
+    assert stage.hub.living("supervisor") == []
 
 
 # The test of the test: what it would say of a service that breaks its promises.

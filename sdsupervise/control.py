@@ -127,6 +127,14 @@ class ControlServer:
         for connection in list(self._connections):
             connection.read()
 
+    def idle_callers(self) -> list[int]:
+        """The connections of those who have been answered or have not asked yet: a successor can go on with them."""
+        return [connection.fileno() for connection in self._connections if connection.idle]
+
+    def adopt(self, fd: int) -> None:
+        """Go on with a caller that our predecessor had accepted."""
+        self._talk_with(socket.socket(fileno=fd))
+
     def close(self) -> None:
         """Give all descriptors back; in a forked worker, its copies."""
         self._listener.close()
@@ -143,6 +151,9 @@ class ControlServer:
             self._loop.unwatch(self._listener.fileno())
             self._loop.call_later(_PAUSE_SECONDS, self._accept_again)
             return
+        self._talk_with(peer)
+
+    def _talk_with(self, peer: socket.socket) -> None:
         if len(self._connections) >= _MAX_CONNECTIONS:
             idle = next((connection for connection in self._connections if not connection.open_calls), None)
             if idle is None:
@@ -176,6 +187,14 @@ class _Connection:
         self._open = True
         self.open_calls = 0  # not answered yet
         loop.watch(peer.fileno(), self.read)
+
+    @property
+    def idle(self) -> bool:
+        """It waits for nothing of ours, nor we for the end of a message."""
+        return not self.open_calls and not self._reader.in_the_middle
+
+    def fileno(self) -> int:
+        return self._peer.fileno()
 
     def send(self, data: bytes, fds: Sequence[int]) -> None:
         if not self._open:

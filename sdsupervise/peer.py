@@ -9,6 +9,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     reason    text, traceback                   successor: why it is about to fail
     naming                                      predecessor: systemd is being told that you are the main pid
     reloaded  facts                             predecessor: how the reload went, for the successor's status
+    caller    [connection]                      predecessor: it leaves, and had accepted this on the control socket
     yield, serving, failed, committed, stop, empty, unlocked      the takeover itself
 """
 
@@ -45,6 +46,7 @@ class PeerListener(NamedTuple):
 
     event: Callable[[Event], None]  # it said something of the table's, or is gone
     told: Callable[[Message], None]  # it said something else: hello, naming, reloaded
+    caller: Callable[[int], None]  # it leaves a connection of the control socket to us
     lock_may_be_free: Callable[[], None]  # it says so, or a process that may have held the lock died
     hung_up: Callable[[], None]  # it closed the channel; its death follows, unless it wants us no more
 
@@ -182,6 +184,9 @@ class Peer:
                 self.note_worker(pid, message.fds[0])
             else:
                 self.meet(pid, message.fds[0])
+            return
+        if kind == "caller" and len(message.fds) == 1:
+            self._listener.caller(message.fds[0])
             return
         message.close_fds()
         if kind == "reason":

@@ -5,7 +5,7 @@ A supervisor has at most one peer: the predecessor it was born to follow, or the
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from .birth import bear
@@ -25,6 +25,7 @@ class Hooks(NamedTuple):
     event: Callable[[Event], None]
     lock_may_be_free: Callable[[], None]
     unwanted: Callable[[], None]  # the predecessor lives and wants no successor any more
+    caller: Callable[[int], None]  # a connection of the control socket the predecessor leaves to us
     named_main: Callable[[], None]  # the predecessor is telling systemd that we are the main pid
     heirlooms: Callable[[], dict[str, int]]  # descriptors a successor gets, by name
 
@@ -133,6 +134,12 @@ class Succession:
         if self.peer is not None:
             self.peer.tell(say, (), **fields)
 
+    def leave_callers(self, connections: Sequence[int]) -> None:
+        """Let the peer go on with connections of the control socket."""
+        if self.peer is not None and not self.peer.gone:
+            for connection in connections:
+                self.peer.tell("caller", (connection,))
+
     def stop_peer(self) -> None:
         """Tell the peer of a stop."""
         if self.peer is not None and not self.peer.listens:
@@ -184,7 +191,7 @@ class Succession:
 
     def _new_peer(self, channel: Channel, token: int, generation: int, stop_timeout: float) -> Peer:
         hooks = self._hooks
-        listener = PeerListener(hooks.event, self._told, hooks.lock_may_be_free, self._hung_up)
+        listener = PeerListener(hooks.event, self._told, hooks.caller, hooks.lock_may_be_free, self._hung_up)
         return Peer(self._loop, channel, token, listener, generation=generation, stop_timeout=stop_timeout)
 
     def _welcome(self, peer: Peer) -> None:

@@ -75,7 +75,14 @@ class Supervisor:
             started,
             stop_timeout=settings.stop_timeout,
             patience=settings.takeover_timeout,
-            hooks=Hooks(self._happen, self._lock_may_be_free, self._be_unwanted, self._be_named, self._heirlooms),
+            hooks=Hooks(
+                event=self._happen,
+                lock_may_be_free=self._lock_may_be_free,
+                unwanted=self._be_unwanted,
+                caller=self._adopt_caller,
+                named_main=self._be_named,
+                heirlooms=self._heirlooms,
+            ),
         )
         self.generation = self._succession.generation
         self.state = State.WARMING if started.welcome else State.OPENING
@@ -291,6 +298,8 @@ class Supervisor:
         if self._control is not None:
             self._control.stop_accepting()
             self._control.answer_the_rest()
+            if not self._is_main:
+                self._succession.leave_callers(self._control.idle_callers())
             if self._is_main and self.state is State.GONE and self._started.control is not None:
                 self._unlink_control(self._started.control)
             if self._is_main and self._pid_file is not None:
@@ -433,6 +442,12 @@ class Supervisor:
         if self._control is not None:
             fds["control"] = self._control.fileno()
         return fds | {f"worker:{worker.pid}": worker.pidfd for worker in self._workforce.workers.values()}
+
+    def _adopt_caller(self, connection: int) -> None:
+        if self._control is not None:
+            self._control.adopt(connection)
+        else:
+            os.close(connection)
 
     def _be_named(self) -> None:
         self._named_main = True

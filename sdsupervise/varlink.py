@@ -29,6 +29,11 @@ class MessageReader:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def in_the_middle(self) -> bool:
+        """A message has begun and not ended."""
+        return bool(self._rest)
+
     def feed(self, data: bytes) -> list[Object]:
         """The messages completed by this data.
 

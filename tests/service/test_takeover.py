@@ -364,6 +364,21 @@ def test_caller_connected_before_the_commit(ground: Ground, accepted: bool) -> N
     assert running.wait() == 0
 
 
+def test_caller_connected_across_reloads(ground: Ground) -> None:
+    """A caller that has not asked yet when its supervisor leaves is not hung up on: the next one answers."""
+    running = ground.serving()
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(LIMIT_SECONDS)
+        caller.connect(ground.control)
+        ask_status(caller)
+        for release in 2, 3:
+            ground.deploy(release)
+            assert ground.reload().returncode == 0
+        assert running.wait() == 0
+        caller.sendall(STATUS)
+        assert b'"generation": 3' in caller.recv(65536)
+
+
 STATUS = b'{"method": "io.sdsupervise.Status"}\0'
 
 

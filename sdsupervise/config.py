@@ -1,14 +1,16 @@
 """Every setting, its default, unit and limits; and the frozen set of them a supervisor runs by."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from .errors import ConfigError
 
 
 class Settings(NamedTuple):
-    """All times are seconds. See LIMITS for ranges and meaning."""
+    """All times are seconds. See KINDS for what each may be, and means."""
 
+    handover: str = "exclusive"
+    workers: int | str = 1  # a number, or "auto"
     delay_before_respawn: float = 5.0
     respawn_backoff_limit: float = 30.0
     respawn_forgiven_after: float = 60.0
@@ -17,35 +19,220 @@ class Settings(NamedTuple):
     start_timeout: float = 60.0
     worker_timeout: float = 0.0
     stop_timeout: float = 30.0
+    max_lifetime: float = 0.0
+    max_memory: int = 0  # bytes
     reload_timeout: float = 60.0
     takeover_timeout: float = 5.0
+    before_commit: tuple[str, ...] = ()
+    before_commit_timeout: float = 30.0
     probation: float = 0.0
     barrier_timeout: float = 15.0
 
+    @property
+    def overlaps(self) -> bool:
+        """In a reload the old workers serve until the new ones are known to."""
+        return self.handover == "overlap"
 
-class Limit(NamedTuple):
-    """The range of a setting (both ends included) and what it means."""
+
+class Kind(Protocol):
+    """What a setting may be, and means."""
+
+    @property
+    def meaning(self) -> str:
+        """What it means, in a few words."""
+
+    @property
+    def wanted(self) -> str:
+        """What it must be, in words: "it must be ..."."""
+
+    @property
+    def metavar(self) -> str:
+        """What stands for its value in a usage statement."""
+
+    def check(self, value: Any) -> Any:  # noqa: ANN401 (whatever stands in a class or a file)
+        """The value as Settings has it; raises ValueError for one of a wrong type or out of range."""
+
+    def read(self, text: str) -> Any:  # noqa: ANN401
+        """The value that a command line's text means, not checked yet; raises ValueError."""
+
+
+class Number(NamedTuple):
+    """A number of seconds, or a whole number, with both ends of its range."""
 
     low: float
     high: float
     meaning: str
+    whole: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """As Kind."""
+        kind = "a whole number" if self.whole else "a number of seconds"
+        return f"{kind} from {self.low:g} to {self.high:g}"
+
+    @property
+    def metavar(self) -> str:
+        """As Kind."""
+        return "N" if self.whole else "SECONDS"
+
+    def check(self, value: Any) -> Any:  # noqa: ANN401
+        """As Kind."""
+        right_type = isinstance(value, int if self.whole else (int, float)) and not isinstance(value, bool)
+        if not right_type or not self.low <= value <= self.high:
+            raise ValueError(self.wanted)
+        return value
+
+    def read(self, text: str) -> Any:  # noqa: ANN401
+        """As Kind."""
+        return int(text) if self.whole else float(text)
+
+
+class Choice(NamedTuple):
+    """One of a few words."""
+
+    words: tuple[str, ...]
+    meaning: str
+
+    @property
+    def wanted(self) -> str:
+        """As Kind."""
+        return " or ".join(map(repr, self.words))
+
+    @property
+    def metavar(self) -> str:
+        """As Kind."""
+        return "|".join(self.words)
+
+    def check(self, value: Any) -> Any:  # noqa: ANN401
+        """As Kind."""
+        if value not in self.words:
+            raise ValueError(self.wanted)
+        return value
+
+    def read(self, text: str) -> Any:  # noqa: ANN401
+        """As Kind."""
+        return text
+
+
+class Count(NamedTuple):
+    """A whole number, or "auto"."""
+
+    high: int
+    meaning: str
+
+    @property
+    def wanted(self) -> str:
+        """As Kind."""
+        return f"'auto' or a whole number from 1 to {self.high}"
+
+    @property
+    def metavar(self) -> str:
+        """As Kind."""
+        return "N|auto"
+
+    def check(self, value: Any) -> Any:  # noqa: ANN401
+        """As Kind."""
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= self.high):
+            raise ValueError(self.wanted)
+        return value
+
+    def read(self, text: str) -> Any:  # noqa: ANN401
+        """As Kind."""
+        return text if text == "auto" else int(text)
+
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class Size(NamedTuple):
+    """Bytes, as a number or as systemd writes them: "512M"."""
+
+    meaning: str
+
+    @property
+    def wanted(self) -> str:
+        """As Kind."""
+        return "a number of bytes, such as 536870912 or '512M'"
+
+    @property
+    def metavar(self) -> str:
+        """As Kind."""
+        return "BYTES"
+
+    def check(self, value: Any) -> Any:  # noqa: ANN401
+        """As Kind."""
+        if isinstance(value, str):
+            value = self.read(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+            raise ValueError(self.wanted)
+        return value
+
+    def read(self, text: str) -> Any:  # noqa: ANN401
+        """As Kind."""
+        digits = text.rstrip("KMGT")
+        unit = text[len(digits) :]
+        if not (digits.isascii() and digits.isdigit()) or unit not in _UNITS:
+            raise ValueError(self.wanted)
+        return int(digits) * _UNITS[unit]
+
+
+class Command(NamedTuple):
+    """A command with its arguments, as a list; an empty one is none."""
+
+    meaning: str
+
+    @property
+    def wanted(self) -> str:
+        """As Kind."""
+        return "a list of words, a command and its arguments"
+
+    @property
+    def metavar(self) -> str:
+        """As Kind."""
+        return "COMMAND"
+
+    def check(self, value: Any) -> Any:  # noqa: ANN401
+        """As Kind."""
+        words = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        if not words or not all(isinstance(word, str) and "\0" not in word for word in value):
+            raise ValueError(self.wanted)
+        if value and not value[0]:
+            raise ValueError(self.wanted)
+        return tuple(value)
+
+    def read(self, text: str) -> Any:  # noqa: ANN401
+        """As Kind: split as a shell would."""
+        import shlex
+
+        return shlex.split(text)
 
 
 _YEAR = 366 * 86400.0
 
-LIMITS: Mapping[str, Limit] = {
-    "delay_before_respawn": Limit(0, _YEAR, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
-    "respawn_backoff_limit": Limit(0, _YEAR, "the wait doubles with each crash in a row, up to this; 0: it does not"),
-    "respawn_forgiven_after": Limit(0, _YEAR, "a worker that lived so long has paid for the crashes before it"),
-    "crash_limit": Limit(0, 10_000, "give up after so many crashes within crash_window; 0: never"),
-    "crash_window": Limit(0, _YEAR, "see crash_limit"),
-    "start_timeout": Limit(0, _YEAR, "a worker not ready after this is killed; 0: no limit"),
-    "worker_timeout": Limit(0, _YEAR, "a worker silent for so long since its last ping is killed; 0: never"),
-    "stop_timeout": Limit(0, _YEAR, "a worker still there so long after SIGTERM gets SIGKILL"),
-    "reload_timeout": Limit(0.1, _YEAR, "new code not ready after this is killed, the old code serves on"),
-    "takeover_timeout": Limit(0.1, _YEAR, "grace for the other supervisor, beyond its own stop_timeout"),
-    "probation": Limit(0, _YEAR, "how long new code must serve well before the old supervisor leaves"),
-    "barrier_timeout": Limit(0.1, _YEAR, "how long systemd may take to process the new main pid"),
+
+def _seconds(low: float, meaning: str) -> Number:
+    return Number(low, _YEAR, meaning)
+
+
+KINDS: Mapping[str, Kind] = {
+    "handover": Choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
+    "workers": Count(10_000, "so many processes; auto: one for each CPU this process may use"),
+    "delay_before_respawn": _seconds(0, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
+    "respawn_backoff_limit": _seconds(0, "the wait doubles with each crash in a row, up to this; 0: it does not"),
+    "respawn_forgiven_after": _seconds(0, "a worker that lived so long has paid for the crashes before it"),
+    "crash_limit": Number(0, 10_000, "give up after so many crashes within crash_window; 0: never", whole=True),
+    "crash_window": _seconds(0, "see crash_limit"),
+    "start_timeout": _seconds(0, "a worker not ready after this is killed; 0: no limit"),
+    "worker_timeout": _seconds(0, "a worker silent for so long since its last ping is killed; 0: never"),
+    "stop_timeout": _seconds(0, "a worker still there so long after SIGTERM gets SIGKILL"),
+    "max_lifetime": _seconds(0, "a worker is replaced after this, or up to a tenth sooner; 0: never"),
+    "max_memory": Size("a worker with more private memory than this is replaced; 0: never"),
+    "reload_timeout": _seconds(0.1, "new code not ready after this is killed, the old code serves on"),
+    "takeover_timeout": _seconds(0.1, "grace for the other supervisor, beyond its own stop_timeout"),
+    "before_commit": Command("runs against the new workers; if it fails, the old ones come back and it is the reason"),
+    "before_commit_timeout": _seconds(0.1, "how long before_commit may take"),
+    "probation": _seconds(0, "how long new code must serve well before the old supervisor leaves"),
+    "barrier_timeout": _seconds(0.1, "how long systemd may take to process the new main pid"),
 }
 
 
@@ -54,18 +241,20 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
 
     Raises ConfigError for the first value of a wrong type or out of range.
     """
-    checked: dict[str, float] = {}
+    checked: dict[str, Any] = {}
     for name, value in values.items():
-        limit = LIMITS.get(name)
-        if limit is None:
+        kind = KINDS.get(name)
+        if kind is None:
             raise ConfigError(f"{owner} has a setting {name!r}, which does not exist.")
-        whole = isinstance(Settings._field_defaults[name], int)
-        right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if not right_type or not limit.low <= value <= limit.high:  # type: ignore[operator]
-            kind = "a whole number" if whole else "a number of seconds"
-            raise ConfigError(
-                f"{owner}: {name} is {value!r}; it must be {kind} from {limit.low:g} to {limit.high:g} "
-                f"({limit.meaning})."
-            )
-        checked[name] = value  # type: ignore[assignment]
-    return Settings(**checked)  # type: ignore[arg-type]
+        try:
+            checked[name] = kind.check(value)
+        except ValueError:
+            raise ConfigError(f"{owner}: {name} is {value!r}; it must be {kind.wanted} ({kind.meaning}).") from None
+    return Settings(**checked)
+
+
+def in_words(value: object) -> str:
+    """A setting's value as people write it."""
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

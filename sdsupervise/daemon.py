@@ -172,6 +172,8 @@ class Daemon(ABC):
 class SupervisedDaemon(Daemon):
     """A daemon whose code runs in a worker, under a supervisor that starts it again and reloads it."""
 
+    handover: str = _DEFAULTS.handover
+    workers: int | str = _DEFAULTS.workers
     delay_before_respawn: float = _DEFAULTS.delay_before_respawn
     respawn_backoff_limit: float = _DEFAULTS.respawn_backoff_limit
     respawn_forgiven_after: float = _DEFAULTS.respawn_forgiven_after
@@ -180,8 +182,12 @@ class SupervisedDaemon(Daemon):
     start_timeout: float = _DEFAULTS.start_timeout
     worker_timeout: float = _DEFAULTS.worker_timeout
     stop_timeout: float = _DEFAULTS.stop_timeout
+    max_lifetime: float = _DEFAULTS.max_lifetime
+    max_memory: int | str = _DEFAULTS.max_memory
     reload_timeout: float = _DEFAULTS.reload_timeout
     takeover_timeout: float = _DEFAULTS.takeover_timeout
+    before_commit: Sequence[str] = _DEFAULTS.before_commit
+    before_commit_timeout: float = _DEFAULTS.before_commit_timeout
     probation: float = _DEFAULTS.probation
     barrier_timeout: float = _DEFAULTS.barrier_timeout
 

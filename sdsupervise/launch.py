@@ -11,7 +11,7 @@ import sys
 from typing import NamedTuple
 
 from . import client, control, logs
-from .config import LIMITS, Settings, check_settings
+from .config import KINDS, Settings, check_settings
 from .errors import AlreadyRunning, ExitStatus, HandoverError, NotPermitted, NotRunning, SdsuperviseError
 from .linux import inheritance, privileges, processes, signals
 from .linux.channel import Channel
@@ -244,7 +244,7 @@ def settings_of(service: object) -> Settings:
 
     Raises ConfigError.
     """
-    return check_settings(type(service).__name__, {name: getattr(service, name) for name in LIMITS})
+    return check_settings(type(service).__name__, {name: getattr(service, name) for name in KINDS})
 
 
 def is_successor() -> bool:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sdsupervise.config import LIMITS, Settings
+from sdsupervise.config import KINDS, Settings, in_words
 from sdsupervise.errors import ExitStatus
 from tests.ground.machine import Machine
 
@@ -49,7 +49,9 @@ def unit() -> str:
 
 def settings_table() -> str:
     """Every setting with its default and meaning."""
-    rows = [f"| `{name}` | {Settings._field_defaults[name]:g} | {limit.meaning} |" for name, limit in LIMITS.items()]
+    rows = [
+        f"| `{name}` | {in_words(Settings._field_defaults[name])} | {kind.meaning} |" for name, kind in KINDS.items()
+    ]
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
 
 

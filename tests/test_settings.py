@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdsupervise.config import LIMITS, Settings, check_settings
+from sdsupervise.config import KINDS, Number, Settings, check_settings
 from sdsupervise.errors import ConfigError, ExitStatus, UsageError
 from sdsupervise.options import Parsed, parse, parser_for
 
@@ -19,10 +19,10 @@ OPTIONS = (
 
 def test_every_setting_has_limits_and_a_meaning() -> None:
     """Each setting stands once in both tables, and its default lies within its limits."""
-    assert set(LIMITS) == set(Settings._fields)
-    for name, limit in LIMITS.items():
-        assert limit.low <= Settings._field_defaults[name] <= limit.high
-        assert limit.meaning
+    assert list(KINDS) == list(Settings._fields)
+    for name, kind in KINDS.items():
+        assert kind.check(Settings._field_defaults[name]) == Settings._field_defaults[name]
+        assert kind.meaning
 
 
 def test_defaults() -> None:
@@ -34,10 +34,13 @@ def test_defaults() -> None:
     assert (settings.respawn_backoff_limit, settings.respawn_forgiven_after) == (30.0, 60.0)
 
 
-@pytest.mark.parametrize("name", sorted(LIMITS))
+NUMBERS = {name: kind for name, kind in KINDS.items() if isinstance(kind, Number)}
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
 def test_limits(name: str) -> None:
     """Both ends of a setting's range are allowed, and whole numbers for seconds; what lies beyond is not."""
-    limit, whole = LIMITS[name], isinstance(Settings._field_defaults[name], int)
+    limit, whole = NUMBERS[name], NUMBERS[name].whole
     kind = int if whole else float
     allowed: list[float] = [kind(limit.low), kind(limit.high), 1]
     for value in allowed:
@@ -48,6 +51,48 @@ def test_limits(name: str) -> None:
             check_settings("Service", {name: other})
         assert limit.meaning in str(raised.value)
         assert raised.value.exit_status == ExitStatus.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("handover", "overlap", "overlap"),
+        ("workers", "auto", "auto"),
+        ("workers", "8", 8),
+        ("max_memory", "512M", 512 * 2**20),
+        ("max_memory", "1000", 1000),
+        ("before_commit", "curl -fsS 'http://127.0.0.1/a b'", ("curl", "-fsS", "http://127.0.0.1/a b")),
+        ("stop_timeout", "1.5", 1.5),
+        ("crash_limit", "3", 3),
+    ],
+)
+def test_settings_on_a_command_line(name: str, text: str, value: object) -> None:
+    """A command line's text means what the class attribute would."""
+    assert getattr(check_settings("Service", {name: KINDS[name].read(text)}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("handover", "both"),
+        ("handover", None),
+        ("workers", 0),
+        ("workers", True),
+        ("workers", "many"),
+        ("max_memory", -1),
+        ("max_memory", "12Q"),
+        ("max_memory", "M"),
+        ("max_memory", 1.5),
+        ("before_commit", "curl"),
+        ("before_commit", [1]),
+        ("before_commit", [""]),
+    ],
+)
+def test_wrong_values(name: str, value: object) -> None:
+    """What is no number has its own sentence."""
+    with pytest.raises(ConfigError, match=f"^Service: {name} is .*; it must be ") as raised:
+        check_settings("Service", {name: value})
+    assert KINDS[name].wanted in str(raised.value)
 
 
 def test_unknown_setting() -> None:

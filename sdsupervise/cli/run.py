@@ -6,9 +6,10 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from types import ModuleType
 
-from ..config import LIMITS, Settings
+from ..config import KINDS, Kind, Settings, in_words
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
@@ -27,22 +28,31 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--daemonize", action="store_true", help="go to the background (never under systemd)")
     settings = parser.add_argument_group("settings", "they override those of the class; times in seconds")
-    for name, limit in LIMITS.items():
-        default = Settings._field_defaults[name]
+    for name, kind in KINDS.items():
         settings.add_argument(
             f"--{name.replace('_', '-')}",
             dest=f"set_{name}",
-            metavar="N" if isinstance(default, int) else "SECONDS",
-            type=type(default),
-            help=f"{limit.meaning} (default {default:g})",
+            metavar=kind.metavar,
+            type=_reader(kind),
+            help=f"{kind.meaning} (default {in_words(Settings._field_defaults[name])})",
         )
     parser.add_argument("target", metavar="TARGET", help="package.module:Class or path/to/file.py:Class")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(command=_run)
 
 
+def _reader(kind: Kind) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        try:
+            return kind.read(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {kind.wanted}") from None
+
+    return read
+
+
 def _run(parsed: argparse.Namespace) -> int:
-    overrides = {name: value for name in LIMITS if (value := getattr(parsed, f"set_{name}")) is not None}
+    overrides = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
     try:
         if parsed.directory is not None:
             _enter(parsed.directory)
@@ -75,7 +85,7 @@ def _make(target: str, **attributes: object) -> Daemon:
     Raises ServiceNotLoadable, UsageError.
     """
     service_class = load(target)
-    for name in LIMITS:
+    for name in KINDS:
         if name in attributes and not issubclass(service_class, SupervisedDaemon):
             option = name.replace("_", "-")
             raise UsageError(f"{service_class.__name__} is not supervised, so --{option} means nothing to it.")

@@ -11,8 +11,9 @@ import socket
 from collections import deque
 from typing import assert_never
 
-from . import __version__, logs, varlink
+from . import __version__, varlink
 from .breakpoints import Breakpoint
+from .class_workers import ClassWorkers
 from .config import Settings
 from .control import Call, ControlServer
 from .core.takeover import PHASES, RULES, Effect, Event, State, step
@@ -27,8 +28,7 @@ from .reporting import Reporter
 from .standing import Standing
 from .succession import Hooks, Succession
 from .workers import python_worker
-from .workers.link import Link
-from .workers.worker import Worker, WorkerState
+from .workers.worker import Worker, WorkerListener, WorkerState
 from .workforce import Listener, Workforce
 
 _log = logging.getLogger("sdsupervise")
@@ -45,7 +45,7 @@ class Supervisor:
     def __init__(
         self, name: str, service: python_worker.Service, settings: Settings, started: Started, *, can_reload: bool
     ) -> None:
-        self._name, self._service, self._settings, self._started = name, service, settings, started
+        self._name, self._settings, self._started = name, settings, started
         self._can_reload = can_reload
         self._loop = EventLoop()
         self._breakpoint = Breakpoint.from_environment()
@@ -57,7 +57,7 @@ class Supervisor:
         self._workforce = Workforce(
             self._loop,
             settings,
-            self._fork_worker,
+            self._start_worker,
             Listener(self._worker_forked, self._worker_ready, self._worker_gone, self._workers_gave_up),
         )
         self._pid_file: PidFile | None = started.pid_file
@@ -85,6 +85,9 @@ class Supervisor:
             ),
         )
         self.generation = self._succession.generation
+        self._source = ClassWorkers(
+            self._loop, settings, service, generation=self.generation, let_go=self._let_go_in_child
+        )
         self.state = State.WARMING if started.welcome else State.OPENING
 
     @property
@@ -373,18 +376,12 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------------- workers
 
-    def _fork_worker(self, our_end: socket.socket, link: socket.socket, spare: bool) -> processes.Child:
-        wait_for_go = spare or (self._peer is not None and not self._peer.gone)
-        supervisor_pid = os.getpid()
+    def _start_worker(self, listener: WorkerListener, index: int, spare: bool) -> Worker:
+        wait_for_go = self._peer is not None and not self._peer.gone
+        return self._source.start(listener, index=index, spare=spare, wait_for_go=wait_for_go)
 
-        def be_worker() -> int:
-            our_end.close()
-            return self._be_worker(link, supervisor_pid, wait_for_go=wait_for_go)
-
-        return processes.fork(be_worker)
-
-    def _be_worker(self, link: socket.socket, supervisor_pid: int, *, wait_for_go: bool) -> int:
-        """In the forked child: let go of all that is the supervisor's, keep the lock's description, serve."""
+    def _let_go_in_child(self) -> None:
+        """In a freshly forked worker: let go of all that is the supervisor's, and keep the lock's description."""
         self._loop.close()
         self._signals.close()
         self._started.notifier.close_in_child()
@@ -396,14 +393,6 @@ class Supervisor:
             worker.close_in_child()
         if self._pid_file is not None:
             _keep_from_children(self._pid_file)
-        logs.describe("worker", self.generation, os.getpid())
-        return python_worker.run(
-            self._service,
-            Link(link),
-            supervisor_pid=supervisor_pid,
-            stop_timeout=self._settings.stop_timeout,
-            wait_for_go=wait_for_go,
-        )
 
     def _worker_forked(self, worker: Worker) -> None:
         if self._peer is not None and not self._peer.gone:
@@ -550,7 +539,7 @@ class Supervisor:
             "healthy": self.state is State.SERVING and self._workforce.serves,
             "generation": self.generation,
             "pid": os.getpid(),
-            "handover": "exclusive",
+            "handover": self._settings.handover,
             "code": {"path": started.receipt.path, "fingerprint": started.receipt.fingerprint},
             "directory": started.invocation.directory,
             "pid_file": started.pid_file.name,

@@ -1,16 +1,14 @@
 """The workers of one generation: started where they are wanted, started again when they die."""
 
 import logging
-import socket
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from .config import Settings
 from .core.respawn import Policy, Respawn
-from .linux import processes
 from .linux.event_loop import EventLoop, Timer
-from .workers.worker import Worker, WorkerState
+from .workers.worker import Worker, WorkerListener, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
@@ -25,7 +23,7 @@ class Listener(NamedTuple):
 
 
 class Workforce:
-    """One worker, for now; its processes come from `fork(our_end, their_end, spare)` of a link.
+    """One worker, for now; it comes from `start_worker(listener, index, spare)`, which raises OSError.
 
     Where a dead worker is to be replaced without delay a spare is kept: forked ahead, parked before any service code.
     A fork after the death costs most of its time in copying the pages that the new process touches (`make bench`).
@@ -35,10 +33,10 @@ class Workforce:
         self,
         loop: EventLoop,
         settings: Settings,
-        fork: Callable[[socket.socket, socket.socket, bool], processes.Child],
+        start_worker: Callable[[WorkerListener, int, bool], Worker],
         listener: Listener,
     ) -> None:
-        self._loop, self._settings, self._fork, self._listener = loop, settings, fork, listener
+        self._loop, self._settings, self._start_worker, self._listener = loop, settings, start_worker, listener
         self._wanted = False
         self._respawn = Respawn(
             Policy(
@@ -128,22 +126,7 @@ class Workforce:
                 _log.warning("Cannot fork a spare worker: %s; a dead worker will be replaced later", error.strerror)
 
     def _fork_worker(self, *, spare: bool) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                child = self._fork(ours, theirs, spare)
-            except OSError:
-                ours.close()
-                raise
-        worker = Worker(
-            self._loop,
-            self._settings,
-            child,
-            ours,
-            spare=spare,
-            on_ready=self._listener.ready,
-            on_gone=self._worker_gone,
-        )
+        worker = self._start_worker(WorkerListener(self._listener.ready, self._worker_gone), 0, spare)
         self.workers[worker.pid] = worker
         self._listener.forked(worker)
 

@@ -1,17 +1,15 @@
-"""A worker as its supervisor sees it: its process, the link, and the deadlines that are its own."""
+"""A worker as its supervisor sees it: its process, how far it is, and the deadlines that are its own."""
 
-import json
 import logging
 import os
 import signal
-import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
+from typing import NamedTuple
 
-from .. import protocol
 from ..config import Settings
-from ..errors import ProtocolError
 from ..linux import processes, signals
 from ..linux.event_loop import EventLoop, Timer
 
@@ -27,38 +25,40 @@ class WorkerState(Enum):
 
     SPARE = "spare"  # forked ahead, runs no service code before it is let go
     STARTING = "starting"
-    READY = "ready"  # said "takeover", waits for "ok"
+    READY = "ready"  # waits for its release
     SERVING = "serving"
     STOPPING = "stopping"
 
 
-class Worker:
-    """One living worker. It reports through its callbacks: on_ready once, on_gone at the very end, once."""
+class WorkerListener(NamedTuple):
+    """Who hears of one worker."""
+
+    ready: Callable[["Worker"], None]  # once
+    gone: Callable[["Worker"], None]  # at the very end, once
+
+
+class Worker(ABC):
+    """One living worker; how the two sides talk is a subclass's to say."""
 
     def __init__(
         self,
         loop: EventLoop,
         settings: Settings,
         child: processes.Child,
-        link: socket.socket,
+        listener: WorkerListener,
         *,
+        index: int,
         spare: bool,
-        on_ready: Callable[["Worker"], None],
-        on_gone: Callable[["Worker"], None],
     ) -> None:
-        self._loop, self._settings, self._child, self._link = loop, settings, child, link
-        self._on_ready, self._on_gone = on_ready, on_gone
-        self._lines = protocol.LineReader()
-        self._linked = True
+        self._loop, self._settings, self._child, self._listener = loop, settings, child, listener
         self._timer: Timer | None = None  # of the deadline that is running: ready, next ping, abort or kill
         self.pid, self.pidfd = child.pid, child.pidfd
+        self.index = index  # its slot: 0 to N-1; a spare takes that of the worker it replaces
         self.state = WorkerState.SPARE if spare else WorkerState.STARTING
         self.started_at = time.monotonic()
         self.last_ping: float | None = None
         self.exit_status: int | None = None  # a wait status, once it is dead
         self.failure = ""  # the traceback it left
-        link.setblocking(False)
-        loop.watch(link.fileno(), self._read_link)
         loop.watch(child.pidfd, self._reap)
         self._expect_ready()
 
@@ -75,20 +75,26 @@ class Worker:
     def facts(self) -> dict[str, object]:
         """What status shows of it; seconds."""
         ping = None if self.last_ping is None else round(time.monotonic() - self.last_ping, 3)
-        return {"pid": self.pid, "state": self.state.value, "age": round(self.lived, 3), "last_ping": ping}
+        return {
+            "index": self.index,
+            "pid": self.pid,
+            "state": self.state.value,
+            "age": round(self.lived, 3),
+            "last_ping": ping,
+        }
 
     def let_go(self) -> None:
         """It may run service code: the peer knows it now, or the spare is needed."""
-        self._send(protocol.GO)
+        self._tell_go()
         if self.state is WorkerState.SPARE:
             self.state = WorkerState.STARTING
             self.started_at = time.monotonic()
             self._expect_ready()
 
     def release(self) -> None:
-        """Answer "ok": it may serve."""
+        """It may serve."""
         self.state = WorkerState.SERVING
-        self._send(protocol.OK)
+        self._tell_release()
 
     def stop(self) -> None:
         """SIGTERM; the deadline for it is the takeover table's. A spare has nothing to finish."""
@@ -102,67 +108,39 @@ class Worker:
         """SIGKILL."""
         signals.send(self.pidfd, signal.SIGKILL)
 
+    @abstractmethod
     def close_in_child(self) -> None:
-        """In another worker's freshly forked process: a held copy of the link would hide its end."""
-        self._link.close()
-        os.close(self.pidfd)
+        """In another worker's freshly forked process: close the copies of what is ours."""
 
-    # ------------------------------------------------------------------------------------- what the worker says
+    # ------------------------------------------------------------------------------------- what both sides say
 
-    def _read_link(self) -> None:
-        try:
-            data = self._link.recv(65536)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data = b""
-        if data == protocol.PING and self.last_ping is not None:  # the hot path
-            self.last_ping = time.monotonic()
-            self._send(protocol.PONG)
-        elif data:
-            self._hear(data)
-        else:
-            self._close_link()
+    @abstractmethod
+    def _tell_go(self) -> None:
+        """It may run service code."""
 
-    def _hear(self, data: bytes) -> None:
-        try:
-            for line in self._lines.feed(data):
-                self._hear_line(line)
-        except ProtocolError as error:
-            _log.warning("Worker (pid %d): %s Ignoring it", self.pid, error)
+    @abstractmethod
+    def _tell_release(self) -> None:
+        """It may serve."""
 
-    def _hear_line(self, line: bytes) -> None:
-        if line == protocol.PING:
-            self._send(protocol.PONG)
-            if self.last_ping is None and self._settings.worker_timeout and self.state is WorkerState.SERVING:
-                self._set_timer(self._settings.worker_timeout, self._check_pings)
-            self.last_ping = time.monotonic()
-        elif line == protocol.TAKEOVER:
-            self._say_ready()
-        elif line == protocol.SHUTDOWN:
-            self.kill()
-        elif line.startswith(protocol.FAILED):
-            self.failure = _json_text(line[len(protocol.FAILED) :])
-        else:
-            _log.warning("Worker (pid %d) said %r, which is no message, ignoring", self.pid, line[:60])
+    @abstractmethod
+    def _hear_the_rest(self) -> None:
+        """It is dead: take in what it said before, and close what it said it through."""
 
-    def _say_ready(self) -> None:
+    def _heard_ping(self) -> None:
+        if self.last_ping is None and self._settings.worker_timeout and self.state is WorkerState.SERVING:
+            self._set_timer(self._settings.worker_timeout, self._check_pings)
+        self.last_ping = time.monotonic()
+
+    def _heard_ready(self) -> None:
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.READY
             self.failure = ""
             self._cancel_timer()
             if self.last_ping is not None and self._settings.worker_timeout:
                 self._set_timer(self._settings.worker_timeout, self._check_pings)
-            self._on_ready(self)
+            self._listener.ready(self)
         elif self.state is WorkerState.SERVING:
-            self._send(protocol.OK)
-
-    def _send(self, line: bytes) -> None:
-        if self._linked:
-            try:
-                self._link.send(line)
-            except OSError:
-                pass  # dead (its pidfd will tell), or so far behind with reading that its silence will
+            self._tell_release()
 
     # ------------------------------------------------------------------------------------------ its deadlines
 
@@ -211,33 +189,9 @@ class Worker:
         status = processes.reap(self._child)
         if status is None:
             return
-        while self._linked:  # what it said before it died comes first
-            self._read_link_to_its_end()
+        self._hear_the_rest()
         self.exit_status = status
         self._cancel_timer()
         self._loop.unwatch(self.pidfd)
         os.close(self.pidfd)
-        self._on_gone(self)
-
-    def _read_link_to_its_end(self) -> None:
-        try:
-            data = self._link.recv(65536)
-        except OSError:  # also BlockingIOError: a child of the worker holds a copy of the link
-            data = b""
-        if data:
-            self._hear(data)
-        else:
-            self._close_link()
-
-    def _close_link(self) -> None:
-        if self._linked:
-            self._linked = False
-            self._loop.unwatch(self._link.fileno())
-            self._link.close()
-
-
-def _json_text(data: bytes) -> str:
-    try:
-        return str(json.loads(data))
-    except (ValueError, RecursionError):
-        return data.decode(errors="replace")
+        self._listener.gone(self)

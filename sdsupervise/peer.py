@@ -4,8 +4,8 @@ The channel's messages; `say` names each, and every one may carry more than is l
 
     born      pid; [pidfd]                      the middle process of the double fork, for the successor
     welcome   version, generation, carries …    predecessor: all that crosses, names for the descriptors beside it
-    hello     version, stop_timeout, code       successor
-    worker    pid; [pidfd]                      either: a worker was forked, it runs no code before this is sent
+    hello     version, stop_timeout, code …     successor
+    workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent
     reason    text, traceback                   successor: why it is about to fail
     naming                                      predecessor: systemd is being told that you are the main pid
     reloaded  facts                             predecessor: how the reload went, for the successor's status
@@ -30,6 +30,7 @@ from .linux.signals import send
 _log = logging.getLogger("sdsupervise")
 
 HANDOVER_VERSION = 1
+_MAX_WORKERS_PER_MESSAGE = 200  # the kernel takes 253 descriptors
 
 EVENTS: Mapping[str, Event] = {
     "yield": Event.PEER_ASKS_YIELD,
@@ -64,7 +65,7 @@ class Peer:
         generation: int,
         stop_timeout: float,
     ) -> None:
-        self._loop, self._listener = loop, listener
+        self._loop, self.listener = loop, listener
         self._channel: Channel | None = channel
         self._pidfd: int | None = None
         self._token_is_ours = False
@@ -75,10 +76,26 @@ class Peer:
         self.pid: int | None = None
         self.gone = False
         self.listens = False  # it has come as far as its event loop; before that it has no worker and no lock
+        self.overlaps = False  # its service lets the old workers serve on until the new ones do
+        self.check_timeout = 0.0  # seconds its before_commit may take; 0: it has none
         self.code = ""
         self.reason = ""
         self.traceback = ""
         loop.watch(channel.fileno(), self.hear)
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Of its workers that live, as far as we know."""
+        return list(self._workers)
+
+    def heirlooms(self) -> dict[str, int]:
+        """The descriptors by which a successor of ours knows it."""
+        fds = {"token": self.token} | {f"worker:{pid}": pidfd for pid, pidfd in self._workers.items()}
+        if self._pidfd is not None:
+            fds["pidfd"] = self._pidfd
+        if self._channel is not None:
+            fds["channel"] = self._channel.fileno()
+        return fds
 
     @property
     def left_nothing(self) -> bool:
@@ -101,6 +118,13 @@ class Peer:
     def tell(self, say: str, fds: tuple[int, ...] = (), **fields: object) -> bool:
         """Send a message; False if the peer cannot take it (dead, or stuck: its pidfd or a deadline will tell)."""
         return self._channel is not None and self._channel.send(say, fds, **fields)
+
+    def tell_workers(self, workers: Mapping[int, int]) -> None:
+        """Announce workers, pid to pidfd, in as few messages as may carry their descriptors."""
+        pids = list(workers)
+        for start in range(0, len(pids), _MAX_WORKERS_PER_MESSAGE):
+            some = pids[start : start + _MAX_WORKERS_PER_MESSAGE]
+            self.tell("workers", tuple(workers[pid] for pid in some), pids=some)
 
     def hear(self) -> None:
         """Take in all it has said."""
@@ -176,27 +200,33 @@ class Peer:
 
     def _take_in(self, message: Message) -> None:
         fields, kind = message.fields, message.kind
-        if kind in ("born", "worker"):
+        if kind == "born":
             pid = fields.get("pid")
-            if not isinstance(pid, int) or len(message.fds) != 1 or (kind == "born" and self._pidfd is not None):
+            if not isinstance(pid, int) or len(message.fds) != 1 or self._pidfd is not None:
                 message.close_fds()
-            elif kind == "worker":
-                self.note_worker(pid, message.fds[0])
             else:
                 self.meet(pid, message.fds[0])
             return
+        if kind == "workers":
+            pids = fields.get("pids")
+            if isinstance(pids, list) and len(pids) == len(message.fds):
+                for pid, pidfd in zip(pids, message.fds, strict=True):
+                    self.note_worker(int(pid), pidfd)
+            else:
+                message.close_fds()
+            return
         if kind == "caller" and len(message.fds) == 1:
-            self._listener.caller(message.fds[0])
+            self.listener.caller(message.fds[0])
             return
         message.close_fds()
         if kind == "reason":
             self.reason, self.traceback = str(fields.get("text")), str(fields.get("traceback", ""))
         elif kind == "unlocked":
-            self._listener.lock_may_be_free()
+            self.listener.lock_may_be_free()
         elif kind in EVENTS:
-            self._listener.event(EVENTS[kind])
+            self.listener.event(EVENTS[kind])
         else:
-            self._listener.told(message)
+            self.listener.told(message)
 
     def _end_channel(self) -> None:
         if self._channel is not None:
@@ -206,7 +236,7 @@ class Peer:
             if self._pidfd is None:
                 self._be_gone()
             elif not self.gone:
-                self._listener.hung_up()
+                self.listener.hung_up()
 
     def _died(self) -> None:
         if not self.gone:
@@ -220,15 +250,15 @@ class Peer:
         self._end_channel()
         if self._pidfd is not None:
             self._loop.unwatch(self._pidfd)
-        self._listener.event(Event.PEER_GONE)
-        self._listener.lock_may_be_free()
+        self.listener.event(Event.PEER_GONE)
+        self.listener.lock_may_be_free()
 
     def _worker_died(self, pid: int) -> None:
         pidfd = self._workers.pop(pid, None)
         if pidfd is not None:
             self._loop.unwatch(pidfd)
             os.close(pidfd)
-            self._listener.lock_may_be_free()
+            self.listener.lock_may_be_free()
 
 
 def _take(token: int) -> bool:
@@ -255,7 +285,9 @@ class Welcome(NamedTuple):
     predecessor_pid: int
     stop_timeout: float
     pid_file_name: str
-    fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, worker:PID…
+    overlaps: bool  # its service lets the old workers serve on until the new ones do
+    elders: object  # of the generations before it that still drain; see elders.py
+    fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, elder:…
 
 
 def send_welcome(peer: Peer, fds: Mapping[str, int], **fields: object) -> bool:
@@ -285,6 +317,8 @@ def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
             predecessor_pid=int(str(fields["pid"])),
             stop_timeout=float(str(fields["stop_timeout"])),
             pid_file_name=str(fields["pid_file"]),
+            overlaps=fields.get("overlaps") is True,
+            elders=fields.get("elders"),
             fds=dict(zip(names, message.fds, strict=True)),
         )
     except (KeyError, ValueError, AssertionError) as error:

@@ -5,11 +5,14 @@ A supervisor has at most one peer: the predecessor it was born to follow, or the
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from .birth import bear
+from .config import Settings
 from .core.takeover import PHASES, Event, State
+from .elders import Elders
 from .launch import Started
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
@@ -28,23 +31,32 @@ class Hooks(NamedTuple):
     caller: Callable[[int], None]  # a connection of the control socket the predecessor leaves to us
     named_main: Callable[[], None]  # the predecessor is telling systemd that we are the main pid
     heirlooms: Callable[[], dict[str, int]]  # descriptors a successor gets, by name
+    workers: Callable[[], dict[int, int]]  # ours that live, pid to pidfd
+    elder_gone: Callable[[], None]
 
 
 class Succession:
     """The peer and the reload, of which the table decides and this keeps what is said and owed."""
 
-    def __init__(
-        self, loop: EventLoop, started: Started, *, stop_timeout: float, patience: float, hooks: Hooks
-    ) -> None:
-        self._loop, self._started, self._hooks = loop, started, hooks
-        self._stop_timeout = stop_timeout  # of our own workers, in seconds
-        self._patience = patience  # how long after a peer's channel its death may come
+    def __init__(self, loop: EventLoop, started: Started, settings: Settings, *, hooks: Hooks) -> None:
+        self._loop, self._started, self._settings, self._hooks = loop, started, settings, hooks
+        self._patience = settings.takeover_timeout  # how long after a peer's channel its death may come
         self._waiting: Reload | None = None  # begins when the last generation's processes are gone
         self._last: Reload | None = None
         self._inherited: dict[str, object] | None = None  # the last reload, as the predecessor told of it
         self.reload: Reload | None = None  # the one that runs; a predecessor's
         self.peer: Peer | None = None
         self.generation = started.welcome.generation if started.welcome else 1
+        self.elders = Elders(
+            loop,
+            PeerListener(self._elder_says, self._told, hooks.caller, hooks.lock_may_be_free, _not_listening),
+            hooks.elder_gone,
+        )
+
+    @property
+    def overlaps(self) -> bool:
+        """Both services let the old workers serve on until the new ones do: so does this reload."""
+        return self._settings.overlaps and self.peer is not None and self.peer.overlaps
 
     @property
     def failure(self) -> str:
@@ -66,6 +78,7 @@ class Succession:
             self.peer.close_in_child()
         if self.reload is not None:
             self.reload.close_in_child()
+        self.elders.close_in_child()
 
     # ------------------------------------------------------------------------------------- the reload and its caller
 
@@ -77,6 +90,13 @@ class Succession:
         else:
             self.reload = reload
             self._hooks.event(Event.RELOAD_ASKED)
+
+    def let_drain(self) -> None:
+        """The predecessor has committed: from now on it is one of those that drain, and the next reload may begin."""
+        if self.peer is not None:
+            due = time.monotonic() + self.peer.stop_timeout + self._patience
+            self.elders.see_out(self.peer, due=due)
+            self.peer = None
 
     def settle(self) -> bool:
         """Forget a peer that left nothing behind, True if there was one; then begin the reload that waited for it."""
@@ -159,7 +179,7 @@ class Succession:
         assert reload is not None
         channel, theirs = Channel.pair()
         reader, writer = os.pipe()
-        self.peer = self._new_peer(channel, make_token(), self.generation + 1, self._stop_timeout)
+        self.peer = self._new_peer(channel, make_token(), self.generation + 1, self._settings.stop_timeout)
         self._welcome(self.peer)
         reload.watch_stderr(self._loop, reader)
         invocation = self._started.invocation
@@ -182,12 +202,18 @@ class Succession:
             welcome.channel, fds["token"], welcome.predecessor_generation, welcome.stop_timeout
         )
         peer.listens = True
+        peer.overlaps = welcome.overlaps
         peer.meet(welcome.predecessor_pid, fds["predecessor"])
-        for name, pidfd in fds.items():
-            if name.startswith("worker:"):
-                peer.note_worker(int(name.partition(":")[2]), pidfd)
-        code = str(self._started.receipt)
-        peer.tell("hello", version=HANDOVER_VERSION, stop_timeout=self._stop_timeout, code=code)
+        self.elders.inherit(welcome.elders, fds)
+        settings = self._settings
+        peer.tell(
+            "hello",
+            version=HANDOVER_VERSION,
+            stop_timeout=settings.stop_timeout,
+            code=str(self._started.receipt),
+            overlaps=settings.overlaps,
+            check_timeout=settings.before_commit_timeout if settings.before_commit else 0.0,
+        )
 
     def _new_peer(self, channel: Channel, token: int, generation: int, stop_timeout: float) -> Peer:
         hooks = self._hooks
@@ -198,27 +224,34 @@ class Succession:
         """Tell the successor all it needs to know, before it exists: it must find this first in its channel, ahead of
         any news of our workers, and find it also if we are dead by then."""
         ours = os.pidfd_open(os.getpid())
+        elders, fds_of_elders = self.elders.heirlooms()
         send_welcome(
             peer,
-            {"predecessor": ours, "token": peer.token, **self._hooks.heirlooms()},
+            {"predecessor": ours, "token": peer.token, **self._hooks.heirlooms(), **fds_of_elders},
             generation=peer.generation,
             predecessor_generation=self.generation,
             pid=os.getpid(),
-            stop_timeout=self._stop_timeout,
+            stop_timeout=self._settings.stop_timeout,
             pid_file=self._started.pid_file.name,
+            overlaps=self._settings.overlaps,
+            elders=elders,
         )
+        peer.tell_workers(self._hooks.workers())
         os.close(ours)
+
+    def _elder_says(self, event: Event) -> None:
+        if event is Event.PEER_STOPS:  # somebody sent the stop to a generation that drains; it means the service
+            self._hooks.event(Event.STOP_ASKED)
 
     def _told(self, message: Message) -> None:
         fields, peer = message.fields, self.peer
-        assert peer is not None
         match message.kind:
-            case "hello":
+            case "hello" if peer is not None:
                 peer.listens = True
                 peer.code = str(fields.get("code"))
-                stop_timeout = fields.get("stop_timeout")
-                if isinstance(stop_timeout, int | float):
-                    peer.stop_timeout = stop_timeout
+                peer.overlaps = fields.get("overlaps") is True
+                peer.stop_timeout = _seconds(fields.get("stop_timeout"), peer.stop_timeout)
+                peer.check_timeout = _seconds(fields.get("check_timeout"), 0.0)
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
             case "naming":
@@ -227,7 +260,7 @@ class Succession:
                 facts = fields.get("facts")
                 self._inherited = facts if isinstance(facts, dict) else None
             case kind:
-                _log.debug("Generation %d says %r, which this release does not know, ignoring", peer.generation, kind)
+                _log.debug("Another generation says %r, which this release does not know, ignoring", kind)
 
     def _hung_up(self) -> None:
         # A dying process closes its files before it is seen dead, so its death has time to arrive.
@@ -236,6 +269,14 @@ class Succession:
     def _see_whether_unwanted(self) -> None:
         if self.peer is not None and not self.peer.gone:
             self._hooks.unwanted()
+
+
+def _seconds(value: object, otherwise: float) -> float:
+    return value if isinstance(value, int | float) else otherwise
+
+
+def _not_listening() -> None:
+    """What an elder that hangs up does not matter for."""
 
 
 def _why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:

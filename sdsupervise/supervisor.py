@@ -73,8 +73,7 @@ class Supervisor:
         self._succession = Succession(
             self._loop,
             started,
-            stop_timeout=settings.stop_timeout,
-            patience=settings.takeover_timeout,
+            settings,
             hooks=Hooks(
                 event=self._happen,
                 lock_may_be_free=self._lock_may_be_free,
@@ -82,6 +81,8 @@ class Supervisor:
                 caller=self._adopt_caller,
                 named_main=self._be_named,
                 heirlooms=self._heirlooms,
+                workers=self._workforce.pidfds,
+                elder_gone=self._reconsider,
             ),
         )
         self.generation = self._succession.generation
@@ -128,6 +129,11 @@ class Supervisor:
         if not self._stepping:
             self._drain_events()
 
+    def _reconsider(self) -> None:
+        """A lasting condition may have become true."""
+        if not self._stepping:
+            self._drain_events()
+
     def _drain_events(self) -> None:
         self._stepping = True
         try:
@@ -140,7 +146,7 @@ class Supervisor:
         """Nothing has happened that is not dealt with: give the events that stand for a lasting condition to a state
         that waits for it; True if there is one."""
         rules = RULES[self.state]
-        if Event.NO_WORKER in rules and not self._workforce.workers:
+        if Event.NO_WORKER in rules and not self._workforce.workers and not self._sees_elders_out():
             if Event.PEER_GONE in rules and self._peer is not None:
                 self._peer.look()  # whoever leaves first makes sure that the other is there to serve, or to clean up
             if not self._events:
@@ -148,6 +154,14 @@ class Supervisor:
         elif Event.NO_PEER in rules and (self._peer is None or self._peer.gone):
             self._events.append(Event.NO_PEER)
         return bool(self._events)
+
+    def _sees_elders_out(self) -> bool:
+        """The service stops, we have no worker left, and a generation before ours still has: we leave after it."""
+        elders = self._succession.elders
+        if self.state not in (State.STOPPING, State.LAST) or not elders:
+            return False
+        elders.tell_empty()
+        return bool(elders)
 
     def _step(self, event: Event) -> None:
         before = self.state
@@ -169,7 +183,7 @@ class Supervisor:
         self._hold(transition, len(rule.effects))
         if rule.next is not before:
             _log.debug("%s: %s", transition, rule.next.name)
-            self._enter()
+            self._enter(event)
         elif event is Event.DEADLINE:
             self._set_deadline()
 
@@ -177,13 +191,15 @@ class Supervisor:
         if self._breakpoint is not None and self._breakpoint.hold_at(transition, effect):
             self._breakpoint = None
 
-    def _enter(self) -> None:
-        """What follows from the state alone."""
+    def _enter(self, event: Event | None = None) -> None:
+        """What follows from the state alone, but for what the last event says of the peer."""
         state = self.state
         if state is not State.COMMITTING:
             self._close_barrier()
         if state in _SETTLED and not self._is_main:
             self._become_main("ready")
+            if event is Event.PEER_COMMITTED:
+                self._succession.let_drain()
         if state is State.STOPPING and self._named_main and not self._is_main:
             self._reporter.become_main(systemd_believes="ready")  # the stop came in the middle of the commit
         if state is State.SERVING:
@@ -396,7 +412,7 @@ class Supervisor:
 
     def _worker_forked(self, worker: Worker) -> None:
         if self._peer is not None and not self._peer.gone:
-            self._peer.tell("worker", (worker.pidfd,), pid=worker.pid)
+            self._peer.tell_workers({worker.pid: worker.pidfd})
             if worker.state is not WorkerState.SPARE:
                 worker.let_go()
         self._tell_status()
@@ -430,7 +446,7 @@ class Supervisor:
         fds = {"lock": self._lock_inode}
         if self._control is not None:
             fds["control"] = self._control.fileno()
-        return fds | {f"worker:{worker.pid}": worker.pidfd for worker in self._workforce.workers.values()}
+        return fds
 
     def _adopt_caller(self, connection: int) -> None:
         if self._control is not None:
@@ -501,12 +517,14 @@ class Supervisor:
 
     def _become_main(self, systemd_believes: str) -> None:
         self._is_main = True
+        self._succession.elders.take_over()
         self._reporter.become_main(systemd_believes=systemd_believes)
         if self._control is not None:
             self._control.accept_calls()
 
     def _retire(self) -> None:
         self._is_main = False
+        self._succession.elders.leave_to_successor()
         self._reporter.retire()
         if self._control is not None:
             self._control.stop_accepting()
@@ -547,6 +565,7 @@ class Supervisor:
             "crashes": self._workforce.crashes,
             "workers": self._workforce.facts(),
             "spare": spare.pid if (spare := self._workforce.spare) is not None else None,
+            "draining": self._succession.elders.facts(),
             "last_reload": self._succession.facts(),
         }
 

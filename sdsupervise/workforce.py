@@ -66,6 +66,10 @@ class Workforce:
         """What status shows of the workers."""
         return [worker.facts() for worker in self.workers.values() if worker.state is not WorkerState.SPARE]
 
+    def pidfds(self) -> dict[int, int]:
+        """Of all that live, by pid."""
+        return {pid: worker.pidfd for pid, worker in self.workers.items()}
+
     def want(self, wanted: bool) -> None:
         """Whether there should be a worker; starts one at once if so, and stops none if not."""
         if wanted == self._wanted:

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workers.coroutines", "workers.link", "workers.python_worker", "workers.worker"),
     ("workers.linked_worker",),
     ("birth", "client", "control", "logs", "peer", "receipt", "reporting", "standing"),
-    ("class_workers", "launch", "reload", "workforce"),
+    ("class_workers", "elders", "launch", "reload", "workforce"),
     ("succession",),
     ("supervisor",),
     ("daemon",),

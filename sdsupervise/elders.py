@@ -1,0 +1,142 @@
+"""The generations before ours that still drain: nothing is asked of them any more, and we see to it that they end.
+
+Whoever is the main supervisor watches all of them, not only its own predecessor: a chain in which each watches the one
+before would be cut by a single crash in its middle.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from .linux.channel import Channel
+from .linux.event_loop import EventLoop, Timer
+from .peer import Peer, PeerListener
+
+_log = logging.getLogger("sdsupervise")
+
+_MAX_DESCRIPTORS = 150  # of the 253 that a message can carry
+_PREFIX = "elder:"  # of their descriptors in a welcome: elder:GENERATION:pidfd, :token, :channel, :worker:PID
+
+
+class _Elder(NamedTuple):
+    peer: Peer
+    due: float  # when it is killed, on the monotonic clock, which all processes share
+    timer: Timer
+
+
+class Elders:
+    """Those we watch, and, in a successor that is not the main one yet, what it needs to do so later."""
+
+    def __init__(self, loop: EventLoop, listener: PeerListener, on_gone: Callable[[], None]) -> None:
+        self._loop, self._listener, self._on_gone = loop, listener, on_gone
+        self._elders: dict[int, _Elder] = {}  # by generation
+        self._inherited: list[Mapping[str, object]] = []
+        self._inherited_fds: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        """Somebody still drains."""
+        return bool(self._elders)
+
+    def facts(self) -> list[dict[str, object]]:
+        """What status shows of them; seconds."""
+        return [
+            {
+                "generation": peer.generation,
+                "pid": peer.pid,
+                "workers": peer.worker_pids,
+                "at_most": round(max(0.0, due - time.monotonic()), 3),
+            }
+            for peer, due, _ in self._elders.values()
+        ]
+
+    def see_out(self, peer: Peer, *, due: float) -> None:
+        """Watch a supervisor that drains. If it is not gone by then it is killed, with its workers."""
+        peer.listener = self._listener_for(peer)
+        timer = self._loop.call_later(max(0.0, due - time.monotonic()), lambda: self._overdue(peer))
+        self._elders[peer.generation] = _Elder(peer, due, timer)
+        self._forget_gone(peer)
+
+    def tell_empty(self) -> None:
+        """The service stops and we have no workers left: one that was told to stop by hand waits to hear it."""
+        for elder in self._elders.values():
+            elder.peer.tell("empty")
+
+    def heirlooms(self) -> tuple[list[dict[str, object]], dict[str, int]]:
+        """What a successor has to know to watch them after us, and the descriptors for it, by name."""
+        facts: list[dict[str, object]] = []
+        fds: dict[str, int] = {}
+        for generation, (peer, due, _) in self._elders.items():
+            mine = peer.heirlooms()
+            if len(fds) + len(mine) > _MAX_DESCRIPTORS:  # its supervisor knows its workers, and the kernel tells them
+                mine = {name: fd for name, fd in mine.items() if not name.startswith("worker:")}
+            if {"pidfd", "channel"} <= set(mine):
+                facts.append({"generation": generation, "pid": peer.pid, "stop_timeout": peer.stop_timeout, "due": due})
+                fds |= {f"{_PREFIX}{generation}:{name}": fd for name, fd in mine.items()}
+        return facts, fds
+
+    def inherit(self, facts: object, fds: Mapping[str, int]) -> None:
+        """Keep what the predecessor's welcome says of them."""
+        self._inherited = [each for each in facts if isinstance(each, dict)] if isinstance(facts, list) else []
+        self._inherited_fds = {name: fd for name, fd in fds.items() if name.startswith(_PREFIX)}
+
+    def take_over(self) -> None:
+        """We are the main supervisor: they are ours to watch now."""
+        fds = self._inherited_fds
+        for facts in self._inherited:
+            start = f"{_PREFIX}{facts['generation']}:"
+            mine = {name.removeprefix(start): fds.pop(name) for name in list(fds) if name.startswith(start)}
+            peer = Peer(
+                self._loop,
+                Channel.from_fd(mine["channel"]),
+                mine["token"],
+                self._listener,
+                generation=int(str(facts["generation"])),
+                stop_timeout=float(str(facts["stop_timeout"])),
+            )
+            for name, fd in mine.items():
+                if name.startswith("worker:"):
+                    peer.note_worker(int(name.partition(":")[2]), fd)
+            peer.meet(int(str(facts["pid"])), mine["pidfd"])
+            self.see_out(peer, due=float(str(facts["due"])))
+        self._inherited = []
+        self._drop_inherited()
+
+    def leave_to_successor(self) -> None:
+        """The successor is the main supervisor and watches them."""
+        for elder in self._elders.values():
+            elder.timer.cancel()
+            elder.peer.forget()
+        self._elders.clear()
+
+    def close_in_child(self) -> None:
+        """In a forked worker, its copies."""
+        for elder in self._elders.values():
+            elder.peer.close_in_child()
+        self._drop_inherited()
+
+    def _drop_inherited(self) -> None:
+        for fd in self._inherited_fds.values():
+            os.close(fd)
+        self._inherited_fds = {}
+
+    def _listener_for(self, peer: Peer) -> PeerListener:
+        """Its worker's death, or its own, may be the last there is to see of it."""
+
+        def look() -> None:
+            self._listener.lock_may_be_free()
+            self._forget_gone(peer)
+
+        return self._listener._replace(lock_may_be_free=look)
+
+    def _forget_gone(self, peer: Peer) -> None:
+        if peer.left_nothing and peer.generation in self._elders:
+            self._elders.pop(peer.generation).timer.cancel()
+            peer.forget()
+            self._on_gone()
+
+    def _overdue(self, peer: Peer) -> None:
+        _log.warning("Generation %d should have left by now, killing what is left of it", peer.generation)
+        peer.kill()
+        peer.kill_workers()

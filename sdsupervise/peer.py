@@ -10,7 +10,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     naming                                      predecessor: systemd is being told that you are the main pid
     reloaded  facts                             predecessor: how the reload went, for the successor's status
     caller    [connection]                      predecessor: it leaves, and had accepted this on the control socket
-    yield, serving, failed, committed, stop, empty, unlocked      the takeover itself
+    yield, serving, checked, failed, committed, stop, empty, unlocked      the takeover itself
 """
 
 import logging
@@ -35,6 +35,7 @@ _MAX_WORKERS_PER_MESSAGE = 200  # the kernel takes 253 descriptors
 EVENTS: Mapping[str, Event] = {
     "yield": Event.PEER_ASKS_YIELD,
     "serving": Event.PEER_SERVES,
+    "checked": Event.PEER_CHECKED,
     "failed": Event.PEER_FAILED,
     "committed": Event.PEER_COMMITTED,
     "stop": Event.PEER_STOPS,

@@ -36,6 +36,7 @@ _log = logging.getLogger("sdsupervise")
 _DESCRIPTORS_OF_RELOAD = 16  # at most so many at once: of channel, token, pipes, barrier, lock, pidfds
 
 _WAITING_FOR_LOCK = frozenset({State.CLAIMING, State.FORCING, State.STARTING, State.RETAKING})
+_AWAITED = {State.RAISING: "ready", State.YIELDED: "serving", State.CHECKING: "found good"}
 _SETTLED = frozenset({State.SERVING, State.FORCING, State.STARTING})  # a successor in one of these is the main one
 
 
@@ -212,7 +213,7 @@ class Supervisor:
             self._workforce.want(PHASES[state].wants_workers)
         self._set_deadline()
         self._tell_status()
-        brief = state is State.WATCHING and not self._settings.probation
+        brief = state is State.CHECKING or (state is State.WATCHING and not self._settings.probation)
         self._succession.enter(state, at_most=self._longest_wait(), aloud=not brief)
         if state in _WAITING_FOR_LOCK:
             self._try_lock()
@@ -247,6 +248,9 @@ class Supervisor:
                 self._succession.tell("yield")
             case Effect.TELL_SERVING:
                 self._succession.tell("serving")
+                self._happen(Event.CHECK_PASSED)
+            case Effect.TELL_CHECKED:
+                self._succession.tell("checked")
             case Effect.TELL_FAILED:
                 self._succession.tell("failed")
             case Effect.TELL_COMMITTED:
@@ -353,6 +357,8 @@ class Supervisor:
     def _seconds(self, part: str) -> float:
         if part == "peer_stop_timeout":
             return self._peer.stop_timeout if self._peer is not None else 0.0
+        if part in ("start_allowance", "peer_start_allowance", "before_commit_timeout", "peer_check_timeout"):
+            return 0.0
         return float(getattr(self._settings, part))
 
     def _deadline_passed(self) -> None:
@@ -362,10 +368,9 @@ class Supervisor:
             if self.state in (State.STARTING, State.RETAKING) and (self._peer is None or self._peer.left_nothing):
                 self._give_up_lock()
                 return
-        elif self.state in (State.RAISING, State.YIELDED) and self._peer is not None:
-            phase = "ready" if self.state is State.RAISING else "serving"
-            limit = self._seconds(PHASES[self.state].deadline[0])
-            self._peer.reason = f"The new code was not {phase} within {limit:g} s."
+        elif self.state in _AWAITED and self._peer is not None:
+            limit = sum(self._seconds(part) for part in PHASES[self.state].deadline)
+            self._peer.reason = f"The new code was not {_AWAITED[self.state]} within {limit:g} s."
         if self.state in (State.WATCHING, State.COMMITTING):
             self._look_and_happen(Event.DEADLINE)
         else:

@@ -6,9 +6,15 @@ The table is all there is: the shell in `supervisor.py` turns what happens into 
 and performs its effects in order. Nothing else changes a supervisor's state.
 
     successor:    WARMING > CLAIMING > ACTING > SERVING           (FORCING, STARTING: the predecessor is no help)
-    predecessor:  SERVING > RAISING > YIELDING > YIELDED > WATCHING > COMMITTING > DRAINING
+    predecessor:  SERVING > RAISING > YIELDING > YIELDED > CHECKING > WATCHING > COMMITTING > DRAINING
     way back:     CANCELLING, REVIVING, RECALLING > RETAKING > SERVING
     stop:         STOPPING > EMPTY or LAST > GONE
+
+The two handovers differ in one step. With `exclusive` a successor that is ready asks its predecessor to yield, and the
+old workers stop first (YIELDING). With `overlap` it asks for the lock alone: the old workers go on serving beside the
+new, up to the commit, and every way back finds them as they were. One that dies meanwhile is not replaced, since only
+the lock's holder may release a worker. Where a rule from YIELDED on stops workers, it means them; an exclusive
+predecessor has none there.
 
 `tests/walk` joins two of these, adds the kernel's locks, signals, systemd, crashes and hangs, and visits every state
 they can reach. A rule that looks redundant is there because a walk without it ended badly; see the mutations there.
@@ -53,6 +59,7 @@ class State(Enum):
     YIELDING = auto()  # our workers stop, so that the successor's may serve
     REVIVING = auto()  # the successor died meanwhile; as soon as our old workers are gone we start new ones
     YIELDED = auto()  # the lock is given up; waiting to hear that the successor serves
+    CHECKING = auto()  # the successor serves and runs the service's before_commit command
     WATCHING = auto()  # the successor serves on probation
     COMMITTING = auto()  # systemd has been told the new main pid; waiting until it has heard
     RECALLING = auto()  # the successor failed us and is being killed
@@ -78,12 +85,17 @@ class Event(Enum):
     PEER_GONE = auto()  # the other supervisor is dead, and all it ever said has been heard
     NO_PEER = auto()  # there is none (given again to each state that has a rule for it)
     # from the peer, over the channel
-    PEER_ASKS_YIELD = auto()
+    PEER_ASKS_YIELD = auto()  # it is ready, and may serve when our workers are gone
+    PEER_ASKS_LOCK = auto()  # it is ready, and may serve beside our workers: both services are for overlap
     PEER_SERVES = auto()
+    PEER_CHECKED = auto()
     PEER_FAILED = auto()
     PEER_COMMITTED = auto()
     PEER_STOPS = auto()
     PEER_EMPTY = auto()
+    # from the before_commit command; CHECK_PASSED at once where there is none
+    CHECK_PASSED = auto()
+    CHECK_FAILED = auto()
     # from systemd
     BARRIER_RETURNED = auto()
     # from the clock
@@ -107,7 +119,8 @@ class Effect(Enum):
     # to the peer
     START_SUCCESSOR = auto()
     ASK_YIELD = auto()
-    TELL_SERVING = auto()
+    TELL_SERVING = auto()  # held back while a worker that could only be started now is not up
+    TELL_CHECKED = auto()
     TELL_FAILED = auto()
     TELL_COMMITTED = auto()
     TELL_STOP = auto()
@@ -175,6 +188,8 @@ RULES: Mapping[State, Mapping[Event, Rule]] = {
         E.WORKER_READY: _to(S.ACTING, X.RELEASE_WORKERS),
         # The verdict on a worker's death is the predecessor's; once it has committed it hears this no more.
         E.WORKER_GONE: _to(S.ACTING, X.TELL_FAILED),
+        E.CHECK_PASSED: _to(S.ACTING, X.TELL_CHECKED),
+        E.CHECK_FAILED: _to(S.ACTING, X.TELL_FAILED),
         E.PEER_COMMITTED: _to(S.SERVING),
         E.PEER_GONE: _to(S.SERVING),
         E.DEADLINE: _to(S.SERVING, X.KILL_PEER, X.KILL_PEER_WORKERS),
@@ -202,6 +217,7 @@ RULES: Mapping[State, Mapping[Event, Rule]] = {
     S.RAISING: {
         E.WORKER_READY: _to(S.RAISING, X.RELEASE_WORKERS),
         E.PEER_ASKS_YIELD: _to(S.YIELDING, X.STOP_WORKERS),
+        E.PEER_ASKS_LOCK: _to(S.YIELDED, X.CLOSE_LOCK),
         E.PEER_GONE: _to(S.SERVING, X.KILL_PEER_WORKERS, X.ANSWER_FAILED),
         E.DEADLINE: _to(S.CANCELLING, X.KILL_PEER),
         E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED, X.STOP_WORKERS),
@@ -225,31 +241,41 @@ RULES: Mapping[State, Mapping[Event, Rule]] = {
         E.STOP_ASKED: _to(S.STOPPING, X.ANSWER_FAILED),
     },
     S.YIELDED: {
-        E.PEER_SERVES: _to(S.WATCHING),
+        E.PEER_SERVES: _to(S.CHECKING),
+        E.PEER_FAILED: _to(S.RECALLING, X.KILL_PEER),
         E.PEER_GONE: _to(S.RETAKING, X.OPEN_LOCK),
         E.DEADLINE: _to(S.RECALLING, X.KILL_PEER),
-        E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED),
-        E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED),
+        E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED, X.STOP_WORKERS),
+        E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED, X.STOP_WORKERS),
+    },
+    S.CHECKING: {
+        E.PEER_CHECKED: _to(S.WATCHING),
+        E.PEER_FAILED: _to(S.RECALLING, X.KILL_PEER),
+        E.PEER_GONE: _to(S.RETAKING, X.OPEN_LOCK),
+        E.DEADLINE: _to(S.RECALLING, X.KILL_PEER),
+        E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED, X.STOP_WORKERS),
+        E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED, X.STOP_WORKERS),
     },
     S.WATCHING: {
         E.DEADLINE: _to(S.COMMITTING, X.NAME_MAIN_PID),
         E.PEER_FAILED: _to(S.RECALLING, X.KILL_PEER),
         E.PEER_GONE: _to(S.RETAKING, X.OPEN_LOCK),
-        E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED),
-        E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED),
+        E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED, X.STOP_WORKERS),
+        E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED, X.STOP_WORKERS),
     },
     S.COMMITTING: {
-        E.BARRIER_RETURNED: _to(S.DRAINING, X.TELL_COMMITTED, X.ANSWER_DONE),
+        # The answer comes last: whoever has it should meet the new code alone.
+        E.BARRIER_RETURNED: _to(S.DRAINING, X.TELL_COMMITTED, X.STOP_WORKERS, X.ANSWER_DONE),
         # A pid 1 too busy to answer has our datagram all the same, and reads it before it can see us exit.
-        E.DEADLINE: _to(S.DRAINING, X.TELL_COMMITTED, X.ANSWER_DONE),
+        E.DEADLINE: _to(S.DRAINING, X.TELL_COMMITTED, X.STOP_WORKERS, X.ANSWER_DONE),
         E.PEER_GONE: _to(S.RETAKING, X.OPEN_LOCK),
-        E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED),
-        E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED),
+        E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED, X.STOP_WORKERS),
+        E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED, X.STOP_WORKERS),
     },
     S.RECALLING: {
         E.PEER_GONE: _to(S.RETAKING, X.OPEN_LOCK),
-        E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED),
-        E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED),
+        E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED, X.STOP_WORKERS),
+        E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED, X.STOP_WORKERS),
     },
     S.RETAKING: {
         E.LOCK_GAINED: _to(S.SERVING, X.WRITE_PID, X.RELEASE_WORKERS, X.ANSWER_FAILED),
@@ -291,35 +317,49 @@ IGNORED: Mapping[State, frozenset[Event]] = {
     S.FORCING: frozenset({E.WORKER_READY, E.WORKER_GONE}),
     S.STARTING: frozenset({E.WORKER_READY, E.WORKER_GONE}),
     S.FAILED: frozenset({E.WORKER_READY, E.WORKER_GONE}),
-    # The peer is our predecessor, and its "committed" or its death comes after our deadline.
-    S.SERVING: frozenset({E.WORKER_GONE, E.PEER_GONE, E.PEER_COMMITTED, E.BARRIER_RETURNED}),
+    # The peer is our predecessor, and its "committed", its death or our command's end comes after our deadline.
+    S.SERVING: frozenset(
+        {E.WORKER_GONE, E.PEER_GONE, E.PEER_COMMITTED, E.BARRIER_RETURNED, E.CHECK_PASSED, E.CHECK_FAILED}
+    ),
     # A successor that leaves says it is empty, which its death will tell us too. One that is being killed goes on
     # talking until it is dead.
     S.RAISING: frozenset({E.WORKER_GONE, E.PEER_EMPTY}),
-    S.CANCELLING: frozenset({E.WORKER_GONE, E.PEER_ASKS_YIELD, E.PEER_EMPTY}),
+    S.CANCELLING: frozenset({E.WORKER_GONE, E.PEER_ASKS_YIELD, E.PEER_ASKS_LOCK, E.PEER_EMPTY}),
     # A successor that stops the service while we still yield has killed us first.
     S.YIELDING: frozenset({E.WORKER_READY, E.WORKER_GONE, E.PEER_STOPS, E.PEER_EMPTY}),
     S.REVIVING: frozenset({E.WORKER_READY, E.WORKER_GONE}),
-    S.YIELDED: frozenset({E.PEER_EMPTY}),
+    # Our workers, in an overlap: one that was just starting waits now, for the way back.
+    S.YIELDED: frozenset({E.WORKER_READY, E.WORKER_GONE, E.PEER_EMPTY}),
+    S.CHECKING: frozenset({E.WORKER_READY, E.WORKER_GONE}),
+    S.WATCHING: frozenset({E.WORKER_READY, E.WORKER_GONE}),
     # Too late: systemd knows the successor as main, and its worker is started again.
-    S.COMMITTING: frozenset({E.PEER_FAILED}),
-    S.RECALLING: frozenset({E.PEER_SERVES, E.PEER_FAILED, E.PEER_EMPTY}),
+    S.COMMITTING: frozenset({E.WORKER_READY, E.WORKER_GONE, E.PEER_FAILED}),
+    S.RECALLING: frozenset({E.WORKER_READY, E.WORKER_GONE, E.PEER_SERVES, E.PEER_CHECKED, E.PEER_FAILED, E.PEER_EMPTY}),
     S.RETAKING: frozenset({E.WORKER_READY, E.WORKER_GONE, E.BARRIER_RETURNED}),
     # We leave in any case. (A barrier may be late everywhere after COMMITTING; the next reload forgets it.)
-    S.DRAINING: frozenset({E.PEER_GONE, E.PEER_FAILED, E.PEER_STOPS, E.PEER_EMPTY, E.BARRIER_RETURNED}),
+    S.DRAINING: frozenset(
+        {
+            *(E.WORKER_READY, E.WORKER_GONE, E.BARRIER_RETURNED),
+            *(E.PEER_GONE, E.PEER_FAILED, E.PEER_STOPS, E.PEER_EMPTY),
+        }
+    ),
     S.STOPPING: frozenset(
         {
-            *(E.WORKER_READY, E.WORKER_GONE, E.BARRIER_RETURNED, E.STOP_ASKED, E.PEER_STOPS),
-            *(E.PEER_ASKS_YIELD, E.PEER_SERVES, E.PEER_FAILED, E.PEER_COMMITTED),
+            *(E.WORKER_READY, E.WORKER_GONE, E.BARRIER_RETURNED, E.STOP_ASKED, E.CHECK_PASSED, E.CHECK_FAILED),
+            *(E.PEER_ASKS_YIELD, E.PEER_ASKS_LOCK, E.PEER_SERVES, E.PEER_CHECKED),
+            *(E.PEER_FAILED, E.PEER_COMMITTED, E.PEER_STOPS),
         }
     ),
     S.EMPTY: frozenset(
         {
-            *(E.BARRIER_RETURNED, E.STOP_ASKED, E.PEER_STOPS),
-            *(E.PEER_ASKS_YIELD, E.PEER_SERVES, E.PEER_FAILED, E.PEER_COMMITTED),
+            *(E.BARRIER_RETURNED, E.STOP_ASKED),
+            *(E.PEER_ASKS_YIELD, E.PEER_ASKS_LOCK, E.PEER_SERVES, E.PEER_CHECKED),
+            *(E.PEER_FAILED, E.PEER_COMMITTED, E.PEER_STOPS),
         }
     ),
-    S.LAST: frozenset({E.WORKER_READY, E.WORKER_GONE, E.BARRIER_RETURNED, E.STOP_ASKED}),
+    S.LAST: frozenset(
+        {E.WORKER_READY, E.WORKER_GONE, E.BARRIER_RETURNED, E.STOP_ASKED, E.CHECK_PASSED, E.CHECK_FAILED}
+    ),
 }
 
 
@@ -341,7 +381,10 @@ PHASES: Mapping[State, Phase] = {
     S.FORCING: Phase((), True, "starting", "Generation {own} is ready, generation {peer} is being killed"),
     S.STARTING: Phase(("takeover_timeout",), True, "starting", "Generation {own} takes over from a dead one"),
     S.ACTING: Phase(
-        ("probation", "barrier_timeout", "takeover_timeout"), True, "starting", "Generation {own} is on probation"
+        ("start_allowance", "before_commit_timeout", "probation", "barrier_timeout", "takeover_timeout"),
+        True,
+        "starting",
+        "Generation {own} is on probation",
     ),
     S.FAILED: Phase(("stop_timeout",), False, "starting", "Generation {own} failed"),
     S.SERVING: Phase(_LOCK_WAIT, True, "ready", "Generation {own} serves"),
@@ -349,7 +392,11 @@ PHASES: Mapping[State, Phase] = {
     S.CANCELLING: Phase((), True, "reloading", "Generation {own} serves, generation {peer} was too slow"),
     S.YIELDING: Phase(("stop_timeout",), False, "reloading", "Generation {peer} is ready, generation {own} stops"),
     S.REVIVING: Phase(("stop_timeout",), False, "reloading", "Generation {peer} died, generation {own} comes back"),
-    S.YIELDED: Phase(("takeover_timeout",), False, "reloading", "Generation {peer} takes over"),
+    # The allowance is for a worker that can only be started when it is released, as an exclusive command; else 0.
+    S.YIELDED: Phase(("takeover_timeout", "peer_start_allowance"), False, "reloading", "Generation {peer} takes over"),
+    S.CHECKING: Phase(
+        ("peer_check_timeout", "takeover_timeout"), False, "reloading", "Generation {peer} serves and is being checked"
+    ),
     S.WATCHING: Phase(("probation",), False, "reloading", "Generation {peer} serves, on probation"),
     S.COMMITTING: Phase(("barrier_timeout",), False, "ready", "Generation {peer} serves"),
     S.RECALLING: Phase((), False, "reloading", "Generation {peer} failed and is being killed"),

@@ -27,8 +27,10 @@ CAREFUL = Release(settings={"probation": 1.5})
 ASKED_TO_YIELD = "RAISING+PEER_ASKS_YIELD/0"
 YIELDS = "RAISING+PEER_ASKS_YIELD/1"
 HEARS_SERVING = "YIELDED+PEER_SERVES/0"
+HEARS_CHECKED = "CHECKING+PEER_CHECKED/0"
 NAMES_MAIN = "WATCHING+DEADLINE/0"
 GAINS_LOCK = "CLAIMING+LOCK_GAINED/0"
+PASSES_CHECK = "ACTING+CHECK_PASSED/0"
 
 # With systemd the death of the main pid is the end of all others in the unit; what the successor would do about it
 # is then a race nobody needs to win.
@@ -231,7 +233,7 @@ def stop_reaches_forcing(stage: Stage) -> None:
 def stop_reaches_serving(stage: Stage) -> None:
     """The predecessor says "stop" and is killed for being late, by a successor that then hears it."""
     stage.start()
-    stage.hold(OLD, HEARS_SERVING)
+    stage.hold(OLD, HEARS_CHECKED)
     stage.hold(NEW, "ACTING+DEADLINE/0")
     stage.reload()
     stage.until_held(NEW, "ACTING+DEADLINE/0")
@@ -267,7 +269,7 @@ def watched_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
 
     def lead(stage: Stage) -> None:
         reload(stage)
-        stage.until_passed(OLD, HEARS_SERVING)
+        stage.until_passed(OLD, HEARS_CHECKED)
         step(stage)
 
     return lead
@@ -409,6 +411,7 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     #
     (S.ACTING, E.WORKER_READY): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),
     (S.ACTING, E.WORKER_GONE): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),
+    (S.ACTING, E.CHECK_PASSED): Way(NEW, reload),
     (S.ACTING, E.PEER_COMMITTED): Way(NEW, reload),
     (S.ACTING, E.PEER_GONE): Way(NEW, held_at(OLD, HEARS_SERVING, kill(OLD_SUPERVISOR)), only_plain=ENDED_BY_SYSTEMD),
     (S.ACTING, E.DEADLINE): Way(NEW, held_at(OLD, HEARS_SERVING, nothing)),
@@ -454,6 +457,11 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.YIELDED, E.DEADLINE): Way(OLD, held_at(NEW, GAINS_LOCK, nothing)),
     (S.YIELDED, E.STOP_ASKED): Way(OLD, held_at(NEW, GAINS_LOCK, stop_old)),
     #
+    (S.CHECKING, E.PEER_CHECKED): Way(OLD, reload),
+    (S.CHECKING, E.PEER_GONE): Way(OLD, held_at(NEW, PASSES_CHECK, kill(NEW_SUPERVISOR))),
+    (S.CHECKING, E.DEADLINE): Way(OLD, held_at(NEW, PASSES_CHECK, nothing)),
+    (S.CHECKING, E.STOP_ASKED): Way(OLD, held_at(NEW, PASSES_CHECK, stop_old)),
+    #
     (S.WATCHING, E.DEADLINE): Way(OLD, reload),
     (S.WATCHING, E.PEER_FAILED): Way(OLD, failure_on_probation, CAREFUL),
     (S.WATCHING, E.PEER_GONE): Way(OLD, watched_and(kill(NEW_SUPERVISOR)), CAREFUL),
@@ -495,9 +503,17 @@ WAYS: Mapping[tuple[State, Event], Way] = {
 }
 
 LATE_KILL = "needs a successor that goes on while the SIGKILL it was sent is on its way"
+NO_COMMAND = "needs a before_commit command"
+LATE_START = "needs a worker that can only be started when it is released"
+OVERLAP = "needs an overlap"
 AT_ONCE = "exclusive: the workers are gone before the lock is given up, so a drain is over at once"
 
 UNREACHABLE: Mapping[tuple[State, Event], str] = {
+    (S.ACTING, E.CHECK_FAILED): NO_COMMAND,
+    (S.CHECKING, E.PEER_FAILED): NO_COMMAND,
+    (S.CHECKING, E.PEER_STOPS): NO_COMMAND,
+    (S.RAISING, E.PEER_ASKS_LOCK): OVERLAP,
+    (S.YIELDED, E.PEER_FAILED): LATE_START,
     (S.CANCELLING, E.PEER_STOPS): LATE_KILL,
     (S.YIELDED, E.PEER_STOPS): LATE_KILL,
     (S.DRAINING, E.DEADLINE): AT_ONCE,

@@ -45,7 +45,8 @@ HANGS: Final = 20
 STOPS: Final = 21  # requests to stop left to make
 EXCUSED: Final = 22
 PID_FILE: Final = 23  # whose pid is in it
-WIDTH: Final = 24
+TRIAL: Final = 24  # how the newer side proves itself, from its release on
+WIDTH: Final = 25
 
 # MODE
 RUNS: Final = 0
@@ -66,6 +67,11 @@ HANGING: Final = 10
 # NOTIFY
 UNREAD: Final = 1  # systemd has not read the new main pid yet
 RETURNED: Final = 2  # the barrier is back, its reader has not noticed
+# TRIAL
+STARTING_LATE: Final = 1  # its worker could only be started now and is not up yet
+CHECKED: Final = 2  # the before_commit command runs
+PASSED: Final = 3  # its end is unread
+REFUTED: Final = 4  # the same
 # STOP
 BY_SIGNAL: Final = 1
 BY_SYSTEMCTL: Final = 2
@@ -138,6 +144,10 @@ def in_words(joint: Joint) -> str:
     for words, there in (
         ("MAINPID unread", joint[NOTIFY] == UNREAD),
         ("barrier back", joint[NOTIFY] == RETURNED),
+        ("worker not up", joint[TRIAL] == STARTING_LATE),
+        ("check runs", joint[TRIAL] == CHECKED),
+        ("check passed", joint[TRIAL] == PASSED),
+        ("check failed", joint[TRIAL] == REFUTED),
         ("verdict open", joint[VERDICT]),
         ("stop taken", joint[BOUND]),
         ("excused", joint[EXCUSED]),

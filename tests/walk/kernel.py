@@ -4,6 +4,7 @@ from sdsupervise.core.takeover import State
 
 from .joint import (
     ABSENT,
+    CHECKED,
     CRASHES,
     DEAD,
     EXCUSED,
@@ -25,6 +26,7 @@ from .joint import (
     STATE_INDEX,
     TERM,
     TOKEN,
+    TRIAL,
     UNREAD,
     UNREAPED,
     VERDICT,
@@ -34,7 +36,7 @@ from .joint import (
     with_message,
 )
 
-_SERVING, _FAILED = STATE_INDEX[State.SERVING], STATE_INDEX[State.FAILED]
+_SERVING, _FAILED, _ACTING = (STATE_INDEX[state] for state in (State.SERVING, State.FAILED, State.ACTING))
 # Whoever stands here ends up serving if nobody else does, so that a fault of the other one is no excuse.
 _MAY_SERVE = frozenset(
     index
@@ -125,6 +127,8 @@ def settled(joint: list[int], *, systemd: bool, workers_hold_copies: bool) -> Jo
         if joint[side] >= DEAD and joint[side + WORKER] == UNREAPED:
             joint[side + WORKER] = NO_WORKER  # pid 1 reaps the orphans
     free_lock(joint, workers_hold_copies=workers_hold_copies)
+    if joint[NEW] >= DEAD or (joint[NEW] != _ACTING and joint[TRIAL] <= CHECKED):
+        joint[TRIAL] = 0  # a command that still runs is ended
     if (
         joint[OLD] == ABSENT
         and joint[OLD + WORKER] == NO_WORKER
@@ -152,4 +156,4 @@ def _become_old(joint: list[int], *, systemd: bool) -> None:
         if joint[field] == NEW + 1:
             joint[field] = OLD + 1
     joint[MAIN] = OLD + 1 if systemd and joint[MAIN] == NEW + 1 else 0
-    joint[TOKEN] = joint[NOTIFY] = 0
+    joint[TOKEN] = joint[NOTIFY] = joint[TRIAL] = 0

@@ -5,9 +5,9 @@ any moment, workers that die or never get ready, and people who reload and stop.
 shell owes the table (the module docstring of `core/takeover.py`) is built in, and each such rule can be broken, a
 `Lapse`, to see that it matters.
 
-Not modelled: three generations at once (a reload while a predecessor drains is refused), more than one worker, a
-second start that takes the lock in the gap, a supervisor stopped for good between taking the token and killing,
-durations.
+Not modelled: three generations at once (a reload while a predecessor drains is refused), more than one worker, two
+generations of different handovers, a second start that takes the lock in the gap, a supervisor stopped for good between
+taking the token and killing, durations.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from .joint import (
     BY_SYSTEMCTL,
     CALLED_OFF,
     CALLED_OFF_READY,
+    CHECKED,
     CRASHES,
     DEAD,
     DOOMED,
@@ -36,7 +37,9 @@ from .joint import (
     NO_WORKER,
     NOTIFY,
     OLD,
+    PASSED,
     READY,
+    REFUTED,
     RELEASED,
     RESTARTED,
     RETURNED,
@@ -49,6 +52,7 @@ from .joint import (
     SWEPT,
     TERM,
     TOLD,
+    TRIAL,
     UNREAD,
     UNREAPED,
     WIDTH,
@@ -73,18 +77,18 @@ class TwoSupervisors:
         self._world = world
         self._shell = Shell(table if table is not None else compiled(), world, lapses)
         self.met = self._shell.met
-        self.promises = promises.promises(systemd=world.systemd)
+        self.promises = promises.promises(world)
         self.initial: Joint = (
             *(STATE_INDEX[State.OPENING], RUNS, STARTING, 0, 0, 1),
             *(ABSENT, RUNS, NO_WORKER, 0, 0, 0),
             *(OLD + 1, 0, 0, OLD + 1 if world.systemd else 0),
-            *(0, 0, 0, world.crashes, world.hangs, world.stops, 0, 0),
+            *(0, 0, 0, world.crashes, world.hangs, world.stops, 0, 0, 0),
         )
         assert len(self.initial) == WIDTH
 
     def check(self, joint: Joint) -> None:
         """Raises Broken."""
-        promises.check(joint)
+        promises.check(joint, self._world)
 
     def in_words(self, joint: Joint) -> str:
         """One line for a person."""
@@ -99,6 +103,8 @@ class TwoSupervisors:
             yield from self._fate_of_supervisor(joint, side)
             yield from self._fate_of_worker(joint, side)
         yield from self._shell.reload(joint)
+        if joint[TRIAL] == CHECKED:
+            yield from self._fate_of_command(joint)
         if joint[STOPS]:
             yield from self._stops(joint)
         if self._world.systemd:
@@ -152,6 +158,14 @@ class TwoSupervisors:
                 yield becomes(worker + HANGING, Kind.OUTSIDE, spending=HANGS)
         if joint[CRASHES]:
             yield becomes(UNREAPED, Kind.OUTSIDE, spending=CRASHES)
+
+    def _fate_of_command(self, joint: Joint) -> Iterator[Move]:
+        """How it ends is not ours to say; one that hangs is ended, and has failed."""
+        for end, words in ((PASSED, "passes"), (REFUTED, "fails")):
+            if end == PASSED or not self._world.patient:
+                after = list(joint)
+                after[TRIAL] = end
+                yield f"before_commit {words}", self._shell.settled(after), Kind.ITSELF
 
     def _stops(self, joint: Joint) -> Iterator[Move]:
         for side in (OLD, NEW):

@@ -137,7 +137,7 @@ CAUGHT = (
         Mutation(f"a stop is not passed on, {state.name}", PATIENT, "6", dropping(X.TELL_STOP, (state, E.STOP_ASKED)))
         for state in (S.RAISING, S.YIELDED, S.COMMITTING, S.DRAINING)
     ),
-    Mutation("a stop is not passed on, ACTING", CRASH_PATIENT, "6", dropping(X.TELL_STOP, (S.ACTING, E.STOP_ASKED))),
+    Mutation("a stop is not passed on, ACTING", CRASH_PATIENT, "3", dropping(X.TELL_STOP, (S.ACTING, E.STOP_ASKED))),
     *(
         Mutation(f"the peer's stop is not obeyed, {state.name}", STOP, "6", ignoring((state, E.PEER_STOPS)))
         for state in (S.CANCELLING, S.RECALLING)

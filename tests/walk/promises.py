@@ -1,6 +1,8 @@
 """What has to hold: the numbered invariants of the takeover, as far as two supervisors can keep or break them.
 
-1. Only the generation whose open file description holds the lock has released workers.
+1. `exclusive`: only the generation whose open file description holds the lock has released workers. `overlap`: only
+   the lock's holder releases workers; the released ones of the older generation go on up to the commit, are told to
+   stop then, and by no way back. Without a fault or a deadline no moment passes without one that serves.
 2. Somebody serves, without help, while a supervisor that may serve lives and runs, unless a stop was asked.
 3. A reload gets at most one verdict, and "done" only if the successor serves and was alive after the barrier.
 4. Until the commit the predecessor can return. (Follows from 2 here: whoever returned has to serve.)
@@ -18,9 +20,13 @@ from sdsupervise.core.takeover import Effect, State
 from .joint import (
     ABSENT,
     BOUND,
+    CALLED_OFF,
+    CALLED_OFF_READY,
     DEAD,
     EXCUSED,
+    HANGING,
     HUNG,
+    LEAVING,
     LOCK,
     MAIN,
     MODE,
@@ -35,6 +41,7 @@ from .joint import (
     RESTARTED,
     STATE_INDEX,
     STOP,
+    TOLD,
     UNREAD,
     VERDICT,
     WORKER,
@@ -42,38 +49,74 @@ from .joint import (
     is_active,
 )
 from .walk import Broken, Promise
+from .world import World
 
 _SERVING = STATE_INDEX[State.SERVING]
 _DRAINING = STATE_INDEX[State.DRAINING]
+_OPENING = STATE_INDEX[State.OPENING]
+# Where the older side has no lock, and yet workers that serve or finish.
+_BESIDE = frozenset(
+    STATE_INDEX[state]
+    for state in (
+        *(State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.RECALLING, State.RETAKING),
+        *(State.DRAINING, State.STOPPING, State.EMPTY, State.LAST),
+    )
+)
+_HAS_TOLD_ITS_WORKERS = frozenset(
+    STATE_INDEX[state]
+    for state in (State.FAILED, State.STARTING, State.DRAINING, State.STOPPING, State.EMPTY, State.LAST, State.GONE)
+)
+# The predecessor missed its deadline and is being killed, workers and all.
+_FORCED = frozenset({STATE_INDEX[State.FORCING], STATE_INDEX[State.STARTING]})
+_TOLD = frozenset({TOLD, LEAVING, CALLED_OFF, CALLED_OFF_READY})
 _SERVES_OR_DID = frozenset(
     STATE_INDEX[state] for state in (State.ACTING, State.SERVING, State.STOPPING, State.EMPTY, State.LAST)
 )
 
 
-def check(joint: Joint) -> None:
+def check(joint: Joint, world: World) -> None:
     """What must hold in every state."""
+    if world.overlap:
+        _check_overlap(joint, world)
     for side in (OLD, NEW):
-        if is_active(joint[side + WORKER]) and joint[LOCK] != side + 1:
+        if not world.overlap and is_active(joint[side + WORKER]) and joint[LOCK] != side + 1:
             raise Broken("1: a released worker without the lock")
         if joint[side] == _SERVING and joint[LOCK] == side + 1 != joint[PID_FILE]:
             raise Broken("the pid file names another than the one who serves")
-    # Two active generations are then impossible: the lock has one owner.
+    # With exclusive two active generations are then impossible: the lock has one owner.
     if joint[VERDICT] and joint[OLD] in (_SERVING, _DRAINING):
         raise Broken("3: the reload is over and its caller was not told")
 
 
-def check_answer(joint: Sequence[int], effect: Effect, *, systemd: bool) -> None:
+def _check_overlap(joint: Joint, world: World) -> None:
+    for side in (OLD, NEW):
+        state, worker = joint[side], joint[side + WORKER] % HANGING
+        if state >= DEAD:
+            continue  # its workers know, and leave
+        if worker == RELEASED and state in _HAS_TOLD_ITS_WORKERS:
+            raise Broken("1: a worker that was not told to stop")
+        if is_active(worker) and joint[LOCK] != side + 1 and (side == NEW or state not in _BESIDE):
+            raise Broken("1: a released worker beside the lock's holder")
+        if worker in _TOLD and state not in _HAS_TOLD_ITS_WORKERS:
+            raise Broken("1: a worker was stopped in an overlap, before the commit")
+    no_fault = not (world.crashes or world.hangs or joint[NEW] in _FORCED or joint[OLD] >= RESTARTED)
+    if no_fault and not joint[STOP] and joint[OLD] != _OPENING:
+        if RELEASED not in (joint[OLD + WORKER], joint[NEW + WORKER]):
+            raise Broken("1: a moment without a worker that serves")
+
+
+def check_answer(joint: Sequence[int], effect: Effect, world: World) -> None:
     """What must hold when a reload's caller gets its answer."""
     if not joint[VERDICT]:
         raise Broken("3: a verdict that nobody waits for, or a second one")
     if effect is Effect.ANSWER_DONE:
         if joint[NEW] not in _SERVES_OR_DID:
             raise Broken("3: done, but the successor does not serve")
-        if systemd and joint[NOTIFY] != UNREAD and joint[MAIN] not in (0, NEW + 1):
+        if world.systemd and joint[NOTIFY] != UNREAD and joint[MAIN] not in (0, NEW + 1):
             raise Broken("3: done, but systemd refused the new main pid")
 
 
-def promises(*, systemd: bool) -> Sequence[Promise]:
+def promises(world: World) -> Sequence[Promise]:
     """What must come true from every state."""
     return (
         Promise("2: somebody serves", _serves, _need_not_serve),
@@ -81,7 +124,7 @@ def promises(*, systemd: bool) -> Sequence[Promise]:
         Promise(
             "6: after a stop nothing is left",
             _nothing_left,
-            _need_not_leave if systemd else _cannot_leave_cleanly,
+            _need_not_leave if world.systemd else _cannot_leave_cleanly,
         ),
         Promise("it settles: one generation serves", _settled, _need_not_settle),
     )

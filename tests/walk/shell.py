@@ -14,6 +14,7 @@ from .joint import (
     BY_SYSTEMCTL,
     CALLED_OFF,
     CALLED_OFF_READY,
+    CHECKED,
     CRASHES,
     DEAD,
     DOOMED,
@@ -32,19 +33,23 @@ from .joint import (
     NOBODY_TO_SERVE,
     NOTIFY,
     OLD,
+    PASSED,
     PID_FILE,
     READY,
+    REFUTED,
     RELEASED,
     RETURNED,
     RUNS,
     SIDES,
     STARTING,
+    STARTING_LATE,
     STATE_INDEX,
     STATES,
     STOP,
     TERM,
     TOKEN,
     TOLD,
+    TRIAL,
     UNREAD,
     UNREAPED,
     VERDICT,
@@ -61,8 +66,12 @@ from .world import Lapse, World
 
 _WANTS_WORKERS = tuple(PHASES[state].wants_workers for state in STATES)
 _HAS_DEADLINE = tuple(bool(PHASES[state].deadline) for state in STATES)
+# Where a hung worker has a deadline of its own: where there may be one and it was not told to stop.
 _WATCHES_WORKERS = tuple(
-    wants or state in (State.WARMING, State.CLAIMING) for wants, state in zip(_WANTS_WORKERS, STATES, strict=True)
+    wants
+    or state in (State.WARMING, State.CLAIMING)
+    or state in (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.RECALLING)
+    for wants, state in zip(_WANTS_WORKERS, STATES, strict=True)
 )
 # A SIGTERM here cancels the reload, or comes after that; everywhere else it is a stop of the service.
 _CANCELS = frozenset(STATE_INDEX[state] for state in (State.WARMING, State.CLAIMING, State.FAILED, State.LAST))
@@ -73,13 +82,20 @@ _OPENING, _SERVING, _WARMING, _WATCHING, _COMMITTING, _GONE = (
 )
 _MESSAGES = {
     Effect.ASK_YIELD: EVENT_INDEX[Event.PEER_ASKS_YIELD],
-    Effect.TELL_SERVING: EVENT_INDEX[Event.PEER_SERVES],
+    Effect.TELL_CHECKED: EVENT_INDEX[Event.PEER_CHECKED],
     Effect.TELL_FAILED: EVENT_INDEX[Event.PEER_FAILED],
     Effect.TELL_COMMITTED: EVENT_INDEX[Event.PEER_COMMITTED],
     Effect.TELL_STOP: EVENT_INDEX[Event.PEER_STOPS],
     Effect.TELL_EMPTY: EVENT_INDEX[Event.PEER_EMPTY],
 }
-_PEER_MESSAGES = frozenset(_MESSAGES.values())
+_PEER_ASKS_LOCK = EVENT_INDEX[Event.PEER_ASKS_LOCK]
+_PEER_SERVES = EVENT_INDEX[Event.PEER_SERVES]
+_PEER_MESSAGES = frozenset(index for index, event in enumerate(EVENTS) if event.name.startswith("PEER_")) - {
+    EVENT_INDEX[Event.PEER_GONE]
+}
+_CHECK_PASSED = EVENT_INDEX[Event.CHECK_PASSED]
+_CHECK_FAILED = EVENT_INDEX[Event.CHECK_FAILED]
+_CHECKS_END = {PASSED: _CHECK_PASSED, REFUTED: _CHECK_FAILED}
 _WORKER_READY = EVENT_INDEX[Event.WORKER_READY]
 _WORKER_GONE = EVENT_INDEX[Event.WORKER_GONE]
 _NO_WORKER = EVENT_INDEX[Event.NO_WORKER]
@@ -100,7 +116,8 @@ class Shell:
         self._table = table
         self._world = world
         self._lapses = lapses
-        self._holds_copies = Lapse.WORKERS_WITHOUT_LOCK not in lapses
+        # An overlap's workers hold none: the lock has to be free while they serve.
+        self._holds_copies = not world.overlap and Lapse.WORKERS_WITHOUT_LOCK not in lapses
         self._rules = tuple(frozenset(event for event, rule in row.items() if rule) for row in table)
         self._labels = {
             (side, state, event): f"{SIDES[side]}: {STATES[state].name} + {EVENTS[event].name}"
@@ -117,6 +134,7 @@ class Shell:
             Effect.CLOSE_LOCK: self._close_lock,
             Effect.WRITE_PID: _write_pid,
             Effect.START_SUCCESSOR: _start_successor,
+            Effect.TELL_SERVING: self._prove,
             Effect.KILL_PEER: self._kill_peer,
             Effect.KILL_PEER_WORKERS: self._kill_peer_workers,
             Effect.NAME_MAIN_PID: self._name_main_pid,
@@ -126,6 +144,8 @@ class Shell:
         }
         for effect, message in _MESSAGES.items():
             self._perform[effect] = _telling(message)
+        if world.overlap:
+            self._perform[Effect.ASK_YIELD] = _telling(_PEER_ASKS_LOCK)
         assert set(self._perform) == set(Effect)
 
     def waits_for_lock(self, state: int) -> bool:
@@ -146,7 +166,8 @@ class Shell:
             yield from self._answer(joint, side, event, Kind.ITSELF)
         rules = self._rules[state]
         if worker == NO_WORKER:
-            if _NO_WORKER in rules and (not news or Lapse.LEAVES_IN_HASTE in self._lapses):
+            in_haste = Lapse.LEAVES_IN_HASTE in self._lapses and joint[TRIAL] not in _CHECKS_END
+            if _NO_WORKER in rules and (not news or in_haste):
                 yield from self._answer(joint, side, _NO_WORKER, Kind.ITSELF)
             if _WANTS_WORKERS[state]:
                 after = list(joint)
@@ -158,10 +179,14 @@ class Shell:
             after = list(joint)
             kernel.kill_worker(after, side)
             yield f"{SIDES[side]}: kills its hung worker", self.settled(after), Kind.DEADLINE
+        if side == NEW and joint[TRIAL] == STARTING_LATE and worker == RELEASED:
+            after = list(joint)
+            self._say_serving(after)
+            yield f"{SIDES[side]}: its worker is up", self.settled(after), Kind.ITSELF
         if _NO_PEER in rules and joint[kernel.other(side)] == ABSENT:
             yield from self._answer(joint, side, _NO_PEER, Kind.ITSELF)
         if self._deadline_can_pass(joint, side):
-            soon = state == _WATCHING and not self._world.probation
+            soon = state == _WATCHING and not self._world.trial
             yield from self._answer(joint, side, _DEADLINE, Kind.ITSELF if soon else Kind.DEADLINE)
 
     def reload(self, joint: Joint) -> Iterator[Move]:
@@ -195,6 +220,8 @@ class Shell:
             news.append(_STOP_ASKED)
         if joint[LOCK] == side + 1 and self.waits_for_lock(joint[side]):
             news.append(_LOCK_GAINED)
+        if side == NEW and joint[TRIAL] in _CHECKS_END:
+            news.append(_CHECKS_END[joint[TRIAL]])
         if side == OLD and joint[NOTIFY] == RETURNED and self._looked_around(joint):
             news.append(_BARRIER_RETURNED)
         return news
@@ -263,6 +290,8 @@ class Shell:
             joint[side + TERM] = 0
         elif event == _BARRIER_RETURNED:
             joint[NOTIFY] = 0
+        elif event in (_CHECK_PASSED, _CHECK_FAILED):
+            joint[TRIAL] = 0
 
     # ------------------------------------------------------------------------------------------------ effects
     def _close_lock(self, joint: list[int], side: int) -> None:
@@ -282,8 +311,11 @@ class Shell:
         joint[peer + MODE] |= DOOMED
 
     def _kill_peer_workers(self, joint: list[int], side: int) -> None:
-        if Lapse.WORKERS_UNANNOUNCED not in self._lapses:
-            self._kill_workers(joint, kernel.other(side))
+        peer = kernel.other(side)
+        # A peer that was spared for want of the token kills us, and its workers are the ones to serve.
+        ours = joint[peer] == ABSENT or joint[TOKEN] == side + 1 or Lapse.KILLS_WITHOUT_TOKEN in self._lapses
+        if ours and Lapse.WORKERS_UNANNOUNCED not in self._lapses:
+            self._kill_workers(joint, peer)
 
     def _kill_workers(self, joint: list[int], side: int) -> None:
         if lives(joint[side + WORKER]):
@@ -294,23 +326,35 @@ class Shell:
         if self._world.patient and not self._world.crashes:
             raise Broken(f"a needless kill on the {SIDES[side]} side")
 
+    def _prove(self, joint: list[int], side: int) -> None:
+        if self._world.late:
+            joint[TRIAL] = STARTING_LATE
+        else:
+            self._say_serving(joint)
+
+    def _say_serving(self, joint: list[int]) -> None:
+        kernel.send(joint, NEW, _PEER_SERVES)
+        joint[TRIAL] = CHECKED if self._world.trial else PASSED
+
     def _name_main_pid(self, joint: list[int], side: int) -> None:
         joint[NOTIFY] = UNREAD if self._world.systemd else RETURNED
 
     def _answer_done(self, joint: list[int], side: int) -> None:
-        check_answer(joint, Effect.ANSWER_DONE, systemd=self._world.systemd)
+        check_answer(joint, Effect.ANSWER_DONE, self._world)
         joint[VERDICT] = 0
         if joint[NEW + MODE] & HUNG:
             joint[EXCUSED] |= NOBODY_TO_SERVE | NOBODY_TO_CLEAN  # nobody can tell a hung one from a busy one here
 
     def _answer_failed(self, joint: list[int], side: int) -> None:
-        check_answer(joint, Effect.ANSWER_FAILED, systemd=self._world.systemd)
+        check_answer(joint, Effect.ANSWER_FAILED, self._world)
         if self._world.patient and not self._world.crashes and not joint[STOP] and not joint[BOUND]:
             raise Broken("a reload fails for no reason")
         joint[VERDICT] = 0
 
 
 def _release_workers(joint: list[int], side: int) -> None:
+    if joint[LOCK] != side + 1:
+        raise Broken("1: workers are released by one who does not hold the lock")
     if joint[side + WORKER] % HANGING == WAITING:
         joint[side + WORKER] += RELEASED - WAITING
 
@@ -339,7 +383,7 @@ def _start_successor(joint: list[int], side: int) -> None:
     if joint[VERDICT]:
         raise Broken("3: a second reload while the first has no verdict")
     joint[VERDICT] = 1
-    joint[TOKEN] = joint[NOTIFY] = 0
+    joint[TOKEN] = joint[NOTIFY] = joint[TRIAL] = 0
     joint[OLD + INBOX] = 0
     joint[NEW : NEW + 6] = [_WARMING, RUNS, STARTING, 0, 0, 1]
 

@@ -105,12 +105,33 @@ def test_ready_successor_asks_before_anything_stops() -> None:
     assert step(State.RAISING, Event.PEER_ASKS_YIELD) == Rule(State.YIELDING, (Effect.STOP_WORKERS,))
 
 
-def test_lock_is_given_up_only_without_workers() -> None:
-    """The lock is closed when the last worker is gone, never before."""
+def test_lock_is_given_up_without_workers_or_for_an_overlap() -> None:
+    """The lock is closed when the last worker is gone, or when the successor may serve beside ours; else never."""
     closing = [
         (state, event) for state in State for event, rule in RULES[state].items() if Effect.CLOSE_LOCK in rule.effects
     ]
-    assert closing == [(State.YIELDING, Event.NO_WORKER)]
+    assert closing == [(State.RAISING, Event.PEER_ASKS_LOCK), (State.YIELDING, Event.NO_WORKER)]
+
+
+def test_overlap_stops_workers_at_the_commit_alone() -> None:
+    """From the yield on, only the commit and a stop of the service stop the workers that serve beside the new ones."""
+    beside = (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.RECALLING, State.RETAKING)
+    assert step(State.RAISING, Event.PEER_ASKS_LOCK) == Rule(State.YIELDED, (Effect.CLOSE_LOCK,))
+    for state in beside:
+        for rule in RULES[state].values():
+            leaves = rule.next in (State.DRAINING, State.STOPPING)
+            assert (Effect.STOP_WORKERS in rule.effects) == leaves
+            assert not {Effect.KILL_WORKERS, Effect.RELEASE_WORKERS} & set(rule.effects) or state is State.RETAKING
+
+
+def test_new_code_is_watched_only_when_its_check_has_passed() -> None:
+    """The probation, and the commit after it, begin with the word of the before_commit command; its failure, its
+    silence and the successor's death end in the old code."""
+    ways_in = {(state, event) for state in State for event, rule in RULES[state].items() if rule.next is State.WATCHING}
+    assert ways_in == {(State.CHECKING, Event.PEER_CHECKED)}
+    assert step(State.ACTING, Event.CHECK_FAILED) == Rule(State.ACTING, (Effect.TELL_FAILED,))
+    for event in (Event.PEER_FAILED, Event.DEADLINE):
+        assert step(State.CHECKING, event) == Rule(State.RECALLING, (Effect.KILL_PEER,))
 
 
 def test_reload_is_done_only_at_the_commit() -> None:
@@ -121,7 +142,7 @@ def test_reload_is_done_only_at_the_commit() -> None:
 
 def test_successor_that_dies_before_the_commit_is_rolled_back() -> None:
     """The predecessor takes the lock back, serves, and tells the caller that the reload failed."""
-    for state in (State.YIELDED, State.WATCHING, State.COMMITTING, State.RECALLING):
+    for state in (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.RECALLING):
         assert step(state, Event.PEER_GONE) == Rule(State.RETAKING, (Effect.OPEN_LOCK,))
     back = step(State.RETAKING, Event.LOCK_GAINED)
     assert back is not None

@@ -8,16 +8,19 @@ class World(NamedTuple):
     """What a walk has to reckon with."""
 
     systemd: bool = False
-    probation: bool = False
+    trial: bool = False  # there is a before_commit command, and a probation
     crashes: int = 0
     hangs: int = 0
     stops: int = 0
-    patient: bool = False  # no deadline passes but probation's, so that nothing can be left to one
+    # No deadline passes but probation's, so that nothing can be left to one; and the command does not fail.
+    patient: bool = False
+    overlap: bool = False  # the handover
+    late: bool = False  # workers can only be started when they are released, as exclusive commands
 
     def __str__(self) -> str:
-        with_what = f"{'systemd' if self.systemd else 'alone'}, {'probation' if self.probation else 'no probation'}"
-        budget = f"crashes {self.crashes}, hangs {self.hangs}, stops {self.stops}"
-        return f"{with_what}, {budget}" + (", patient" if self.patient else "")
+        words = ["overlap" if self.overlap else "exclusive", "systemd" if self.systemd else "alone"]
+        words += ["trial"] * self.trial + ["late"] * self.late + ["patient"] * self.patient
+        return f"{', '.join(words)}: crashes {self.crashes}, hangs {self.hangs}, stops {self.stops}"
 
 
 class Lapse(Enum):
@@ -27,7 +30,7 @@ class Lapse(Enum):
     DEATH_BEFORE_MESSAGES = auto()  # PEER_GONE at once; what it had said is dropped
     COMMITS_BEFORE_DEATH = auto()  # acts on the barrier's return or deadline before a look at the successor's pidfd
     COMMITS_BEFORE_SIGTERM = auto()  # … before a look at the signals
-    LEAVES_IN_HASTE = auto()  # NO_WORKER before the news that wait
+    LEAVES_IN_HASTE = auto()  # NO_WORKER before the news of the peer that wait
     KILLS_BEFORE_TRYING_LOCK = auto()  # a lock deadline is acted on though the lock is free
     WORKERS_UNANNOUNCED = auto()  # the peer's workers cannot be killed
     NO_WORKER_DEADLINE = auto()  # a hung worker is waited for

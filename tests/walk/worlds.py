@@ -17,15 +17,21 @@ _PATIENT = ((0, 0, 1), (0, 0, 2), (1, 0, 1))
 _FULL = (*_STANDARD, (2, 0, 1), (2, 1, 0), (1, 0, 2), (0, 1, 2), (2, 1, 1), (3, 0, 1))
 
 
-def _worlds(budgets: Iterable[tuple[int, int, int]], *, patient: bool = False) -> tuple[World, ...]:
+def _worlds(budgets: Iterable[tuple[int, int, int]], **more: bool) -> tuple[World, ...]:
     return tuple(
-        World(systemd, probation, *budget, patient=patient)
-        for systemd, probation, budget in product((False, True), (False, True), budgets)
+        World(systemd, trial, *budget, overlap=overlap, **more)
+        for overlap, systemd, trial, budget in product((False, True), (False, True), (False, True), budgets)
     )
 
 
-STANDARD = (*_worlds(_PATIENT, patient=True), *_worlds(_STANDARD))
-FULL = (*_worlds(_PATIENT, patient=True), *_worlds(_FULL))
+def _is_quick(world: World) -> bool:
+    """What a trial adds is seen with fewer faults, and a trial can do all that its absence can."""
+    return not (world.crashes and world.hangs) or (world.trial and not (world.overlap and world.systemd))
+
+
+_LATE = tuple(world for world in _worlds(((0, 0, 1), (1, 0, 0)), late=True) if not world.overlap)
+FULL = (*_worlds(_PATIENT, patient=True), *_LATE, *_worlds(_FULL))
+STANDARD = (*_worlds(_PATIENT, patient=True), *_LATE, *filter(_is_quick, _worlds(_STANDARD)))
 
 
 class Walked(NamedTuple):
@@ -39,7 +45,7 @@ class Walked(NamedTuple):
         """For the summary."""
         outcome = self.outcome
         return (
-            f"{self.world!s:66} {outcome.states:>9,} states {outcome.moves:>10,} moves {outcome.seconds:5.1f} s  "
+            f"{self.world!s:72} {outcome.states:>9,} states {outcome.moves:>10,} moves {outcome.seconds:5.1f} s  "
             f"{'BROKEN' if outcome.broken else 'ok'}"
         )
 

@@ -29,6 +29,16 @@ class Settings(NamedTuple):
     barrier_timeout: float = 15.0
 
     @property
+    def check_timeout(self) -> float:
+        """Seconds that before_commit may take; 0 where there is none."""
+        return self.before_commit_timeout if self.before_commit else 0.0
+
+    @property
+    def start_allowance(self) -> float:
+        """Seconds that workers may take from their release until they serve."""
+        return 0.0
+
+    @property
     def overlaps(self) -> bool:
         """In a reload the old workers serve until the new ones are known to."""
         return self.handover == "overlap"

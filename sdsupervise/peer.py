@@ -78,11 +78,20 @@ class Peer:
         self.gone = False
         self.listens = False  # it has come as far as its event loop; before that it has no worker and no lock
         self.overlaps = False  # its service lets the old workers serve on until the new ones do
-        self.check_timeout = 0.0  # seconds its before_commit may take; 0: it has none
+        # Seconds. A successor's settings are the newer ones, and say how it wants to be tried before the commit.
+        self.check_timeout = 0.0  # its before_commit may take; 0: it has none
+        self.start_allowance = 0.0  # its workers may take from their release until they serve
+        self.probation = 0.0
+        self.barrier_timeout = 0.0  # a predecessor's: how long its commit may take
         self.code = ""
         self.reason = ""
         self.traceback = ""
         loop.watch(channel.fileno(), self.hear)
+
+    @property
+    def has_workers(self) -> bool:
+        """One that it announced lives, as far as we know."""
+        return bool(self._workers)
 
     @property
     def worker_pids(self) -> list[int]:
@@ -287,6 +296,7 @@ class Welcome(NamedTuple):
     stop_timeout: float
     pid_file_name: str
     overlaps: bool  # its service lets the old workers serve on until the new ones do
+    barrier_timeout: float
     elders: object  # of the generations before it that still drain; see elders.py
     fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, elder:…
 
@@ -319,6 +329,7 @@ def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
             stop_timeout=float(str(fields["stop_timeout"])),
             pid_file_name=str(fields["pid_file"]),
             overlaps=fields.get("overlaps") is True,
+            barrier_timeout=float(str(fields["barrier_timeout"])),
             elders=fields.get("elders"),
             fds=dict(zip(names, message.fds, strict=True)),
         )

@@ -203,6 +203,7 @@ class Succession:
         )
         peer.listens = True
         peer.overlaps = welcome.overlaps
+        peer.barrier_timeout = welcome.barrier_timeout
         peer.meet(welcome.predecessor_pid, fds["predecessor"])
         self.elders.inherit(welcome.elders, fds)
         settings = self._settings
@@ -212,12 +213,14 @@ class Succession:
             stop_timeout=settings.stop_timeout,
             code=str(self._started.receipt),
             overlaps=settings.overlaps,
-            check_timeout=settings.before_commit_timeout if settings.before_commit else 0.0,
+            check_timeout=settings.check_timeout,
+            start_allowance=settings.start_allowance,
+            probation=settings.probation,
         )
 
     def _new_peer(self, channel: Channel, token: int, generation: int, stop_timeout: float) -> Peer:
         hooks = self._hooks
-        listener = PeerListener(hooks.event, self._told, hooks.caller, hooks.lock_may_be_free, self._hung_up)
+        listener = PeerListener(self._peer_says, self._told, hooks.caller, hooks.lock_may_be_free, self._hung_up)
         return Peer(self._loop, channel, token, listener, generation=generation, stop_timeout=stop_timeout)
 
     def _welcome(self, peer: Peer) -> None:
@@ -234,10 +237,16 @@ class Succession:
             stop_timeout=self._settings.stop_timeout,
             pid_file=self._started.pid_file.name,
             overlaps=self._settings.overlaps,
+            barrier_timeout=self._settings.barrier_timeout,
             elders=elders,
         )
         peer.tell_workers(self._hooks.workers())
         os.close(ours)
+
+    def _peer_says(self, event: Event) -> None:
+        if event is Event.PEER_ASKS_YIELD and self.overlaps:
+            event = Event.PEER_ASKS_LOCK
+        self._hooks.event(event)
 
     def _elder_says(self, event: Event) -> None:
         if event is Event.PEER_STOPS:  # somebody sent the stop to a generation that drains; it means the service
@@ -252,6 +261,8 @@ class Succession:
                 peer.overlaps = fields.get("overlaps") is True
                 peer.stop_timeout = _seconds(fields.get("stop_timeout"), peer.stop_timeout)
                 peer.check_timeout = _seconds(fields.get("check_timeout"), 0.0)
+                peer.start_allowance = _seconds(fields.get("start_allowance"), 0.0)
+                peer.probation = _seconds(fields.get("probation"), 0.0)
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
             case "naming":

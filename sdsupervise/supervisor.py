@@ -13,6 +13,7 @@ from typing import assert_never
 
 from . import __version__, varlink
 from .breakpoints import Breakpoint
+from .check import Check
 from .class_workers import ClassWorkers
 from .config import Settings
 from .control import Call, ControlServer
@@ -67,6 +68,7 @@ class Supervisor:
         self._stepping = False
         self._deadline: Timer | None = None
         self._barrier: int | None = None
+        self._check: Check | None = None
         self._is_main = started.welcome is None
         self._named_main = False  # systemd has been, or is being, told that we are
         self._exit_status = int(ExitStatus.OK)
@@ -197,6 +199,9 @@ class Supervisor:
         state = self.state
         if state is not State.COMMITTING:
             self._close_barrier()
+        if state is not State.ACTING and self._check is not None:
+            self._check.cancel()
+            self._check = None
         if state in _SETTLED and not self._is_main:
             self._become_main("ready")
             if event is Event.PEER_COMMITTED:
@@ -213,7 +218,9 @@ class Supervisor:
             self._workforce.want(PHASES[state].wants_workers)
         self._set_deadline()
         self._tell_status()
-        brief = state is State.CHECKING or (state is State.WATCHING and not self._settings.probation)
+        brief = (state is State.CHECKING and not self._seconds("peer_check_timeout")) or (
+            state is State.WATCHING and not self._seconds("peer_probation")
+        )
         self._succession.enter(state, at_most=self._longest_wait(), aloud=not brief)
         if state in _WAITING_FOR_LOCK:
             self._try_lock()
@@ -248,7 +255,7 @@ class Supervisor:
                 self._succession.tell("yield")
             case Effect.TELL_SERVING:
                 self._succession.tell("serving")
-                self._happen(Event.CHECK_PASSED)
+                self._begin_check()
             case Effect.TELL_CHECKED:
                 self._succession.tell("checked")
             case Effect.TELL_FAILED:
@@ -274,6 +281,29 @@ class Supervisor:
                 self._leave()
             case _:
                 assert_never(effect)
+
+    def _begin_check(self) -> None:
+        """Let before_commit have its say, if there is one."""
+        command = self._settings.before_commit
+        if not command:
+            self._happen(Event.CHECK_PASSED)
+            return
+        try:
+            self._check = Check(
+                self._loop,
+                command,
+                self._settings.before_commit_timeout,
+                generation=self.generation,
+                on_end=self._checked,
+            )
+        except OSError as error:
+            self._checked(f"Cannot fork before_commit ({' '.join(command)}): {error.strerror}", "")
+
+    def _checked(self, why_failed: str, output: str) -> None:
+        self._check = None
+        if why_failed:
+            self._succession.tell("reason", text=f"{why_failed}.", traceback=output)
+        self._happen(Event.CHECK_FAILED if why_failed else Event.CHECK_PASSED)
 
     def _write_pid(self) -> None:
         assert self._pid_file is not None
@@ -355,10 +385,8 @@ class Supervisor:
         return sum(self._seconds(part) for part in parts) + self._settings.takeover_timeout
 
     def _seconds(self, part: str) -> float:
-        if part == "peer_stop_timeout":
-            return self._peer.stop_timeout if self._peer is not None else 0.0
-        if part in ("start_allowance", "peer_start_allowance", "before_commit_timeout", "peer_check_timeout"):
-            return 0.0
+        if part.startswith("peer_"):
+            return float(getattr(self._peer, part.removeprefix("peer_"))) if self._peer is not None else 0.0
         return float(getattr(self._settings, part))
 
     def _deadline_passed(self) -> None:
@@ -390,10 +418,17 @@ class Supervisor:
         """Take the lock if it is free: asked whenever a process that may have held it says so or dies."""
         if Event.LOCK_GAINED in self._events:
             return True
-        if self.state not in _WAITING_FOR_LOCK or self._pid_file is None or not self._pid_file.try_lock():
+        if self.state not in _WAITING_FOR_LOCK or self._pid_file is None or self._must_not_serve_beside_peer():
+            return False
+        if not self._pid_file.try_lock():
             return False
         self._happen(Event.LOCK_GAINED)
         return True
+
+    def _must_not_serve_beside_peer(self) -> bool:
+        """A worker of the peer's lives and either service is exclusive. Mostly the lock alone says so, for an exclusive
+        worker holds it too; one that was started for overlap does not."""
+        return self._peer is not None and self._peer.has_workers and not self._succession.overlaps
 
     # ------------------------------------------------------------------------------------------------- workers
 
@@ -412,8 +447,13 @@ class Supervisor:
         os.close(self._lock_inode)
         for worker in self._workforce.workers.values():
             worker.close_in_child()
+        if self._check is not None:
+            self._check.close_in_child()
         if self._pid_file is not None:
-            _keep_from_children(self._pid_file)
+            if self._settings.overlaps:
+                self._pid_file.close()  # the lock is to be free as soon as the supervisor gives it up
+            else:
+                _keep_from_children(self._pid_file)
 
     def _worker_forked(self, worker: Worker) -> None:
         if self._peer is not None and not self._peer.gone:

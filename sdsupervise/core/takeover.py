@@ -381,7 +381,7 @@ PHASES: Mapping[State, Phase] = {
     S.FORCING: Phase((), True, "starting", "Generation {own} is ready, generation {peer} is being killed"),
     S.STARTING: Phase(("takeover_timeout",), True, "starting", "Generation {own} takes over from a dead one"),
     S.ACTING: Phase(
-        ("start_allowance", "before_commit_timeout", "probation", "barrier_timeout", "takeover_timeout"),
+        ("start_allowance", "check_timeout", "probation", "peer_barrier_timeout", "takeover_timeout"),
         True,
         "starting",
         "Generation {own} is on probation",
@@ -397,7 +397,7 @@ PHASES: Mapping[State, Phase] = {
     S.CHECKING: Phase(
         ("peer_check_timeout", "takeover_timeout"), False, "reloading", "Generation {peer} serves and is being checked"
     ),
-    S.WATCHING: Phase(("probation",), False, "reloading", "Generation {peer} serves, on probation"),
+    S.WATCHING: Phase(("peer_probation",), False, "reloading", "Generation {peer} serves, on probation"),
     S.COMMITTING: Phase(("barrier_timeout",), False, "ready", "Generation {peer} serves"),
     S.RECALLING: Phase((), False, "reloading", "Generation {peer} failed and is being killed"),
     S.RETAKING: Phase(

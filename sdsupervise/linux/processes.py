@@ -103,6 +103,14 @@ def reap(child: Child) -> int | None:
     return status if pid else None
 
 
+def signal_group(child: Child, number: signal.Signals) -> None:
+    """Signal an unreaped child (so that the number is still its own) and the process group it leads, if it does yet."""
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        signal.pidfd_send_signal(child.pidfd, number)
+
+
 def exit_in_words(status: int) -> str:
     """A wait status as a phrase: "exited with status 1", "was killed by SIGSEGV"."""
     if os.WIFSIGNALED(status):

@@ -1,0 +1,125 @@
+"""The command that has its say before the commit: the successor runs it against its own workers, which serve now."""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+
+from .linux import processes
+from .linux.event_loop import EventLoop
+from .systemd.notify import forget_systemd
+
+_KEPT_OUTPUT_BYTES = 16 * 1024
+
+
+class Check:
+    """One run. `on_end` hears why it failed, "" if it passed, and what it wrote; never after `cancel`."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        command: Sequence[str],
+        timeout_seconds: float,
+        *,
+        generation: int,
+        on_end: Callable[[str, str], None],
+    ) -> None:
+        """Starts it, in the working directory and environment of this process, with $SDSUPERVISE_GENERATION.
+
+        Raises OSError when the kernel will not fork.
+        """
+        self._loop, self._command, self._timeout_seconds, self._on_end = loop, command, timeout_seconds, on_end
+        self._output = b""
+        self._overdue = False
+        self._reader, writer = os.pipe()
+        try:
+            self._child = processes.fork(lambda: _execute(command, generation, writer))
+        except OSError:
+            os.close(self._reader)
+            raise
+        finally:
+            os.close(writer)
+        os.set_blocking(self._reader, False)
+        self._timer = loop.call_later(timeout_seconds, self._kill_overdue)
+        self._runs = True
+        loop.watch(self._reader, self._take_output)
+        loop.watch(self._child.pidfd, self._reap)
+
+    def cancel(self) -> None:
+        """Nobody wants to know any more: SIGKILL to it and all it started."""
+        self._on_end = lambda _why, _output: None
+        self._kill()
+
+    def close_in_child(self) -> None:
+        """In a forked worker, its copies."""
+        if self._runs:
+            os.close(self._child.pidfd)
+            if self._reader >= 0:
+                os.close(self._reader)
+
+    def _kill_overdue(self) -> None:
+        self._overdue = True
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._runs:
+            processes.signal_group(self._child, signal.SIGKILL)
+
+    def _take_output(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Read once; False if there was nothing."""
+        try:
+            data = os.read(self._reader, 65536)
+        except BlockingIOError:
+            return False
+        self._output = (self._output + data)[-_KEPT_OUTPUT_BYTES:]
+        if not data:
+            self._close_reader()
+        return bool(data)
+
+    def _close_reader(self) -> None:
+        self._loop.unwatch(self._reader)
+        os.close(self._reader)
+        self._reader = -1
+
+    def _reap(self) -> None:
+        status = processes.reap(self._child)
+        if status is None:
+            return
+        while self._reader >= 0 and self._read():  # to what is there now: a child of its may keep the pipe open
+            pass
+        if self._reader >= 0:
+            self._close_reader()
+        self._runs = False
+        self._timer.cancel()
+        self._loop.unwatch(self._child.pidfd)
+        os.close(self._child.pidfd)
+        output = self._output.decode(errors="replace").strip()
+        self._on_end(self._why(status, output), output)
+
+    def _why(self, status: int, output: str) -> str:
+        if status == 0:
+            return ""
+        last_line = f": {output.splitlines()[-1]}" if output else ""
+        ended = processes.exit_in_words(status)
+        if self._overdue:
+            ended = f"took longer than {self._timeout_seconds:g} s"
+        return f"before_commit ({' '.join(self._command)}) {ended}{last_line}"
+
+
+def _execute(command: Sequence[str], generation: int, writer: int) -> int:
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.dup2(writer, 1)
+    os.dup2(writer, 2)
+    forget_systemd()
+    os.environ["SDSUPERVISE_GENERATION"] = str(generation)
+    for number in (signal.SIGPIPE, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], list(command))
+    except OSError as error:
+        os.write(2, f"cannot be executed: {error.strerror}\n".encode())
+    return 127

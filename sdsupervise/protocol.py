@@ -4,6 +4,7 @@ r"""What worker and supervisor say to each other over the link: lines of ASCII (
     ping                 pong         at once, whatever else is going on
     takeover             ok           when this worker may serve; until then the worker waits
     shutdown                          the worker asks to be killed
+    retire                            the worker asks to be replaced, and told to stop when another serves
     failed "text"                     why the worker is about to die, a JSON string
                          go           run service code now: the peer knows of you (only where it must)
 
@@ -17,6 +18,7 @@ PONG = b"pong\n"
 TAKEOVER = b"takeover\n"
 OK = b"ok\n"
 SHUTDOWN = b"shutdown\n"
+RETIRE = b"retire\n"
 GO = b"go\n"
 FAILED = b"failed "  # followed by a JSON string and a newline
 

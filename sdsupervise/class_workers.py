@@ -47,6 +47,8 @@ class ClassWorkers:
                 supervisor_pid=supervisor_pid,
                 stop_timeout=self._settings.stop_timeout,
                 wait_for_go=spare or wait_for_go,
+                generation=self._generation,
+                index=index,
             )
 
         with theirs:

@@ -5,168 +5,33 @@ import os
 import signal
 import socket
 import sys
-from abc import ABC, abstractmethod
-from argparse import ArgumentParser
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import CodeType, FunctionType
-from typing import NoReturn
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import launch, options
+from . import launch
 from .config import Settings
-from .errors import ExitStatus, LinkLost, SdsuperviseError, UsageError
+from .errors import ExitStatus, LinkLost
+from .linux import processes
 from .linux.inheritance import this_invocation
-from .linux.signals import handle
+from .linux.signals import interrupt_later
+from .mentions import mentions
+from .plain_daemon import Daemon
 from .supervisor import Supervisor
-from .workers.coroutines import Coroutines, Unwind
-from .workers.link import Link
+from .workers.coroutines import MustBeAwaited, running_loop
+from .workers.draining import Draining
+from .workers.link import Link, LinkInLoop
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Daemon", "SupervisedDaemon"]
 
 _log = logging.getLogger("sdsupervise")
 _DEFAULTS = Settings()
+_LONGEST_GRACE_SECONDS = 2.0  # between the end of a worker's patience and that of its supervisor
 this_invocation()  # a service that changes its directory or environment must not change where its successor begins
-
-
-class Daemon(ABC):
-    """A daemon without a supervisor. Attributes may be set on the class, on the instance, or by keyword."""
-
-    documentation: str = ""
-    options: Sequence[Mapping[str, object]] = ()
-    user: str | None = None
-    group: str | None = None
-    pid_file: str = ""  # --pid-file goes first; else CLASS.pid in $RUNTIME_DIRECTORY, or in /run
-    can_do_hot_reload: bool = False
-    shutdown_signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-    foreground: bool = False  # as if --no-fork were always given; `sdsupervise run` sets it
-
-    def __init__(self, **attributes: object) -> None:
-        self.orig_args: list[str] = sys.argv[1:]
-        self.script_name: str = os.path.basename(sys.argv[0]) or type(self).__name__
-        for name, value in attributes.items():
-            if not hasattr(self, name):
-                raise TypeError(f"{type(self).__name__} has no attribute {name!r}.")
-            setattr(self, name, value)
-        self.parsed_args: list[str] = []
-        self._parsed: options.Parsed | None = None
-        self._shutting_down = False
-        self._coroutines = Coroutines()
-        self._blocks_loop = False
-
-    @abstractmethod
-    def handle_shutdown(self) -> int | None:
-        """Shut down: called for a shutdown signal and by error(); its value is the exit status."""
-
-    # Not abstract for SupervisedDaemon, whose daemon_run is the supervisor.
-    def daemon_run(self, *parsed_args: str) -> Awaitable[int | None] | int | None:
-        """The daemon's code, `async def` if you like; its value is the exit status."""
-        raise NotImplementedError(f"{type(self).__name__} must define daemon_run.")
-
-    def get_option(self, name: str) -> object:
-        """The value of an option as given or by default.
-
-        Raises KeyError for an unknown name.
-        """
-        if self._parsed is None:
-            self._parse()
-        assert self._parsed is not None
-        return self._parsed.get(name)
-
-    def usage(self) -> str:
-        """The usage statement: documentation and a sorted table of the options."""
-        return self._parser().format_help()
-
-    def error(self, message: str) -> NoReturn:
-        """Warn, shut down, and exit with 255."""
-        _log.warning("Shutting down: %s", message)
-        self.shut_down(ExitStatus.SERVICE_ERROR)
-        sys.exit(ExitStatus.SERVICE_ERROR)
-
-    def run(self) -> int:
-        """Parse the command line, lock the pid file, daemonize, drop privileges, run; the exit status.
-
-        Under systemd (NOTIFY_SOCKET is set) it stays in the foreground. Raises nothing of ours: what is wrong is
-        said in one sentence on standard error.
-        """
-        try:
-            if not self._parse():
-                return ExitStatus.OK
-        except UsageError as error:
-            # A successor's last line is the reason its reload failed for.
-            print(error if launch.is_successor() else f"{error}\n\n{self.usage().rstrip()}", file=sys.stderr)
-            return ExitStatus.FAILED  # the original's status; `sdsupervise` itself uses 64
-        try:
-            return self._run()
-        except SdsuperviseError as error:
-            return launch.say_failure(error)
-
-    # ------------------------------------------------------------------------------------------------- our side
-
-    def _run(self) -> int:
-        started = launch.start(self._plan())
-        if isinstance(started, int):
-            return started
-        handle(self.shutdown_signals, lambda _number, _frame: self.shut_down())
-        started.notifier.send("READY=1")
-        status = self._complete(lambda: self.daemon_run(*self.parsed_args))
-        return status if isinstance(status, int) else 0
-
-    def shut_down(self, status: int | None = None) -> None:
-        """Call handle_shutdown and exit, with its value if no status is given; nothing if that is going on already."""
-        if self._shutting_down:
-            return
-        self._shutting_down = True
-        if self._coroutines.inside:
-            # A signal must not end whichever task it meets; only error(), and a wait that blocks the loop, do.
-            self._coroutines.unwind(status, at_once=status is not None or self._blocks_loop)
-        else:
-            self._exit_by_shutdown(status)
-
-    def _exit_by_shutdown(self, status: int | None) -> NoReturn:
-        own_status = self.handle_shutdown() or 0
-        sys.exit(own_status if status is None else status)
-
-    def _complete(self, method: Callable[[], object]) -> object:
-        """Run the service's code to its end, whether or not it is a coroutine."""
-        try:
-            return self._coroutines.complete(method())
-        except Unwind as unwinding:
-            self._exit_by_shutdown(unwinding.status)
-        finally:
-            self._coroutines.close()
-
-    def _plan(self) -> launch.Plan:
-        return launch.Plan(
-            name=type(self).__name__,
-            module=type(self).__module__,
-            pid_file=None if self.get_option("no-pid-file") else self.pid_file,
-            user=self._text_option("user", self.user),
-            group=self._text_option("group", self.group),
-            silent=bool(self.get_option("no-warn")),
-            detach=not (self.foreground or self.get_option("no-fork")),
-            supervised=False,
-            can_reload=False,
-        )
-
-    def _text_option(self, name: str, default: str | None = None) -> str | None:
-        """As given, also an empty one: `--user "$UNSET"` must not mean root."""
-        value = self.get_option(name)
-        return default if value is None else str(value)
-
-    def _parse(self) -> bool:
-        """Parse the command line; False if it asked for help, which has been given.
-
-        Raises UsageError.
-        """
-        self._parsed = options.parse(self._parser(), self.orig_args)
-        self.parsed_args = self._parsed.rest
-        self.pid_file = self._text_option("pid-file") or self.pid_file or launch.default_pid_file(type(self).__name__)
-        if self._parsed.get("help"):
-            print(self.usage(), end="")
-        return not self._parsed.get("help")
-
-    def _parser(self) -> ArgumentParser:
-        return options.parser_for(self.script_name, self._documentation(), self.options)
-
-    def _documentation(self) -> str:
-        return self.documentation or (type(self).__doc__ or "").strip()
 
 
 class SupervisedDaemon(Daemon):
@@ -194,19 +59,29 @@ class SupervisedDaemon(Daemon):
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)
         self.is_supervisor = True
+        self.worker_index = 0  # which of the workers this one is: 0 to N-1
         self._link: Link | None = None
-        self._released = False
+        self._link_in_loop: LinkInLoop | None = None
         self._asks_to_take_over = False
+        self._released = False
+        self._retiring = False
+        self._draining = Draining()
+        self._drains = False  # the service's code looks at that
+        self._time_is_up = False
 
     @abstractmethod
     def supervised_process(self) -> Awaitable[None] | None:
         """The service's code, `async def` if you like. It runs in the worker; when it returns, the worker exits 0 and
-        another is started."""
+        another is started, unless it was told to stop.
+
+        Of a coroutine the event loop pings the supervisor by itself, as often as worker_timeout asks for.
+        """
 
     @abstractmethod
     def supervised_shutdown(self) -> Awaitable[None] | None:
-        """Runs in the worker when it is told to shut down, or calls error(); then the worker exits. It may be
-        `async def`: then it runs in the event loop of supervised_process, if there is one."""
+        """Runs in the worker when it is told to shut down, or calls error(); then the worker exits. Where the code
+        looks at `draining`: when supervised_process has returned, or its time is up. It may be `async def`: then it
+        runs in the event loop of supervised_process, if there is one."""
 
     @property
     def supervisor_pipe(self) -> socket.socket:
@@ -218,33 +93,55 @@ class SupervisedDaemon(Daemon):
             self.error("Supervisor pipe is not defined")
         return self._link.socket
 
-    def ping_supervisor(self) -> None:
-        """Prove that both sides live: send "ping", wait for "pong". Without an answer: error()."""
+    @property
+    def draining(self) -> Draining:
+        """Whether this worker was told to stop; to be asked, awaited or selected, see Draining.
+
+        To look at it is to promise an end: a signal no longer shuts such a service down in the middle of whatever it
+        does, once it serves. It goes on until supervised_process returns, or until shortly before the end of
+        stop_timeout: two seconds, or a quarter of it if that is less. Then a coroutine is cancelled.
+        """
+        self._drains = True
+        return self._draining
+
+    def retire(self) -> None:
+        """Ask to be replaced: another worker is started, then this one is told to stop. Once is enough."""
+        if self._link is None:
+            self.error("Supervisor pipe is not defined")
+        if not self._retiring:
+            self._retiring = True
+            self._link.tell_wish_to_retire()
+
+    def ping_supervisor(self) -> Awaitable[None]:
+        """Prove that both sides live: send "ping", wait for "pong". Without an answer: error(). May be awaited."""
         if self._link is None:
             self.error("Supervisor pipe is not defined")
         try:
             self._link.ping()
         except LinkLost:
             self.error("The supervisor does not answer, it is dead")
+        return _DONE
 
-    def ready_to_take_over(self) -> None:
+    def ready_to_take_over(self) -> Awaitable[None]:
         """Say that this worker is warmed up and wait for its turn; a second call returns at once.
 
         In the first generation the turn comes at once, in a reload when the old generation is gone. error() if the
-        supervisor dies meanwhile.
+        supervisor dies meanwhile. In a coroutine: `await self.ready_to_take_over()`. Its event loop goes on meanwhile,
+        so a worker that forgets to await, and would serve out of turn, is ended at once.
         """
         if self._link is None:
             self.error("Supervisor pipe is not defined")
         if self._released:
-            return
-        self._blocks_loop = True
+            return _DONE
+        loop = running_loop()
+        if loop is not None:
+            return self._await_turn(loop, MustBeAwaited(loop, self._end_for_want_of_await(sys._getframe(1))))
         try:
             self._link.take_over()
         except LinkLost:
             self.error("Failed to take over")
-        finally:
-            self._blocks_loop = False
         self._released = True
+        return _DONE
 
     def error(self, message: str) -> NoReturn:
         """Warn, shut down, and exit with 255; the supervisor gives the message as the reason."""
@@ -260,14 +157,79 @@ class SupervisedDaemon(Daemon):
 
     # ------------------------------------------------------------------------------------------------- our side
 
-    def be_worker(self, link: Link) -> None:
+    def be_worker(self, link: Link, *, index: int) -> None:
         """In the worker: run the service's code."""
         self.is_supervisor = False
+        self.worker_index = index
         self._link = link
+        self._draining.renew_in_worker()
         self._coroutines.prepare(self.supervised_process, self.supervised_shutdown)
         if not self._asks_to_take_over:
             self.ready_to_take_over()
-        self._complete(self.supervised_process)
+        self._complete(self._serve)
+
+    def drain_worker(self) -> None:
+        """In the worker, told to stop by a signal, perhaps again: let the service's code come to its end if it knows
+        how to, and as long as there is time; else shut down."""
+        first = not self._draining
+        self._draining.begin()
+        grace = min(_LONGEST_GRACE_SECONDS, self.stop_timeout / 4)
+        if not (self._drains and self._released and self.stop_timeout):
+            self.shut_down()
+        elif first:
+            interrupt_later(self.stop_timeout - grace, signal.SIGTERM, self._note_that_time_is_up)
+        elif self._time_is_up and not self._shutting_down and not self._coroutines.cancel():
+            self.shut_down()
+
+    def _note_that_time_is_up(self) -> None:
+        self._time_is_up = True
+
+    def _serve(self) -> object:
+        result = self.supervised_process()
+        return self._serve_in_loop(result) if isinstance(result, Coroutine) else result
+
+    async def _serve_in_loop(self, process: Coroutine[Any, Any, object]) -> None:
+        loop = running_loop()
+        assert loop is not None and self._link is not None
+        self._link_in_loop = LinkInLoop(self._link, loop, on_loss=_stop_without_supervisor)
+        if self.worker_timeout:
+            self._link_in_loop.ping_every(self.worker_timeout / 3)
+        await process
+
+    def _shutdown_follows(self) -> bool:
+        return bool(self._draining)
+
+    async def _await_turn(self, loop: "asyncio.AbstractEventLoop", promise: MustBeAwaited) -> None:
+        promise.begun = True
+        assert self._link is not None
+        # A service that runs its own event loop has us in it for so long.
+        link = self._link_in_loop or LinkInLoop(self._link, loop, on_loss=_stop_without_supervisor)
+        try:
+            await link.take_over()
+            self._released = True
+        except LinkLost:
+            if not self._shutting_down:
+                self.error("Failed to take over")
+            await loop.create_future()  # the signal that told of the supervisor's death was faster
+        finally:
+            if link is not self._link_in_loop:
+                link.close()
+
+    def _end_for_want_of_await(self, caller: FrameType) -> Callable[[], None]:
+        where = f"{os.path.basename(caller.f_code.co_filename)}, line {caller.f_lineno}"
+
+        def end() -> None:
+            if self._shutting_down:
+                return  # it was cancelled before it began
+            # An exception would be lost here, and what comes next in the service's code must not run.
+            message = f"ready_to_take_over() in {where}, was not awaited; write: await self.ready_to_take_over()"
+            if self._link is not None:
+                self._link.tell_failure(message)
+            _log.error("Ending: %s", message)
+            processes.flush()
+            os._exit(ExitStatus.SERVICE_ERROR)
+
+        return end
 
     def _run(self) -> int:
         settings = launch.settings_of(self)
@@ -275,7 +237,11 @@ class SupervisedDaemon(Daemon):
         if isinstance(started, int):
             return started
         name, can_reload = type(self).__name__, self.can_do_hot_reload
-        self._asks_to_take_over = _mentions(type(self), "ready_to_take_over")
+        # A worker whose code never calls ready_to_take_over is ready when it enters supervised_process, but must not
+        # enter it before its turn. Where the call is hidden from us the class is asked to wait at the entry: safe, only
+        # its warm-up comes late.
+        self._asks_to_take_over = mentions(type(self), "ready_to_take_over")
+        self._drains = self._drains or mentions(type(self), "draining")
         try:
             return Supervisor(name, self, settings, started, can_reload=can_reload).run()
         except Exception:
@@ -283,24 +249,19 @@ class SupervisedDaemon(Daemon):
             return ExitStatus.SOFTWARE
 
 
-def _mentions(cls: type, name: str) -> bool:
-    """Some method a service's class defines uses a name.
+class _Done:
+    """What can be awaited, and is over already."""
 
-    A worker whose code never calls ready_to_take_over is ready when it enters supervised_process, but must not enter
-    it before its turn. Where the call is hidden from us (in a helper of another module) the class is asked to wait at
-    the entry: safe, only its warm-up comes late.
-    """
-    functions = [
-        member
-        for base in cls.__mro__
-        if base.__module__ != __name__
-        for member in vars(base).values()
-        if isinstance(member, FunctionType)
-    ]
-    codes: list[CodeType] = [function.__code__ for function in functions]
-    while codes:
-        code = codes.pop()
-        if name in code.co_names:
-            return True
-        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return False
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+_DONE = _Done()
+
+
+def _stop_without_supervisor() -> None:
+    """As by the signal that the kernel sends when a parent dies, which a worker that has changed its user since it
+    was forked does not get; prctl(2)."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    signal.raise_signal(signal.SIGTERM)

@@ -4,6 +4,7 @@ The C-level handler of CPython writes each signal's number to a wake-up descript
 nothing. Order between different signals is not kept and equal ones merge, so a signal only ever says "look".
 """
 
+import _thread
 import signal
 import socket
 from collections.abc import Callable, Iterable
@@ -23,6 +24,27 @@ def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType 
     for number in numbers:
         signal.signal(number, handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+def interrupt_later(seconds: float, number: signal.Signals, before: Callable[[], None]) -> None:
+    """From a signal handler: so much later call `before`, in a thread, then interrupt the main thread by a signal.
+
+    A process that cannot start a thread any more is not interrupted. (There is no timer to be had instead: SIGALRM is
+    the service's, and a signal of timer_create(2) may land on any thread, which leaves the main one where it blocks.)
+    """
+    main_thread = _thread.get_ident()
+    never_released = _thread.allocate_lock()
+    never_released.acquire()
+
+    def interrupt() -> None:
+        never_released.acquire(timeout=min(seconds, _thread.TIMEOUT_MAX))
+        before()
+        signal.pthread_kill(main_thread, number)
+
+    try:
+        _thread.start_new_thread(interrupt, ())
+    except RuntimeError:
+        pass
 
 
 class SignalReceiver:

@@ -4,8 +4,9 @@ asyncio is imported only where a coroutine turns up: it costs 60 ms and several 
 """
 
 import sys
+import weakref
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +31,10 @@ class Coroutines:
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
+        self._task: asyncio.Task[object] | None = None
         self._inside = False
+        self._cancelled = False
+        self._unwinding: asyncio.Handle | None = None
 
     def prepare(self, *methods: Callable[[], object]) -> None:
         """Before these methods run: if one is a coroutine, let asyncio set itself up.
@@ -44,30 +48,71 @@ class Coroutines:
             asyncio.new_event_loop().close()
 
     def complete(self, result: object) -> object:
-        """The value of a method that was called."""
-        if not isinstance(result, Coroutine):
-            return result
+        """The value of a method that was called; None of a coroutine that cancel() ended.
+
+        Raises Unwind where that was asked for as the method came to its end.
+        """
+        try:
+            value = self._run(result) if isinstance(result, Coroutine) else result
+        except BaseException:
+            self._cancel_unwinding()
+            raise
+        if self._cancel_unwinding():
+            raise Unwind(None)
+        return value
+
+    def _run(self, coroutine: "Coroutine[Any, Any, object]") -> object:
         import asyncio
 
         self._inside = True
         try:
             if self._runner is None:
                 self._runner = asyncio.Runner()
-            return self._runner.get_loop().run_until_complete(result)
+            loop = self._runner.get_loop()
+            self._task = loop.create_task(coroutine)
+            return loop.run_until_complete(self._task)
+        except asyncio.CancelledError:
+            if not self._cancelled:
+                raise
+            self._cancelled = False
+            return None
         finally:
+            self._task = None
             self._inside = False
 
     @property
     def inside(self) -> bool:
         """An event loop, ours or one that the service runs itself, is on the stack."""
-        return self._inside or _running_loop() is not None
+        return self._inside or running_loop() is not None
 
     def unwind(self, status: int | None, *, at_once: bool) -> None:
         """Leave the event loop: at once, or as its next callback, which harms no task that is running now."""
-        loop = _running_loop()
+        loop = running_loop()
         if at_once or loop is None:
+            self._cancel_unwinding()
             raise Unwind(status)
-        loop.call_soon_threadsafe(_raise, Unwind(status))
+        if self._unwinding is None:
+            self._unwinding = loop.call_soon_threadsafe(self._unwind_now)
+
+    def _unwind_now(self) -> None:
+        self._unwinding = None
+        raise Unwind(None)
+
+    def _cancel_unwinding(self) -> bool:
+        """One that is still to come must not go off in the middle of the shutdown; True if there was one."""
+        handle, self._unwinding = self._unwinding, None
+        if handle is not None:
+            handle.cancel()
+        return handle is not None
+
+    def cancel(self) -> bool:
+        """Cancel the coroutine that is being completed, for good; False if there is none."""
+        task = self._task
+        if task is None:
+            return False
+        self._cancelled = True
+        task.get_loop().call_soon_threadsafe(task.cancel)
+        return True
 
     def close(self) -> None:
         """Cancel what still runs in our loop and wait for its end."""
@@ -76,13 +121,37 @@ class Coroutines:
             runner.close()
 
 
-def _running_loop() -> "asyncio.AbstractEventLoop | None":
+class MustBeAwaited:
+    """Held by a coroutine alone, it notices when that is dropped, or left lying, without having begun.
+
+    Only a coroutine that has begun may be counted on to hold up whoever called for it.
+    """
+
+    def __init__(self, loop: "asyncio.AbstractEventLoop", forgotten: Callable[[], None]) -> None:
+        self.begun = False
+        self._forgotten = forgotten
+        # gather() and wait_for() begin it in the loop's next round, so this looks in the one after that.
+        myself = weakref.ref(self)
+        loop.call_soon(loop.call_soon, _look_at, myself)
+
+    def look(self) -> None:
+        """Call back if it has not begun."""
+        if not self.begun:
+            self._forgotten()
+
+    __del__ = look
+
+
+def _look_at(reference: "weakref.ref[MustBeAwaited]") -> None:
+    promise = reference()
+    if promise is not None:
+        promise.look()
+
+
+def running_loop() -> "asyncio.AbstractEventLoop | None":
+    """The event loop that runs in this thread."""
     imported = sys.modules.get("asyncio")
     try:
         return cast("asyncio.AbstractEventLoop", imported.get_running_loop()) if imported is not None else None
-    except RuntimeError:
+    except (RuntimeError, AttributeError):  # none runs; asyncio is just being imported
         return None
-
-
-def _raise(unwinding: Unwind) -> None:
-    raise unwinding

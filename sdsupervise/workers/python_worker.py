@@ -20,6 +20,10 @@ from ..systemd.notify import forget_systemd
 class Link(Protocol):
     """What we ourselves use of the link to the supervisor."""
 
+    @property
+    def lost(self) -> bool:
+        """Its end was met: the supervisor is gone."""
+
     def wait_for_go(self) -> None:
         """Wait until the other supervisor knows this worker; raises LinkLost."""
 
@@ -32,11 +36,11 @@ class Service(Protocol):
 
     shutdown_signals: Sequence[signal.Signals]
 
-    def be_worker(self, link: Any) -> None:  # noqa: ANN401 (the link is between supervisor and service)
+    def be_worker(self, link: Any, *, index: int) -> None:  # noqa: ANN401 (the link is between supervisor and service)
         """Run the service's code; returning is a clean exit."""
 
-    def shut_down(self) -> None:
-        """Shut the service's code down and exit; nothing if that is going on already."""
+    def drain_worker(self) -> None:
+        """From a signal handler, perhaps again: have the service's code finish what it began, or shut it down."""
 
 
 def prepare() -> None:
@@ -50,18 +54,29 @@ def prepare() -> None:
     gc.freeze()  # a worker's garbage collector need not look at, and so copy, what the supervisor imported
 
 
-def run(service: Service, link: Link, *, supervisor_pid: int, stop_timeout: float, wait_for_go: bool) -> int:
+def run(
+    service: Service,
+    link: Link,
+    *,
+    supervisor_pid: int,
+    stop_timeout: float,
+    wait_for_go: bool,
+    generation: int,
+    index: int,
+) -> int:
     """Be a worker, in a freshly forked process; the exit status."""
     forget_systemd()
-    _shut_down_on_signal(service, supervisor_pid, stop_timeout)
+    _drain_on_signal(service, link, supervisor_pid, stop_timeout)
     alive = processes.die_with_parent(supervisor_pid, signal.SIGTERM)
     try:
         if not alive:
             raise LinkLost
         if wait_for_go:
             link.wait_for_go()
+        # For what the service starts, too.
+        os.environ["SDSUPERVISE_GENERATION"], os.environ["SDSUPERVISE_WORKER_INDEX"] = str(generation), str(index)
         try:
-            service.be_worker(link)
+            service.be_worker(link, index=index)
         finally:
             # What os._exit leaves out, and by which multiprocessing, for one, ends its children; it does the same.
             atexit._run_exitfuncs()
@@ -80,22 +95,25 @@ def run(service: Service, link: Link, *, supervisor_pid: int, stop_timeout: floa
     return 0
 
 
-def _shut_down_on_signal(service: Service, supervisor_pid: int, stop_timeout: float) -> None:
+def _drain_on_signal(service: Service, link: Link, supervisor_pid: int, stop_timeout: float) -> None:
     worker_pid = os.getpid()
+    is_orphan = False
 
-    def shut_down(number: int, _frame: object) -> None:
+    def drain(number: int, _frame: object) -> None:
+        nonlocal is_orphan
         if os.getpid() != worker_pid:
             # A child that the service forked (multiprocessing does) has the handler, but is not what is to shut down.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        if os.getppid() != supervisor_pid:
+        if not is_orphan and (link.lost or os.getppid() != supervisor_pid):
+            is_orphan = True
             print("Shutting down: the supervisor is gone", file=sys.stderr, flush=True)
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
             if sys.stderr is not None:
                 faulthandler.dump_traceback_later(max(stop_timeout, 0.001), exit=True)
-        service.shut_down()
+        service.drain_worker()
 
-    handler: Callable[[int, object], None] = shut_down
+    handler: Callable[[int, object], None] = drain
     for number in _stop_signals(service):
         signal.signal(number, handler)
 

@@ -462,7 +462,7 @@ def test_daemon_is_alone(ground: Ground) -> None:
 
 ASYNC = """
 async def supervised_process(self):
-    self.ready_to_take_over()
+    await self.ready_to_take_over()
     be_the_only_one()
     self.loop = asyncio.get_running_loop()
     self.turns = 0
@@ -503,7 +503,7 @@ def test_async_stop_before_its_turn(ground: Ground) -> None:
         """
         async def supervised_process(self):
             report("asks", release=self.release)
-            self.ready_to_take_over()
+            await self.ready_to_take_over()
             report("serves")
             await asyncio.sleep(1000)
         async def supervised_shutdown(self):

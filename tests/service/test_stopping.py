@@ -245,7 +245,7 @@ def test_descriptors_of_a_worker(ground: Ground, generation: int) -> None:
 
 @pytest.mark.parametrize("generation", [1, 2])
 def test_environment_of_a_worker(ground: Ground, generation: int) -> None:
-    """A worker finds nothing of systemd's or of a hand-over's in its environment."""
+    """A worker finds in its environment which one it is, and nothing of systemd's or of a hand-over's."""
     ground.deploy(1, service(DISPOSITIONS))
     unset = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x", "WATCHDOG_PID": "1"}
     ground.serving(environment=unset)
@@ -253,7 +253,7 @@ def test_environment_of_a_worker(ground: Ground, generation: int) -> None:
     if generation == 2:
         assert ground.reload().returncode == 0
         said = ground.expect("environment").details
-    assert said == {}
+    assert said == {"SDSUPERVISE_GENERATION": str(generation), "SDSUPERVISE_WORKER_INDEX": "0"}
 
 
 # ------------------------------------------------------------------------------------------------ words on the link

@@ -1,0 +1,168 @@
+"""A daemon without a supervisor, and what one with a supervisor has in common with it (SEED.md, first table)."""
+
+import logging
+import os
+import signal
+import sys
+from abc import ABC, abstractmethod
+from argparse import ArgumentParser
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NoReturn
+
+from . import launch, options
+from .errors import ExitStatus, SdsuperviseError, UsageError
+from .linux.signals import handle
+from .workers.coroutines import Coroutines, Unwind
+
+_log = logging.getLogger("sdsupervise")
+
+
+class Daemon(ABC):
+    """A daemon without a supervisor. Attributes may be set on the class, on the instance, or by keyword."""
+
+    documentation: str = ""
+    options: Sequence[Mapping[str, object]] = ()
+    user: str | None = None
+    group: str | None = None
+    pid_file: str = ""  # --pid-file goes first; else CLASS.pid in $RUNTIME_DIRECTORY, or in /run
+    can_do_hot_reload: bool = False
+    shutdown_signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+    foreground: bool = False  # as if --no-fork were always given; `sdsupervise run` sets it
+
+    def __init__(self, **attributes: object) -> None:
+        self.orig_args: list[str] = sys.argv[1:]
+        self.script_name: str = os.path.basename(sys.argv[0]) or type(self).__name__
+        for name, value in attributes.items():
+            if not hasattr(self, name):
+                raise TypeError(f"{type(self).__name__} has no attribute {name!r}.")
+            setattr(self, name, value)
+        self.parsed_args: list[str] = []
+        self._parsed: options.Parsed | None = None
+        self._shutting_down = False
+        self._coroutines = Coroutines()
+
+    @abstractmethod
+    def handle_shutdown(self) -> int | None:
+        """Shut down: called for a shutdown signal and by error(); its value is the exit status."""
+
+    # Not abstract for SupervisedDaemon, whose daemon_run is the supervisor.
+    def daemon_run(self, *parsed_args: str) -> Awaitable[int | None] | int | None:
+        """The daemon's code, `async def` if you like; its value is the exit status."""
+        raise NotImplementedError(f"{type(self).__name__} must define daemon_run.")
+
+    def get_option(self, name: str) -> object:
+        """The value of an option as given or by default.
+
+        Raises KeyError for an unknown name.
+        """
+        if self._parsed is None:
+            self._parse()
+        assert self._parsed is not None
+        return self._parsed.get(name)
+
+    def usage(self) -> str:
+        """The usage statement: documentation and a sorted table of the options."""
+        return self._parser().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        """Warn, shut down, and exit with 255."""
+        _log.warning("Shutting down: %s", message)
+        self.shut_down(ExitStatus.SERVICE_ERROR)
+        sys.exit(ExitStatus.SERVICE_ERROR)
+
+    def run(self) -> int:
+        """Parse the command line, lock the pid file, daemonize, drop privileges, run; the exit status.
+
+        Under systemd (NOTIFY_SOCKET is set) it stays in the foreground. Raises nothing of ours: what is wrong is
+        said in one sentence on standard error.
+        """
+        try:
+            if not self._parse():
+                return ExitStatus.OK
+        except UsageError as error:
+            # A successor's last line is the reason its reload failed for.
+            print(error if launch.is_successor() else f"{error}\n\n{self.usage().rstrip()}", file=sys.stderr)
+            return ExitStatus.FAILED  # the original's status; `sdsupervise` itself uses 64
+        try:
+            return self._run()
+        except SdsuperviseError as error:
+            return launch.say_failure(error)
+
+    # ------------------------------------------------------------------------------------------------- our side
+
+    def _run(self) -> int:
+        started = launch.start(self._plan())
+        if isinstance(started, int):
+            return started
+        handle(self.shutdown_signals, lambda _number, _frame: self.shut_down())
+        started.notifier.send("READY=1")
+        status = self._complete(lambda: self.daemon_run(*self.parsed_args))
+        return status if isinstance(status, int) else 0
+
+    def shut_down(self, status: int | None = None) -> None:
+        """Call handle_shutdown and exit, with its value if no status is given; nothing if that is going on already."""
+        if self._shutting_down:
+            return
+        self._shutting_down = True
+        if self._coroutines.inside:
+            # A signal must not end whichever task it meets; only error() does.
+            self._coroutines.unwind(status, at_once=status is not None)
+        else:
+            self._exit_by_shutdown(status)
+
+    def _exit_by_shutdown(self, status: int | None) -> NoReturn:
+        own_status = self.handle_shutdown() or 0
+        sys.exit(own_status if status is None else status)
+
+    def _complete(self, method: Callable[[], object]) -> object:
+        """Run the service's code to its end, whether or not it is a coroutine."""
+        try:
+            value = self._coroutines.complete(method())
+            if self._shutdown_follows():
+                self.shut_down()
+            return value
+        except Unwind as unwinding:
+            self._exit_by_shutdown(unwinding.status)
+        finally:
+            self._shutting_down = True
+            self._coroutines.close()
+
+    def _shutdown_follows(self) -> bool:
+        """Also where the service's code has come to its end by itself."""
+        return False
+
+    def _plan(self) -> launch.Plan:
+        return launch.Plan(
+            name=type(self).__name__,
+            module=type(self).__module__,
+            pid_file=None if self.get_option("no-pid-file") else self.pid_file,
+            user=self._text_option("user", self.user),
+            group=self._text_option("group", self.group),
+            silent=bool(self.get_option("no-warn")),
+            detach=not (self.foreground or self.get_option("no-fork")),
+            supervised=False,
+            can_reload=False,
+        )
+
+    def _text_option(self, name: str, default: str | None = None) -> str | None:
+        """As given, also an empty one: `--user "$UNSET"` must not mean root."""
+        value = self.get_option(name)
+        return default if value is None else str(value)
+
+    def _parse(self) -> bool:
+        """Parse the command line; False if it asked for help, which has been given.
+
+        Raises UsageError.
+        """
+        self._parsed = options.parse(self._parser(), self.orig_args)
+        self.parsed_args = self._parsed.rest
+        self.pid_file = self._text_option("pid-file") or self.pid_file or launch.default_pid_file(type(self).__name__)
+        if self._parsed.get("help"):
+            print(self.usage(), end="")
+        return not self._parsed.get("help")
+
+    def _parser(self) -> ArgumentParser:
+        return options.parser_for(self.script_name, self._documentation(), self.options)
+
+    def _documentation(self) -> str:
+        return self.documentation or (type(self).__doc__ or "").strip()

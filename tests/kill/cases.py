@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import traceback
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sdsupervise.core.takeover import RULES, Effect, Event, State
@@ -57,8 +57,15 @@ def places_of(systemd: bool) -> Iterator[tuple[State, Event, int]]:
     for state, event in rules():
         way = WAYS.get((state, event))
         if way is not None and not (systemd and way.only_plain):
-            for effect in range(len(RULES[state][event].effects) + 1):
+            for effect in range(_last_place(systemd, way, RULES[state][event].effects) + 1):
                 yield state, event, effect
+
+
+def _last_place(systemd: bool, way: Way, effects: Sequence[Effect]) -> int:
+    """The death of systemd's main pid ends all others: a successor that kills it comes no further for sure."""
+    if systemd and way.side is Side.NEW and Effect.KILL_PEER in effects:
+        return effects.index(Effect.KILL_PEER)
+    return len(effects)
 
 
 def survey(systemd: bool) -> list[Case]:
@@ -76,7 +83,8 @@ def usual_cases(systemd: bool) -> list[Case]:
     place, with a single harm."""
     cases = []
     for number, (state, event) in enumerate(dict.fromkeys((state, event) for state, event, _ in places_of(systemd))):
-        way, last = WAYS[state, event], len(RULES[state][event].effects)
+        way = WAYS[state, event]
+        last = _last_place(systemd, way, RULES[state][event].effects)
         rule = (systemd, state.name, event.name)
         if is_plain_reload(way):
             for effect in range(last + 1):

@@ -210,7 +210,7 @@ class SupervisedDaemon(Daemon):
         except LinkLost:
             if not self._shutting_down:
                 self.error("Failed to take over")
-            await loop.create_future()  # the signal that told of the supervisor's death was faster
+            await loop.create_future()  # nothing to say any more, and the shutdown needs this loop
         finally:
             if link is not self._link_in_loop:
                 link.close()
@@ -219,7 +219,7 @@ class SupervisedDaemon(Daemon):
         where = f"{os.path.basename(caller.f_code.co_filename)}, line {caller.f_lineno}"
 
         def end() -> None:
-            if self._shutting_down:
+            if self._shutting_down or self._draining:
                 return  # it was cancelled before it began
             # An exception would be lost here, and what comes next in the service's code must not run.
             message = f"ready_to_take_over() in {where}, was not awaited; write: await self.ready_to_take_over()"

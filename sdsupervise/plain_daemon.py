@@ -103,7 +103,6 @@ class Daemon(ABC):
         """Call handle_shutdown and exit, with its value if no status is given; nothing if that is going on already."""
         if self._shutting_down:
             return
-        self._shutting_down = True
         if self._coroutines.inside:
             # A signal must not end whichever task it meets; only error() does.
             self._coroutines.unwind(status, at_once=status is not None)
@@ -111,6 +110,7 @@ class Daemon(ABC):
             self._exit_by_shutdown(status)
 
     def _exit_by_shutdown(self, status: int | None) -> NoReturn:
+        self._shutting_down = True
         own_status = self.handle_shutdown() or 0
         sys.exit(own_status if status is None else status)
 

@@ -76,6 +76,13 @@ class Coroutines:
                 raise
             self._cancelled = False
             return None
+        except Unwind:
+            if self._task is not None and self._task.done():
+                # It came to its end in the same round, and has asked for a stop that the loop's next run would meet.
+                self._task.cancelled() or self._task.exception()
+                loop.stop()
+                loop.run_forever()
+            raise
         finally:
             self._task = None
             self._inside = False
@@ -106,12 +113,13 @@ class Coroutines:
         return handle is not None
 
     def cancel(self) -> bool:
-        """Cancel the coroutine that is being completed, for good; False if there is none."""
+        """Cancel the coroutine that is being completed, once; False if there is none."""
         task = self._task
         if task is None:
             return False
-        self._cancelled = True
-        task.get_loop().call_soon_threadsafe(task.cancel)
+        if not self._cancelled:
+            self._cancelled = True
+            task.get_loop().call_soon_threadsafe(task.cancel)
         return True
 
     def close(self) -> None:

@@ -16,6 +16,8 @@ from ..linux import processes
 from ..linux.signals import TRACEBACK_SIGNAL
 from ..systemd.notify import forget_systemd
 
+_AROUND_THE_SERVICE = ("sdsupervise", "asyncio")
+
 
 class Link(Protocol):
     """What we ourselves use of the link to the supervisor."""
@@ -123,9 +125,9 @@ def _stop_signals(service: Service) -> set[signal.Signals]:
 
 
 def _service_frames(frames: TracebackType | None) -> TracebackType | None:
-    """A traceback from where it enters the service's code; whole if it never does."""
+    """A traceback from where it enters the service's code, past us and our event loop; whole if it never does."""
     inner = frames
-    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "sdsupervise":
+    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _AROUND_THE_SERVICE:
         inner = inner.tb_next
     return inner or frames
 

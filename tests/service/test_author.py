@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.service.harness import PYTHON, Breakpoint, Ground, service
+from tests.service.harness import PYTHON, Ground, service
 
 REPORTING_OPTIONS = """
 options = (
@@ -187,7 +187,7 @@ def test_ping(ground: Ground) -> None:
     assert isinstance(workers, list) and workers[0]["last_ping"] is not None
 
 
-@pytest.mark.parametrize("method", ["ping_supervisor", "ready_to_take_over"])
+@pytest.mark.parametrize("method", ["ping_supervisor", "ready_to_take_over", "retire"])
 def test_no_link(ground: Ground, method: str) -> None:
     """Called where there is no link: error("Supervisor pipe is not defined")."""
     ground.deploy(1, service(run=f"Service().{method}()"))
@@ -455,112 +455,3 @@ def test_daemon_is_alone(ground: Ground) -> None:
     assert second.wait() == 69
     assert second.err == f"Couldn't lock {ground.pid_file}. Is another copy of this daemon already running?\n"
     assert running.alive
-
-
-# ------------------------------------------------------------------------------------------------------- coroutines
-
-
-ASYNC = """
-async def supervised_process(self):
-    await self.ready_to_take_over()
-    be_the_only_one()
-    self.loop = asyncio.get_running_loop()
-    self.turns = 0
-    other = asyncio.create_task(self.turn())
-    report("serves")
-    try:
-        await self.work()
-    finally:
-        report("finally")
-async def turn(self):
-    while True:
-        self.turns += 1
-        await asyncio.sleep(0)
-async def work(self):
-    await asyncio.Event().wait()
-async def supervised_shutdown(self):
-    before = self.turns
-    await asyncio.sleep(0.01)
-    report("shutdown", same_loop=self.loop is asyncio.get_running_loop(), goes_on=self.turns > before)
-"""
-
-
-def test_async(ground: Ground) -> None:
-    """supervised_process and supervised_shutdown may be coroutines: one loop, whose tasks go on until the shutdown is
-    over and are cancelled then."""
-    ground.deploy(1, service(ASYNC, before="import asyncio"))
-    running = ground.serving()
-    running.signal(signal.SIGTERM)
-    assert ground.expect("shutdown").details == {"same_loop": "True", "goes_on": "True"}
-    ground.expect("finally")
-    assert running.wait() == 0
-    assert "Traceback" not in running.err and "never" not in running.err
-
-
-def test_async_stop_before_its_turn(ground: Ground) -> None:
-    """A coroutine that waits for its turn takes a stop at once."""
-    text = service(
-        """
-        async def supervised_process(self):
-            report("asks", release=self.release)
-            await self.ready_to_take_over()
-            report("serves")
-            await asyncio.sleep(1000)
-        async def supervised_shutdown(self):
-            report("shutdown", release=self.release)
-        """,
-        before="import asyncio",
-    )
-    ground.deploy(1, text)
-    hold = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD")
-    ground.serving(environment=hold.environment)
-    ground.deploy(2, text)
-    ground.reload_process()
-    hold.wait()
-    os.kill(ground.expect("asks", release=2).pid, signal.SIGTERM)
-    ground.expect("shutdown", release=2)
-
-
-def test_async_error(ground: Ground) -> None:
-    """error() in a coroutine warns, awaits supervised_shutdown, exits 255, and leaves no word of asyncio's."""
-    ground.deploy(1, service(ASYNC + "async def work(self): self.error('tired')", before="import asyncio"))
-    running = ground.start()
-    ground.expect("shutdown")
-    running.expect_line(r"Shutting down: tired")
-    line = running.expect_line(r".")
-    assert "exited with status 255" in line
-
-
-def test_async_raises(ground: Ground) -> None:
-    """An exception of a coroutine is a crash with its traceback."""
-    ground.deploy(1, service(ASYNC + "async def work(self): raise ValueError('odd')", before="import asyncio"))
-    running = ground.start()
-    running.expect_line("^Traceback")
-    running.expect_line("^ValueError: odd")
-    running.expect_line("exited with status 1")
-
-
-def test_async_shutdown_of_a_plain_process(ground: Ground) -> None:
-    """A coroutine for supervised_shutdown is awaited also where supervised_process is none, or runs a loop itself."""
-    shutdown = "async def supervised_shutdown(self):\n    await asyncio.sleep(0)\n    report('shutdown')\n"
-    ground.deploy(1, service(shutdown, before="import asyncio"))
-    running = ground.serving()
-    running.signal(signal.SIGTERM)
-    ground.expect("shutdown")
-    assert running.wait() == 0
-    own_loop = "def serve(self):\n    asyncio.run(asyncio.sleep(1000))"
-    ground.deploy(2, service(shutdown + own_loop, before="import asyncio"))
-    running = ground.serving()
-    running.signal(signal.SIGTERM)
-    ground.expect("shutdown")
-    assert running.wait() == 0
-
-
-def test_async_daemon(ground: Ground) -> None:
-    """daemon_run may be a coroutine."""
-    body = DAEMON.replace("def daemon_run", "async def daemon_run").replace("self.work()", "await asyncio.sleep(1000)")
-    ground.deploy(1, service(body, base="Daemon", before="import asyncio"))
-    running = ground.serving()
-    running.signal(signal.SIGTERM)
-    assert running.wait() == 4
-    ground.expect("shutdown")

@@ -6,7 +6,7 @@ r"""What worker and supervisor say to each other over the link: lines of ASCII (
     shutdown                          the worker asks to be killed
     retire                            the worker asks to be replaced, and told to stop when another serves
     failed "text"                     why the worker is about to die, a JSON string
-                         go           run service code now: the peer knows of you (only where it must)
+                         go 3         run service code now, as worker 3: the peer knows of you (only where it must)
 
 Bytes in, messages out: nothing here knows a socket.
 """
@@ -19,7 +19,7 @@ TAKEOVER = b"takeover\n"
 OK = b"ok\n"
 SHUTDOWN = b"shutdown\n"
 RETIRE = b"retire\n"
-GO = b"go\n"
+GO = b"go "  # followed by the worker's index and a newline
 FAILED = b"failed "  # followed by a JSON string and a newline
 
 MAX_LINE_BYTES = 64 * 1024

@@ -15,8 +15,9 @@ class Standing(NamedTuple):
     peer_generation: int
     code: str
     peer_code: str
-    serves: bool  # a worker of ours has been released and lives
-    trouble: str  # why there is none, "" if nothing is known
+    serving: int  # so many workers of ours have been released and live
+    workers: int  # and there should be so many
+    trouble: str  # why one is missing, "" if nothing is known
     failed_reload: str  # what became of the last one, "" if it went well
     gave_up_because: str  # "" if it did not
 
@@ -25,10 +26,12 @@ class Standing(NamedTuple):
         if self.gave_up_because:
             return self.gave_up_because  # up to the end: the last STATUS outlives us
         text = PHASES[self.state].status.format(own=self.generation, peer=self.peer_generation)
-        if self.state in _OWN_WORKERS_SERVE and not self.serves:
+        if self.state in _OWN_WORKERS_SERVE and not self.serving:
             text = f"Generation {self.generation} has no worker: {self.trouble or 'one is starting'}"
-        elif self.state is State.SERVING:
-            text = f"{text} {self.code}"
+        elif self.state in _OWN_WORKERS_SERVE:
+            text = f"{text} {self.code}" if self.state is State.SERVING else text
+            if self.serving < self.workers:
+                text += f" with {self.serving} of {self.workers} workers: {self.trouble or 'others are starting'}"
         elif self.state in (State.COMMITTING, State.DRAINING):
             text = f"{text} {self.peer_code}"
         return f"{text}. {self.failed_reload}" if self.state is State.SERVING and self.failed_reload else text

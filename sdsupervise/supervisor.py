@@ -60,13 +60,21 @@ class Supervisor:
             self._loop,
             settings,
             self._start_worker,
-            Listener(self._worker_forked, self._worker_ready, self._worker_gone, self._workers_gave_up),
+            Listener(
+                self._workers_forked,
+                self._worker_ready,
+                self._worker_gone,
+                self._workers_gave_up,
+                self._cannot_start_worker,
+            ),
+            generation=started.welcome.generation if started.welcome else 1,
         )
         self._pid_file: PidFile | None = started.pid_file
         self._lock_inode = started.pid_file.path_fd()
         self._events: deque[Event] = deque()
         self._stepping = False
         self._deadline: Timer | None = None
+        self._status_timer: Timer | None = None
         self._barrier: int | None = None
         self._check: Check | None = None
         self._is_main = started.welcome is None
@@ -116,11 +124,7 @@ class Supervisor:
     def _enter_first_state(self) -> None:
         self._stepping = True
         if self.state is State.WARMING:
-            self._workforce.want(True)  # one, and no other if it dies
-            self._workforce.want(False)
-            if not self._workforce.workers:
-                self._succession.tell("reason", text=f"The new supervisor {self._workforce.trouble}.")
-                self._events.append(Event.WORKER_GONE)
+            self._workforce.start_once()  # and no other if one dies
         self._enter()
         self._drain_events()
 
@@ -455,17 +459,23 @@ class Supervisor:
             else:
                 _keep_from_children(self._pid_file)
 
-    def _worker_forked(self, worker: Worker) -> None:
+    def _workers_forked(self, workers: list[Worker]) -> None:
         if self._peer is not None and not self._peer.gone:
-            self._peer.tell_workers({worker.pid: worker.pidfd})
-            if worker.state is not WorkerState.SPARE:
-                worker.let_go()
-        self._tell_status()
+            self._peer.tell_workers({worker.pid: worker.pidfd for worker in workers})
+            for worker in workers:
+                if worker.state is not WorkerState.SPARE:
+                    worker.let_go(worker.index)
+        self._tell_status_soon()
+
+    def _cannot_start_worker(self, why: str) -> None:
+        self._succession.tell("reason", text=f"The new supervisor {why}.")
+        self._happen(Event.WORKER_GONE)
 
     def _worker_ready(self, worker: Worker) -> None:
         _log.info("Worker (pid %d) of generation %d is ready", worker.pid, self.generation)
-        self._happen(Event.WORKER_READY)
-        self._tell_status()
+        if self._workforce.complete or self.state not in (State.OPENING, State.WARMING):
+            self._happen(Event.WORKER_READY)
+        self._tell_status_soon()
 
     def _worker_gone(self, worker: Worker) -> None:
         if worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING):
@@ -473,7 +483,7 @@ class Supervisor:
             reason = lines[-1] if lines else f"The worker {worker.exit_in_words} before it was ready."
             self._succession.tell("reason", text=reason, traceback=worker.failure[-16384:])
         self._happen(Event.WORKER_GONE)
-        self._tell_status()
+        self._tell_status_soon()
 
     def _workers_gave_up(self, why: str) -> None:
         if self.state is State.OPENING and self._workforce.first_crash_is_final:
@@ -574,7 +584,15 @@ class Supervisor:
         if self._control is not None:
             self._control.stop_accepting()
 
+    def _tell_status_soon(self) -> None:
+        """Of hundreds of workers to which something happens at the same time systemd need hear only once."""
+        if self._status_timer is None:
+            self._status_timer = self._loop.call_later(0, self._tell_status)
+
     def _tell_status(self) -> None:
+        if self._status_timer is not None:
+            self._status_timer.cancel()
+            self._status_timer = None
         self._reporter.report(PHASES[self.state].main_state, self._status_sentence())
 
     def _status_sentence(self) -> str:
@@ -585,7 +603,8 @@ class Supervisor:
             peer_generation=peer.generation if peer is not None else self.generation - 1,
             code=str(self._started.receipt),
             peer_code=peer.code if peer is not None else "",
-            serves=self._workforce.serves,
+            serving=self._workforce.serving,
+            workers=self._workforce.size,
             trouble=self._workforce.trouble,
             failed_reload=self._succession.failure,
             gave_up_because=self._gave_up_because,
@@ -599,7 +618,7 @@ class Supervisor:
             "version": __version__,
             "state": self.state.name.lower(),
             "status": self._status_sentence(),
-            "healthy": self.state is State.SERVING and self._workforce.serves,
+            "healthy": self.state is State.SERVING and self._workforce.serving >= self._workforce.size,
             "generation": self.generation,
             "pid": os.getpid(),
             "handover": self._settings.handover,

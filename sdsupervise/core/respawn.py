@@ -2,7 +2,8 @@
 
 A worker that ended by itself (exit status 0) is started again after `delay_before_respawn`, as in the original. One
 that crashed waits longer each time in a row, up to `respawn_backoff_limit`; one that lived `respawn_forgiven_after` has
-paid for the crashes before it. `crash_limit` crashes within `crash_window`, and the verdict is to give up.
+paid for the crashes before it. All this is each slot's own; the verdict is one over the whole pool: `crash_limit`
+crashes within `crash_window`, and it is to give up.
 """
 
 from collections import deque
@@ -21,12 +22,29 @@ class Policy(NamedTuple):
     crash_window: float = 60.0
 
 
-class Respawn:
-    """Remembers the deaths of one worker slot."""
+class CrashCount:
+    """Remembers the crashes of a pool's slots, for the verdict over all of them."""
 
     def __init__(self, policy: Policy) -> None:
+        self._limit, self._window = policy.crash_limit, policy.crash_window
+        self._latest: deque[tuple[float, object]] = deque(maxlen=max(policy.crash_limit, 1))  # when, and whose
+        self.crashes = 0
+
+    def crashed(self, whose: object, *, now: float, forgiven: bool) -> bool:
+        """A slot's worker crashed, and with forgiven the slot has paid for what it did before; True = give up."""
+        if forgiven:
+            self._latest = deque((crash for crash in self._latest if crash[1] is not whose), self._latest.maxlen)
+        self.crashes += 1
+        self._latest.append((now, whose))
+        return bool(self._limit) and len(self._latest) == self._limit and now - self._latest[0][0] <= self._window
+
+
+class Respawn:
+    """Remembers the deaths of one worker slot. The count is the pool's; without one the slot is the pool."""
+
+    def __init__(self, policy: Policy, count: CrashCount | None = None) -> None:
         self._policy = policy
-        self._crashes: deque[float] = deque(maxlen=max(policy.crash_limit, 1))
+        self._count = count if count is not None else CrashCount(policy)
         self.crashes_in_a_row = 0
         self.crashes = 0
 
@@ -38,15 +56,13 @@ class Respawn:
     def worker_crashed(self, *, now: float, lived: float) -> float | None:
         """A worker that lived so many seconds crashed; seconds to wait before the next, None = give up."""
         policy = self._policy
-        if lived >= policy.respawn_forgiven_after:
+        forgiven = lived >= policy.respawn_forgiven_after
+        if forgiven:
             self.crashes_in_a_row = 0
-            self._crashes.clear()
         self.crashes += 1
         self.crashes_in_a_row += 1
-        self._crashes.append(now)
-        if policy.crash_limit and len(self._crashes) == policy.crash_limit:
-            if now - self._crashes[0] <= policy.crash_window:
-                return None
+        if self._count.crashed(self, now=now, forgiven=forgiven):
+            return None
         delay = policy.delay_before_respawn
         if self.crashes_in_a_row == 1:
             return delay

@@ -38,12 +38,21 @@ class Link:
         """
         self._ask(protocol.TAKEOVER, protocol.OK)
 
-    def wait_for_go(self) -> None:
-        """Wait until the other supervisor knows this worker.
+    def wait_for_go(self) -> int:
+        """Wait until this worker is needed and the other supervisor knows it; its index.
 
         Raises LinkLost.
         """
-        self._wait_for(protocol.GO)
+        lines: list[bytes] = []
+        while not lines:  # nothing else is said to a worker before
+            try:
+                data = self.socket.recv(4096)
+            except OSError as error:
+                raise LinkLost from error
+            if not data:
+                raise LinkLost
+            lines = self._reader.feed(data)
+        return int(lines[0].removeprefix(protocol.GO))
 
     def tell_failure(self, text: str) -> None:
         """Leave word why this worker is about to die; a supervisor that is gone need not know."""

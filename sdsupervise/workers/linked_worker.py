@@ -43,7 +43,7 @@ class LinkedWorker(Worker):
         os.close(self.pidfd)
 
     def _tell_go(self) -> None:
-        self._send(protocol.GO)
+        self._send(b"%s%d\n" % (protocol.GO, self.index))
 
     def _tell_release(self) -> None:
         self._send(protocol.OK)

@@ -17,6 +17,8 @@ from ..linux.signals import TRACEBACK_SIGNAL
 from ..systemd.notify import forget_systemd
 
 _AROUND_THE_SERVICE = ("sdsupervise", "asyncio")
+INDEX_VARIABLE = "SDSUPERVISE_WORKER_INDEX"
+GENERATION_VARIABLE = "SDSUPERVISE_GENERATION"
 
 
 class Link(Protocol):
@@ -26,8 +28,8 @@ class Link(Protocol):
     def lost(self) -> bool:
         """Its end was met: the supervisor is gone."""
 
-    def wait_for_go(self) -> None:
-        """Wait until the other supervisor knows this worker; raises LinkLost."""
+    def wait_for_go(self) -> int:
+        """Wait until this worker is needed, and the other supervisor knows it; its index. Raises LinkLost."""
 
     def tell_failure(self, text: str) -> None:
         """Leave word why this worker is about to die."""
@@ -74,9 +76,9 @@ def run(
         if not alive:
             raise LinkLost
         if wait_for_go:
-            link.wait_for_go()
+            index = link.wait_for_go()
         # For what the service starts, too.
-        os.environ["SDSUPERVISE_GENERATION"], os.environ["SDSUPERVISE_WORKER_INDEX"] = str(generation), str(index)
+        os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(generation), str(index)
         try:
             service.be_worker(link, index=index)
         finally:

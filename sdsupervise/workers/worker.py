@@ -53,12 +53,14 @@ class Worker(ABC):
         self._loop, self._settings, self._child, self._listener = loop, settings, child, listener
         self._timer: Timer | None = None  # of the deadline that is running: ready, next ping, abort or kill
         self.pid, self.pidfd = child.pid, child.pidfd
-        self.index = index  # its slot: 0 to N-1; a spare takes that of the worker it replaces
+        self.index = index  # its slot, 0 to N-1; a spare gets one when it is let go
         self.state = WorkerState.SPARE if spare else WorkerState.STARTING
         self.started_at = time.monotonic()
         self.last_ping: float | None = None
         self.exit_status: int | None = None  # a wait status, once it is dead
         self.failure = ""  # the traceback it left
+        self.status = ""  # what it says of itself, where it can say such a thing
+        self.told_to_stop_at: float | None = None
         loop.watch(child.pidfd, self._reap)
         self._expect_ready()
 
@@ -66,6 +68,15 @@ class Worker(ABC):
     def exit_in_words(self) -> str:
         """How it ended."""
         return processes.exit_in_words(self.exit_status) if self.exit_status is not None else "lives"
+
+    @property
+    def overdue_in_words(self) -> str:
+        """What is lost when it is killed now, after it was told to stop."""
+        now = time.monotonic()
+        told = "" if self.told_to_stop_at is None else f" {now - self.told_to_stop_at:.1f} s ago"
+        ping = "never sent a ping" if self.last_ping is None else f"sent its last ping {now - self.last_ping:.1f} s ago"
+        status = f' and last said "{self.status}"' if self.status else ""
+        return f"was told to stop{told} and is still there; it {ping}{status}"
 
     @property
     def lived(self) -> float:
@@ -83,8 +94,9 @@ class Worker(ABC):
             "last_ping": ping,
         }
 
-    def let_go(self) -> None:
-        """It may run service code: the peer knows it now, or the spare is needed."""
+    def let_go(self, index: int) -> None:
+        """It may run service code, in this slot: the peer knows it now, or the spare is needed."""
+        self.index = index
         self._tell_go()
         if self.state is WorkerState.SPARE:
             self.state = WorkerState.STARTING
@@ -101,6 +113,7 @@ class Worker(ABC):
         if self.state is not WorkerState.STOPPING:
             number = signal.SIGKILL if self.state is WorkerState.SPARE else signal.SIGTERM
             self.state = WorkerState.STOPPING
+            self.told_to_stop_at = time.monotonic()
             self._cancel_timer()
             signals.send(self.pidfd, number)
 

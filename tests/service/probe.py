@@ -8,7 +8,7 @@ import socket
 
 from sdsupervise import Daemon, SupervisedDaemon
 
-__all__ = ["Daemon", "Probe", "SupervisedDaemon", "be_the_only_one", "report"]
+__all__ = ["Daemon", "Member", "Probe", "SupervisedDaemon", "be_one_of_a_pool", "be_the_only_one", "report"]
 
 GROUND = os.environ["GROUND"]
 _one_at_a_time: list[int] = []
@@ -31,6 +31,24 @@ def be_the_only_one() -> None:
     _one_at_a_time.append(fd)
     # A child of the service is not the service.
     os.register_at_fork(after_in_child=lambda: os.close(_one_at_a_time.pop()) if _one_at_a_time else None)
+
+
+def be_one_of_a_pool(index: str, generation: str) -> None:
+    """From here to the end of this process no other of its number, and none of another generation, may get past this
+    line; it is told to the test if one does."""
+    locks = f"{GROUND}/locks"
+    os.makedirs(locks, exist_ok=True)
+    own = os.open(f"{locks}/{generation}", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(own, fcntl.LOCK_SH)
+    number = os.open(f"{locks}/{generation}.{index}", os.O_RDWR | os.O_CREAT)
+    others = [name for name in os.listdir(locks) if "." not in name and name != generation]
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for name in others:
+            with open(f"{locks}/{name}") as other:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        report("VIOLATION", index=index, generation=generation)
 
 
 class Probe(SupervisedDaemon):
@@ -59,3 +77,19 @@ class Probe(SupervisedDaemon):
 
     def supervised_shutdown(self) -> None:
         report("shutdown", release=self.release)
+
+
+class Member(Probe):
+    """One of several, which reports its number."""
+
+    workers = 3
+
+    def supervised_process(self) -> None:
+        self.index, self.generation = os.environ["SDSUPERVISE_WORKER_INDEX"], os.environ["SDSUPERVISE_GENERATION"]
+        self.warm_up()
+        report("warm", release=self.release, index=self.index)
+        self.ready_to_take_over()
+        if self.handover == "exclusive":
+            be_one_of_a_pool(self.index, self.generation)
+        report("serves", release=self.release, index=self.index, generation=self.generation)
+        self.serve()

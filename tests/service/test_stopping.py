@@ -35,7 +35,7 @@ def test_stop_is_bounded(ground: Ground, body: str) -> None:
     worker = ground.worker_pids()[0]
     running.signal(signal.SIGQUIT)
     assert running.wait() == 0
-    assert re.search(rf"Killing the worker \(pid {worker}\), which was told to stop", running.err)
+    assert re.search(rf"Killing worker 0 of generation 1 \(pid {worker}\), which was told to stop", running.err)
     ground.expect_nothing_left()
 
 

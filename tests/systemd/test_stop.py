@@ -78,7 +78,7 @@ def assert_workers_shut_down(trial: Trial) -> None:
     """Each worker that served was told to stop and did; none was killed."""
     messages = [entry["MESSAGE"] for entry in trial.story().own]
     assert messages.count("release 1 stops") >= messages.count("release 1 serves") > 0
-    assert not any(message.startswith("Killing the worker") for message in messages)
+    assert not any(message.startswith("Killing worker") for message in messages)
 
 
 # The ways back, each with the new code that leads there.

@@ -88,7 +88,7 @@ def test_a_slow_yield(hurried: Trial) -> None:
         go_on.write("now\n")
         assert reload.wait(20) == 0
     hurried.assert_serves(2)
-    assert not hurried.story().says("Killing the worker")
+    assert not hurried.story().says("Killing worker")
 
 
 def test_a_long_probation(hurried: Trial) -> None:
@@ -131,4 +131,4 @@ def test_our_own_deadlines_end_what_hangs(trial: Trial) -> None:
     trial.start()
     trial.stop()
     trial.assert_gone()
-    assert trial.story().says("which was told to stop and is still there")
+    assert trial.story().says("and is still there; it never sent a ping")

@@ -1,0 +1,240 @@
+"""Several workers at once: their numbers, their ends, and what is said of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from tests.service.harness import Ground, Report, notify_socket, service
+from tests.service.running import Running, wait_gone
+
+
+def member(body: str = "") -> str:
+    """A service of three workers that say who they are."""
+    return service(body, base="Member")
+
+
+def serving(ground: Ground, count: int = 3, **details: object) -> list[Report]:
+    """So many workers begin to serve; in the order of their numbers, which are 0 to N-1."""
+    reports = [ground.expect("serves", **details) for _ in range(count)]
+    reports.sort(key=lambda report: int(report.said("index")))
+    assert [int(report.said("index")) for report in reports] == list(range(count))
+    return reports
+
+
+# A worker that begins after `hold` does not get ready before it is let go.
+HELD = """
+    delay_before_respawn = 0.1
+    def warm_up(self):
+        if os.path.exists(os.environ["GROUND"] + "/held"):
+            open(os.environ["GROUND"] + "/held").close()
+"""
+
+
+def hold(ground: Ground) -> None:
+    """From now on."""
+    os.mkfifo(ground.directory / "held")
+
+
+def let_go(ground: Ground) -> None:
+    """The one that is held, or comes to it soon."""
+    os.close(os.open(ground.directory / "held", os.O_WRONLY))
+
+
+def workers(ground: Ground) -> list[Mapping[str, Any]]:
+    """As status shows them."""
+    found = ground.status()["workers"]
+    assert isinstance(found, list)
+    return found
+
+
+def stop(running: Running) -> None:
+    """SIGTERM, and a good end."""
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0
+
+
+def test_all_of_them(ground: Ground) -> None:
+    """So many workers as were asked for, each with a number of its own from 0 on; a stop ends all."""
+    ground.deploy(1, member())
+    running = ground.start()
+    found = [report.pid for report in serving(ground, generation=1)]
+    assert [(worker["index"], worker["pid"]) for worker in workers(ground)] == list(enumerate(found))
+    assert ground.status()["healthy"] is True
+    stop(running)
+    assert sorted(report.pid for report in ground.seen("shutdown")) == sorted(found)
+    ground.expect_nothing_left()
+
+
+def test_auto(ground: Ground) -> None:
+    """As many as there are CPUs that the service may use."""
+    ground.deploy(1, member("workers = 'auto'"))
+    one = {min(os.sched_getaffinity(0))}
+    running = ground.start(preexec_fn=lambda: os.sched_setaffinity(0, one))
+    serving(ground, 1)
+    assert len(workers(ground)) == 1
+    stop(running)
+    ground.start()
+    serving(ground, len(os.sched_getaffinity(0)))
+
+
+def test_ready_means_all_of_them(ground: Ground) -> None:
+    """Systemd hears READY=1, and the workers that are ready their release, when the last one is."""
+    slow = """
+        def warm_up(self):
+            if self.index == "1":
+                open(os.environ["GROUND"] + "/go").close()
+    """
+    ground.deploy(1, member(slow))
+    os.mkfifo(ground.directory / "go")
+    with notify_socket(ground) as systemd:
+        ground.start(environment={"NOTIFY_SOCKET": str(ground.directory / "notify")})
+        early = {ground.expect("warm").said("index") for _ in range(2)}
+        assert early == {"0", "2"} and ground.status()["state"] == "opening"
+        assert not ground.seen("serves") and b"READY=1" not in systemd.recv(4096)
+        os.close(os.open(ground.directory / "go", os.O_WRONLY))
+        serving(ground)
+        while b"READY=1" not in systemd.recv(4096):
+            pass
+
+
+def test_only_the_dead_one_comes_back(ground: Ground) -> None:
+    """A worker that dies is replaced under its number, and the others go on. Meanwhile the status says how many
+    serve, and why not all."""
+    ground.deploy(1, member(HELD))
+    running = ground.start()
+    before = [report.pid for report in serving(ground)]
+    hold(ground)
+    os.kill(before[1], signal.SIGSEGV)
+    running.expect_line(f"Supervised process {before[1]} was killed by SIGSEGV")
+    status = ground.status()
+    assert re.search(
+        r"serves .* with 2 of 3 workers: worker 1 was killed by SIGSEGV.*, the next starts in 0.1 s$",
+        str(status["status"]),
+    )
+    assert status["healthy"] is False
+    let_go(ground)
+    fresh = ground.expect("serves", index=1)
+    assert [worker["pid"] for worker in workers(ground)] == [before[0], fresh.pid, before[2]]
+    assert [worker["crashes"] for worker in workers(ground)] == [0, 1, 0]
+    assert str(ground.status()["status"]).endswith(")") and ground.status()["crashes"] == 1
+
+
+def test_backoff_is_each_ones_own(ground: Ground) -> None:
+    """One worker that crashes in a row waits ever longer; another's first crash waits the first delay."""
+    ground.deploy(1, member(HELD))
+    running = ground.start()
+    found = [report.pid for report in serving(ground)]
+    hold(ground)
+    delays = []
+    for index in (0, 0, 0, 2):
+        os.kill(found[index], signal.SIGKILL)
+        running.expect_line(f"Supervised process {found[index]} was killed")
+        delays += re.findall(r"next starts in (\S+) s", str(ground.status()["status"]))
+        let_go(ground)
+        found[index] = ground.expect("serves", index=index).pid
+    assert delays == ["0.1", "0.2", "0.4", "0.1"]
+
+
+def test_verdict_over_all(ground: Ground) -> None:
+    """crash_limit crashes are too many whichever workers they befall; the reason says the last one."""
+    ground.deploy(1, member("crash_limit = 3"))
+    running = ground.start()
+    for report in serving(ground):
+        os.kill(report.pid, signal.SIGKILL)
+    assert running.wait() == 75
+    assert re.search(r"Gave up after 3 crashes: worker \d was killed by SIGKILL", running.err)
+    ground.expect_nothing_left()
+
+
+def test_first_start_with_systemd(ground: Ground) -> None:
+    """While systemd waits for the start, the crash of any one is the end of it, with the reason: its Restart= is the
+    one to try again."""
+    ground.deploy(1, member('def warm_up(self):\n    if self.index == "2":\n        raise OSError("no disk")'))
+    with notify_socket(ground):
+        running = ground.start(environment={"NOTIFY_SOCKET": str(ground.directory / "notify")})
+        assert running.wait() == 69
+    assert "The service did not get ready: worker 2 exited with status 1 (OSError: no disk)" in running.err
+    assert not ground.seen("serves")
+    ground.expect_nothing_left()
+
+
+def test_reload(ground: Ground) -> None:
+    """Exclusive: of the new workers none is released before every old one is gone, and then all are."""
+    ground.deploy(1, member())
+    first = ground.start()
+    old = [report.pid for report in serving(ground)]
+    ground.deploy(2, member())
+    assert ground.reload().returncode == 0
+    serving(ground, release=2, generation=2)  # which would report it if it met an older one
+    assert first.wait() == 0
+    assert {process.pid for process in ground.leftovers()}.isdisjoint(old)
+    words = [(report.word, report.said("release")) for report in ground.history]
+    assert words.index(("serves", "2")) > max(at for at, word in enumerate(words) if word == ("shutdown", "1"))
+
+
+def test_failed_reload(ground: Ground) -> None:
+    """New code of which one worker does not get ready costs the old code nothing."""
+    ground.deploy(1, member())
+    ground.start()
+    old = [report.pid for report in serving(ground)]
+    ground.deploy(2, member('def warm_up(self):\n    if self.index == "1":\n        raise OSError("no disk")'))
+    reload = ground.reload()
+    assert reload.returncode == 1 and "no disk" in reload.stderr and "its worker was never stopped" in reload.stderr
+    assert ground.worker_pids() == old
+
+
+def test_one_spare_for_all(ground: Ground) -> None:
+    """Without a delay one process is forked ahead for the whole pool; it takes the number of the worker it replaces."""
+    ground.deploy(1, member("delay_before_respawn = 0\nrespawn_backoff_limit = 0"))
+    ground.start()
+    found = [report.pid for report in serving(ground)]
+    for index in (2, 1):
+        spare = ground.status()["spare"]
+        assert len(ground.leftovers()) == 5  # with the supervisor
+        os.kill(found[index], signal.SIGKILL)
+        assert ground.expect("serves", index=index).pid == spare
+
+
+def test_silent_worker(ground: Ground) -> None:
+    """A worker that falls silent is ended and replaced, and no other."""
+    mute = """
+        worker_timeout = 0.3
+        def serve(self):
+            self.ping_supervisor()
+            if self.index == "1" and not os.path.exists(os.environ["GROUND"] + "/mute"):
+                open(os.environ["GROUND"] + "/mute", "w").close()
+                time.sleep(1000)
+            while True:
+                self.ping_supervisor()
+                time.sleep(0.02)
+    """
+    ground.deploy(1, member(mute))
+    running = ground.start()
+    silent = serving(ground)[1].pid
+    running.expect_line(rf"Worker \(pid {silent}\) sent no ping for 0\.3 s, ending it")
+    assert ground.expect("serves").said("index") == "1"
+
+
+def test_supervisor_killed(ground: Ground) -> None:
+    """A supervisor that is killed leaves nothing: none of 20 workers."""
+    ground.deploy(1, member("workers = 20"))
+    running = ground.start()
+    found = [ground.expect("serves").pid for _ in range(20)]
+    running.signal(signal.SIGKILL)
+    running.wait()
+    for pid in found:
+        wait_gone(pid)
+    ground.expect_nothing_left()
+
+
+def test_links_are_held_by_nobody_else(ground: Ground) -> None:
+    """A worker holds its own link and the lock, and nothing of its siblings: the last no more than the first."""
+    count = 'def serve(self):\n    report("files", count=len(os.listdir("/proc/self/fd")))\n    super().serve()'
+    ground.deploy(1, member(f"workers = 8\n{count}"))
+    running = ground.start()
+    assert len({ground.expect("files").said("count") for _ in range(8)}) == 1
+    assert len(os.listdir(f"/proc/{running.pid}/fd")) > 16

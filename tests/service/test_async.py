@@ -335,7 +335,7 @@ def test_async_that_will_not_be_cancelled(ground: Ground, reaction: str) -> None
     running = ground.serving()
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
-    assert "Killing the worker" in running.err
+    assert "Killing worker 0" in running.err
     ground.expect_nothing_left()
 
 

@@ -161,7 +161,7 @@ def test_shutdown_that_hangs(ground: Ground) -> None:
     worker = ground.expect("hangs").pid
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
-    assert re.search(rf"Killing the worker \(pid {worker}\)", running.err)
+    assert re.search(rf"Killing worker 0 of generation 1 \(pid {worker}\)", running.err)
     ground.expect_nothing_left()
 
 

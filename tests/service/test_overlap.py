@@ -157,7 +157,7 @@ def test_one_that_does_not_stop_draining_is_killed(ground: Ground) -> None:
     deploy(ground, 2)
     reload(ground, 2)
     ground.expect("drains", release=1)
-    running.expect_line("Killing the worker")
+    running.expect_line("Killing worker 0 of generation 1")
     assert running.wait() == 0
     assert ground.seen("drained") == []
 

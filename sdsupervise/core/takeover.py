@@ -357,8 +357,12 @@ IGNORED: Mapping[State, frozenset[Event]] = {
             *(E.PEER_FAILED, E.PEER_COMMITTED, E.PEER_STOPS),
         }
     ),
+    # One that drains hears "empty" as often as anything happens to the main supervisor, which sees it out.
     S.LAST: frozenset(
-        {E.WORKER_READY, E.WORKER_GONE, E.BARRIER_RETURNED, E.STOP_ASKED, E.CHECK_PASSED, E.CHECK_FAILED}
+        {
+            *(E.WORKER_READY, E.WORKER_GONE, E.BARRIER_RETURNED, E.STOP_ASKED, E.CHECK_PASSED, E.CHECK_FAILED),
+            E.PEER_EMPTY,
+        }
     ),
 }
 

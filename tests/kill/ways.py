@@ -215,8 +215,9 @@ def forced_and(before: Callable[[Stage], None], *, lock_is_free: bool = False) -
         stage.let_go(NEW)
         stage.until_held(NEW, "CLAIMING+DEADLINE/2")
         stage.wait(lambda: not old_supervisor.alive and not old_worker.alive, "the predecessor's end")
-        if not lock_is_free:
-            stage.seize_lock()
+        stage.seize_lock()
+        if lock_is_free:
+            stage.release_lock()
         stage.let_go(NEW)
 
     return lead
@@ -428,9 +429,8 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     #
     (S.SERVING, E.WORKER_READY): Way(OLD, lose_worker),
     (S.SERVING, E.RELOAD_ASKED): Way(OLD, reload),
-    (S.SERVING, E.DEADLINE): Way(NEW, held_at(OLD, "COMMITTING+BARRIER_RETURNED/1", nothing)),
     (S.SERVING, E.GAVE_UP): Way(OLD, give_up, Release(settings={"crash_limit": 1})),
-    (S.SERVING, E.PEER_STOPS): Way(NEW, stop_reaches_serving, CAREFUL, only_plain=ENDED_BY_SYSTEMD),
+    (S.SERVING, E.PEER_STOPS): Way(NEW, stop_reaches_serving, new=CAREFUL, only_plain=ENDED_BY_SYSTEMD),
     (S.SERVING, E.STOP_ASKED): Way(OLD, stop),
     #
     (S.RAISING, E.WORKER_READY): Way(OLD, warm_up_and(kill(OLD_WORKER)), new=PATIENT),
@@ -463,10 +463,10 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.CHECKING, E.STOP_ASKED): Way(OLD, held_at(NEW, PASSES_CHECK, stop_old)),
     #
     (S.WATCHING, E.DEADLINE): Way(OLD, reload),
-    (S.WATCHING, E.PEER_FAILED): Way(OLD, failure_on_probation, CAREFUL),
-    (S.WATCHING, E.PEER_GONE): Way(OLD, watched_and(kill(NEW_SUPERVISOR)), CAREFUL),
-    (S.WATCHING, E.PEER_STOPS): Way(OLD, watched_and(stop_new), CAREFUL, CAREFUL),
-    (S.WATCHING, E.STOP_ASKED): Way(OLD, watched_and(stop_old), CAREFUL, CAREFUL),
+    (S.WATCHING, E.PEER_FAILED): Way(OLD, failure_on_probation, new=CAREFUL),
+    (S.WATCHING, E.PEER_GONE): Way(OLD, watched_and(kill(NEW_SUPERVISOR)), new=CAREFUL),
+    (S.WATCHING, E.PEER_STOPS): Way(OLD, watched_and(stop_new), new=CAREFUL),
+    (S.WATCHING, E.STOP_ASKED): Way(OLD, watched_and(stop_old), new=CAREFUL),
     #
     (S.COMMITTING, E.BARRIER_RETURNED): Way(OLD, reload),
     (S.COMMITTING, E.DEADLINE): Way(OLD, reload, only_plain="PID 1 always answers", mute_pid1=True),
@@ -475,8 +475,8 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.COMMITTING, E.STOP_ASKED): Way(OLD, held_at_and_on(OLD, NAMES_MAIN, stop_old)),
     #
     (S.RECALLING, E.PEER_GONE): Way(OLD, held_at(NEW, GAINS_LOCK, nothing)),
-    (S.RECALLING, E.PEER_STOPS): Way(OLD, recall_and(new_one_stops), CAREFUL, CAREFUL),
-    (S.RECALLING, E.STOP_ASKED): Way(OLD, recall_and(stop_old), CAREFUL, CAREFUL),
+    (S.RECALLING, E.PEER_STOPS): Way(OLD, recall_and(new_one_stops), new=CAREFUL),
+    (S.RECALLING, E.STOP_ASKED): Way(OLD, recall_and(stop_old), new=CAREFUL),
     #
     (S.RETAKING, E.LOCK_GAINED): Way(OLD, held_at(NEW, GAINS_LOCK, kill(NEW_SUPERVISOR))),
     (S.RETAKING, E.DEADLINE): Way(OLD, held_at(NEW, GAINS_LOCK, unsaved)),
@@ -513,6 +513,8 @@ UNREACHABLE: Mapping[tuple[State, Event], str] = {
     (S.CHECKING, E.PEER_FAILED): NO_COMMAND,
     (S.CHECKING, E.PEER_STOPS): NO_COMMAND,
     (S.RAISING, E.PEER_ASKS_LOCK): OVERLAP,
+    (S.SERVING, E.DEADLINE): OVERLAP + ": a predecessor that has committed is no peer any more, the worker of a dead "
+    "one has kept the lock from us while it lived",
     (S.YIELDED, E.PEER_FAILED): LATE_START,
     (S.CANCELLING, E.PEER_STOPS): LATE_KILL,
     (S.YIELDED, E.PEER_STOPS): LATE_KILL,

@@ -142,6 +142,18 @@ def test_probation_passed(ground: Ground) -> None:
     assert isinstance(facts, dict) and "watching" in facts["phases"]
 
 
+def test_new_code_says_how_long_its_probation_is(ground: Ground) -> None:
+    """The probation that counts is the new code's, for both sides: they could not agree on a deadline otherwise."""
+    ground.deploy(1, service(PROBATION))
+    running = ground.serving()
+    ground.deploy(2)
+    assert ground.reload().returncode == 0
+    running.wait()
+    ground.deploy(3, service(PROBATION))
+    reload = ground.reload_process()
+    reload.expect_line("on probation", "out")
+
+
 def test_worker_dies_on_probation(ground: Ground) -> None:
     """A worker that dies on probation is a failed reload: the old code serves again."""
     running, reload, _, worker = on_probation(ground)

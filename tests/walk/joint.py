@@ -46,7 +46,8 @@ STOPS: Final = 21  # requests to stop left to make
 EXCUSED: Final = 22
 PID_FILE: Final = 23  # whose pid is in it
 TRIAL: Final = 24  # how the newer side proves itself, from its release on
-WIDTH: Final = 25
+ELDER: Final = 25  # the newer side has heard of the commit: the older is no peer any more, only to be seen out
+WIDTH: Final = 26
 
 # MODE
 RUNS: Final = 0
@@ -72,6 +73,10 @@ STARTING_LATE: Final = 1  # its worker could only be started now and is not up y
 CHECKED: Final = 2  # the before_commit command runs
 PASSED: Final = 3  # its end is unread
 REFUTED: Final = 4  # the same
+PROVEN: Final = 5
+# ELDER
+SEEN_OUT: Final = 1
+TOLD_EMPTY: Final = 2  # has been told that nobody waits for it
 # STOP
 BY_SIGNAL: Final = 1
 BY_SYSTEMCTL: Final = 2
@@ -149,6 +154,7 @@ def in_words(joint: Joint) -> str:
         ("check passed", joint[TRIAL] == PASSED),
         ("check failed", joint[TRIAL] == REFUTED),
         ("verdict open", joint[VERDICT]),
+        ("the old one only drains", joint[ELDER]),
         ("stop taken", joint[BOUND]),
         ("excused", joint[EXCUSED]),
     ):

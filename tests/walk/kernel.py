@@ -1,12 +1,14 @@
 """What the kernel does to a joint in progress (a list): messages, the flock, deaths and who gets to know of them."""
 
-from sdsupervise.core.takeover import State
+from sdsupervise.core.takeover import Event, State
 
 from .joint import (
     ABSENT,
     CHECKED,
     CRASHES,
     DEAD,
+    ELDER,
+    EVENT_INDEX,
     EXCUSED,
     HUNG,
     INBOX,
@@ -23,20 +25,25 @@ from .joint import (
     PID_FILE,
     RETURNED,
     RUNS,
+    SEEN_OUT,
     STATE_INDEX,
     TERM,
     TOKEN,
+    TOLD_EMPTY,
     TRIAL,
     UNREAD,
     UNREAPED,
     VERDICT,
     WORKER,
     Joint,
+    first_message,
     lives,
     with_message,
 )
 
 _SERVING, _FAILED, _ACTING = (STATE_INDEX[state] for state in (State.SERVING, State.FAILED, State.ACTING))
+_STOPS = (STATE_INDEX[State.STOPPING], STATE_INDEX[State.LAST])
+_PEER_STOPS, _PEER_EMPTY = EVENT_INDEX[Event.PEER_STOPS], EVENT_INDEX[Event.PEER_EMPTY]
 # Whoever stands here ends up serving if nobody else does, so that a fault of the other one is no excuse.
 _MAY_SERVE = frozenset(
     index
@@ -56,8 +63,21 @@ def other(side: int) -> int:
 def send(joint: list[int], side: int, message: int) -> None:
     """Tell the peer; to a dead one it is lost."""
     peer = other(side)
-    if joint[peer] < DEAD:
+    if joint[ELDER]:
+        if side == OLD and message == _PEER_STOPS:
+            joint[NEW + TERM] = 1  # means the service
+    elif joint[peer] < DEAD:
         joint[peer + INBOX] = with_message(joint[peer + INBOX], message)
+
+
+def see_out(joint: list[int]) -> None:
+    """The newer side has heard of the commit: it listens to the older one for a stop alone, and says nothing to it but
+    that it is free to leave."""
+    inbox, joint[NEW + INBOX] = joint[NEW + INBOX], 0
+    joint[ELDER] = SEEN_OUT
+    while inbox:
+        send(joint, OLD, first_message(inbox))
+        inbox >>= 5
 
 
 def die(joint: list[int], side: int) -> None:
@@ -129,6 +149,8 @@ def settled(joint: list[int], *, systemd: bool, workers_hold_copies: bool) -> Jo
     free_lock(joint, workers_hold_copies=workers_hold_copies)
     if joint[NEW] >= DEAD or (joint[NEW] != _ACTING and joint[TRIAL] <= CHECKED):
         joint[TRIAL] = 0  # a command that still runs is ended
+    if joint[ELDER]:
+        _settle_elder(joint)
     if (
         joint[OLD] == ABSENT
         and joint[OLD + WORKER] == NO_WORKER
@@ -147,6 +169,17 @@ def settled(joint: list[int], *, systemd: bool, workers_hold_copies: bool) -> Jo
     return tuple(joint)
 
 
+def _settle_elder(joint: list[int]) -> None:
+    if joint[OLD] == DEAD:
+        joint[OLD] = ABSENT
+    if joint[NEW] >= DEAD or (joint[OLD] == ABSENT and joint[OLD + WORKER] == NO_WORKER):
+        joint[ELDER] = 0
+    elif joint[ELDER] == SEEN_OUT and joint[NEW] in _STOPS and joint[NEW + WORKER] == NO_WORKER:
+        joint[ELDER] = TOLD_EMPTY
+        if joint[OLD] < DEAD:
+            joint[OLD + INBOX] = with_message(joint[OLD + INBOX], _PEER_EMPTY)
+
+
 def _become_old(joint: list[int], *, systemd: bool) -> None:
     """The reload is over: who was new is old for the next one."""
     joint[OLD : OLD + 6] = joint[NEW : NEW + 6]
@@ -156,4 +189,4 @@ def _become_old(joint: list[int], *, systemd: bool) -> None:
         if joint[field] == NEW + 1:
             joint[field] = OLD + 1
     joint[MAIN] = OLD + 1 if systemd and joint[MAIN] == NEW + 1 else 0
-    joint[TOKEN] = joint[NOTIFY] = joint[TRIAL] = 0
+    joint[TOKEN] = joint[NOTIFY] = joint[TRIAL] = joint[ELDER] = 0

@@ -5,7 +5,7 @@ any moment, workers that die or never get ready, and people who reload and stop.
 shell owes the table (the module docstring of `core/takeover.py`) is built in, and each such rule can be broken, a
 `Lapse`, to see that it matters.
 
-Not modelled: three generations at once (a reload while a predecessor drains is refused), more than one worker, two
+Not modelled: three generations at once (whom a reload finds draining takes no part in it), more than one worker, two
 generations of different handovers, a second start that takes the lock in the gap, a supervisor stopped for good between
 taking the token and killing, durations.
 """
@@ -82,7 +82,7 @@ class TwoSupervisors:
             *(STATE_INDEX[State.OPENING], RUNS, STARTING, 0, 0, 1),
             *(ABSENT, RUNS, NO_WORKER, 0, 0, 0),
             *(OLD + 1, 0, 0, OLD + 1 if world.systemd else 0),
-            *(0, 0, 0, world.crashes, world.hangs, world.stops, 0, 0, 0),
+            *(0, 0, 0, world.crashes, world.hangs, world.stops, 0, 0, 0, 0),
         )
         assert len(self.initial) == WIDTH
 

@@ -4,7 +4,8 @@
    the lock's holder releases workers; the released ones of the older generation go on up to the commit, are told to
    stop then, and by no way back. Without a fault or a deadline no moment passes without one that serves.
 2. Somebody serves, without help, while a supervisor that may serve lives and runs, unless a stop was asked.
-3. A reload gets at most one verdict, and "done" only if the successor serves and was alive after the barrier.
+3. A reload gets at most one verdict, and "done" only if the successor serves, its check has passed, and it was alive
+   after the barrier.
 4. Until the commit the predecessor can return. (Follows from 2 here: whoever returned has to serve.)
 6. Once a stop was taken nothing of ours is left after bounded time.
 Besides: whatever happened, it all settles in the end with one generation that serves and nothing left of others.
@@ -37,11 +38,13 @@ from .joint import (
     NOTIFY,
     OLD,
     PID_FILE,
+    PROVEN,
     RELEASED,
     RESTARTED,
     STATE_INDEX,
     STOP,
     TOLD,
+    TRIAL,
     UNREAD,
     VERDICT,
     WORKER,
@@ -53,7 +56,7 @@ from .world import World
 
 _SERVING = STATE_INDEX[State.SERVING]
 _DRAINING = STATE_INDEX[State.DRAINING]
-_OPENING = STATE_INDEX[State.OPENING]
+_OPENING, _ACTING = STATE_INDEX[State.OPENING], STATE_INDEX[State.ACTING]
 # Where the older side has no lock, and yet workers that serve or finish.
 _BESIDE = frozenset(
     STATE_INDEX[state]
@@ -112,6 +115,8 @@ def check_answer(joint: Sequence[int], effect: Effect, world: World) -> None:
     if effect is Effect.ANSWER_DONE:
         if joint[NEW] not in _SERVES_OR_DID:
             raise Broken("3: done, but the successor does not serve")
+        if joint[NEW] == _ACTING and joint[TRIAL] != PROVEN:
+            raise Broken("3: done, but the successor was not checked")
         if world.systemd and joint[NOTIFY] != UNREAD and joint[MAIN] not in (0, NEW + 1):
             raise Broken("3: done, but systemd refused the new main pid")
 

@@ -18,6 +18,7 @@ from .joint import (
     CRASHES,
     DEAD,
     DOOMED,
+    ELDER,
     EVENT_INDEX,
     EVENTS,
     EXCUSED,
@@ -35,11 +36,13 @@ from .joint import (
     OLD,
     PASSED,
     PID_FILE,
+    PROVEN,
     READY,
     REFUTED,
     RELEASED,
     RETURNED,
     RUNS,
+    SEEN_OUT,
     SIDES,
     STARTING,
     STARTING_LATE,
@@ -76,9 +79,12 @@ _WATCHES_WORKERS = tuple(
 # A SIGTERM here cancels the reload, or comes after that; everywhere else it is a stop of the service.
 _CANCELS = frozenset(STATE_INDEX[state] for state in (State.WARMING, State.CLAIMING, State.FAILED, State.LAST))
 _GIVES_UP_CLEANING = frozenset(STATE_INDEX[state] for state in (State.LAST, State.FAILED))
-_OPENING, _SERVING, _WARMING, _WATCHING, _COMMITTING, _GONE = (
+_OPENING, _SERVING, _WARMING, _ACTING, _WATCHING, _COMMITTING, _GONE = (
     STATE_INDEX[state]
-    for state in (State.OPENING, State.SERVING, State.WARMING, State.WATCHING, State.COMMITTING, State.GONE)
+    for state in (
+        *(State.OPENING, State.SERVING, State.WARMING, State.ACTING),
+        *(State.WATCHING, State.COMMITTING, State.GONE),
+    )
 )
 _MESSAGES = {
     Effect.ASK_YIELD: EVENT_INDEX[Event.PEER_ASKS_YIELD],
@@ -88,6 +94,7 @@ _MESSAGES = {
     Effect.TELL_STOP: EVENT_INDEX[Event.PEER_STOPS],
     Effect.TELL_EMPTY: EVENT_INDEX[Event.PEER_EMPTY],
 }
+_PEER_COMMITTED = EVENT_INDEX[Event.PEER_COMMITTED]
 _PEER_ASKS_LOCK = EVENT_INDEX[Event.PEER_ASKS_LOCK]
 _PEER_SERVES = EVENT_INDEX[Event.PEER_SERVES]
 _PEER_MESSAGES = frozenset(index for index, event in enumerate(EVENTS) if event.name.startswith("PEER_")) - {
@@ -167,7 +174,8 @@ class Shell:
         rules = self._rules[state]
         if worker == NO_WORKER:
             in_haste = Lapse.LEAVES_IN_HASTE in self._lapses and joint[TRIAL] not in _CHECKS_END
-            if _NO_WORKER in rules and (not news or in_haste):
+            sees_out = side == NEW and joint[ELDER]
+            if _NO_WORKER in rules and not sees_out and (not news or in_haste):
                 yield from self._answer(joint, side, _NO_WORKER, Kind.ITSELF)
             if _WANTS_WORKERS[state]:
                 after = list(joint)
@@ -183,6 +191,16 @@ class Shell:
             after = list(joint)
             self._say_serving(after)
             yield f"{SIDES[side]}: its worker is up", self.settled(after), Kind.ITSELF
+        if (
+            side == NEW
+            and joint[ELDER]
+            and not self._world.patient
+            and (joint[OLD] < DEAD or lives(joint[OLD + WORKER]))
+        ):
+            after = list(joint)
+            self._kill_peer(after, side)
+            self._kill_peer_workers(after, side)
+            yield f"{SIDES[side]}: kills what should have left by now", self.settled(after), Kind.DEADLINE
         if _NO_PEER in rules and joint[kernel.other(side)] == ABSENT:
             yield from self._answer(joint, side, _NO_PEER, Kind.ITSELF)
         if self._deadline_can_pass(joint, side):
@@ -236,6 +254,8 @@ class Shell:
         state, peer = joint[side], kernel.other(side)
         if not _HAS_DEADLINE[state] or (self._world.patient and state != _WATCHING):
             return False
+        if side == NEW and joint[ELDER] and state == _SERVING:
+            return False  # whoever drains has a deadline of its own, in every state
         if self.waits_for_lock(state) and joint[LOCK] in (0, side + 1):
             return Lapse.KILLS_BEFORE_TRYING_LOCK in self._lapses
         if state == _SERVING:  # set only while old processes remain
@@ -250,6 +270,8 @@ class Shell:
             raise Broken(f"impossible: {self._labels[side, state, event]}")
         after = list(joint)
         self._consume(after, side, event)
+        if side == NEW and after[ELDER]:
+            after[ELDER] = SEEN_OUT  # each event is an occasion to tell it once more that it may leave
         binding = event == _GAVE_UP or (event == _STOP_ASKED and state not in _CANCELS)
         newly_bound = binding and not after[BOUND]
         if binding:
@@ -273,6 +295,8 @@ class Shell:
                 yield f"{label}, dies before {effect.name}", self.settled(cut), Kind.OUTSIDE
             self._perform[effect](after, side)
             kernel.free_lock(after, workers_hold_copies=self._holds_copies)
+        if side == NEW and state == _ACTING and event == _PEER_COMMITTED and after[NEW] == _SERVING:
+            kernel.see_out(after)
         yield label, self.settled(after), kind
 
     def _consume(self, joint: list[int], side: int, event: int) -> None:
@@ -291,7 +315,7 @@ class Shell:
         elif event == _BARRIER_RETURNED:
             joint[NOTIFY] = 0
         elif event in (_CHECK_PASSED, _CHECK_FAILED):
-            joint[TRIAL] = 0
+            joint[TRIAL] = PROVEN if event == _CHECK_PASSED and joint[side] == _ACTING else 0
 
     # ------------------------------------------------------------------------------------------------ effects
     def _close_lock(self, joint: list[int], side: int) -> None:

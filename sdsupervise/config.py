@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from . import listen
 from .errors import ConfigError
+from .listen import Listen
 
 
 class Settings(NamedTuple):
     """All times are seconds. See KINDS for what each may be, and means."""
 
+    listen: tuple[Listen, ...] = ()
     handover: str = "exclusive"
     workers: int | str = 1  # a number, or "auto"
     delay_before_respawn: float = 5.0
@@ -217,6 +220,30 @@ class Command(NamedTuple):
         return shlex.split(text)
 
 
+class Sockets(NamedTuple):
+    """Names and addresses; see listen.py, whose sentences say what is wrong with one."""
+
+    meaning: str
+
+    @property
+    def wanted(self) -> str:
+        """As Kind."""
+        return "a mapping of names to addresses"
+
+    @property
+    def metavar(self) -> str:
+        """As Kind."""
+        return "NAME=ADDRESS"
+
+    def check(self, value: Any) -> Any:  # noqa: ANN401
+        """As Kind, but raises ConfigError with a sentence of its own."""
+        return listen.check(value)
+
+    def read(self, text: str) -> Any:  # noqa: ANN401
+        """As Kind: a mapping with one name."""
+        return listen.read(text)
+
+
 _YEAR = 366 * 86400.0
 
 
@@ -225,6 +252,7 @@ def _seconds(low: float, meaning: str) -> Number:
 
 
 KINDS: Mapping[str, Kind] = {
+    "listen": Sockets("a socket the service keeps: port, 127.0.0.1:8000, [::1]:8000, /path or @abstract"),
     "handover": Choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
     "workers": Count(10_000, "so many processes; auto: one for each CPU this process may use"),
     "delay_before_respawn": _seconds(0, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
@@ -258,6 +286,8 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
             raise ConfigError(f"{owner} has a setting {name!r}, which does not exist.")
         try:
             checked[name] = kind.check(value)
+        except ConfigError as error:  # it has a sentence of its own
+            raise ConfigError(f"{owner}: {error}") from None
         except ValueError:
             raise ConfigError(f"{owner}: {name} is {value!r}; it must be {kind.wanted} ({kind.meaning}).") from None
     return Settings(**checked)
@@ -266,5 +296,5 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
 def in_words(value: object) -> str:
     """A setting's value as people write it."""
     if isinstance(value, tuple):
-        return " ".join(value) or "none"
+        return " ".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -4,13 +4,13 @@ import errno
 import logging
 import os
 import socket
-import stat
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
 from . import varlink
 from .errors import AlreadyRunning, ControlSocketError, ProtocolError
 from .linux.event_loop import EventLoop
+from .linux.listeners import is_stale
 
 _log = logging.getLogger("sdsupervise")
 
@@ -27,39 +27,22 @@ def bind(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
     try:
-        if _is_stale(path):
+        if is_stale(path):
             os.unlink(path)
         listener.bind(path)
         os.chmod(path, 0o666)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AlreadyRunning(
+                f"Another supervisor listens on {path}; give each service a RuntimeDirectory of its own."
+            ) from error
         raise ControlSocketError(
             f"Cannot listen on the control socket {path}: {error.strerror or error}; "
             "have --pid-file name a place in a directory that is ours to write."
         ) from error
-    except BaseException:
-        listener.close()
-        raise
     return listener
-
-
-def _is_stale(path: str) -> bool:
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, "there is something that is no socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except (TimeoutError, BlockingIOError):
-            pass  # somebody is there, only slow
-    raise AlreadyRunning(f"Another supervisor listens on {path}; give each service a RuntimeDirectory of its own.")
 
 
 class Call:

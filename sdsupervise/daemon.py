@@ -37,6 +37,7 @@ this_invocation()  # a service that changes its directory or environment must no
 class SupervisedDaemon(Daemon):
     """A daemon whose code runs in a worker, under a supervisor that starts it again and reloads it."""
 
+    listen: Mapping[str, object] = {}  # name: address, or a mapping of options; see listen.py
     handover: str = _DEFAULTS.handover
     workers: int | str = _DEFAULTS.workers
     delay_before_respawn: float = _DEFAULTS.delay_before_respawn
@@ -55,6 +56,7 @@ class SupervisedDaemon(Daemon):
     before_commit_timeout: float = _DEFAULTS.before_commit_timeout
     probation: float = _DEFAULTS.probation
     barrier_timeout: float = _DEFAULTS.barrier_timeout
+    sockets: Mapping[str, socket.socket] = {}  # what `listen` names, or a .socket unit, open
 
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)
@@ -233,9 +235,12 @@ class SupervisedDaemon(Daemon):
 
     def _run(self) -> int:
         settings = launch.settings_of(self)
-        started = launch.start(self._plan()._replace(supervised=True, can_reload=self.can_do_hot_reload))
+        plan = self._plan()._replace(supervised=True, can_reload=self.can_do_hot_reload, listen=settings.listen)
+        started = launch.start(plan)
         if isinstance(started, int):
             return started
+        if started.listeners:
+            self.sockets = started.listeners
         name, can_reload = type(self).__name__, self.can_do_hot_reload
         # A worker whose code never calls ready_to_take_over is ready when it enters supervised_process, but must not
         # enter it before its turn. Where the call is hidden from us the class is asked to wait at the entry: safe, only

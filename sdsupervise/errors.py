@@ -66,6 +66,12 @@ class ControlSocketError(SdsuperviseError):
     exit_status = ExitStatus.UNAVAILABLE
 
 
+class ListenError(SdsuperviseError):
+    """A socket cannot be listened on."""
+
+    exit_status = ExitStatus.UNAVAILABLE
+
+
 class NotRunning(SdsuperviseError):
     """Nobody answers at the control socket."""
 

@@ -8,14 +8,19 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from . import client, control, logs
+from .addresses import Address
 from .config import KINDS, Settings, check_settings
-from .errors import AlreadyRunning, ExitStatus, HandoverError, NotPermitted, NotRunning, SdsuperviseError
+from .errors import AlreadyRunning, ConfigError, ExitStatus, HandoverError, NotPermitted, NotRunning, SdsuperviseError
 from .linux import inheritance, privileges, processes, signals
 from .linux.channel import Channel
+from .linux.listeners import Wanted
 from .linux.pid_file import PidFile
+from .listen import Listen
+from .listening import Listening
 from .peer import Welcome, receive_welcome
 from .receipt import Receipt, pin_imports, take_receipt
 from .systemd.notify import Notifier, status
@@ -38,6 +43,7 @@ class Plan(NamedTuple):
     detach: bool
     supervised: bool
     can_reload: bool
+    listen: Sequence[Listen] = ()
 
 
 class Started(NamedTuple):
@@ -48,7 +54,13 @@ class Started(NamedTuple):
     receipt: Receipt
     pid_file: PidFile
     control: socket.socket | None
+    listening: Listening
     welcome: Welcome | None
+
+    @property
+    def listeners(self) -> Mapping[str, socket.socket]:
+        """What the service listens on, in the order in which it is listed; close-on-exec."""
+        return self.listening.sockets
 
 
 def start(plan: Plan) -> Started | int:
@@ -76,6 +88,7 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     notifier = Notifier()
     _set_up_process(plan, generation=1)
     identity = privileges.look_up(plan.user, plan.group)
+    wanted = _wanted(plan, identity)
     path = client.control_path(plan.pid_file) if plan.supervised else ""
     # Before the lock is touched: in the middle of a reload nobody may hold it for a moment.
     if path and _answers_second_start(plan, path, notifier):
@@ -88,6 +101,13 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     if not pid_file.still_named():
         raise AlreadyRunning(f"{plan.pid_file} was replaced while it was being locked; start again.")
     listener = control.bind(path) if path else None
+    # Before the privileges are dropped, for a port below 1024; and while there is still somebody to tell.
+    try:
+        listening = Listening.begin(wanted, notifier) if plan.supervised else Listening()
+    except SdsuperviseError:
+        if listener is not None:
+            os.unlink(path)
+        raise
     if identity is not None and os.geteuid() == 0:
         pid_file.give_to(identity.uid, identity.gid)
     pid_file.write_pid(os.getpid())  # if the disk is full, this is where there is still somebody to tell
@@ -100,14 +120,17 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     if caller is not None:
         os.close(caller)
     _drop_privileges(identity)
-    return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, None)
+    return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, listening, None)
 
 
 def _start_successor(plan: Plan, invocation: inheritance.Invocation, channel: Channel) -> Started:
     welcome = receive_welcome(channel, timeout_seconds=_WELCOME_SECONDS)
     notifier = Notifier()
     _set_up_process(plan, generation=welcome.generation)
-    _drop_privileges(privileges.look_up(plan.user, plan.group))
+    identity = privileges.look_up(plan.user, plan.group)
+    listening = Listening.inherit(_wanted(plan, identity), welcome.listeners, welcome.fds)
+    channel.send("opened", files=listening.files_made())
+    _drop_privileges(identity)
     lock = welcome.fds["lock"]
     pid_file = PidFile.through(lock, welcome.pid_file_name)
     os.close(lock)
@@ -115,7 +138,22 @@ def _start_successor(plan: Plan, invocation: inheritance.Invocation, channel: Ch
     if "control" in welcome.fds:
         listener = socket.socket(fileno=welcome.fds["control"])
         listener.setblocking(False)
-    return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, welcome)
+    return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, listening, welcome)
+
+
+def _wanted(plan: Plan, identity: privileges.Identity | None) -> list[Wanted]:
+    """The sockets that are listed; a UNIX socket's file is the service's own, unless its entry says another owner.
+
+    Raises ConfigError.
+    """
+    uid, gid = (identity.uid, identity.gid) if identity is not None and os.geteuid() == 0 else (None, None)
+    wanted = [Wanted.of(listen, uid, gid) for listen in plan.listen]
+    names: dict[Address, str] = {}
+    for listener in wanted:
+        other = names.setdefault(listener.address, listener.name)
+        if other != listener.name:
+            raise ConfigError(f"listen {other!r} and {listener.name!r} have one address, {listener.address}.")
+    return wanted
 
 
 def _set_up_process(plan: Plan, *, generation: int) -> None:

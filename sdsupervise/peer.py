@@ -5,6 +5,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     born      pid; [pidfd]                      the middle process of the double fork, for the successor
     welcome   version, generation, carries …    predecessor: all that crosses, names for the descriptors beside it
     hello     version, stop_timeout, code …     successor
+    opened    files                             successor: the files of sockets it has made, to remove if it fails
     workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent
     reason    text, traceback                   successor: why it is about to fail
     naming                                      predecessor: systemd is being told that you are the main pid
@@ -297,8 +298,9 @@ class Welcome(NamedTuple):
     pid_file_name: str
     overlaps: bool  # its service lets the old workers serve on until the new ones do
     barrier_timeout: float
+    listeners: list[object]  # facts of each, in the order of their descriptors; see listening.py
     elders: object  # of the generations before it that still drain; see elders.py
-    fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, elder:…
+    fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, listener:…, elder:…
 
 
 def send_welcome(peer: Peer, fds: Mapping[str, int], **fields: object) -> bool:
@@ -330,6 +332,7 @@ def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
             pid_file_name=str(fields["pid_file"]),
             overlaps=fields.get("overlaps") is True,
             barrier_timeout=float(str(fields["barrier_timeout"])),
+            listeners=listeners if isinstance(listeners := fields.get("listeners"), list) else [],
             elders=fields.get("elders"),
             fds=dict(zip(names, message.fds, strict=True)),
         )

@@ -104,6 +104,7 @@ class Succession:
         if self.peer is not None and forgotten:
             self.peer.forget()
             self.peer = None
+            self._started.listening.undo_successor()
         if self.peer is None and self._waiting is not None:
             self.reload, self._waiting = self._waiting, None
             self._hooks.event(Event.RELOAD_ASKED)
@@ -238,6 +239,7 @@ class Succession:
             pid_file=self._started.pid_file.name,
             overlaps=self._settings.overlaps,
             barrier_timeout=self._settings.barrier_timeout,
+            listeners=self._started.listening.for_successor(),
             elders=elders,
         )
         peer.tell_workers(self._hooks.workers())
@@ -265,6 +267,9 @@ class Succession:
                 peer.probation = _seconds(fields.get("probation"), 0.0)
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
+            case "opened":
+                files = fields.get("files")
+                self._started.listening.note_files_of_successor(files if isinstance(files, list) else [])
             case "naming":
                 self._hooks.named_main()
             case "reloaded":

@@ -214,6 +214,7 @@ class Supervisor:
             self._reporter.become_main(systemd_believes="ready")  # the stop came in the middle of the commit
         if state is State.SERVING:
             self._workforce.first_crash_is_final = False
+            self._started.listening.settle(self._started.notifier)
         if state is State.DRAINING:
             self._retire()
         if state is State.STOPPING:
@@ -352,6 +353,10 @@ class Supervisor:
             self._barrier = None
 
     def _leave(self) -> None:
+        if self._is_main or (self._peer is not None and self._peer.gone):
+            self._started.listening.end(files_stay=self._started.notifier.active)
+        else:
+            self._started.listening.undo()
         if self._control is not None:
             self._control.stop_accepting()
             self._control.answer_the_rest()
@@ -501,7 +506,7 @@ class Supervisor:
         fds = {"lock": self._lock_inode}
         if self._control is not None:
             fds["control"] = self._control.fileno()
-        return fds
+        return fds | self._started.listening.heirlooms()
 
     def _adopt_caller(self, connection: int) -> None:
         if self._control is not None:
@@ -581,6 +586,7 @@ class Supervisor:
         self._is_main = False
         self._succession.elders.leave_to_successor()
         self._reporter.retire()
+        self._started.listening.close()
         if self._control is not None:
             self._control.stop_accepting()
 
@@ -626,6 +632,7 @@ class Supervisor:
             "directory": started.invocation.directory,
             "pid_file": started.pid_file.name,
             "can_reload": self._can_reload,
+            "sockets": started.listening.facts(),
             "crashes": self._workforce.crashes,
             "workers": self._workforce.facts(),
             "spare": spare.pid if (spare := self._workforce.spare) is not None else None,

@@ -14,6 +14,10 @@ PACKAGE = Path(__file__).parents[1] / "sdsupervise"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     (
+        "addresses",
+        "listen",
+    ),
+    (
         "config",
         "core",
         "protocol",
@@ -41,6 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "check",
         "client",
         "control",
+        "listening",
         "logs",
         "peer",
         "receipt",

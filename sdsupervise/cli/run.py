@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 
 from ..config import KINDS, Kind, Settings, in_words
@@ -34,6 +34,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
             dest=f"set_{name}",
             metavar=kind.metavar,
             type=_reader(kind),
+            action="append" if name == "listen" else "store",
             help=f"{kind.meaning} (default {in_words(Settings._field_defaults[name])})",
         )
     parser.add_argument("target", metavar="TARGET", help="package.module:Class or path/to/file.py:Class")
@@ -53,10 +54,11 @@ def _reader(kind: Kind) -> Callable[[str], object]:
 
 def _run(parsed: argparse.Namespace) -> int:
     overrides = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
+    listen = {name: entry for given in overrides.pop("listen", ()) for name, entry in given.items()}
     try:
         if parsed.directory is not None:
             _enter(parsed.directory)
-        service = _make(parsed.target, foreground=not parsed.daemonize, **overrides)
+        service = _make(parsed.target, listen, foreground=not parsed.daemonize, **overrides)
     except (ServiceNotLoadable, ConfigError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
         return say_failure(error)
@@ -79,20 +81,23 @@ def _enter(directory: str) -> None:
         raise ConfigError(f"Cannot change to --directory {directory}: {error.strerror}.") from error
 
 
-def _make(target: str, **attributes: object) -> Daemon:
-    """The service a target names.
+def _make(target: str, listen: Mapping[str, object], **attributes: object) -> Daemon:
+    """The service a target names. What it is to listen on beats its own, name by name.
 
     Raises ServiceNotLoadable, UsageError.
     """
     service_class = load(target)
     for name in KINDS:
-        if name in attributes and not issubclass(service_class, SupervisedDaemon):
+        if (name in attributes or (name == "listen" and listen)) and not issubclass(service_class, SupervisedDaemon):
             option = name.replace("_", "-")
             raise UsageError(f"{service_class.__name__} is not supervised, so --{option} means nothing to it.")
     try:
-        return service_class(**attributes)
+        service = service_class(**attributes)
     except (Exception, SystemExit) as error:
         raise _not_loadable(target, error) from error
+    if isinstance(service, SupervisedDaemon) and listen:
+        service.listen = {**service.listen, **listen}
+    return service
 
 
 def load(target: str) -> type[Daemon]:

@@ -49,6 +49,9 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     lines += [f"  code       {code['path']} ({code['fingerprint']})"]
     if reload:
         lines.append(f"  reload     {_reload_line(reload)}")
+    for listener in facts.get("sockets", ()):
+        origin = "   from systemd" if listener["from"] == "systemd" else ""
+        lines.append(f"  socket     {listener['name']}   {listener['address']}{origin}")
     lines += [f"  supervisor {facts['pid']}"]
     for worker in facts["workers"]:
         ping = "no ping yet" if worker["last_ping"] is None else f"ping {worker['last_ping']:.1f} s ago"

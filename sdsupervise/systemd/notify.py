@@ -1,12 +1,13 @@
 """What systemd hears of us: sd_notify(3).
 
-Plain states go through sdnotify, what carries a descriptor (the barrier) through systemd-python. Without NOTIFY_SOCKET
-every call does nothing. systemd-python could send both; sdnotify's socket can be given a time-out, so that a stalled
-pid 1 never stalls us.
+Plain states go through sdnotify, what carries a descriptor (barrier, fd store) through systemd-python. Without
+NOTIFY_SOCKET every call does nothing. systemd-python could send both; sdnotify's socket can be given a time-out, so
+that a stalled pid 1 never stalls us.
 """
 
 import logging
 import os
+import select
 import time
 
 _log = logging.getLogger("sdsupervise")
@@ -60,6 +61,32 @@ class Notifier:
             os.close(theirs)
         return ours
 
+    def wait_for_barrier(self, seconds: float) -> None:
+        """Wait until systemd has processed all that was sent before, so long at most."""
+        barrier = self.barrier()
+        if barrier is not None:
+            poller = select.poll()
+            poller.register(barrier, select.POLLIN)
+            poller.poll(seconds * 1000)
+            os.close(barrier)
+
+    def store(self, name: str, fd: int) -> None:
+        """Have systemd keep a copy until the unit is stopped, and give it to the next start; FileDescriptorStoreMax=.
+
+        It keeps one copy only of what is stored twice, and none at all where the unit allows none.
+        """
+        if not self.active:
+            return
+        try:
+            # FDPOLL: one on which there is an error stays all the same.
+            self._systemd.notify(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds=[fd])
+        except OSError as error:
+            _log.warning("systemd did not take %s into its fd store (%s), ignoring", name, error)
+
+    def forget_stored(self, name: str) -> None:
+        """Have systemd close its copies of this name."""
+        self.send("FDSTOREREMOVE=1", f"FDNAME={name}")
+
 
 def status(sentence: str) -> str:
     """STATUS= for one line of ASCII: sdnotify encodes Latin-1, of which systemd drops whatever is not UTF-8."""
@@ -79,7 +106,7 @@ def extend_timeout(seconds: float) -> str:
 
 def forget_systemd() -> None:
     """In a worker: systemd is the supervisor's to talk to, and a worker's STOPPING=1 could stop the unit."""
-    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE"):
         os.environ.pop(name, None)
 
 

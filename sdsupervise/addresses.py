@@ -1,0 +1,99 @@
+"""Addresses of stream sockets in systemd's notation, systemd.socket(5), ListenStream=.
+
+8000 (a port alone: every address of this host), 127.0.0.1:8000, [::1]:8000, [fe80::1%eth0]:8000, /path, @abstract.
+"""
+
+import os
+import socket
+from typing import NamedTuple
+
+_MAX_PATH_BYTES = 107  # sockaddr_un's 108 with a zero at the end
+_NOTATIONS = "a port, 127.0.0.1:8000, [::1]:8000, /path or @abstract"
+
+
+class Address(NamedTuple):
+    """Where a socket is, or shall be."""
+
+    family: int
+    name: str | bytes | tuple[str, int] | tuple[str, int, int, int]  # as bind() takes it and getsockname() gives it
+
+    @property
+    def path(self) -> str:
+        """Of a UNIX socket with a file; else ""."""
+        return self.name if self.family == socket.AF_UNIX and isinstance(self.name, str) else ""
+
+    def __str__(self) -> str:
+        match self.name:
+            case (str(host), int(port)):
+                return f"{host}:{port}"
+            case (str(host), int(port), _, int(scope)):
+                return f"[{host}%{scope}]:{port}" if scope else f"[{host}]:{port}"
+            case bytes(abstract):
+                return f"@{abstract[1:].decode(errors='backslashreplace')}"
+            case name:
+                return str(name)
+
+
+def address_of(listener: socket.socket) -> Address:
+    """Where a socket is."""
+    return Address(listener.family, listener.getsockname())
+
+
+def parse(text: str) -> Address:
+    """The address a text means.
+
+    Raises ValueError with what is wrong, as the end of a sentence.
+    """
+    if text.startswith("/"):
+        return _unix(text, os.fsencode(text))
+    if text.startswith("@"):
+        return _unix(b"\0" + os.fsencode(text[1:]), os.fsencode(text))
+    if _is_decimal(text):
+        return _everywhere(_port(text))
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise ValueError(f"is no address; write {_NOTATIONS}")
+    if host.startswith("[") and host.endswith("]"):
+        return Address(socket.AF_INET6, _v6(host[1:-1], _port(port)))
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except OSError:
+        raise ValueError(f"is no numeric address; write {_NOTATIONS}") from None
+    return Address(socket.AF_INET, (host, _port(port)))
+
+
+def _unix(name: str | bytes, spelled: bytes) -> Address:
+    if len(spelled) < 2 or b"\0" in spelled:
+        raise ValueError("names no socket; write a path such as /run/app/http.sock")
+    if len(spelled) > _MAX_PATH_BYTES:
+        raise ValueError(f"is too long for the kernel; {_MAX_PATH_BYTES} bytes at most")
+    return Address(socket.AF_UNIX, name)
+
+
+def _everywhere(port: int) -> Address:
+    """As systemd: IPv6 and with it IPv4, unless this kernel, or our sandbox, has no IPv6."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError:
+        return Address(socket.AF_INET, ("0.0.0.0", port))
+    return Address(socket.AF_INET6, ("::", port, 0, 0))
+
+
+def _v6(host: str, port: int) -> tuple[str, int, int, int]:
+    bare, _, zone = host.partition("%")
+    try:
+        packed = socket.inet_pton(socket.AF_INET6, bare)
+        scope = 0 if not zone else int(zone) if _is_decimal(zone) else socket.if_nametoindex(zone)
+    except OSError:
+        raise ValueError(f"has no IPv6 address of this host in its brackets; write {_NOTATIONS}") from None
+    return socket.inet_ntop(socket.AF_INET6, packed), port, 0, scope
+
+
+def _port(text: str) -> int:
+    if not _is_decimal(text) or not 1 <= int(text) <= 65535:
+        raise ValueError("has no port from 1 to 65535 at its end")
+    return int(text)
+
+
+def _is_decimal(text: str) -> bool:
+    return text.isascii() and text.isdigit()

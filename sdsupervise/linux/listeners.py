@@ -1,0 +1,216 @@
+"""Opening sockets to listen on, and the files of UNIX sockets: whose they are, and when they may go."""
+
+import errno
+import grp
+import os
+import pwd
+import select
+import socket
+import stat
+from typing import NamedTuple, Self
+
+from ..addresses import Address, parse
+from ..errors import ConfigError, ListenError, NotPermitted
+from ..listen import Listen
+
+_PROBE_SECONDS = 1.0
+_DEFAULT_MODE = 0o666  # SocketMode= of a .socket unit
+
+
+class Listener(socket.socket):
+    """A socket of which many processes have copies.
+
+    Whether it blocks is a property of what the copies share: an asyncio worker that sets it to non-blocking does so for
+    every other one, also of the generation before. For one whose own setting is to wait, accept() waits all the same.
+    """
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """As socket.socket has it."""
+        while True:
+            try:
+                return super().accept()
+            except BlockingIOError:
+                if self.gettimeout() is not None:
+                    raise
+            poller = select.poll()
+            poller.register(self, select.POLLIN)
+            poller.poll()
+
+
+class File(NamedTuple):
+    """A UNIX socket's file as it was made; another one can have its path by now."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def at(cls, path: str) -> Self:
+        """The file there is; raises FileNotFoundError."""
+        found = os.lstat(path)
+        return cls(path, found.st_dev, found.st_ino)
+
+    def is_there(self) -> bool:
+        """Its path still leads to it."""
+        try:
+            return File.at(self.path) == self
+        except OSError:
+            return False
+
+    def unlink(self) -> None:
+        """Remove it, unless it is another one by now or its directory is not ours to write."""
+        if self.is_there():
+            try:
+                os.unlink(self.path)
+            except OSError:
+                pass
+
+    def dress(self, wanted: "Wanted") -> None:
+        """Give it its owner and mode; raises OSError."""
+        fd = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            this, found = f"/proc/self/fd/{fd}", os.fstat(fd)
+            if (found.st_dev, found.st_ino) != (self.device, self.inode):
+                raise FileNotFoundError(errno.ENOENT, "it was replaced")
+            uid = found.st_uid if wanted.uid is None else wanted.uid
+            gid = found.st_gid if wanted.gid is None else wanted.gid
+            if (uid, gid) != (found.st_uid, found.st_gid):
+                os.chown(this, uid, gid)
+            if stat.S_IMODE(found.st_mode) != wanted.mode:
+                os.chmod(this, wanted.mode)
+        finally:
+            os.close(fd)
+
+
+class Wanted(NamedTuple):
+    """A listener as configured, all names looked up: nothing about it is malformed."""
+
+    name: str
+    address: Address
+    backlog: int
+    mode: int
+    uid: int | None  # None: as it comes
+    gid: int | None
+    reuse_port: bool
+
+    @classmethod
+    def of(cls, listen: Listen, uid: int | None, gid: int | None) -> Self:
+        """What an entry of the setting means; uid and gid are those of a file of which it says nothing.
+
+        Raises ConfigError.
+        """
+        where = f"listen {listen.name!r}"
+        try:
+            address = parse(listen.address)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {listen.address!r} {error}.") from None
+        return cls(
+            listen.name,
+            address,
+            listen.backlog,
+            _DEFAULT_MODE if listen.mode is None else listen.mode,
+            _uid(where, listen.user) if listen.user else uid,
+            _gid(where, listen.group) if listen.group else gid,
+            listen.reuse_port,
+        )
+
+    def open(self) -> tuple[Listener, File | None]:
+        """Listen there, replacing the file of a socket that nobody listens on.
+
+        Raises ListenError, NotPermitted.
+        """
+        file = None
+        try:
+            # Not from "with": the socket stays, unless something fails.
+            listener = Listener(self.address.family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise self._failure(error) from error
+        try:
+            file = self._bind(listener)
+            if file is not None:
+                file.dress(self)
+            listener.listen(self.backlog)
+        except OSError as error:
+            _give_up(listener, file)
+            raise self._failure(error) from error
+        return listener, file
+
+    def _bind(self, listener: Listener) -> File | None:
+        path = self.address.path
+        if self.address.family != socket.AF_UNIX:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self.reuse_port:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        elif path:
+            if is_stale(path):
+                os.unlink(path)
+            os.fchmod(listener.fileno(), self.mode & 0o700)  # what the file is born with: its owner may, nobody else
+        listener.bind(self.address.name)
+        return File.at(path) if path else None
+
+    def _failure(self, error: OSError) -> ListenError | NotPermitted:
+        where = f"Cannot listen on {self.address} (listen {self.name!r})"
+        port = self.address.name[1] if isinstance(self.address.name, tuple) else None
+        match error.errno:
+            case errno.EACCES | errno.EPERM if port is not None:
+                return NotPermitted(
+                    f"{where}: port {port} is not for everybody; start as root with --user, give the unit "
+                    "AmbientCapabilities=CAP_NET_BIND_SERVICE, or have a .socket unit open it."
+                )
+            case errno.EACCES | errno.EPERM:
+                return NotPermitted(f"{where}: we may not; choose a directory, owner and mode that are ours to give.")
+            case errno.EADDRINUSE:
+                find = f"`ss -lntp sport = {port}`" if port is not None else "`ss -lxp`"
+                return ListenError(f"{where}: it is taken; {find} shows by whom: end that, or choose another address.")
+            case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT | errno.ENODEV:
+                return ListenError(f"{where}: this host has no such address; `ip address` shows which it has.")
+            case errno.ENOENT | errno.ENOTDIR:
+                return ListenError(f"{where}: its directory does not exist; make it (in a unit: RuntimeDirectory=).")
+            case errno.EEXIST:
+                return ListenError(f"{where}: there is a file that is no socket; remove it, or choose another path.")
+            case _:
+                return ListenError(f"{where}: {error.strerror or error}.")
+
+
+def is_stale(path: str) -> bool:
+    """There is a socket's file of which nobody listens; False if there is nothing.
+
+    Raises OSError with EEXIST for what is no socket, with EADDRINUSE where somebody listens, and where we may not ask.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "there is something that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except PermissionError:
+            raise
+        except OSError:
+            pass  # somebody is there, only slow, or of another type
+    raise OSError(errno.EADDRINUSE, "somebody listens there")
+
+
+def _give_up(listener: Listener, file: File | None) -> None:
+    listener.close()
+    if file is not None:
+        file.unlink()
+
+
+def _uid(where: str, user: str) -> int:
+    try:
+        return (pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)).pw_uid
+    except (KeyError, OverflowError):
+        raise ConfigError(f"{where}: there is no user {user!r} on this host.") from None
+
+
+def _gid(where: str, group: str) -> int:
+    try:
+        return (grp.getgrgid(int(group)) if group.isdecimal() else grp.getgrnam(group)).gr_gid
+    except (KeyError, OverflowError):
+        raise ConfigError(f"{where}: there is no group {group!r} on this host.") from None

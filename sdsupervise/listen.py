@@ -1,0 +1,133 @@
+"""What the setting `listen` says: the sockets a service keeps, in words. What the kernel makes of the words is
+linux/listeners.py's.
+
+    listen = {"http": "127.0.0.1:8000", "admin": {"address": "/run/app/admin.sock", "mode": 0o660, "group": "adm"}}
+    --listen http=127.0.0.1:8000 --listen admin=/run/app/admin.sock,mode=0660,group=adm
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .errors import ConfigError
+
+WITHOUT_LIMIT = 2**31 - 1  # the kernel takes net.core.somaxconn instead, as it does for a .socket unit
+MAX_NAME_CHARACTERS = 200  # systemd takes 255, of which the fd store's names need some for us
+
+
+class Listen(NamedTuple):
+    """One entry, of the right types; whether the address is one is not known yet."""
+
+    name: str
+    address: str
+    backlog: int = WITHOUT_LIMIT
+    mode: int | None = None  # of a UNIX socket's file, as user and group are; None: 0666
+    user: str = ""
+    group: str = ""
+    reuse_port: bool = False
+
+    @property
+    def has_file_options(self) -> bool:
+        """It says something that only the file of a UNIX socket can have."""
+        return self.mode is not None or bool(self.user or self.group)
+
+
+_OPTIONS = tuple(field for field in Listen._fields if field not in ("name", "address"))
+
+
+def check(value: object) -> tuple[Listen, ...]:
+    """The entries of a class's attribute.
+
+    Raises ConfigError for what is none.
+    """
+    if not value:
+        return ()
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f'listen is {value!r}; it must be a mapping of names to addresses, such as {{"http": "127.0.0.1:8000"}}.'
+        )
+    return tuple(_check_entry(name, entry) for name, entry in value.items())
+
+
+def read(text: str) -> dict[str, object]:
+    """The entry that NAME=ADDRESS,OPTION=VALUE,… on a command line means, not checked yet."""
+    name, _, rest = text.partition("=")
+    address, *options = rest.split(",")
+    if not options:
+        return {name: address}
+    entry: dict[str, object] = {"address": address}
+    for option in options:
+        key, equals, value = option.partition("=")
+        key = key.replace("-", "_")
+        if key == "backlog" and value.isascii() and value.isdigit():
+            entry[key] = int(value)
+        else:
+            entry[key] = value if equals else True
+    return {name: entry}
+
+
+def is_name(name: object) -> bool:
+    """systemd can give a descriptor this name: FileDescriptorName= in systemd.socket(5)."""
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= MAX_NAME_CHARACTERS
+        and all(" " <= letter < "\x7f" and letter != ":" for letter in name)
+    )
+
+
+def _check_entry(name: object, entry: object) -> Listen:
+    if not is_name(name):
+        raise ConfigError(
+            f"listen has the name {name!r}; it must be ASCII without ':' and control characters, "
+            f"{MAX_NAME_CHARACTERS} characters at most."
+        )
+    where = f"listen {name!r}"
+    options = dict(entry) if isinstance(entry, Mapping) else {"address": entry}
+    address = options.pop("address", "")
+    if isinstance(address, int) and not isinstance(address, bool):
+        address = str(address)  # a port alone
+    if not isinstance(address, str) or not address:
+        raise ConfigError(f"{where} has no address; write one such as 127.0.0.1:8000, [::1]:8000, 8000 or /path.")
+    unknown = [str(option) for option in options if option not in _OPTIONS]
+    if unknown:
+        known = ", ".join(_OPTIONS)
+        raise ConfigError(f"{where} has an option {unknown[0]!r}, which does not exist; known are {known}.")
+    values: dict[str, Any] = {option: _CHECKS[option](where, value) for option, value in options.items()}
+    checked = Listen(str(name), address, **values)
+    if checked.has_file_options and not address.startswith("/"):
+        raise ConfigError(f"{where} has a mode, user or group, but {address} is no path; only a file can have them.")
+    return checked
+
+
+def _check_backlog(where: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WITHOUT_LIMIT:
+        raise ConfigError(f"{where}: backlog is {value!r}; it must be a whole number from 1 to {WITHOUT_LIMIT}.")
+    return value
+
+
+def _check_mode(where: str, value: object) -> int:
+    mode = int(value, 8) if isinstance(value, str) and value and not value.strip("01234567") else value
+    if not isinstance(mode, int) or isinstance(mode, bool) or not 0 <= mode <= 0o777:
+        raise ConfigError(f"{where}: mode is {value!r}; it must be octal, such as 0o660 in a class or 0660 elsewhere.")
+    return mode
+
+
+def _check_account(where: str, value: object) -> str:
+    account = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(account, str) or not account:
+        raise ConfigError(f"{where}: {value!r} is no name of a user or group.")
+    return account
+
+
+def _check_flag(where: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: reuse_port is {value!r}; it must be True or False (as an option, without '=').")
+    return value
+
+
+_CHECKS: Mapping[str, Callable[[str, object], object]] = {
+    "backlog": _check_backlog,
+    "mode": _check_mode,
+    "user": _check_account,
+    "group": _check_account,
+    "reuse_port": _check_flag,
+}

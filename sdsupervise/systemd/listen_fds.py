@@ -1,0 +1,41 @@
+"""The sockets systemd gives a process that it starts, sd_listen_fds(3): of its .socket units and of its fd store."""
+
+import os
+from typing import NamedTuple
+
+from ..errors import ConfigError
+
+_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+NAMELESS = "unknown"  # what sd_listen_fds_with_names() calls a descriptor without a name
+
+
+class Given(NamedTuple):
+    """One descriptor, close-on-exec; the receiver owns it."""
+
+    name: str
+    fd: int
+
+
+def take() -> list[Given]:
+    """Those meant for this process, in systemd's order; nobody after us finds them in the environment.
+
+    Raises ConfigError for an environment that systemd does not make.
+    """
+    environment = os.environ
+    ours = environment.get("LISTEN_PID") == str(os.getpid()) and "LISTEN_FDS" in environment
+    try:
+        return _take() if ours else []
+    except OSError as error:
+        raise ConfigError(
+            f"$LISTEN_FDS is {environment['LISTEN_FDS']!r}, and no such descriptors are there "
+            f"({error.strerror}); only systemd should set it."
+        ) from error
+    finally:
+        for variable in _VARIABLES:
+            environment.pop(variable, None)
+
+
+def _take() -> list[Given]:
+    from systemd.daemon import listen_fds_with_names  # 0.7 MB, so only where there is something to take
+
+    return [Given(name, fd) for fd, name in sorted(listen_fds_with_names().items())]

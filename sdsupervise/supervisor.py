@@ -266,6 +266,7 @@ class Supervisor:
             case Effect.TELL_FAILED:
                 self._succession.tell("failed")
             case Effect.TELL_COMMITTED:
+                self._started.listening.close()  # before anybody hears that the reload is done
                 self._succession.tell("committed")
             case Effect.TELL_STOP:
                 self._succession.stop_peer()
@@ -586,7 +587,6 @@ class Supervisor:
         self._is_main = False
         self._succession.elders.leave_to_successor()
         self._reporter.retire()
-        self._started.listening.close()
         if self._control is not None:
             self._control.stop_accepting()
 

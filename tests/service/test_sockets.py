@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import grp
 import itertools
 import os
+import pwd
+import re
+import signal
 import socket
+import stat
+import sys
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
 from tests.service.harness import SDSUPERVISE, Ground, service
-from tests.service.running import LIMIT_SECONDS
+from tests.service.running import LIMIT_SECONDS, wait_gone
 
-# Answers every connection with its release, the listener's name and its own pid.
+# Answers every connection with its release, the listener's name, its own pid and the backlog.
 _ECHO = """
     def serve(self):
         poller = select.poll()
@@ -23,17 +31,43 @@ _ECHO = """
                 name, listener = by_fd[fd]
                 client, _ = listener.accept()
                 with client:
-                    client.sendall(f"{self.release} {name} {os.getpid()}".encode())
+                    client.sendall(f"{self.release} {name} {os.getpid()} {backlog(listener)}".encode())
+"""
+# Of a listener, where a connection has tcpi_sacked; tcp(7).
+_BACKLOG = """
+import select
+def backlog(listener):
+    if listener.family == socket.AF_UNIX:
+        return None
+    return int.from_bytes(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)[28:], sys.byteorder)
 """
 
-_ports = itertools.count(20000)
+_ports = itertools.count(8000)
 
 
 def echo(listen: object = None, body: str = "") -> str:
     """A service that listens there and tells every client who answers."""
-    return service(f"listen = {listen or {}!r}\n{body}", before="import select").replace(
-        "    release =", _ECHO.replace("\n    ", "\n    ") + "    release =", 1
-    )
+    return service(f"listen = {listen or {}!r}\n{dedent(_ECHO)}\n{dedent(body)}", before=_BACKLOG)
+
+
+def inode(address: str) -> int:
+    """Which socket listens there, as the kernel tells it; see proc_net_tcp and proc_net_unix(5)."""
+    if address.startswith("/"):
+        lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+        (found,) = (line[6] for line in lines if line[-1] == address and line[3] == "00010000")
+    else:
+        host, _, port = address.rpartition(":")
+        local = f"{int.from_bytes(socket.inet_aton(host), sys.byteorder):08X}:{int(port):04X}"
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        (found,) = (line[9] for line in lines if line[1] == local and line[3] == "0A")
+    return int(found)
+
+
+def inodes(ground: Ground) -> dict[str, int]:
+    """Which sockets the main supervisor has, by name. It has settled a reload before it answers."""
+    sockets = ground.status()["sockets"]
+    assert isinstance(sockets, list)
+    return {entry["name"]: inode(entry["address"]) for entry in sockets}
 
 
 @pytest.fixture
@@ -51,10 +85,10 @@ def port() -> int:
 
 def connect(address: object) -> socket.socket:
     """A connection to (host, port), a path, or an abstract name; raises what the kernel says."""
-    families = (
-        {tuple: socket.AF_INET6 if ":" in str(address[0]) else socket.AF_INET} if isinstance(address, tuple) else {}
-    )
-    client = socket.socket(families.get(type(address), socket.AF_UNIX))
+    family = socket.AF_UNIX
+    if isinstance(address, tuple):
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    client = socket.socket(family)
     client.settimeout(LIMIT_SECONDS)
     try:
         client.connect(address)  # type: ignore[arg-type]
@@ -103,8 +137,8 @@ def test_all_kinds_of_addresses(ground: Ground, host: str, port: int) -> None:
     }
     worker = str(ground.worker_pids()[0])
     for name, address in addresses.items():
-        assert ask(address) == ["1", name, worker]
-    assert ask((host, wild + 10000)) == ["1", "port", worker]
+        assert ask(address)[:3] == ["1", name, worker]
+    assert ask((host, wild + 10000))[:3] == ["1", "port", worker]
     shown = {**listen, "port": f"[::]:{wild + 10000}"}
     assert ground.status()["sockets"] == [
         {"name": name, "address": address, "from": "sdsupervise"} for name, address in shown.items()
@@ -113,14 +147,364 @@ def test_all_kinds_of_addresses(ground: Ground, host: str, port: int) -> None:
     assert f"  socket     four   {host}:{port}\n" in text
 
 
-def test_reload_adds_and_removes(ground: Ground, host: str, port: int) -> None:
+def test_options_beat_the_class(ground: Ground, host: str, port: int) -> None:
+    """--listen takes the place of the class's entry of that name, and adds others; also in the next generation."""
+    ground.deploy(1, echo({"a": f"{host}:{port}", "b": f"{host}:{port + 1000}"}))
+    path = ground.directory / "c.sock"
+    options = ["--listen", f"b={host}:{port + 2000},backlog=7", "--listen", f"c={path},mode=0600"]
+    ground.run(SDSUPERVISE, "run", *options, "current/service.py", "--pid-file", ground.pid_file)
+    ground.expect("serves")
+    for release in 1, 2:
+        assert ask((host, port))[:2] == [str(release), "a"]
+        assert ask((host, port + 2000))[:2] == [str(release), "b"]
+        assert ask(str(path))[:2] == [str(release), "c"]
+        assert refused((host, port + 1000))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        if release == 1:
+            ground.deploy(2, echo({"a": f"{host}:{port}", "b": f"{host}:{port + 1000}"}))
+            assert ground.reload().returncode == 0
+
+
+def test_listen_of_an_unsupervised_daemon(ground: Ground) -> None:
+    """A plain Daemon opens its sockets itself; exit status 64."""
+    ground.deploy(1, service("def daemon_run(self): pass\ndef handle_shutdown(self): pass", base="Daemon"))
+    running = ground.run(SDSUPERVISE, "run", "--listen", "a=8000", "current/service.py")
+    assert running.wait() == 64
+    assert "Service is not supervised, so --listen means nothing to it." in running.err
+
+
+# -------------------------------------------------------------------------------------------- what cannot be opened
+
+
+@pytest.mark.parametrize(
+    ("place", "status", "sentence"),
+    [
+        ("{host}:{taken}", 69, r"it is taken; `ss -lntp sport = {taken}` shows by whom: end that, or choose another"),
+        ("{directory}/live", 69, r"it is taken; `ss -lxp` shows by whom: end that, or choose another address\."),
+        ("@{host}", 69, r"it is taken; `ss -lxp` shows by whom"),
+        ("{directory}/file", 69, r"there is a file that is no socket; remove it, or choose another path\."),
+        ("{directory}/none/x", 69, r"its directory does not exist; make it \(in a unit: RuntimeDirectory=\)\."),
+        ("{directory}/file/x", 69, r"its directory does not exist"),
+        ("192.0.2.1:{port}", 69, r"this host has no such address; `ip address` shows which it has\."),
+        ("[2001:db8::1]:{port}", 69, r"this host has no such address"),
+    ],
+)
+def test_what_cannot_be_opened(ground: Ground, host: str, port: int, place: str, status: int, sentence: str) -> None:
+    """It is one sentence that says what, where and what to do, and an exit status; what was opened before is closed,
+    its file removed; nothing of the start is left."""
+    directory, taken, first = ground.directory, port + 1000, ground.directory / "first.sock"
+    (directory / "file").write_text("kept")
+    others = [socket.create_server((host, taken))]
+    for name in (str(directory / "live"), f"\0{host}"):
+        others.append(socket.socket(socket.AF_UNIX))
+        others[-1].bind(name)
+        others[-1].listen()
+    address = place.format(host=host, taken=taken, directory=directory, port=port)
+    ground.deploy(1, echo({"a": str(first), "b": f"{host}:{port}", "c": address}))
+    running = ground.start()
+    assert running.wait() == status
+    expected = f"Cannot listen on {re.escape(address)} \\(listen 'c'\\): {sentence.format(taken=taken)}"
+    assert re.fullmatch(expected + r".*\n", running.err)
+    assert not first.exists() and refused((host, port))
+    assert not os.path.exists(ground.control)
+    assert (directory / "file").read_text() == "kept" and not refused(str(directory / "live"))
+    for other in others:
+        other.close()
+    ground.deploy(2, echo({"a": str(first), "b": f"{host}:{port}"}))
+    ground.serving()
+    assert ask(str(first))[0] == "2"
+
+
+@pytest.mark.parametrize(
+    ("listen", "sentence"),
+    [
+        ("{'a': '80x'}", "listen 'a': '80x' is no address; write a port, 127.0.0.1:8000, "),
+        ("{'a:b': '80'}", "Service: listen has the name 'a:b'; it must be ASCII without ':'"),
+        ("{'a': {'address': '/x', 'user': 'nobody-has-this-name'}}", "listen 'a': there is no user "),
+        ("{'a': '127.0.0.1:80', 'b': '127.0.0.1:80'}", "listen 'a' and 'b' have one address, 127.0.0.1:80."),
+    ],
+)
+def test_malformed(ground: Ground, listen: str, sentence: str) -> None:
+    """What can never be opened is one sentence and exit status 78, before anything is touched."""
+    ground.deploy(1, service(f"listen = {listen}"))
+    running = ground.start()
+    assert running.wait() == 78
+    assert running.err.startswith(sentence) and running.err.count("\n") == 1
+    assert not ground.pid_file.exists()
+
+
+def test_malformed_option(ground: Ground) -> None:
+    """So is an option; its exit status is that of a wrong setting."""
+    ground.deploy(1)
+    running = ground.run(SDSUPERVISE, "run", "--listen", "http", "current/service.py")
+    assert running.wait() == 78
+    assert running.err.startswith("Service: listen 'http' has no address; write one such as 127.0.0.1:8000")
+
+
+# ---------------------------------------------------------------------------------------- files of UNIX sockets
+
+
+def test_mode_and_owner(ground: Ground) -> None:
+    """A UNIX socket's file has the mode asked for, whatever the umask, or 0666; its owner may be given by root."""
+    mine = (os.getuid(), os.getgid())
+    root = mine[0] == 0
+    owner = {"user": "daemon", "group": "adm"} if root else {}
+    places = {name: str(ground.directory / name) for name in "abc"}
+    listen = {
+        "a": places["a"],
+        "b": {"address": places["b"], "mode": 0o660, **owner},
+        "c": {"address": places["c"], "mode": 0o777, **({"group": "adm"} if root else {})},
+    }
+    ground.deploy(1, echo(listen))
+    ground.serving(umask=0o027)
+    found = {name: os.stat(path) for name, path in places.items()}
+    assert {name: stat.S_IMODE(status.st_mode) for name, status in found.items()} == {
+        "a": 0o666,
+        "b": 0o660,
+        "c": 0o777,
+    }
+    daemon, adm = (pwd.getpwnam("daemon").pw_uid, grp.getgrnam("adm").gr_gid) if root else mine
+    owners = {name: (status.st_uid, status.st_gid) for name, status in found.items()}
+    assert owners == {"a": mine, "b": (daemon, adm), "c": (mine[0], adm)}
+
+
+def test_stale_file(ground: Ground) -> None:
+    """The file of a socket nobody listens on is replaced."""
+    path = ground.directory / "app.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    ground.deploy(1, echo({"a": str(path)}))
+    ground.serving()
+    assert ask(str(path))[1] == "a"
+
+
+def test_files_at_a_stop(ground: Ground) -> None:
+    """A stop removes the files of our UNIX sockets, and leaves one that somebody else has put in their place."""
+    ours, replaced = ground.directory / "ours", ground.directory / "replaced"
+    ground.deploy(1, echo({"a": str(ours), "b": str(replaced)}))
+    running = ground.serving()
+    replaced.unlink()
+    replaced.write_text("somebody else's")
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0
+    assert not ours.exists() and replaced.read_text() == "somebody else's"
+
+
+def test_file_that_is_gone(ground: Ground) -> None:
+    """A reload listens anew at a path whose file somebody has removed: nobody could reach the old socket."""
+    path = ground.directory / "app.sock"
+    ground.deploy(1, echo({"a": str(path)}))
+    ground.serving()
+    path.unlink()
+    ground.deploy(2, echo({"a": str(path)}))
+    assert ground.reload().returncode == 0
+    assert ask(str(path))[:2] == ["2", "a"]
+
+
+# -------------------------------------------------------------------------------------------------- crash and respawn
+
+
+def test_clients_wait_for_the_next_worker(ground: Ground, host: str, port: int) -> None:
+    """While no worker lives a client is not refused, and is served by the next one."""
+    ground.deploy(1, echo({"a": f"{host}:{port}"}, "delay_before_respawn = 0.2"))
+    ground.serving()
+    first = ask((host, port))[2]
+    os.kill(int(first), signal.SIGKILL)
+    wait_gone(int(first))
+    assert ask((host, port))[2] != first
+
+
+def test_address_is_free_after_a_crash(ground: Ground, host: str, port: int) -> None:
+    """When the supervisor was killed, without systemd, and its worker has gone the next start listens at once."""
+    path = ground.directory / "app.sock"
+    ground.deploy(1, echo({"a": f"{host}:{port}", "b": str(path)}))
+    for _ in range(2):
+        running = ground.serving()
+        with connect((host, port)) as client:  # its end stays in TIME_WAIT: the server hung up first
+            client.recv(100)
+            assert ask(str(path))[1] == "b"
+            worker = ground.worker_pids()[0]
+            running.signal(signal.SIGKILL)
+            wait_gone(worker)
+            assert running.wait() == -signal.SIGKILL
+    ground.serving()
+    assert ask((host, port))[1] == "a"
+
+
+def test_children_get_no_listener(ground: Ground, host: str, port: int) -> None:
+    """What a worker executes does not hold the listeners: close-on-exec, through a reload as well."""
+    body = """
+    def warm_up(self):
+        import subprocess
+        links = subprocess.run("readlink /proc/self/fd/*", shell=True, close_fds=False, capture_output=True, text=True)
+        ours = {f"socket:[{os.fstat(listener.fileno()).st_ino}]" for listener in self.sockets.values()}
+        report("child", holds=sorted(ours & set(links.stdout.split())), ours=len(ours))
+    """
+    ground.deploy(1, echo({"a": f"{host}:{port}"}, dedent(body)))
+    ground.serving()
+    assert ground.expect("child").details == {"holds": "[]", "ours": "1"}
+    ground.deploy(2, echo({"a": f"{host}:{port}"}, dedent(body)))
+    assert ground.reload().returncode == 0
+    assert ground.expect("child").details == {"holds": "[]", "ours": "1"}
+
+
+def test_blocking_is_each_ones_own(ground: Ground, host: str, port: int) -> None:
+    """A release that uses the socket without blocking, as asyncio does, takes nothing from one that waits in accept():
+    neither from the one before, brought back, nor from the one after."""
+    listen = {"a": f"{host}:{port}"}
+    waits = """
+    def serve(self):
+        while True:
+            client, _ = self.sockets["a"].accept()
+            with client:
+                client.sendall(f"{self.release} a".encode())
+    """
+    sets = "    def warm_up(self):\n        self.sockets['a'].setblocking(False)\n"
+    ground.deploy(1, service(f"listen = {listen}\n{dedent(waits)}"))
+    ground.serving()
+    assert ask((host, port)) == ["1", "a"]
+    ground.deploy(2, service(f"listen = {listen}\n{dedent(sets)}    raise OSError('no')"))
+    assert ground.reload().returncode == 1
+    worker = ground.worker_pids()[0]
+    for _ in range(3):
+        assert ask((host, port)) == ["1", "a"]
+    assert ground.worker_pids() == [worker]
+    ground.deploy(3, service(f"listen = {listen}\n{dedent(waits)}"))
+    assert ground.reload().returncode == 0
+    for _ in range(3):
+        assert ask((host, port)) == ["3", "a"]
+    assert ground.status()["crashes"] == 0
+
+
+# ------------------------------------------------------------------------------------------------------- reloads
+
+
+@pytest.mark.parametrize("way", ["call", "signal", "elsewhere"])
+def test_reload_adds_and_removes(ground: Ground, host: str, port: int, way: str) -> None:
     """A reload opens what is new, keeps what stays, and closes what is no longer listed, its file with it."""
     gone, kept, new = ground.directory / "gone", (host, port), ground.directory / "new"
+    invocation = {"INVOCATION_ID": "12ab"} if way == "elsewhere" else {}
     ground.deploy(1, echo({"a": f"{host}:{port}", "b": str(gone)}))
-    ground.serving()
+    running = ground.serving(environment=invocation)
     assert ask(kept)[:2] == ["1", "a"] and ask(str(gone))[:2] == ["1", "b"]
     ground.deploy(2, echo({"a": f"{host}:{port}", "c": str(new)}))
-    assert ground.reload().returncode == 0
+    if way == "signal":
+        running.signal(signal.SIGUSR2)
+    else:  # "elsewhere": as an ExecReload= process, which bears the successor itself
+        command = [SDSUPERVISE, "reload", "--pid-file", ground.pid_file]
+        caller = ground.run(*command, environment={**invocation, "MAINPID": str(running.pid)})
+        assert caller.wait() == 0
     ground.expect("serves", release=2)
+    assert running.wait() == 0
+    assert set(inodes(ground)) == {"a", "c"}
     assert ask(kept)[:2] == ["2", "a"] and ask(str(new))[:2] == ["2", "c"]
     assert refused(str(gone)) and not gone.exists()
+
+
+def test_reload_moves(ground: Ground, host: str, port: int) -> None:
+    """The same addresses under other names are the same sockets; another address under a name is another socket."""
+    one, two, three = (host, port), (host, port + 1000), (host, port + 2000)
+    text = "{0}:{1}".format
+    ground.deploy(1, echo({"a": text(*one), "b": text(*two)}))
+    ground.serving()
+    before = inodes(ground)
+    ground.deploy(2, echo({"b": text(*one), "a": text(*two)}))
+    assert ground.reload().returncode == 0
+    assert (ask(one)[:2], ask(two)[:2]) == (["2", "b"], ["2", "a"])
+    assert inodes(ground) == {"b": before["a"], "a": before["b"]}
+    ground.deploy(3, echo({"a": text(*one), "b": text(*three)}))
+    assert ground.reload().returncode == 0
+    assert (ask(one)[:2], ask(three)[:2]) == (["3", "a"], ["3", "b"])
+    assert refused(two)
+
+
+def test_reload_changes_options(ground: Ground, host: str, port: int) -> None:
+    """Another mode and backlog come to the socket that is there, once the new code serves."""
+    path = ground.directory / "app.sock"
+    ground.deploy(1, echo({"a": {"address": str(path), "mode": 0o600}, "b": f"{host}:{port}"}))
+    ground.serving()
+    before = inodes(ground)
+    changed = {"a": {"address": str(path), "mode": 0o640}, "b": {"address": f"{host}:{port}", "backlog": 3}}
+    ground.deploy(2, echo(changed, "def warm_up(self): raise OSError('no')"))
+    assert ground.reload().returncode == 1
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and int(ask((host, port))[3]) > 3
+    ground.deploy(3, echo(changed))
+    assert ground.reload().returncode == 0
+    assert inodes(ground) == before
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640 and ask((host, port))[3] == "3"
+
+
+@pytest.mark.parametrize("how", ["raises", "killed", "hangs"])
+def test_rollback(ground: Ground, host: str, port: int, how: str) -> None:
+    """A failed reload leaves exactly the old sockets: what the successor opened is closed, its files are removed, even
+    if it is killed; what it no longer listed was never closed."""
+    one, two, new = (host, port), (host, port + 1000), ground.directory / "new"
+    body = {
+        "raises": "raise OSError('no')",
+        "killed": "os.kill(os.getppid(), signal.SIGKILL)",
+        "hangs": "time.sleep(99)",
+    }
+    ground.deploy(1, echo({"a": f"{host}:{port}", "old": str(ground.directory / "old")}, "reload_timeout = 1"))
+    ground.serving()
+    worker, before = ground.worker_pids(), inodes(ground)
+    listen = {"a": f"{host}:{port}", "b": f"{host}:{port + 1000}", "c": str(new)}
+    ground.deploy(2, echo(listen, f"def warm_up(self):\n    report('opened')\n    {body[how]}"))
+    reload = ground.reload_process()
+    ground.expect("opened")
+    assert reload.wait() == 1
+    assert refused(two) and not new.exists()
+    assert (ask(one)[:2], ask(str(ground.directory / "old"))[:2]) == (["1", "a"], ["1", "old"])
+    assert (ground.worker_pids(), inodes(ground)) == (worker, before)
+    ground.deploy(3, echo(listen))
+    assert ground.reload().returncode == 0
+    assert (ask(one)[:2], ask(two)[:2], ask(str(new))[:2]) == (["3", "a"], ["3", "b"], ["3", "c"])
+    assert set(inodes(ground)) == {"a", "b", "c"}
+    assert not (ground.directory / "old").exists()
+
+
+def test_reload_to_a_taken_address(ground: Ground, host: str, port: int) -> None:
+    """New code that cannot open what it lists fails its reload with the reason; the old code serves on, as it was."""
+    new = ground.directory / "new"
+    ground.deploy(1, echo({"a": f"{host}:{port}"}))
+    ground.serving()
+    worker = ground.worker_pids()
+    with socket.create_server((host, port + 1000)):
+        ground.deploy(2, echo({"a": f"{host}:{port}", "n": str(new), "b": f"{host}:{port + 1000}"}))
+        done = ground.reload()
+    assert done.returncode == 1
+    assert f"NOT RELOADED: Cannot listen on {host}:{port + 1000} (listen 'b'): it is taken;" in done.stderr
+    assert (ask((host, port))[:2], ground.worker_pids()) == (["1", "a"], worker)
+    assert not new.exists()
+
+
+def test_stop_in_the_middle_of_a_reload(ground: Ground, host: str, port: int) -> None:
+    """No file is left of either generation's sockets."""
+    old, new = ground.directory / "old", ground.directory / "new"
+    ground.deploy(1, echo({"a": str(old)}))
+    running = ground.serving()
+    ground.deploy(2, echo({"b": str(new)}, "def warm_up(self):\n    report('opened')\n    signal.pause()"))
+    reload = ground.reload_process()
+    ground.expect("opened")
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0
+    assert reload.wait() != 0
+    ground.expect_nothing_left()
+    assert not old.exists() and not new.exists()
+
+
+def test_predecessor_killed_in_a_reload(ground: Ground, host: str, port: int) -> None:
+    """The successor that carries on keeps what its code lists, and removes the rest when it serves."""
+    old, both = ground.directory / "old", ground.directory / "both"
+    ground.deploy(1, echo({"a": str(old), "b": str(both)}))
+    running = ground.serving()
+    ground.deploy(
+        2,
+        echo({"b": str(both)}, "def warm_up(self):\n    os.kill(PREDECESSOR, signal.SIGKILL)").replace(
+            "PREDECESSOR", str(running.pid)
+        ),
+    )
+    ground.reload_process()
+    ground.expect("serves", release=2)
+    assert ask(str(both))[:2] == ["2", "b"]
+    assert set(inodes(ground)) == {"b"}
+    assert not old.exists()

@@ -450,11 +450,12 @@ def test_rollback(ground: Ground, host: str, port: int, how: str) -> None:
     listen = {"a": f"{host}:{port}", "b": f"{host}:{port + 1000}", "c": str(new)}
     ground.deploy(2, echo(listen, f"def warm_up(self):\n    report('opened')\n    {body[how]}"))
     reload = ground.reload_process()
-    ground.expect("opened")
+    opened = ground.expect("opened")
     assert reload.wait() == 1
+    wait_gone(opened.pid)  # the last process that has what it opened
+    assert (ground.worker_pids(), inodes(ground)) == (worker, before)
     assert refused(two) and not new.exists()
     assert (ask(one)[:2], ask(str(ground.directory / "old"))[:2]) == (["1", "a"], ["1", "old"])
-    assert (ground.worker_pids(), inodes(ground)) == (worker, before)
     ground.deploy(3, echo(listen))
     assert ground.reload().returncode == 0
     assert (ask(one)[:2], ask(two)[:2], ask(str(new))[:2]) == (["3", "a"], ["3", "b"], ["3", "c"])

@@ -171,4 +171,4 @@ def test_nonsense_in_the_environment(ground: Ground) -> None:
     sentence = (
         "$LISTEN_FDS is 'many', and no such descriptors are there (Invalid argument); only systemd should set it.\n"
     )
-    assert running.err == f"{sentence}\n"
+    assert running.err == sentence

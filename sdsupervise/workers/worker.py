@@ -102,6 +102,7 @@ class Worker(ABC):
             self.state = WorkerState.STARTING
             self.started_at = time.monotonic()
             self._expect_ready()
+            os.sched_yield()  # it may have been woken on our core; nobody serves meanwhile, and our words can wait
 
     def release(self) -> None:
         """It may serve."""

@@ -1,5 +1,6 @@
 """Which code serves: where it lies, all symlinks resolved, and a fingerprint of what was imported from there."""
 
+import functools
 import os
 import sys
 from importlib.util import source_hash  # the hash Python itself tells changed sources by; hashlib would cost 4 MB
@@ -46,11 +47,15 @@ def take_receipt(module_name: str) -> Receipt:
 def _fingerprint(root: str) -> str:
     """A hash over all modules that were imported from a directory, by name and content."""
     parts = []
+    resolve = functools.cache(os.path.realpath)  # hundreds of modules lie in a few directories
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if not isinstance(file, str):
             continue
-        file = os.path.realpath(file)
+        directory, base = os.path.split(file)
+        file = os.path.join(resolve(directory), base)
+        if os.path.islink(file):
+            file = os.path.realpath(file)
         if file.startswith(root + os.sep):
             try:
                 with open(file, "rb") as source:

@@ -448,15 +448,12 @@ class Supervisor:
 
     def _let_go_in_child(self) -> None:
         """In a freshly forked worker: let go of all that is the supervisor's, and keep the lock's description."""
-        self._loop.close()
         self._signals.close()
         self._started.notifier.close_in_child()
         if self._control is not None:
             self._control.close()
         self._succession.close_in_child()
         os.close(self._lock_inode)
-        for worker in self._workforce.workers.values():
-            worker.close_in_child()
         if self._check is not None:
             self._check.close_in_child()
         if self._pid_file is not None:
@@ -464,6 +461,7 @@ class Supervisor:
                 self._pid_file.close()  # the lock is to be free as soon as the supervisor gives it up
             else:
                 _keep_from_children(self._pid_file)
+        self._loop.close_in_child()  # and what it watches: of the other workers all
 
     def _workers_forked(self, workers: list[Worker]) -> None:
         if self._peer is not None and not self._peer.gone:

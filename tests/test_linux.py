@@ -137,6 +137,37 @@ def test_a_timer_of_a_year(loop: EventLoop) -> None:
     os.close(writer)
 
 
+def test_a_child_closes_what_is_watched(loop: EventLoop) -> None:
+    """A forked child closes its copies of all that its parent watches, side by side or not, and of nothing else."""
+    pairs = [socket.socketpair() for _ in range(4)]
+    watched = [pairs[0][0], pairs[1][0], pairs[1][1], pairs[3][1]]
+    for end in watched:
+        loop.watch(end.fileno(), loop.stop)
+    kept = [end.fileno() for pair in pairs for end in pair if end not in watched]
+    gone = [end.fileno() for end in watched]
+
+    def be_child() -> int:
+        loop.close_in_child()
+        return int(not all(map(is_open, kept)) or any(map(is_open, gone)))
+
+    child = processes.fork(be_child)
+    os.close(child.pidfd)
+    assert os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1]) == 0
+    assert all(map(is_open, kept + gone)), "the parent's own are closed"
+    for pair in pairs:
+        for end in pair:
+            loop.unwatch(end.fileno())
+            end.close()
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def test_a_hang_up_is_ready(loop: EventLoop) -> None:
     """The other side's end calls back, too."""
     one, other = socket.socketpair()

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import socket
 import time
 
@@ -36,11 +35,6 @@ class LinkedWorker(Worker):
         self._linked = True
         link.setblocking(False)
         loop.watch(link.fileno(), self._read_link)
-
-    def close_in_child(self) -> None:
-        """As Worker; a held copy of the link would hide its end."""
-        self._link.close()
-        os.close(self.pidfd)
 
     def _tell_go(self) -> None:
         self._send(b"%s%d\n" % (protocol.GO, self.index))

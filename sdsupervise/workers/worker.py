@@ -122,10 +122,6 @@ class Worker(ABC):
         """SIGKILL."""
         signals.send(self.pidfd, signal.SIGKILL)
 
-    @abstractmethod
-    def close_in_child(self) -> None:
-        """In another worker's freshly forked process: close the copies of what is ours."""
-
     # ------------------------------------------------------------------------------------- what both sides say
 
     @abstractmethod

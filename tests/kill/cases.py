@@ -129,9 +129,10 @@ def play(stage: Stage, case: Case) -> bool:
         victim = find_victim(stage, case)
         if victim is None:
             return False
-        stage.harm(victim, ACTIONS[case.action])
         if case.action == "kill":
-            stage.wait(lambda: not victim.alive, f"the end of {victim}")
+            stage.kill_while_all_stand_still(victim)
+        else:
+            stage.harm(victim, signal.SIGSTOP)
     stage.open()
     oracle.judge(stage)
     if is_plain_reload(WAYS[State[case.state], Event[case.event]]) and (victim is None or is_old_worker(victim)):

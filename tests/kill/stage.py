@@ -82,7 +82,7 @@ class Stage:
         self._holds: set[tuple[Side, str]] = set()
         self._held_workers: set[tuple[Side, str]] = set()
         self._told_to_stop: list[Process] = []
-        self._open = False
+        self._open = self._still = False
         self._seized = -1
         self.hub.on_place = self._on_place
         self.hub.on_worker = self._on_worker
@@ -97,7 +97,7 @@ class Stage:
         self._holds.clear()
         self._held_workers.clear()
         self._told_to_stop.clear()
-        self.ends = self.stop_asked = self.last_one_killed = self._open = False
+        self.ends = self.stop_asked = self.last_one_killed = self._open = self._still = False
 
     # The two sides
 
@@ -239,15 +239,26 @@ class Stage:
 
     def harm(self, process: Process, number: signal.Signals) -> None:
         self.harmed.append(process)
-        others = [other for other in self.hub.living("supervisor") if other is not process and self.may_serve(other)]
-        if process.role == "supervisor" and number == signal.SIGKILL and not others and not self._is_one_being_born():
-            self.last_one_killed = True
+        if number == signal.SIGKILL:
+            self._see_who_is_left_by(process)
         self.hub.send(process, number)
+
+    def kill_while_all_stand_still(self, process: Process) -> None:
+        """SIGKILL, and nobody comes further than to the next place before it is dead. Without that another supervisor
+        could be seen serving, find this one alive, and leave the service to it, all while the signal is on its way."""
+        self._still = True
+        self.harm(process, signal.SIGKILL)
+        self.wait(lambda: not process.alive, f"the end of {process}")
+        self._see_who_is_left_by(process)
 
     def may_serve(self, supervisor: Process) -> bool:
         """It is neither leaving nor being killed by the other."""
         others = [other for other in self.hub.supervisors if other is not supervisor]
         return not self.is_leaving(supervisor) and not any(has_done(other.heard, Effect.KILL_PEER) for other in others)
+
+    def has_left_anything(self, supervisor: Process) -> bool:
+        """It lives, or a process of its that we know."""
+        return any(process.alive and supervisor.pid in (process.pid, process.parent) for process in self.hub.processes)
 
     @property
     def must_end(self) -> bool:
@@ -261,6 +272,11 @@ class Stage:
         return supervisor in self._told_to_stop or any(next_state(place) in LEAVING for place in last)
 
     # Inside
+
+    def _see_who_is_left_by(self, killed: Process) -> None:
+        others = [other for other in self.hub.living("supervisor") if other is not killed and self.may_serve(other)]
+        if killed.role == "supervisor" and not others and not self._is_one_being_born():
+            self.last_one_killed = True
 
     def _is_one_being_born(self) -> bool:
         """A successor with good code was just started and cannot say a word yet. At random nobody could tell how far
@@ -286,7 +302,7 @@ class Stage:
         ):
             self.reached = place
             return True
-        return (side, place.name) in self._holds
+        return self._still or (side, place.name) in self._holds
 
     def _on_worker(self, worker: Process, word: str) -> bool:
         if self._open:

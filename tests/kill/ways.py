@@ -200,27 +200,40 @@ def orphan_stops(stage: Stage) -> None:
     stage.hub.let_worker(worker)
 
 
-def forced_and(before: Callable[[Stage], None], *, lock_is_free: bool = False) -> Callable[[Stage], None]:
+def forced_and(before: Callable[[Stage], None]) -> Callable[[Stage], None]:
     """The predecessor hangs and is killed with its worker; a third holds the lock then."""
 
     def lead(stage: Stage) -> None:
         stage.start()
-        old_supervisor, old_worker = stage.need(OLD_SUPERVISOR), stage.need(OLD_WORKER)
+        old_supervisor = stage.need(OLD_SUPERVISOR)
         stage.hold(OLD, ASKED_TO_YIELD)
         stage.hold(NEW, "CLAIMING+DEADLINE/0")
         stage.hold(NEW, "CLAIMING+DEADLINE/2")
         stage.reload()
         stage.until_held(NEW, "CLAIMING+DEADLINE/0")
+        stage.hub.spare_of(old_supervisor)  # it keeps the lock too
         before(stage)
         stage.let_go(NEW)
         stage.until_held(NEW, "CLAIMING+DEADLINE/2")
-        stage.wait(lambda: not old_supervisor.alive and not old_worker.alive, "the predecessor's end")
+        stage.wait(lambda: not stage.has_left_anything(old_supervisor), "the predecessor's end")
         stage.seize_lock()
         if lock_is_free:
             stage.release_lock()
         stage.let_go(NEW)
 
     return lead
+
+
+def forced_though_free(stage: Stage) -> None:
+    """The predecessor's worker is gone and it hangs before it gives up the lock; its death does it."""
+    stage.start()
+    stage.hold(OLD, "YIELDING+NO_WORKER/0")
+    stage.hold(NEW, "CLAIMING+DEADLINE/2")
+    stage.reload()
+    old_supervisor = stage.need(OLD_SUPERVISOR)
+    stage.until_held(NEW, "CLAIMING+DEADLINE/2")
+    stage.wait(lambda: not stage.has_left_anything(old_supervisor), "the predecessor's end")
+    stage.let_go(NEW)
 
 
 def stop_reaches_forcing(stage: Stage) -> None:
@@ -401,7 +414,7 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.CLAIMING, E.PEER_STOPS): Way(NEW, stubborn_yield_and(stop_old)),
     (S.CLAIMING, E.STOP_ASKED): Way(NEW, held_at(OLD, ASKED_TO_YIELD, cancel)),
     #
-    (S.FORCING, E.LOCK_GAINED): Way(NEW, forced_and(nothing, lock_is_free=True), only_plain=ENDED_BY_SYSTEMD),
+    (S.FORCING, E.LOCK_GAINED): Way(NEW, forced_though_free, only_plain=ENDED_BY_SYSTEMD),
     (S.FORCING, E.PEER_GONE): Way(NEW, forced_and(nothing), only_plain=ENDED_BY_SYSTEMD),
     (S.FORCING, E.PEER_STOPS): Way(NEW, forced_and(stop_reaches_forcing), only_plain=ENDED_BY_SYSTEMD),
     (S.FORCING, E.STOP_ASKED): Way(NEW, forced_and(stop_new), only_plain=ENDED_BY_SYSTEMD),
@@ -516,11 +529,9 @@ UNREACHABLE: Mapping[tuple[State, Event], str] = {
     (S.SERVING, E.DEADLINE): OVERLAP + ": a predecessor that has committed is no peer any more, the worker of a dead "
     "one has kept the lock from us while it lived",
     (S.YIELDED, E.PEER_FAILED): LATE_START,
+    (S.SERVING, E.DEADLINE): OVERLAP,
     (S.CANCELLING, E.PEER_STOPS): LATE_KILL,
     (S.YIELDED, E.PEER_STOPS): LATE_KILL,
     (S.DRAINING, E.DEADLINE): AT_ONCE,
-    (
-        S.DRAINING,
-        E.STOP_ASKED,
-    ): AT_ONCE,
+    (S.DRAINING, E.STOP_ASKED): AT_ONCE,
 }

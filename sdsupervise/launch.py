@@ -101,16 +101,17 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     if not pid_file.still_named():
         raise AlreadyRunning(f"{plan.pid_file} was replaced while it was being locked; start again.")
     listener = control.bind(path) if path else None
-    # Before the privileges are dropped, for a port below 1024; and while there is still somebody to tell.
-    try:
-        listening = Listening.begin(wanted, notifier) if plan.supervised else Listening()
-    except SdsuperviseError:
-        if listener is not None:
-            os.unlink(path)
-        raise
     if identity is not None and os.geteuid() == 0:
         pid_file.give_to(identity.uid, identity.gid)
     pid_file.write_pid(os.getpid())  # if the disk is full, this is where there is still somebody to tell
+    # Before the privileges are dropped, for a port below 1024.
+    try:
+        listening = Listening.begin(wanted, notifier) if plan.supervised else Listening()
+    except SdsuperviseError:
+        pid_file.forget_pid()
+        if listener is not None:
+            os.unlink(path)
+        raise
     caller = None
     if plan.detach and not notifier.active:
         caller = _go_to_background()

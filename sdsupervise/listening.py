@@ -6,8 +6,8 @@ are known by their names, for where those are is the .socket unit's to say.
     first start      take what systemd gives (a .socket unit's, or our own out of the fd store), open what is missing
     reload           the successor keeps what both codes list, opens what is new, and tells the predecessor of the
                      files it makes; nothing is taken away yet, so that a rollback has nothing to bring back
-    commit           the new main supervisor stores what is new, and removes what its code does not list; the old one
-                     closes all its copies
+    commit           the old main supervisor closes all its copies; the new one stores what is new, and removes what its
+                     code does not list
     rollback         the successor's own sockets die with it; their files are removed by whoever is left
     stop             our files go, but under systemd: a restart brings the sockets back from the fd store, and one whose
                      file is gone cannot be reached (a .socket unit's files stay as well)
@@ -88,8 +88,8 @@ class Listening:
         if listening._dropped:
             listening._forget_dropped(notifier)
             notifier.wait_for_barrier(_BARRIER_SECONDS)  # systemd's copy still occupies what is perhaps opened next
-        listening._adjust()
         listening._open_missing()
+        listening.settle(notifier)  # there is no way back, and from now on no crash closes one
         return listening
 
     @classmethod

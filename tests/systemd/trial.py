@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from tests.ground.inside import Process
@@ -31,6 +32,7 @@ class Trial(SupervisedDaemon):
 
     can_do_hot_reload = True
     delay_before_respawn = 0
+    listen = {listen!r}
 
     def supervised_process(self):
         server = socket.socket(socket.AF_UNIX)
@@ -49,6 +51,7 @@ class Trial(SupervisedDaemon):
         {warm_up}
 
     def serve(self, server):
+        {serve}
         while True:
             client, _ = server.accept()
             with client:
@@ -90,6 +93,8 @@ def source(
     release: str | int,
     *,
     top: str = "",
+    listen: Mapping[str, object] = MappingProxyType({}),
+    serve: str = "pass",
     warm_up: str = "pass",
     facts: str = "pass",
     shut_down: str = "pass",
@@ -97,9 +102,9 @@ def source(
     """A service's code, with statements put into it."""
     indented = {
         name: statements.strip().replace("\n", "\n        ")
-        for name, statements in (("warm_up", warm_up), ("facts", facts), ("shut_down", shut_down))
+        for name, statements in (("serve", serve), ("warm_up", warm_up), ("facts", facts), ("shut_down", shut_down))
     }
-    return _SOURCE.format(release=str(release), top=top, **indented)
+    return _SOURCE.format(release=str(release), top=top, listen=dict(listen), **indented)
 
 
 class Trial:

@@ -33,9 +33,7 @@ def judge(stage: Stage) -> None:
     check_history(stage)
     if stage.hub.living("supervisor"):
         harmed = any(process.role == "supervisor" for process in stage.harmed)
-        by_each_other = any(
-            has_done(process.heard, Effect.KILL_PEER, or_was_about_to=True) for process in stage.hub.supervisors
-        )
+        by_each_other = any(has_done(process.heard, Effect.KILL_PEER) for process in stage.hub.supervisors)
         check_present(stage, restarts_expected=harmed or by_each_other or stage.ends)
         reload_once_more(stage)
         stop(stage)

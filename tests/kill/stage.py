@@ -189,18 +189,11 @@ class Stage:
         self.wait(lambda: (worker := self.find(target)) is not None and worker.begun, f"the {target.value} at work")
 
     def seize_lock(self) -> None:
-        """Be somebody else who holds the lock of the pid file, as soon as the last of those that were killed has let go
-        of it (a spare worker too), until everything is let go."""
+        """Be somebody else who holds the lock of the pid file, until everything is let go."""
         pid_file = self.instance.pid_file
         self._seized = os.open(pid_file, os.O_RDWR | os.O_CLOEXEC)
-        fcntl.flock(self._seized, fcntl.LOCK_EX)
+        fcntl.flock(self._seized, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.hub.tell(f"we hold the lock of {pid_file}")
-
-    def release_lock(self) -> None:
-        """Hold it no more."""
-        if self._seized >= 0:
-            os.close(self._seized)
-            self._seized = -1
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
         self.hub.wait(condition, what, seconds)
@@ -212,7 +205,9 @@ class Stage:
         self.hub.tell("all are let go")
         self._open = True
         self.instance.cure()
-        self.release_lock()
+        if self._seized >= 0:
+            os.close(self._seized)
+            self._seized = -1
         for place in list(self.hub.held):
             self.hub.let_go(place)
         for worker in self.hub.living("worker"):
@@ -326,13 +321,12 @@ def next_state(place: str) -> State:
     return RULES[State[state]][Event[event]].next
 
 
-def has_done(places: list[str], effect: Effect, *, or_was_about_to: bool = False) -> bool:
-    """One of these places is behind this effect, or right before it: whoever kills systemd's main pid may have no time
-    left to say that it did."""
+def has_done(places: list[str], effect: Effect) -> bool:
+    """One of these places is behind this effect."""
     for place in places:
         transition, _, number = place.partition("/")
         state, _, event = transition.partition("+")
-        if effect in RULES[State[state]][Event[event]].effects[: int(number) + or_was_about_to]:
+        if effect in RULES[State[state]][Event[event]].effects[: int(number)]:
             return True
     return False
 

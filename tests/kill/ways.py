@@ -217,8 +217,6 @@ def forced_and(before: Callable[[Stage], None]) -> Callable[[Stage], None]:
         stage.until_held(NEW, "CLAIMING+DEADLINE/2")
         stage.wait(lambda: not stage.has_left_anything(old_supervisor), "the predecessor's end")
         stage.seize_lock()
-        if lock_is_free:
-            stage.release_lock()
         stage.let_go(NEW)
 
     return lead
@@ -526,8 +524,6 @@ UNREACHABLE: Mapping[tuple[State, Event], str] = {
     (S.CHECKING, E.PEER_FAILED): NO_COMMAND,
     (S.CHECKING, E.PEER_STOPS): NO_COMMAND,
     (S.RAISING, E.PEER_ASKS_LOCK): OVERLAP,
-    (S.SERVING, E.DEADLINE): OVERLAP + ": a predecessor that has committed is no peer any more, the worker of a dead "
-    "one has kept the lock from us while it lived",
     (S.YIELDED, E.PEER_FAILED): LATE_START,
     (S.SERVING, E.DEADLINE): OVERLAP,
     (S.CANCELLING, E.PEER_STOPS): LATE_KILL,

@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""Web answers over HTTP, and no client notices a reload: whatever the old worker accepted it answers before it leaves.
-
-Ask it:  curl http://127.0.0.1:8080
-"""
+"""Web answers over HTTP, and no client notices a reload: what an old worker accepted it answers before it leaves."""
 
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,44 +19,39 @@ class Web(SupervisedDaemon):
     worker_timeout = 10  # a worker that sends no ping for so long hangs, and is replaced
 
     def supervised_process(self):
-        with Server(self) as server, DefaultSelector() as selector:
+        Answer.draining = self.draining
+        with ThreadingHTTPServer(None, Answer, bind_and_activate=False) as server, DefaultSelector() as selector:
+            server.daemon_threads = False  # but waited for at the end, as long as stop_timeout allows
+            server.socket = self.sockets["http"]
+            server.socket.setblocking(False)  # the client that wakes us may be accepted by another worker
             selector.register(server, EVENT_READ)
-            selector.register(self.draining, EVENT_READ)  # wakes us when we are told to stop
+            selector.register(self.draining, EVENT_READ)  # so a signal to stop wakes us, too
             self.ready_to_take_over()
             while not self.draining:
                 selector.select(timeout=3)
                 server.handle_request()  # if there is one
                 self.ping_supervisor()
-        # Here the threads have come to their end; stop_timeout says how long that may take.
 
     def supervised_shutdown(self):
         print(f"release {RELEASE} stops")
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = False  # waited for at the end
-
-    def __init__(self, daemon):
-        super().__init__(("", 0), Answer, bind_and_activate=False)
-        self.socket.close()
-        self.socket = daemon.sockets["http"]
-        self.socket.setblocking(False)  # whom we were told of may have been accepted by another worker
-        self.daemon = daemon
-
-
 class Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # with keep-alive
-    timeout = 5  # seconds without a request, then the connection is closed; so long may a last one take
+    timeout = 5  # seconds without a request, then the connection is closed
     wbufsize = -1  # head and body in one packet
 
     def do_GET(self):
         body = f"release {RELEASE}\n".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
-        if self.server.daemon.draining:
-            self.send_header("Connection", "close")  # the client opens its next one, which another worker accepts
+        if self.draining:
+            self.send_header("Connection", "close")  # the client's next connection goes to another worker
         self.end_headers()
         self.wfile.write(body)
+
+    def log_request(self, *_):
+        pass
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 #!/usr/bin/env python3
-"""WebAsync is web.py written for asyncio: one thread, one event loop, and no client that notices a reload.
-
-Ask it:  curl http://127.0.0.1:8080
-"""
+"""WebAsync is web.py in one thread, with asyncio: what an old worker accepted it answers before it leaves."""
 
 import asyncio
 import sys
+from contextlib import suppress
 
 from sdsupervise import SupervisedDaemon
 
 RELEASE = 1
-IDLE_SECONDS = 5  # without a request, then a connection is closed; so long may a last one take
+ANSWER = b"HTTP/1.1 200 OK\r\nConnection: %s\r\nContent-Length: %d\r\n\r\n%s"
 
 
 class WebAsync(SupervisedDaemon):
@@ -19,7 +17,7 @@ class WebAsync(SupervisedDaemon):
     can_do_hot_reload = True
     handover = "overlap"  # the old worker accepts until the new one does
     listen = {"http": "127.0.0.1:8080"}  # kept open by the supervisor, whatever becomes of workers
-    worker_timeout = 10  # seconds for which the event loop may be stuck
+    worker_timeout = 10  # seconds: a worker whose event loop is stuck for so long is replaced
 
     async def supervised_process(self):
         self.connections = set()
@@ -27,38 +25,32 @@ class WebAsync(SupervisedDaemon):
         listener.setblocking(False)
         await self.ready_to_take_over()
         loop.add_reader(listener, self.accept, listener)
-        await self.draining  # until we are told to stop
+        await self.draining  # until a signal to stop
         loop.remove_reader(listener)
-        while self.connections:  # stop_timeout says how long that may take
-            await asyncio.wait(self.connections)
+        while self.connections:
+            await asyncio.wait(self.connections)  # as long as stop_timeout allows
 
     def accept(self, listener):
-        try:
-            connection, _ = listener.accept()
-        except BlockingIOError:
-            return  # another worker was faster
-        task = asyncio.create_task(self.serve(connection))
-        self.connections.add(task)
-        task.add_done_callback(self.connections.discard)
+        with suppress(BlockingIOError):  # another worker was faster
+            task = asyncio.create_task(self.serve(listener.accept()[0]))
+            self.connections.add(task)
+            task.add_done_callback(self.connections.discard)
 
     async def serve(self, connection):
         reader, writer = await asyncio.open_connection(sock=connection)
         try:
-            keep = b"keep-alive"
-            while keep != b"close":
-                async with asyncio.timeout(IDLE_SECONDS):
+            while not writer.is_closing():
+                async with asyncio.timeout(5):  # seconds without a request, then the connection is closed
                     head = await reader.readuntil(b"\r\n\r\n")
-                # Told to close, the client opens its next connection, which another worker accepts.
-                keep = b"close" if self.draining or b"\r\nconnection: close" in head.lower() else b"keep-alive"
+                last = self.draining or b"\nconnection: close" in head.lower()  # the next goes to another worker
                 body = b"release %d\n" % RELEASE
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nConnection: %s\r\nContent-Length: %d\r\n\r\n" % (keep, len(body)) + body
-                )
+                writer.write(ANSWER % (b"close" if last else b"keep-alive", len(body), body))
                 await writer.drain()
+                if last:
+                    writer.close()
+            await writer.wait_closed()  # when all is sent
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # it said nothing, has left, or talks too much
-        finally:
-            writer.close()
+            writer.close()  # it says nothing, or too much, or has left
 
     async def supervised_shutdown(self):
         print(f"release {RELEASE} stops")

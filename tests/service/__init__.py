@@ -3,11 +3,12 @@
 The rows of the original's two tables, and who holds each here; what needs a systemd stands in tests/systemd.
 
 What a service author writes and calls
-    SupervisedDaemon, async def        test_author: test_async*, test_unwritten_methods
-    Daemon, its exit statuses          test_author: test_daemon_*, test_async_daemon
+    SupervisedDaemon, async def        test_author: test_unwritten_methods · test_async
+    Daemon, its exit statuses          test_author: test_daemon_* · test_async: test_async_daemon
     supervised_process                 test_author: test_returning_worker, test_without_ready_to_take_over
     supervised_shutdown, bounded       test_author: test_error_while_shutting_down, test_signal_during_error
                                        test_stopping: test_stop_is_bounded · test_liveness: test_shutdown_of_an_orphan_*
+                                       test_drain: where the code looks at `draining`
     ping_supervisor                    test_author: test_ping, test_no_link
                                        test_liveness: test_ping_to_a_dead_supervisor
     ready_to_take_over                 test_author: test_ready_to_take_over_is_immediate, test_no_link
@@ -25,7 +26,7 @@ What a service author writes and calls
     run, three ways                    test_starting: test_all_ways_are_equal and what follows there
     shutdown_signals, PIPE             test_author: test_shutdown_signals, test_broken_pipe, test_daemon_stops
     handle_shutdown                    test_author: test_handle_shutdown_of_a_worker, test_daemon_stops
-    error                              test_author: test_error_in_the_worker, test_daemon_error, test_async_error
+    error                              test_author: test_error_in_the_worker, test_daemon_error · test_async
     user, group                        test_privileges
     pid_file                           test_starting: test_default_pid_file · test_reload: "pid files"
 
@@ -51,5 +52,5 @@ Hazards: 1 to 6 in test_takeover; 7 in tests/test_layers (test_no_signal_by_numb
 Of hazard 6 only the control socket's listener is held: there are no other listeners yet.
 
 Beyond the tables: test_broken_code (the reload's failures), test_control (the control socket), test_receipt,
-test_logging, test_liveness (silent workers).
+test_logging, test_liveness (silent workers), test_drain (`self.draining`), test_async, test_web_examples.
 """

@@ -50,7 +50,7 @@ class Answer(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_request(self, *_):
+    def log_message(self, *_):
         pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ _ACTIVATE = """
 import fcntl, os, sys
 fds, names, pid, command = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in fds.split(",")]
+for fd in fds.split(","):
+    os.set_inheritable(int(fd), False)
 for number, fd in enumerate(high, start=3):
     os.dup2(fd, number)
     os.close(fd)
@@ -138,6 +141,43 @@ def test_names_that_disagree(systemd: Systemd, names: list[str], listen: list[st
     ground.deploy(3, listed(elsewhere(listen)))
     done = ground.reload()
     assert done.returncode == 1 and f"NOT RELOADED: {sentence}" in done.stderr
+
+
+def test_from_the_store(systemd: Systemd, ground: Ground) -> None:
+    """A socket that an earlier supervisor of ours has stored is used where it is listed, under any name; one that is
+    not, or whose file is not the one it was made with, is closed. Beside a .socket unit's all are closed."""
+    ground.deploy(1, listed({"http": str(ground.directory / "0.a")}))
+    for number, name in enumerate("abc"):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(ground.directory / f"{number}.{name}"))
+        listener.listen()
+        systemd.sockets.append(listener)
+    file = os.stat(systemd.place(0))
+    names = [f"sdsupervise/a/1.{file.st_dev:x}.{file.st_ino:x}", "sdsupervise/b/2.1.1", "sdsupervise/nonsense"]
+    running = systemd.start(names)
+    found = {"http": ("AF_UNIX", "SOCK_STREAM", systemd.place(0))}
+    assert ground.expect("has").said("sockets") == str(found)
+    assert links(running.pid) & links(os.getpid()) == {link(systemd.sockets[0])}
+    assert all(Path(systemd.place(number)).exists() for number in range(3))
+    running.signal(signal.SIGTERM)
+    running.wait()
+    ground.deploy(2, listed({}))
+    running = systemd.start(["web", *names[1:]])
+    assert ground.expect("has").said("sockets") == str({"web": found["http"]})
+    assert links(running.pid) & links(os.getpid()) == {link(systemd.sockets[0])}
+
+
+def link(one: socket.socket) -> str:
+    return os.readlink(f"/proc/self/fd/{one.fileno()}")
+
+
+def links(pid: int) -> set[str]:
+    """Which sockets a process has."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # what listed the directory
+            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return {name for name in found if name.startswith("socket:")}
 
 
 def test_other_types(systemd: Systemd) -> None:

@@ -2,52 +2,43 @@
 
 import os
 import socket
-from collections.abc import Callable
 
 from . import logs
-from .config import Settings
 from .linux import processes
-from .linux.event_loop import EventLoop
 from .workers import python_worker
 from .workers.link import Link
 from .workers.linked_worker import LinkedWorker
+from .workers.source import Surroundings
 from .workers.worker import WorkerListener
 
 
 class ClassWorkers:
-    """Forks workers. `let_go` is called in each, and closes what is the supervisor's."""
+    """Forks workers."""
 
-    def __init__(
-        self,
-        loop: EventLoop,
-        settings: Settings,
-        service: python_worker.Service,
-        *,
-        generation: int,
-        let_go: Callable[[], None],
-    ) -> None:
-        self._loop, self._settings, self._service = loop, settings, service
-        self._generation, self._let_go = generation, let_go
+    forks = True
 
-    def start(self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool) -> LinkedWorker:
-        """Fork one. A spare, and one that is to `wait_for_go`, runs no service code before Worker.let_go.
+    def __init__(self, surroundings: Surroundings, service: python_worker.Service) -> None:
+        self._surroundings, self._service = surroundings, service
 
-        Raises OSError when the kernel will not fork.
-        """
+    def start(
+        self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
+    ) -> LinkedWorker:
+        """As Source."""
+        loop, settings, generation, let_go, _ = self._surroundings
         ours, theirs = socket.socketpair()
         supervisor_pid = os.getpid()
 
         def be_worker() -> int:
             ours.close()
-            self._let_go()
-            logs.describe("worker", self._generation, os.getpid())
+            let_go()
+            logs.describe("worker", generation, os.getpid())
             return python_worker.run(
                 self._service,
                 Link(theirs),
                 supervisor_pid=supervisor_pid,
-                stop_timeout=self._settings.stop_timeout,
+                stop_timeout=settings.stop_timeout,
                 wait_for_go=spare or wait_for_go,
-                generation=self._generation,
+                generation=generation,
                 index=index,
             )
 
@@ -57,4 +48,7 @@ class ClassWorkers:
             except OSError:
                 ours.close()
                 raise
-        return LinkedWorker(self._loop, self._settings, child, ours, listener, index=index, spare=spare)
+        return LinkedWorker(loop, settings, child, ours, listener, index=index, spare=spare)
+
+    def close(self) -> None:
+        """As Source: nothing is left."""

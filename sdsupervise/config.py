@@ -22,6 +22,10 @@ class Settings(NamedTuple):
     start_timeout: float = 60.0
     worker_timeout: float = 0.0
     stop_timeout: float = 30.0
+    stop_signal: str = "SIGTERM"
+    kill_mode: str = "mixed"
+    ready_after: float = 0.0
+    waits_for_release: bool = False
     max_lifetime: float = 0.0
     max_memory: int = 0  # bytes
     reload_timeout: float = 60.0
@@ -39,12 +43,25 @@ class Settings(NamedTuple):
     @property
     def start_allowance(self) -> float:
         """Seconds that workers may take from their release until they serve."""
-        return 0.0
+        return 0.0  # they are warm by then; but see CommandSettings
 
     @property
     def overlaps(self) -> bool:
         """In a reload the old workers serve until the new ones are known to."""
         return self.handover == "overlap"
+
+
+class CommandSettings(Settings):
+    """The settings of a command, in which no code of ours runs."""
+
+    __slots__ = ()
+
+    @property
+    def start_allowance(self) -> float:
+        """As Settings; an exclusive command is not even executed before its release, if it does not wait for that."""
+        if self.overlaps or self.waits_for_release:
+            return 0.0
+        return max(self.start_timeout or self.reload_timeout, self.ready_after)
 
 
 class Kind(Protocol):
@@ -125,6 +142,35 @@ class Choice(NamedTuple):
     def read(self, text: str) -> Any:  # noqa: ANN401
         """As Kind."""
         return text
+
+
+class Flag(NamedTuple):
+    """Yes or no; on a command line it is there or not."""
+
+    meaning: str
+
+    @property
+    def wanted(self) -> str:
+        """As Kind."""
+        return "True or False"
+
+    @property
+    def metavar(self) -> str:
+        """As Kind."""
+        return ""
+
+    def check(self, value: Any) -> Any:  # noqa: ANN401
+        """As Kind."""
+        if not isinstance(value, bool):
+            raise ValueError(self.wanted)
+        return value
+
+    def read(self, text: str) -> Any:  # noqa: ANN401
+        """As Kind."""
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() not in words:
+            raise ValueError(self.wanted)
+        return words[text.lower()]
 
 
 class Count(NamedTuple):
@@ -244,6 +290,7 @@ class Sockets(NamedTuple):
         return listen.read(text)
 
 
+_STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
 _YEAR = 366 * 86400.0
 
 
@@ -263,6 +310,10 @@ KINDS: Mapping[str, Kind] = {
     "start_timeout": _seconds(0, "a worker not ready after this is killed; 0: no limit"),
     "worker_timeout": _seconds(0, "a worker silent for so long since its last ping is killed; 0: never"),
     "stop_timeout": _seconds(0, "a worker still there so long after SIGTERM gets SIGKILL"),
+    "stop_signal": Choice(_STOP_SIGNALS, "what a command is told to stop by"),
+    "kill_mode": Choice(("mixed", "group"), "stop_signal goes to a command's first process alone, or to all its group"),
+    "ready_after": _seconds(0, "a command is ready when it has lived so long; 0: when it has sent READY=1"),
+    "waits_for_release": Flag("an exclusive command starts beside the old one, and calls 'sdsupervise ready' in time"),
     "max_lifetime": _seconds(0, "a worker is replaced after this, or up to a tenth sooner; 0: never"),
     "max_memory": Size("a worker with more private memory than this is replaced; 0: never"),
     "reload_timeout": _seconds(0.1, "new code not ready after this is killed, the old code serves on"),
@@ -272,6 +323,9 @@ KINDS: Mapping[str, Kind] = {
     "probation": _seconds(0, "how long new code must serve well before the old supervisor leaves"),
     "barrier_timeout": _seconds(0.1, "how long systemd may take to process the new main pid"),
 }
+
+# What means nothing to a class, which runs in a worker of ours.
+ONLY_FOR_COMMANDS = frozenset({"stop_signal", "kill_mode", "ready_after", "waits_for_release"})
 
 
 def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
@@ -295,6 +349,8 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
 
 def in_words(value: object) -> str:
     """A setting's value as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import launch
+from .class_workers import ClassWorkers
 from .config import Settings
 from .errors import ExitStatus, LinkLost
 from .linux import processes
@@ -18,7 +19,7 @@ from .linux.inheritance import this_invocation
 from .linux.signals import interrupt_later
 from .mentions import mentions
 from .plain_daemon import Daemon
-from .supervisor import Supervisor
+from .supervisor import supervise
 from .workers.coroutines import MustBeAwaited, running_loop
 from .workers.draining import Draining
 from .workers.link import Link, LinkInLoop
@@ -247,11 +248,14 @@ class SupervisedDaemon(Daemon):
         # its warm-up comes late.
         self._asks_to_take_over = mentions(type(self), "ready_to_take_over")
         self._drains = self._drains or mentions(type(self), "draining")
-        try:
-            return Supervisor(name, self, settings, started, can_reload=can_reload).run()
-        except Exception:
-            _log.critical("A bug in sdsupervise, leaving; please report it", exc_info=True)
-            return ExitStatus.SOFTWARE
+        return supervise(
+            name,
+            lambda surroundings: ClassWorkers(surroundings, self),
+            settings,
+            started,
+            stop_signals=self.shutdown_signals,
+            can_reload=can_reload,
+        )
 
 
 class _Done:

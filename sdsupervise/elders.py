@@ -17,7 +17,8 @@ from .peer import Peer, PeerListener
 _log = logging.getLogger("sdsupervise")
 
 _MAX_DESCRIPTORS = 150  # of the 253 that a message can carry
-_PREFIX = "elder:"  # of their descriptors in a welcome: elder:GENERATION:pidfd, :token, :channel, :worker:PID
+_PREFIX = "elder:"  # of their descriptors in a welcome: elder:GENERATION:pidfd, :token, :channel,
+# :worker:PID, :holder:PID
 
 
 class _Elder(NamedTuple):
@@ -70,7 +71,7 @@ class Elders:
         for generation, (peer, due, _) in self._elders.items():
             mine = peer.heirlooms()
             if len(fds) + len(mine) > _MAX_DESCRIPTORS:  # its supervisor knows its workers, and the kernel tells them
-                mine = {name: fd for name, fd in mine.items() if not name.startswith("worker:")}
+                mine = {name: fd for name, fd in mine.items() if not name.startswith(("worker:", "holder:"))}
             if {"pidfd", "channel"} <= set(mine):
                 facts.append({"generation": generation, "pid": peer.pid, "stop_timeout": peer.stop_timeout, "due": due})
                 fds |= {f"{_PREFIX}{generation}:{name}": fd for name, fd in mine.items()}
@@ -98,6 +99,8 @@ class Elders:
             for name, fd in mine.items():
                 if name.startswith("worker:"):
                     peer.note_worker(int(name.partition(":")[2]), fd)
+                elif name.startswith("holder:"):
+                    peer.note_holder(int(name.partition(":")[2]), fd)
             peer.meet(int(str(facts["pid"])), mine["pidfd"])
             self.see_out(peer, due=float(str(facts["due"])))
         self._inherited = []

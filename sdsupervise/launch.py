@@ -8,12 +8,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from . import client, control, logs
 from .addresses import Address
-from .config import KINDS, Settings, check_settings
+from .config import KINDS, ONLY_FOR_COMMANDS, Settings, check_settings
 from .errors import AlreadyRunning, ConfigError, ExitStatus, HandoverError, NotPermitted, NotRunning, SdsuperviseError
 from .linux import inheritance, privileges, processes, signals
 from .linux.channel import Channel
@@ -22,7 +22,7 @@ from .linux.pid_file import PidFile
 from .listen import Listen
 from .listening import Listening
 from .peer import Welcome, receive_welcome
-from .receipt import Receipt, pin_imports, take_receipt
+from .receipt import Receipt, pin_imports
 from .systemd.notify import Notifier, status
 
 _log = logging.getLogger("sdsupervise")
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     """What a daemon asks for."""
 
     name: str
-    module: str  # where its class is defined
+    take_receipt: Callable[[], Receipt]  # of the code, once this process is as it will stay
     pid_file: str | None
     user: str | None
     group: str | None
@@ -121,7 +121,7 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     if caller is not None:
         os.close(caller)
     _drop_privileges(identity)
-    return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, listening, None)
+    return Started(notifier, invocation, plan.take_receipt(), pid_file, listener, listening, None)
 
 
 def _start_successor(plan: Plan, invocation: inheritance.Invocation, channel: Channel) -> Started:
@@ -139,7 +139,7 @@ def _start_successor(plan: Plan, invocation: inheritance.Invocation, channel: Ch
     if "control" in welcome.fds:
         listener = socket.socket(fileno=welcome.fds["control"])
         listener.setblocking(False)
-    return Started(notifier, invocation, take_receipt(plan.module), pid_file, listener, listening, welcome)
+    return Started(notifier, invocation, plan.take_receipt(), pid_file, listener, listening, welcome)
 
 
 def _wanted(plan: Plan, identity: privileges.Identity | None) -> list[Wanted]:
@@ -283,7 +283,8 @@ def settings_of(service: object) -> Settings:
 
     Raises ConfigError.
     """
-    return check_settings(type(service).__name__, {name: getattr(service, name) for name in KINDS})
+    names = [name for name in KINDS if name not in ONLY_FOR_COMMANDS]
+    return check_settings(type(service).__name__, {name: getattr(service, name) for name in names})
 
 
 def is_successor() -> bool:

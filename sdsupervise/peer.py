@@ -7,6 +7,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     hello     version, stop_timeout, code …     successor
     opened    files                             successor: the files of sockets it has made, to remove if it fails
     workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent
+    holders   pids; [pidfd …]                   either: each holds the lock until nothing of a worker is left
     reason    text, traceback                   successor: why it is about to fail
     naming                                      predecessor: systemd is being told that you are the main pid
     reloaded  facts                             predecessor: how the reload went, for the successor's status
@@ -71,7 +72,8 @@ class Peer:
         self._channel: Channel | None = channel
         self._pidfd: int | None = None
         self._token_is_ours = False
-        self._workers: dict[int, int] = {}  # pid: pidfd, of those alive as far as we know
+        self._workers: dict[int, int] = {}  # pid: pidfd, of those alive as far as we know, and of holders
+        self._holders: set[int] = set()  # never killed: each leaves when it has seen to the end of its worker
         self.token = token  # the read end of the pipe with the kill token
         self.generation = generation
         self.stop_timeout = stop_timeout  # seconds its workers may take to stop
@@ -97,11 +99,13 @@ class Peer:
     @property
     def worker_pids(self) -> list[int]:
         """Of its workers that live, as far as we know."""
-        return list(self._workers)
+        return [pid for pid in self._workers if pid not in self._holders]
 
     def heirlooms(self) -> dict[str, int]:
         """The descriptors by which a successor of ours knows it."""
-        fds = {"token": self.token} | {f"worker:{pid}": pidfd for pid, pidfd in self._workers.items()}
+        fds = {"token": self.token}
+        for pid, pidfd in self._workers.items():
+            fds[f"holder:{pid}" if pid in self._holders else f"worker:{pid}"] = pidfd
         if self._pidfd is not None:
             fds["pidfd"] = self._pidfd
         if self._channel is not None:
@@ -126,16 +130,23 @@ class Peer:
         self._workers[pid] = pidfd
         self._loop.watch(pidfd, lambda: self._worker_died(pid))
 
+    def note_holder(self, pid: int, pidfd: int) -> None:
+        """This holds the lock for a worker of its."""
+        self._holders.add(pid)
+        self.note_worker(pid, pidfd)
+
     def tell(self, say: str, fds: tuple[int, ...] = (), **fields: object) -> bool:
         """Send a message; False if the peer cannot take it (dead, or stuck: its pidfd or a deadline will tell)."""
         return self._channel is not None and self._channel.send(say, fds, **fields)
 
-    def tell_workers(self, workers: Mapping[int, int]) -> None:
-        """Announce workers, pid to pidfd, in as few messages as may carry their descriptors."""
-        pids = list(workers)
-        for start in range(0, len(pids), _MAX_WORKERS_PER_MESSAGE):
-            some = pids[start : start + _MAX_WORKERS_PER_MESSAGE]
-            self.tell("workers", tuple(workers[pid] for pid in some), pids=some)
+    def tell_workers(self, workers: Mapping[int, int], holders: Mapping[int, int]) -> None:
+        """Announce workers and those who hold the lock for them, pid to pidfd, in as few messages as may carry their
+        descriptors."""
+        for say, pidfds in (("workers", workers), ("holders", holders)):
+            pids = list(pidfds)
+            for start in range(0, len(pids), _MAX_WORKERS_PER_MESSAGE):
+                some = pids[start : start + _MAX_WORKERS_PER_MESSAGE]
+                self.tell(say, tuple(pidfds[pid] for pid in some), pids=some)
 
     def hear(self) -> None:
         """Take in all it has said."""
@@ -187,8 +198,9 @@ class Peer:
         the token: it kills us, and they are the ones to serve."""
         if not self.gone and not self._token_is_ours:
             return
-        for pidfd in self._workers.values():
-            send(pidfd, signal.SIGKILL)
+        for pid, pidfd in self._workers.items():
+            if pid not in self._holders:
+                send(pidfd, signal.SIGKILL)
 
     def forget(self) -> None:
         """Listen and watch no more, and give all descriptors back."""
@@ -218,11 +230,12 @@ class Peer:
             else:
                 self.meet(pid, message.fds[0])
             return
-        if kind == "workers":
+        if kind in ("workers", "holders"):
+            note = self.note_worker if kind == "workers" else self.note_holder
             pids = fields.get("pids")
             if isinstance(pids, list) and len(pids) == len(message.fds):
                 for pid, pidfd in zip(pids, message.fds, strict=True):
-                    self.note_worker(int(pid), pidfd)
+                    note(int(pid), pidfd)
             else:
                 message.close_fds()
             return

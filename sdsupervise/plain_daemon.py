@@ -12,6 +12,7 @@ from typing import NoReturn
 from . import launch, options
 from .errors import ExitStatus, SdsuperviseError, UsageError
 from .linux.signals import handle
+from .receipt import take_receipt
 from .workers.coroutines import Coroutines, Unwind
 
 _log = logging.getLogger("sdsupervise")
@@ -134,7 +135,7 @@ class Daemon(ABC):
     def _plan(self) -> launch.Plan:
         return launch.Plan(
             name=type(self).__name__,
-            module=type(self).__module__,
+            take_receipt=lambda: take_receipt(type(self).__module__),
             pid_file=None if self.get_option("no-pid-file") else self.pid_file,
             user=self._text_option("user", self.user),
             group=self._text_option("group", self.group),

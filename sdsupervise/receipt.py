@@ -3,8 +3,11 @@
 import functools
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import source_hash  # the hash Python itself tells changed sources by; hashlib would cost 4 MB
 from typing import NamedTuple
+
+_HASHED_BYTES = 2**20  # a larger program is known by its size and time
 
 
 class Receipt(NamedTuple):
@@ -42,6 +45,24 @@ def take_receipt(module_name: str) -> Receipt:
     path = os.path.dirname(os.path.realpath(str(top))) if in_package else script
     root = path if in_package else os.path.dirname(script)
     return Receipt(path, _fingerprint(root))
+
+
+def take_receipt_of_command(executable: str, words: Sequence[str]) -> Receipt:
+    """The receipt for a command: what is known of its code is the program, and whichever files it is given by name."""
+    program = os.path.realpath(executable)
+    files = [program, *(os.path.realpath(word) for word in words[1:] if os.path.isfile(word))]
+    parts = [f"{os.getcwd()}\n", *(f"{word}\n" for word in words)]
+    for file in files:
+        try:
+            facts = os.stat(file)
+            if facts.st_size > _HASHED_BYTES:
+                parts.append(f"{file} {facts.st_size} {facts.st_mtime_ns}\n")
+                continue
+            with open(file, "rb") as content:
+                parts.append(f"{file} {source_hash(content.read()).hex()}\n")
+        except OSError:
+            parts.append(f"{file} unreadable\n")
+    return Receipt(program, source_hash("".join(parts).encode(errors="surrogateescape")).hex())
 
 
 def _fingerprint(root: str) -> str:

@@ -32,6 +32,7 @@ class Hooks(NamedTuple):
     named_main: Callable[[], None]  # the predecessor is telling systemd that we are the main pid
     heirlooms: Callable[[], dict[str, int]]  # descriptors a successor gets, by name
     workers: Callable[[], dict[int, int]]  # ours that live, pid to pidfd
+    holders: Callable[[], dict[int, int]]  # who holds the lock for them
     elder_gone: Callable[[], None]
 
 
@@ -242,7 +243,7 @@ class Succession:
             listeners=self._started.listening.for_successor(),
             elders=elders,
         )
-        peer.tell_workers(self._hooks.workers())
+        peer.tell_workers(self._hooks.workers(), self._hooks.holders())
         os.close(ours)
 
     def _peer_says(self, event: Event) -> None:

@@ -9,16 +9,16 @@ import os
 import signal
 import socket
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from . import __version__, varlink
 from .breakpoints import Breakpoint
 from .check import Check
-from .class_workers import ClassWorkers
 from .config import Settings
 from .control import Call, ControlServer
 from .core.takeover import PHASES, RULES, Effect, Event, State, step
-from .errors import ExitStatus, ImpossibleEvent, PidFileError
+from .errors import ExitStatus, ImpossibleEvent, PidFileError, SdsuperviseError
 from .launch import Started
 from .linux import processes, signals
 from .linux.event_loop import EventLoop, Timer
@@ -29,6 +29,7 @@ from .reporting import Reporter
 from .standing import Standing
 from .succession import Hooks, Succession
 from .workers import python_worker
+from .workers.source import Source, Surroundings
 from .workers.worker import Worker, WorkerListener, WorkerState
 from .workforce import Listener, Workforce
 
@@ -38,21 +39,53 @@ _DESCRIPTORS_OF_RELOAD = 16  # at most so many at once: of channel, token, pipes
 
 _WAITING_FOR_LOCK = frozenset({State.CLAIMING, State.FORCING, State.STARTING, State.RETAKING})
 _AWAITED = {State.RAISING: "ready", State.YIELDED: "serving", State.CHECKING: "found good"}
+# Of those that want workers.
+_HOLDING_LOCK = frozenset({State.OPENING, State.ACTING, State.SERVING, State.RAISING, State.CANCELLING})
 _SETTLED = frozenset({State.SERVING, State.FORCING, State.STARTING})  # a successor in one of these is the main one
+
+
+def supervise(
+    name: str,
+    source: Callable[[Surroundings], Source],
+    settings: Settings,
+    started: Started,
+    *,
+    stop_signals: Iterable[signal.Signals],
+    can_reload: bool,
+) -> int:
+    """Be the supervisor of a generation whose workers come from a source; the exit status.
+
+    Raises SdsuperviseError for what makes the source impossible.
+    """
+    try:
+        supervisor = Supervisor(name, source, settings, started, stop_signals=stop_signals, can_reload=can_reload)
+        return supervisor.run()
+    except SdsuperviseError:
+        raise
+    except Exception:
+        _log.critical("A bug in sdsupervise, leaving; please report it", exc_info=True)
+        return ExitStatus.SOFTWARE
 
 
 class Supervisor:
     """One generation's supervisor. `run` returns its exit status when it has left."""
 
     def __init__(
-        self, name: str, service: python_worker.Service, settings: Settings, started: Started, *, can_reload: bool
+        self,
+        name: str,
+        source: Callable[[Surroundings], Source],
+        settings: Settings,
+        started: Started,
+        *,
+        stop_signals: Iterable[signal.Signals],
+        can_reload: bool,
     ) -> None:
         self._name, self._settings, self._started = name, settings, started
         self._can_reload = can_reload
         self._loop = EventLoop()
         self._breakpoint = Breakpoint.from_environment()
         self._reporter = Reporter(self._loop, started.notifier)
-        self._signals = signals.SignalReceiver({*service.shutdown_signals, *_signals_of_ours()})
+        self._signals = signals.SignalReceiver({*stop_signals, *_signals_of_ours()})
         self._control = (
             ControlServer(self._loop, started.control, self._on_call) if started.control is not None else None
         )
@@ -93,13 +126,15 @@ class Supervisor:
                 named_main=self._be_named,
                 heirlooms=self._heirlooms,
                 workers=self._workforce.pidfds,
+                holders=self._workforce.holders,
                 elder_gone=self._reconsider,
             ),
         )
         self.generation = self._succession.generation
-        self._source = ClassWorkers(
-            self._loop, settings, service, generation=self.generation, let_go=self._let_go_in_child
+        self._source = source(
+            Surroundings(self._loop, settings, self.generation, self._let_go_in_child, started.listeners)
         )
+        self._workforce.forks = self._source.forks
         self.state = State.WARMING if started.welcome else State.OPENING
 
     @property
@@ -367,6 +402,7 @@ class Supervisor:
                 self._unlink_control(self._started.control)
             if self._is_main and self._pid_file is not None:
                 self._pid_file.forget_pid()
+        self._source.close()
         _log.info("Generation %d leaves", self.generation)
         self._loop.stop()
 
@@ -444,7 +480,8 @@ class Supervisor:
 
     def _start_worker(self, listener: WorkerListener, index: int, spare: bool) -> Worker:
         wait_for_go = self._peer is not None and not self._peer.gone
-        return self._source.start(listener, index=index, spare=spare, wait_for_go=wait_for_go)
+        may_serve = self.state in _HOLDING_LOCK
+        return self._source.start(listener, index=index, spare=spare, wait_for_go=wait_for_go, may_serve=may_serve)
 
     def _let_go_in_child(self) -> None:
         """In a freshly forked worker: let go of all that is the supervisor's, and keep the lock's description."""
@@ -465,7 +502,8 @@ class Supervisor:
 
     def _workers_forked(self, workers: list[Worker]) -> None:
         if self._peer is not None and not self._peer.gone:
-            self._peer.tell_workers({worker.pid: worker.pidfd for worker in workers})
+            holders = {worker.holder.pid: worker.holder.pidfd for worker in workers if worker.holder is not None}
+            self._peer.tell_workers({worker.pid: worker.pidfd for worker in workers}, holders)
             for worker in workers:
                 if worker.state is not WorkerState.SPARE:
                     worker.let_go(worker.index)

@@ -80,6 +80,7 @@ class Workforce:
         self._serving: set[Worker] = set()
         self._spare_timer: Timer | None = None
         self.spare: Worker | None = None  # the process that is forked ahead
+        self.forks = True  # else each is executed from disk: nothing to fork ahead, and a delay bounds only the rate
         self.first_crash_is_final = False  # while systemd waits for the start, its Restart= is the one to try again
         self.workers: dict[int, Worker] = {}  # all that live, by pid: also the spare, and those that leave
         self.trouble = ""  # the last crash in words, while a worker is missing
@@ -113,6 +114,11 @@ class Workforce:
         """Of all that live, by pid."""
         return {pid: worker.pidfd for pid, worker in self.workers.items()}
 
+    def holders(self) -> dict[int, int]:
+        """Of the processes that hold the lock for others that live, by pid."""
+        holders = [worker.holder for worker in self.workers.values() if worker.holder is not None]
+        return {holder.pid: holder.pidfd for holder in holders}
+
     def want(self, wanted: bool) -> None:
         """Whether there should be workers; starts those that are missing if so, and stops none if not."""
         if wanted == self._wanted:
@@ -136,7 +142,7 @@ class Workforce:
         self._ready.clear()
         if len(self._serving) >= len(self._slots):
             self.trouble = ""
-        if self._settings.delay_before_respawn == 0 and self._spare_timer is None:
+        if self.forks and self._settings.delay_before_respawn == 0 and self._spare_timer is None:
             self._spare_timer = self._loop.call_later(0, self._keep_spare)
 
     def stop(self) -> None:
@@ -268,7 +274,7 @@ class Workforce:
         which = f"worker {worker.index}" if len(self._slots) > 1 else "the worker"
         self.trouble = f"{which} {worker.exit_in_words}{_last_line(worker.failure)}"
         delay: float | None
-        if worker.exit_status == 0:
+        if not worker.crashed:
             delay = slot.respawn.worker_exited()
         else:
             delay = slot.respawn.worker_crashed(now=time.monotonic(), lived=worker.lived)
@@ -276,6 +282,8 @@ class Workforce:
         if self._wanted:
             # A verdict to give up is the table's to follow; where it does not, trying goes on at the slowest pace.
             pause = delay if delay is not None else self._settings.respawn_backoff_limit
+            if not self.forks:
+                pause = max(0.0, pause - worker.lived)
             if pause or too_many:
                 slot.timer = self._loop.call_later(pause, lambda: self._start(slot))
                 self.trouble += "" if too_many else f", the next starts in {pause:g} s"

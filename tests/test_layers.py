@@ -32,14 +32,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "workers.coroutines",
+        "workers.leftovers",
         "workers.link",
+        "workers.notify_socket",
         "workers.python_worker",
         "workers.worker",
     ),
     (
+        "workers.command_worker",
         "workers.draining",
         "workers.linked_worker",
+        "workers.notified_worker",
+        "workers.shim",
+        "workers.source",
     ),
+    ("workers.shimmed_worker",),
     (
         "birth",
         "check",
@@ -54,6 +61,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "class_workers",
+        "command_workers",
         "elders",
         "launch",
         "reload",
@@ -64,7 +72,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "succession",
     ),
     ("supervisor",),
-    ("daemon",),
+    ("command", "daemon"),
     ("cli.target",),
     (
         "cli.reload",

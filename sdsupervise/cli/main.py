@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in (run, reload, status):
         command.add_parser(commands)
     try:
-        parsed = parser.parse_args(arguments)
+        parsed = run.parse(parser, sys.argv[1:] if arguments is None else arguments)
         return int(parsed.command(parsed))
     except SdsuperviseError as error:
         print(error, file=sys.stderr)

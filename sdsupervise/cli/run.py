@@ -1,4 +1,4 @@
-"""`sdsupervise run TARGET`: run a service class found in a module or a file."""
+"""`sdsupervise run`: run a service class found in a module or a file, or any command."""
 
 import argparse
 import importlib
@@ -6,13 +6,20 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
-from ..config import KINDS, Kind, Settings, in_words
+from ..command import Command
+from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Settings, check_settings, in_words
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
+
+_ALSO_OF_CLASSES = (
+    ("pid-file", "PATH", "use PATH as the pid file"),
+    ("user", "USER", "user to run as"),
+    ("group", "GROUP", "group to run as"),
+)
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -20,26 +27,55 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "run",
         help="run a service in the foreground",
-        description="Run a service class under a supervisor, in the foreground.",
-        epilog="Everything after TARGET is the service's own; see 'sdsupervise run TARGET --help'.",
+        usage="%(prog)s [OPTION ...] TARGET [ARGUMENT ...]\n       %(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]",
+        description="Run a service class, or any command, under a supervisor, in the foreground.",
+        epilog="Everything after TARGET is the service's own; see 'sdsupervise run TARGET --help'. In the arguments "
+        "of a COMMAND, {NAME} is the number of the descriptor at which it finds the listener of that name.",
     )
     parser.add_argument(
         "--directory", metavar="DIR", help="change to DIR first; a symlink is followed anew by each reload"
     )
     parser.add_argument("--daemonize", action="store_true", help="go to the background (never under systemd)")
+    for name, metavar, meaning in _ALSO_OF_CLASSES:
+        parser.add_argument(f"--{name}", metavar=metavar, help=meaning)
+    parser.add_argument("--no-pid-file", action="store_true", help="do not use a pid file")
+    parser.add_argument("--no-warn", action="store_true", help="say nothing")
+    parser.add_argument(
+        "--name", help="what a COMMAND is called, in the journal and by its pid file; else as the program"
+    )
     settings = parser.add_argument_group("settings", "they override those of the class; times in seconds")
     for name, kind in KINDS.items():
-        settings.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=f"set_{name}",
-            metavar=kind.metavar,
-            type=_reader(kind),
-            action="append" if name == "listen" else "store",
-            help=f"{kind.meaning} (default {in_words(Settings._field_defaults[name])})",
-        )
-    parser.add_argument("target", metavar="TARGET", help="package.module:Class or path/to/file.py:Class")
+        meaning = f"{kind.meaning} (default {in_words(Settings._field_defaults[name])})"
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(kind, Flag):
+            settings.add_argument(option, dest=f"set_{name}", action="store_const", const=True, help=meaning)
+        else:
+            settings.add_argument(
+                option,
+                dest=f"set_{name}",
+                metavar=kind.metavar,
+                type=_reader(kind),
+                action="append" if name == "listen" else "store",
+                help=meaning,
+            )
+    parser.add_argument("target", metavar="TARGET", nargs="?", help="package.module:Class or path/to/file.py:Class")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=_run, words=[])
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments of `sdsupervise`, with those of its `run` in mind: a "--" before any TARGET begins a COMMAND.
+
+    Raises UsageError.
+    """
+    if list(arguments[:1]) == ["run"] and "--" in arguments:
+        # Cut here: argparse takes "--" away itself, and then reads as a TARGET what comes after it.
+        cut = arguments.index("--")
+        parsed = parser.parse_args(arguments[:cut])
+        if parsed.target is None:
+            parsed.words = list(arguments[cut + 1 :])
+            return parsed
+    return parser.parse_args(arguments)
 
 
 def _reader(kind: Kind) -> Callable[[str], object]:
@@ -56,16 +92,43 @@ def _run(parsed: argparse.Namespace) -> int:
     overrides = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
     listen = {name: entry for given in overrides.pop("listen", ()) for name, entry in given.items()}
     try:
+        if not (parsed.target or any(parsed.words)):
+            raise UsageError("Say what to run: a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
         if parsed.directory is not None:
             _enter(parsed.directory)
-        service = _make(parsed.target, listen, foreground=not parsed.daemonize, **overrides)
+        make = _command if parsed.target is None else _service
+        runnable = make(parsed, overrides, listen)
     except (ServiceNotLoadable, ConfigError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
         return say_failure(error)
-    service.orig_args = list(parsed.arguments)
-    service.script_name = f"sdsupervise run {parsed.target}"
     _name_process("sdsupervise")
-    return service.run()
+    return runnable.run()
+
+
+def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> Command:
+    pid_file = "" if parsed.pid_file is None else parsed.pid_file
+    return Command(
+        tuple(parsed.words),
+        CommandSettings(*check_settings("sdsupervise run", {**overrides, "listen": listen})),
+        name=parsed.name or "",
+        pid_file=None if parsed.no_pid_file else pid_file,
+        user=parsed.user,
+        group=parsed.group,
+        silent=parsed.no_warn,
+        detach=parsed.daemonize,
+    )
+
+
+def _service(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> Daemon:
+    if parsed.name is not None:
+        raise UsageError("--name is for a COMMAND; a class is called by its own name.")
+    service = _make(parsed.target, listen, foreground=not parsed.daemonize, **overrides)
+    texts = {name: getattr(parsed, name.replace("-", "_")) for name, *_ in _ALSO_OF_CLASSES}
+    own = [f"--{name}={text}" for name, text in texts.items() if text is not None]
+    own += [f"--{name}" for name in ("no-pid-file", "no-warn") if getattr(parsed, name.replace("-", "_"))]
+    service.orig_args = [*own, *parsed.arguments]
+    service.script_name = f"sdsupervise run {parsed.target}"
+    return service
 
 
 def _name_process(name: str) -> None:
@@ -88,8 +151,11 @@ def _make(target: str, listen: Mapping[str, object], **attributes: object) -> Da
     """
     service_class = load(target)
     for name in KINDS:
-        if (name in attributes or (name == "listen" and listen)) and not issubclass(service_class, SupervisedDaemon):
-            option = name.replace("_", "-")
+        option = name.replace("_", "-")
+        given = name in attributes or (name == "listen" and listen)
+        if given and name in ONLY_FOR_COMMANDS:
+            raise UsageError(f"{service_class.__name__} is a class, and --{option} is for a COMMAND.")
+        if given and not issubclass(service_class, SupervisedDaemon):
             raise UsageError(f"{service_class.__name__} is not supervised, so --{option} means nothing to it.")
     try:
         service = service_class(**attributes)

@@ -18,13 +18,19 @@ _LONGEST_SLEEP_SECONDS = 86400.0  # epoll takes 24 days at most, a setting may b
 class Timer:
     """A callback that is due once, unless it is cancelled before."""
 
-    def __init__(self, callback: Callback) -> None:
+    def __init__(self, callback: Callback, due: float) -> None:
         self._callback: Callback | None = callback
+        self._due = due
 
     @property
     def pending(self) -> bool:
         """Neither fired nor cancelled."""
         return self._callback is not None
+
+    @property
+    def seconds_left(self) -> float:
+        """Until it is due."""
+        return self._due - time.monotonic()
 
     def cancel(self) -> None:
         """From now on it never fires."""
@@ -59,8 +65,9 @@ class EventLoop:
 
     def call_later(self, seconds: float, callback: Callback) -> Timer:
         """Call back once, so many seconds from now (0: in the next round)."""
-        timer = Timer(callback)
-        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), timer))
+        due = time.monotonic() + seconds
+        timer = Timer(callback, due)
+        heapq.heappush(self._timers, (due, next(self._order), timer))
         return timer
 
     def run(self) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up once in the supervisor, not in every worker
 
 
@@ -104,11 +105,14 @@ def reap(child: Child) -> int | None:
 
 
 def signal_group(child: Child, number: signal.Signals) -> None:
-    """Signal an unreaped child (so that the number is still its own) and the process group it leads, if it does yet."""
+    """Signal an unreaped child (so that the number is still its own) and the process group it leads, if it does yet.
+    Whom we may not signal is left out."""
     try:
         os.killpg(child.pid, number)
     except ProcessLookupError:
         signal.pidfd_send_signal(child.pidfd, number)
+    except PermissionError:
+        pass
 
 
 def exit_in_words(status: int) -> str:
@@ -132,10 +136,20 @@ def die_with_parent(parent_pid: int, number: signal.Signals) -> bool:
 
     To be called after a privilege drop, which erases it; prctl(2), PR_SET_PDEATHSIG.
     """
-    if _prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl(PR_SET_PDEATHSIG): {errno.errorcode.get(code, code)}")
+    _call_prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, int(number))
     return os.getppid() == parent_pid
+
+
+def adopt_orphans() -> None:
+    """From now on our descendants become our children when their parents die, not init's. Never in a supervisor: its
+    successor must be init's."""
+    _call_prctl("PR_SET_CHILD_SUBREAPER", _PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _call_prctl(name: str, option: int, value: int) -> None:
+    if _prctl(option, value, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({name}): {errno.errorcode.get(code, code)}")
 
 
 def can_open(count: int) -> bool:

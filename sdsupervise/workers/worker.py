@@ -30,11 +30,16 @@ class WorkerState(Enum):
     STOPPING = "stopping"
 
 
+def _nobody_hears(_worker: "Worker") -> None:
+    pass
+
+
 class WorkerListener(NamedTuple):
     """Who hears of one worker."""
 
     ready: Callable[["Worker"], None]  # once
     gone: Callable[["Worker"], None]  # at the very end, once
+    up: Callable[["Worker"], None] = _nobody_hears  # once, where that is later than its release
 
 
 class Worker(ABC):
@@ -79,6 +84,21 @@ class Worker(ABC):
         return f"was told to stop{told} and is still there; it {ping}{status}"
 
     @property
+    def up(self) -> bool:
+        """It serves, as far as can be known: a class does from its release on."""
+        return self.state is WorkerState.SERVING
+
+    @property
+    def holder(self) -> processes.Child | None:
+        """Who holds the lock for it, where that is another process; nobody is to kill that one."""
+        return None
+
+    @property
+    def crashed(self) -> bool:
+        """It ended otherwise than a worker may that leaves by itself."""
+        return self.exit_status != 0
+
+    @property
     def lived(self) -> float:
         """Seconds since it was forked, or let go where it was a spare."""
         return time.monotonic() - self.started_at
@@ -112,11 +132,14 @@ class Worker(ABC):
     def stop(self) -> None:
         """SIGTERM; the deadline for it is the takeover table's. A spare has nothing to finish."""
         if self.state is not WorkerState.STOPPING:
-            number = signal.SIGKILL if self.state is WorkerState.SPARE else signal.SIGTERM
+            spare = self.state is WorkerState.SPARE
             self.state = WorkerState.STOPPING
             self.told_to_stop_at = time.monotonic()
             self._cancel_timer()
-            signals.send(self.pidfd, number)
+            if spare:
+                signals.send(self.pidfd, signal.SIGKILL)
+            else:
+                self._tell_stop()
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -127,6 +150,10 @@ class Worker(ABC):
     @abstractmethod
     def _tell_go(self) -> None:
         """It may run service code."""
+
+    def _tell_stop(self) -> None:
+        """It is to finish and to exit."""
+        signals.send(self.pidfd, signal.SIGTERM)
 
     @abstractmethod
     def _tell_release(self) -> None:
@@ -145,9 +172,7 @@ class Worker(ABC):
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.READY
             self.failure = ""
-            self._cancel_timer()
-            if self.last_ping is not None and self._settings.worker_timeout:
-                self._set_timer(self._settings.worker_timeout, self._check_pings)
+            self._watch_pings()
             self._listener.ready(self)
         elif self.state is WorkerState.SERVING:
             self._tell_release()
@@ -162,6 +187,12 @@ class Worker(ABC):
         _log.warning("Worker (pid %d) was not ready in %g s, ending it", self.pid, self._settings.start_timeout)
         self.failure = self.failure or f"The worker was not ready in {self._settings.start_timeout:g} s."
         self._ask_for_traceback()
+
+    def _watch_pings(self) -> None:
+        """From now on, instead of the deadline that was running; from its first ping on."""
+        self._cancel_timer()
+        if self.last_ping is not None and self._settings.worker_timeout:
+            self._set_timer(self._settings.worker_timeout, self._check_pings)
 
     def _check_pings(self) -> None:
         # Looks at the last ping instead of being set anew by each.
@@ -202,6 +233,10 @@ class Worker(ABC):
         self._hear_the_rest()
         self.exit_status = status
         self._cancel_timer()
-        self._loop.unwatch(self.pidfd)
-        os.close(self.pidfd)
+        self._loop.unwatch(self._child.pidfd)
+        self._be_gone()
+
+    def _be_gone(self) -> None:
+        """Nothing of it is left."""
+        os.close(self._child.pidfd)
         self._listener.gone(self)

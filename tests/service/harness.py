@@ -24,7 +24,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent, indent
 from types import TracebackType
@@ -62,7 +62,8 @@ class Ground:
         self.directory.chmod(0o755)
         self.library = self.directory / "lib"
         self.library.mkdir()
-        shutil.copy(Path(__file__).with_name("probe.py"), self.library)
+        for name in ("probe.py", "told.py"):
+            shutil.copy(Path(__file__).with_name(name), self.library)
         (self.directory / "one-at-a-time").touch()
         (self.directory / "one-at-a-time").chmod(0o666)
         self._reports = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -130,10 +131,14 @@ class Ground:
         service_text = (service_text or service()).replace('release = "1"', f'release = "{release}"')
         for name, text in {"service": service_text, **others}.items():
             self.write(f"releases/{release}/{name}.py", text, 0o755)
+        self.point_to(release)
+        return self.current / "service.py"
+
+    def point_to(self, release: object) -> None:
+        """Swap the symlink `current`."""
         fresh = self.directory / "current.new"
         fresh.symlink_to(f"releases/{release}")
         fresh.rename(self.current)
-        return self.current / "service.py"
 
     # ------------------------------------------------------------------------------------------------ processes
 
@@ -144,6 +149,7 @@ class Ground:
             "LANG": "C.UTF-8",
             "PWD": str(self.directory),
             "PYTHONPATH": str(self.library),
+            "TMPDIR": str(self.directory),
             # Two releases written within one second and of one size would share their bytecode.
             "PYTHONDONTWRITEBYTECODE": "1",
             "GROUND": str(self.directory),
@@ -182,6 +188,26 @@ class Ground:
         running = self.start(*options, environment=environment, **settings)
         self.expect("serves")
         return running
+
+    def run_command(
+        self,
+        *words: object,
+        options: Sequence[object] = (),
+        environment: Mapping[str, str | None] = NOTHING,
+        **settings: object,
+    ) -> Running:
+        """`sdsupervise run OPTIONS -- WORDS` in the foreground with the ground's pid file."""
+        run = (SDSUPERVISE, "run", "--pid-file", self.pid_file, *options, "--")
+        return self.run(*run, *words, environment=environment, **settings)
+
+    def program(self, release: object, text: str, name: str = "program") -> Path:
+        """Write releases/RELEASE/NAME, a Python program, and swap the symlink `current` to it; see told.py."""
+        top = (
+            f"#!{PYTHON}\nimport os, signal, socket, subprocess, sys\nfrom told import *\nrelease = {str(release)!r}\n"
+        )
+        self.write(f"releases/{release}/{name}", top + dedent(text), 0o755)
+        self.point_to(release)
+        return self.current / name
 
     def reload_process(self) -> Running:
         """`sdsupervise reload`, running."""

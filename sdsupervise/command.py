@@ -1,0 +1,69 @@
+"""Any program as a service: what a class says of itself, a command line says of a command."""
+
+import os
+import signal
+from typing import NamedTuple
+
+from . import launch
+from .command_workers import CommandWorkers, find, with_descriptors
+from .config import CommandSettings
+from .errors import SdsuperviseError
+from .receipt import take_receipt_of_command
+from .supervisor import supervise
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+class Command(NamedTuple):
+    """A command, and how it is to run."""
+
+    words: tuple[str, ...]
+    settings: CommandSettings
+    name: str = ""  # "" = the program's
+    pid_file: str | None = ""  # "" = NAME.pid where such a file belongs, None = none
+    user: str | None = None
+    group: str | None = None
+    silent: bool = False
+    detach: bool = False
+
+    def run(self) -> int:
+        """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
+        try:
+            return self._run()
+        except SdsuperviseError as error:
+            return launch.say_failure(error)
+
+    def _run(self) -> int:
+        executable = find(self.words)
+        if not launch.is_successor():  # whose words are the same; before anything is locked or opened
+            with_descriptors(self.words, [*(listen.name for listen in self.settings.listen), *_given_by_systemd()])
+        name = self.name or os.path.basename(self.words[0])
+        plan = launch.Plan(
+            name=name,
+            take_receipt=lambda: take_receipt_of_command(executable, self.words),
+            pid_file=launch.default_pid_file(name) if self.pid_file == "" else self.pid_file,
+            user=self.user,
+            group=self.group,
+            silent=self.silent,
+            detach=self.detach,
+            supervised=True,
+            can_reload=True,
+            listen=self.settings.listen,
+        )
+        started = launch.start(plan)
+        if isinstance(started, int):
+            return started
+        return supervise(
+            name,
+            lambda surroundings: CommandWorkers(surroundings, executable, self.words),
+            self.settings,
+            started,
+            stop_signals=_STOP_SIGNALS,
+            can_reload=True,
+        )
+
+
+def _given_by_systemd() -> list[str]:
+    """The names of the sockets that it gives us, which are not taken yet."""
+    is_ours = os.environ.get("LISTEN_PID") == str(os.getpid())
+    return os.environ.get("LISTEN_FDNAMES", "").split(":") if is_ours else []

@@ -1,0 +1,220 @@
+"""Where the workers of a command come from: each is executed anew, from whatever is on disk then."""
+
+import errno
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable, Sequence
+
+from . import logs
+from .client import runtime_directory
+from .errors import ConfigError, UsageError
+from .linux import processes
+from .linux.channel import receive_with_fds
+from .workers import command_worker, shim
+from .workers.command_worker import Order
+from .workers.notified_worker import NotifiedWorker
+from .workers.notify_socket import NotifySocket
+from .workers.shimmed_worker import ShimmedWorker
+from .workers.source import Surroundings
+from .workers.worker import WorkerListener
+
+_PREFIX = "notify."  # of a directory's name, followed by its supervisor's pid
+_MAX_PATH = 96  # of 107 characters that a socket's address has
+_PLACE_HOLDER = re.compile(r"\{\{([\w.-]+)\}\}|(?<!\$)\{([\w.-]+)\}")
+
+
+class CommandWorkers:
+    """Executes workers: directly in `overlap`, below a shim that holds the lock in `exclusive`."""
+
+    forks = False
+
+    def __init__(self, surroundings: Surroundings, executable: str, words: Sequence[str]) -> None:
+        settings, listeners = surroundings.settings, surroundings.listeners
+        self._surroundings = surroundings
+        environment = command_worker.environment_of_commands(
+            os.environ, generation=surroundings.generation, worker_timeout=settings.worker_timeout
+        )
+        self._order = Order(executable, with_descriptors(words, list(listeners)), environment, listeners)
+        self._directory = ""
+        self._started = 0
+
+    def start(
+        self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
+    ) -> NotifiedWorker:
+        """As Source."""
+        notify = NotifySocket(self._next_path())
+        try:
+            if self._surroundings.settings.overlaps:
+                return self._start_directly(listener, notify, index=index, wait_for_go=wait_for_go)
+            return self._start_with_shim(listener, notify, index=index, wait_for_go=wait_for_go, may_serve=may_serve)
+        except OSError:
+            notify.close()
+            raise
+
+    def _start_directly(
+        self, listener: WorkerListener, notify: NotifySocket, *, index: int, wait_for_go: bool
+    ) -> NotifiedWorker:
+        """Nothing stands between it and the supervisor."""
+        loop, settings, _, let_go, _ = self._surroundings
+        become = self._becoming(notify, index, parent_pid=os.getpid(), at_its_death=settings.stop_signal)
+        gate = os.pipe() if wait_for_go else None
+
+        def be_command() -> int:
+            let_go()  # of the lock, above all: this process may have to wait for an idle CPU before it executes
+            if gate is not None:
+                os.close(gate[1])
+                if not os.read(gate[0], 1):
+                    return 1  # nobody wants us any more
+            return become()
+
+        try:
+            child = processes.fork(be_command)
+        except OSError:
+            if gate is not None:
+                os.close(gate[1])
+            raise
+        finally:
+            if gate is not None:
+                os.close(gate[0])
+        return NotifiedWorker(loop, settings, child, notify, gate[1] if gate else None, listener, index=index)
+
+    def _start_with_shim(
+        self, listener: WorkerListener, notify: NotifySocket, *, index: int, wait_for_go: bool, may_serve: bool
+    ) -> ShimmedWorker:
+        """A shim of ours holds the lock for it; see shim.py."""
+        loop, settings, generation, let_go, _ = self._surroundings
+        waits = not may_serve and not settings.waits_for_release
+        ours, theirs = socket.socketpair()
+        gate = os.pipe()
+
+        def be_shim() -> int:
+            ours.close()
+            let_go()
+            logs.describe("shim", generation)
+            become = self._becoming(notify, index, parent_pid=os.getpid(), at_its_death="SIGKILL")
+            return shim.run(settings, theirs, gate, become)
+
+        try:
+            child = processes.fork(be_shim)
+        except OSError:
+            ours.close()
+            os.close(gate[1])
+            raise
+        finally:
+            theirs.close()
+            os.close(gate[0])
+        command = _hear_of_command(ours)
+        if command is None:
+            ours.close()
+            os.close(gate[1])
+            os.waitpid(child.pid, 0)
+            os.close(child.pidfd)
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        worker = ShimmedWorker(
+            *(loop, settings, child, command, ours, notify, gate[1], listener), index=index, waits=waits
+        )
+        if not wait_for_go:
+            worker.let_go(index)
+        return worker
+
+    def _becoming(self, notify: NotifySocket, index: int, *, parent_pid: int, at_its_death: str) -> Callable[[], int]:
+        return lambda: command_worker.become(
+            self._order,
+            index=index,
+            notify_path=notify.path,
+            parent_pid=parent_pid,
+            at_its_death=signal.Signals[at_its_death],
+        )
+
+    def close(self) -> None:
+        """As Source."""
+        if self._directory:
+            try:
+                os.rmdir(self._directory)
+            except OSError:
+                pass  # the unit's runtime directory may be gone before us
+            self._directory = ""
+
+    def _next_path(self) -> str:
+        """Where the next worker's NOTIFY_SOCKET is: short enough for a socket's address, and no two the same."""
+        self._directory = self._directory or _make_directory()
+        self._started += 1
+        return f"{self._directory}/{self._started}"
+
+
+def _hear_of_command(link: socket.socket) -> processes.Child | None:
+    """What a shim says first, two forks from now; None if it could not fork."""
+    data, fds, _ = receive_with_fds(link, 64, 1)
+    return processes.Child(int(data), fds[0]) if data and fds else None
+
+
+def find(words: Sequence[str]) -> str:
+    """The path of the program that a command line names, as a shell would find it.
+
+    Raises ConfigError.
+    """
+    name = words[0]
+    places = [""] if "/" in name else [place for place in os.get_exec_path() if place]
+    there = [path for place in places if os.path.isfile(path := os.path.join(place, name))]
+    for path in there:
+        if os.access(path, os.X_OK):
+            return path
+    if there:
+        raise ConfigError(f"Cannot run {name}: {there[0]} is not executable for uid {os.geteuid()}; try chmod +x.")
+    where = f"in {os.getcwd()}" if "/" in name else f"in PATH ({os.environ.get('PATH', os.defpath)})"
+    raise ConfigError(f"Cannot run {name}: there is no such program {where}.")
+
+
+def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[str, ...]:
+    """The words with each {NAME} replaced by the number of the descriptor that the command finds that listener at.
+
+    {{NAME}} stands for {NAME} itself; ${NAME} is a shell's, and other braces are left alone.
+
+    Raises UsageError for a name that is no listener's.
+    """
+
+    def replaced(found: re.Match[str]) -> str:
+        literal, name = found.groups()
+        if literal is not None:
+            return f"{{{literal}}}"
+        if name not in listeners:
+            known = ", ".join(listeners) or "none"
+            raise UsageError(
+                f"{found[0]} in the command names no listener; there are: {known}. "
+                f"Write {{{found[0]}}} where the braces are meant."
+            )
+        return str(command_worker.FIRST_LISTENER + listeners.index(name))
+
+    return tuple(_PLACE_HOLDER.sub(replaced, word) for word in words)
+
+
+def _make_directory() -> str:
+    """A directory that is only ours: in the unit's runtime directory, where that is ours, else where temporary files
+    go.
+
+    Raises OSError.
+    """
+    _remove_left_behind(runtime_directory())
+    for place in (runtime_directory(), os.environ.get("TMPDIR", ""), "/tmp"):
+        path = f"{place}/{_PREFIX}{os.getpid()}.{os.urandom(4).hex()}"
+        if place and len(path) < _MAX_PATH:
+            try:
+                os.mkdir(path, 0o700)
+            except OSError:
+                continue
+            return path
+    raise OSError(errno.EACCES, "there is no directory for its NOTIFY_SOCKET; set TMPDIR to a writable one")
+
+
+def _remove_left_behind(place: str) -> None:
+    """What supervisors left that were killed."""
+    try:
+        for name in os.listdir(place) if place else ():
+            if name.startswith(_PREFIX) and not os.path.exists(f"/proc/{name.split('.')[1]}"):
+                for path in os.listdir(f"{place}/{name}"):
+                    os.unlink(f"{place}/{name}/{path}")
+                os.rmdir(f"{place}/{name}")
+    except OSError:
+        pass

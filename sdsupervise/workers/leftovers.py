@@ -1,0 +1,73 @@
+"""What a dead program left running: named in the log, told to stop, killed when it does not."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from ..linux import signals
+from ..linux.event_loop import EventLoop, Timer
+from ..linux.process_groups import Found
+
+_log = logging.getLogger("sdsupervise")
+
+
+class Leftovers:
+    """Sees to all that `find` finds, again and again until that is nothing; then calls `gone`, never from within
+    the constructor.
+
+    Each is told to stop by `stop_signal` and killed `grace` seconds after it was found (None: when `kill` is called).
+    """
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        find: Callable[[], list[Found]],
+        whose: str,
+        stop_signal: signal.Signals,
+        grace: float | None,
+        gone: Callable[[], None],
+    ) -> None:
+        self._loop, self._find, self._whose, self._gone = loop, find, whose, gone
+        self._stop_signal, self._grace = stop_signal, grace
+        self._living: dict[int, int] = {}  # pid: pidfd
+        self._kills = False
+        self._timer: Timer | None = None
+        loop.call_later(0, self._look)
+
+    def kill(self) -> None:
+        """SIGKILL, also to those that are found from now on."""
+        self._kills = True
+        if self._living:
+            _log.warning("Killing what %s left behind: pids %s", self._whose, ", ".join(map(str, self._living)))
+        for pidfd in self._living.values():
+            signals.send(pidfd, signal.SIGKILL)
+
+    def _look(self) -> None:
+        for process in self._find():
+            if process.pid in self._living:
+                os.close(process.pidfd)
+                continue
+            _log.warning("%s left a process behind: %s; ending it", self._whose, process)
+            self._living[process.pid] = process.pidfd
+            self._watch(process.pid, process.pidfd)
+            signals.send(process.pidfd, signal.SIGKILL if self._kills else self._stop_signal)
+        if not self._living:
+            self._end()
+        elif self._timer is None and self._grace is not None:
+            self._timer = self._loop.call_later(self._grace, self.kill)
+
+    def _watch(self, pid: int, pidfd: int) -> None:
+        def died() -> None:
+            del self._living[pid]
+            self._loop.unwatch(pidfd)
+            os.close(pidfd)
+            if not self._living:
+                self._look()  # what it may have forked meanwhile
+
+        self._loop.watch(pidfd, died)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._gone()

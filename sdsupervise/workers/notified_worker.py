@@ -1,0 +1,226 @@
+"""A worker that is a command, and says how far it is by sd_notify(3)."""
+
+import logging
+import os
+import signal
+
+from ..config import Settings
+from ..errors import ProtocolError
+from ..linux import process_groups, processes, signals
+from ..linux.event_loop import EventLoop
+from .leftovers import Leftovers
+from .notify_socket import ASKS_RELEASE, FAILED, RELEASED, Notification, NotifySocket
+from .worker import Worker, WorkerListener, WorkerState
+
+_log = logging.getLogger("sdsupervise")
+
+_MOST_AT_ONCE = 64  # notifications of one worker, before it is another's turn
+_GRACE_SECONDS = 5.0  # what a dead command left behind may take to stop; a stop has its own, longer deadline
+
+
+class NotifiedWorker(Worker):
+    """Leads a process group, and is gone when nobody of that is left.
+
+    A stop goes to its first process alone (kill_mode "mixed"): what that has started is its own to stop, and programs
+    lose work otherwise. A child of celery's pool that gets SIGTERM drops its task, which the parent would have waited
+    for. What is there when the first process is dead was forgotten by it, as by a shell without `exec`, and gets
+    the signal then, with the time that is left.
+    """
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        settings: Settings,
+        child: processes.Child,
+        notify: NotifySocket,
+        gate: int | None,
+        listener: WorkerListener,
+        *,
+        index: int,
+    ) -> None:
+        self._notify, self._gate = notify, gate
+        self._wait_for_release: list[int] = []  # write ends of pipes
+        self._leaves = False  # it has said that it stops by itself
+        self._warned = False
+        self._leftovers: Leftovers | None = None
+        super().__init__(loop, settings, child, listener, index=index, spare=False)
+        loop.watch(notify.fileno(), self._hear_some)
+
+    @property
+    def crashed(self) -> bool:
+        """As Worker; one that said STOPPING=1 left by itself, whatever its exit status."""
+        return super().crashed and not self._leaves
+
+    def facts(self) -> dict[str, object]:
+        """As Worker."""
+        return {**super().facts(), "status": self.status}
+
+    def kill(self) -> None:
+        """As Worker, with all its group."""
+        if self._leftovers is not None:
+            self._leftovers.kill()
+            return  # the number is free
+        processes.signal_group(self._child, signal.SIGKILL)
+
+    def close_in_child(self) -> None:
+        """As Worker. All of ours is close-on-exec, and the child of a supervisor of commands executes one."""
+
+    # ------------------------------------------------------------------------------------------ what it is told
+
+    def _tell_go(self) -> None:
+        if self._gate is not None:
+            try:
+                os.write(self._gate, b"g")
+            except OSError:
+                pass  # it is dead
+            os.close(self._gate)
+            self._gate = None
+
+    def _tell_release(self) -> None:
+        for waiter in self._take_waiters():
+            try:
+                os.write(waiter, RELEASED)
+            except OSError:
+                pass  # who asked is gone
+            os.close(waiter)
+
+    def _tell_stop(self) -> None:
+        self._tell_go()  # one that is not executed yet must not wait for ever
+        number = signal.Signals[self._settings.stop_signal]
+        if self._settings.kill_mode == "group":
+            processes.signal_group(self._child, number)
+        else:
+            signals.send(self.pidfd, number)
+        self._drop_waiters()
+
+    def _take_waiters(self) -> list[int]:
+        waiters, self._wait_for_release = self._wait_for_release, []
+        return waiters
+
+    def _drop_waiters(self) -> None:
+        for waiter in self._take_waiters():
+            os.close(waiter)
+
+    # --------------------------------------------------------------------------------------------- what it says
+
+    def _hear_some(self) -> None:
+        for _ in range(_MOST_AT_ONCE):
+            if not self._hear_one():
+                break
+
+    def _hear_the_rest(self) -> None:
+        while self._hear_one():
+            pass
+
+    def _hear_one(self) -> bool:
+        """Take in one notification; False if there was none."""
+        try:
+            notification = self._notify.receive()
+        except ProtocolError as error:
+            self._warn(f"{error} Ignoring it")
+            return True
+        if notification is None:
+            return False
+        try:
+            self._take_in(notification)
+        finally:
+            notification.close_fds()
+        return True
+
+    def _take_in(self, notification: Notification) -> None:
+        # BARRIER=1 is answered by its descriptor being closed, after all that came before it; so is FDSTORE=1, of which
+        # we keep nothing. What is not named here (RELOADING=1, MAINPIDFD=1, ERRNO=, ...) is systemd's, not ours.
+        fields = notification.fields
+        if "STATUS" in fields:
+            self.status = fields["STATUS"]
+        if FAILED in fields:
+            self.failure = fields[FAILED]
+        if "MAINPID" in fields and fields["MAINPID"] != str(self.pid):
+            self._warn(f"It sent MAINPID={fields['MAINPID'][:20]}. A worker stays the process we started; ignoring it")
+        if fields.get("EXTEND_TIMEOUT_USEC", "").isdecimal():
+            self._extend(int(fields["EXTEND_TIMEOUT_USEC"][:18]) / 1e6)
+        if fields.get("READY") == "1":
+            if ASKS_RELEASE in fields and notification.fds and self.state is not WorkerState.STOPPING:
+                waiter = notification.fds.pop()
+                os.set_blocking(waiter, False)  # whatever it is, writing to it must not stop us
+                self._wait_for_release.append(waiter)
+            self._heard_ready()
+        if fields.get("WATCHDOG") == "1":
+            self._heard_ping()
+        elif fields.get("WATCHDOG") == "trigger":
+            _log.warning("Worker (pid %d) says that it hangs, ending it", self.pid)
+            self.failure = "The worker said WATCHDOG=trigger."
+            self._abort()
+        if fields.get("STOPPING") == "1" and self.state is not WorkerState.STOPPING:
+            self._leave()
+
+    def _warn(self, sentence: str) -> None:
+        """Once: a program that does it again and again would fill the log."""
+        if not self._warned:
+            self._warned = True
+            _log.warning("Worker (pid %d): %s", self.pid, sentence)
+
+    def _leave(self) -> None:
+        """It stops by itself; it has as long for that as if it had been told to."""
+        if not self._leaves:
+            self._leaves = True
+            _log.info("Worker (pid %d) leaves by itself", self.pid)
+            self._set_timer(self._settings.stop_timeout, self.kill)
+
+    def _extend(self, seconds: float) -> None:
+        """Of a start: from now on it may take so many seconds more, if that is later than it was to end."""
+        if self.state is WorkerState.STARTING and not self._settings.ready_after and self._settings.start_timeout:
+            if self._timer is None or self._timer.seconds_left < seconds:
+                self._set_timer(seconds, self._never_ready)
+
+    # ------------------------------------------------------------------------------------------- its deadlines
+
+    def _expect_ready(self) -> None:
+        limit, waited_for = self._settings.start_timeout, self._never_ready
+        if self._settings.ready_after:
+            limit, waited_for = self._settings.ready_after, self._heard_ready
+        if limit:
+            self._set_timer(limit, waited_for)
+
+    def _never_ready(self) -> None:
+        waited = self._settings.start_timeout
+        self.failure = (
+            f"The command sent no READY=1 within {waited:g} s; if it cannot, give --ready-after (it lives so long)."
+        )
+        _log.warning("Worker (pid %d): %s Ending it", self.pid, self.failure)
+        signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
+        self._set_timer(_GRACE_SECONDS, self.kill)
+
+    def _ask_for_traceback(self) -> None:
+        self._abort()  # a core is all that any program can be asked for
+
+    # ------------------------------------------------------------------------------------------------- its end
+
+    def _may_have_left(self) -> bool:
+        """Something of it may be left, now that its process is dead."""
+        return process_groups.group_lives(self.pid)
+
+    def _see_to_leftovers(self) -> None:
+        self._leftovers = Leftovers(
+            self._loop,
+            lambda: process_groups.members(self.pid),
+            f"The worker (pid {self.pid})",
+            signal.Signals[self._settings.stop_signal],
+            None if self.state is WorkerState.STOPPING else min(_GRACE_SECONDS, self._settings.stop_timeout),
+            self._be_gone,
+        )
+
+    def _be_gone(self) -> None:
+        if self._leftovers is None and self._may_have_left():
+            self._see_to_leftovers()
+            return
+        self._close()
+        super()._be_gone()
+
+    def _close(self) -> None:
+        """Give back what it was talked to through."""
+        self._loop.unwatch(self._notify.fileno())
+        self._notify.close()
+        self._drop_waiters()
+        if self._gate is not None:
+            os.close(self._gate)

@@ -1,0 +1,168 @@
+"""A worker that is an `exclusive` command: between it and the supervisor stands a shim, see shim.py."""
+
+import logging
+import os
+import signal
+import socket
+import time
+
+from ..config import Settings
+from ..linux import process_groups, processes, signals
+from ..linux.event_loop import EventLoop
+from . import shim
+from .leftovers import Leftovers
+from .notified_worker import NotifiedWorker
+from .notify_socket import NotifySocket
+from .worker import WorkerListener, WorkerState
+
+_log = logging.getLogger("sdsupervise")
+
+_SHIM_SECONDS = 5.0  # within which it has killed all there is to kill, or hangs
+
+
+class ShimmedWorker(NotifiedWorker):
+    """Its pid is the command's, from before that is executed; gone it is when its shim is.
+
+    One that must not run before its release is ready for it at once, and up when it says READY=1.
+    """
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        settings: Settings,
+        child: processes.Child,
+        command: processes.Child,
+        link: socket.socket,
+        notify: NotifySocket,
+        gate: int,
+        listener: WorkerListener,
+        *,
+        index: int,
+        waits: bool,
+    ) -> None:
+        self._link, self._command = link, command
+        self._waits = waits  # for its release, before it is executed
+        self._up = not waits
+        self._command_status: int | None = None
+        super().__init__(loop, settings, child, notify, gate, listener, index=index)
+        self.pid, self.pidfd = command.pid, command.pidfd
+        link.setblocking(False)
+        if waits:
+            loop.call_later(0, self._be_ready)
+
+    @property
+    def up(self) -> bool:
+        """As Worker."""
+        return super().up and self._up
+
+    @property
+    def holder(self) -> processes.Child:
+        """As Worker."""
+        return self._child
+
+    def facts(self) -> dict[str, object]:
+        """As Worker."""
+        facts = {**super().facts(), "shim": self._child.pid}
+        return facts if self._up or self.state is not WorkerState.SERVING else {**facts, "state": "starting"}
+
+    def kill(self) -> None:
+        """As Worker."""
+        if self._leftovers is not None:
+            self._leftovers.kill()
+            return
+        self._say(shim.KILL)
+        signals.send(self.pidfd, signal.SIGKILL)
+        self._set_timer(_SHIM_SECONDS, self._kill_shim)
+
+    def _kill_shim(self) -> None:
+        signals.send(self._child.pidfd, signal.SIGKILL)
+
+    def close_in_child(self) -> None:
+        """As Worker; a held copy would hide the supervisor's end from another shim, or from a command that waits."""
+        self._link.close()
+        if self._gate is not None:
+            os.close(self._gate)
+
+    # --------------------------------------------------------------------------------------- what both sides say
+
+    def _tell_go(self) -> None:
+        if not self._waits:
+            super()._tell_go()
+
+    def _tell_release(self) -> None:
+        if self._waits and self._gate is not None:
+            super()._tell_go()
+            self._expect_ready()
+        super()._tell_release()
+
+    def _tell_stop(self) -> None:
+        self._say(shim.STOP)
+        if self._gate is not None:
+            os.close(self._gate)  # it was not executed yet, and never will be
+            self._gate = None
+        if self._settings.kill_mode == "mixed":
+            signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
+        self._drop_waiters()
+
+    def _say(self, word: bytes) -> None:
+        try:
+            self._link.send(word)
+        except OSError:
+            pass  # dead, or so far behind that its deadline will come
+
+    def _be_ready(self) -> None:
+        """It waits for its release, and that is all it can be ready for."""
+        if self.state is WorkerState.STARTING:
+            super()._heard_ready()
+
+    def _heard_ready(self) -> None:
+        if self._up or self.state is not WorkerState.SERVING:
+            super()._heard_ready()
+        else:
+            self._up = True
+            self.failure = ""
+            self._watch_pings()
+            self._tell_release()
+            self._listener.up(self)
+
+    def _heard_ping(self) -> None:
+        if self._up:
+            super()._heard_ping()
+        else:
+            self.last_ping = time.monotonic()  # the deadline for its start is the one that runs
+
+    def _expect_ready(self) -> None:
+        if not self._waits or self.state is WorkerState.SERVING:
+            super()._expect_ready()
+
+    # ------------------------------------------------------------------------------------------------- its end
+
+    def _hear_the_rest(self) -> None:
+        super()._hear_the_rest()
+        try:
+            self._command_status = int(self._link.recv(64) or b"x")
+        except (OSError, ValueError):
+            pass  # the shim was killed
+
+    def _may_have_left(self) -> bool:
+        return self.exit_status != 0
+
+    def _see_to_leftovers(self) -> None:
+        # By now the kernel has killed the command as well; who is left of its children must not serve beside the next.
+        _log.warning("The shim (pid %d) of worker (pid %d) %s", self._child.pid, self.pid, self.exit_in_words)
+        variable = f"NOTIFY_SOCKET={self._notify.path}"
+        self._leftovers = Leftovers(
+            self._loop,
+            lambda: process_groups.remains(self.pid, variable),
+            f"The worker (pid {self.pid})",
+            signal.SIGKILL,
+            0.0,
+            self._be_gone,
+        )
+
+    def _close(self) -> None:
+        if self._command_status is not None:
+            self.exit_status = self._command_status
+        self._link.close()
+        os.close(self.pidfd)
+        super()._close()

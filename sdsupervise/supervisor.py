@@ -99,6 +99,7 @@ class Supervisor:
                 self._worker_gone,
                 self._workers_gave_up,
                 self._cannot_start_worker,
+                self._worker_up,
             ),
             generation=started.welcome.generation if started.welcome else 1,
         )
@@ -517,6 +518,10 @@ class Supervisor:
         _log.info("Worker (pid %d) of generation %d is ready", worker.pid, self.generation)
         if self._workforce.complete or self.state not in (State.OPENING, State.WARMING):
             self._happen(Event.WORKER_READY)
+        self._tell_status_soon()
+
+    def _worker_up(self, worker: Worker) -> None:
+        _log.info("Worker (pid %d) of generation %d is up", worker.pid, self.generation)
         self._tell_status_soon()
 
     def _worker_gone(self, worker: Worker) -> None:

@@ -25,6 +25,7 @@ class Listener(NamedTuple):
     gone: Callable[[Worker], None]
     gave_up: Callable[[str], None]  # too many crashes; the text says which
     cannot_start: Callable[[str], None]  # one of those that are tried only once; the text says why
+    up: Callable[[Worker], None]  # one that was released before it was; see Worker.up
 
 
 class Slot:
@@ -63,7 +64,7 @@ class Workforce:
     ) -> None:
         self._loop, self._settings, self._start_worker, self._listener = loop, settings, start_worker, listener
         self._generation = generation
-        self._worker_listener = WorkerListener(self._worker_ready, self._worker_gone)
+        self._worker_listener = WorkerListener(self._worker_ready, self._worker_gone, listener.up)
         self._policy = Policy(
             settings.delay_before_respawn,
             settings.respawn_backoff_limit,
@@ -99,6 +100,11 @@ class Workforce:
     def serving(self) -> int:
         """How many workers have been released and live."""
         return len(self._serving)
+
+    @property
+    def up(self) -> bool:
+        """Every worker there is to be serves, as far as can be known."""
+        return len(self._serving) >= len(self._slots) and all(worker.up for worker in self._serving)
 
     @property
     def complete(self) -> bool:

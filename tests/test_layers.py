@@ -75,10 +75,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("command", "daemon"),
     ("cli.target",),
     (
+        "cli.ready",
         "cli.reload",
         "cli.run",
         "cli.status",
     ),
+    ("cli.commands",),
     ("cli.main",),
     ("__main__",),
 )

@@ -1,39 +1,21 @@
-"""`sdsupervise COMMAND`: picks the command and turns its errors into one sentence and an exit status."""
+"""`sdsupervise COMMAND`. What scripts call often starts at once; every other command imports what it needs."""
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
-from .. import __version__
-from ..errors import ExitStatus, SdsuperviseError, UsageError
-from ..options import HelpFormatter
-from . import reload, run, status
-
-
-class _Parser(argparse.ArgumentParser):
-    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - whatever add_parser() is given
-        super().__init__(**{"formatter_class": HelpFormatter, **settings})
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}. Try '{self.prog} --help'.")
+_INTERRUPTED = 130  # as a shell says of SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status (sysexits, errors.ExitStatus)."""
-    # argparse rather than click: every service pays for what `run` imports, and click costs it 4 MB.
-    parser = _Parser(prog="sdsupervise", description="Supervise a service, and reload it without a gap.")
-    parser.add_argument("--version", action="version", version=f"sdsupervise {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for command in (run, reload, status):
-        command.add_parser(commands)
+    """Run one command; its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        parsed = run.parse(parser, sys.argv[1:] if arguments is None else arguments)
-        return int(parsed.command(parsed))
-    except SdsuperviseError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+        if words in (["ready"], ["ping"]):
+            from . import ready
+
+            return ready.ready() if words == ["ready"] else ready.ping()
+        from . import commands
+
+        return commands.main(words)
     except KeyboardInterrupt:
-        return 130  # as a shell says of SIGINT
-    except BrokenPipeError:
-        return ExitStatus.OK  # whoever read our output has seen enough
+        return _INTERRUPTED

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..linux import processes
-from . import notify_socket
+from ..linux import notifying, processes
 
 FIRST_LISTENER = 3  # SD_LISTEN_FDS_START
 # Others than ours set them, for the supervisor; what the command is to know comes from us.
@@ -67,7 +66,7 @@ def become(order: Order, *, index: int, notify_path: str, parent_pid: int, at_it
         sentence = f"Cannot execute {order.executable}: {error.strerror}."
         print(sentence, file=sys.stderr, flush=True)
         try:
-            notify_socket.send(notify_path, f"{notify_socket.FAILED}={sentence}")
+            notifying.send(notify_path, f"{notifying.FAILED}={sentence}")
         except OSError:
             pass  # nobody is left who would want to know
         return 126 if isinstance(error, PermissionError) else 127  # as shells say

@@ -8,8 +8,9 @@ from ..config import Settings
 from ..errors import ProtocolError
 from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
+from ..linux.notifying import ANSWER, ASKS_ANSWER, FAILED
 from .leftovers import Leftovers
-from .notify_socket import ASKS_RELEASE, FAILED, RELEASED, Notification, NotifySocket
+from .notify_socket import Notification, NotifySocket
 from .worker import Worker, WorkerListener, WorkerState
 
 _log = logging.getLogger("sdsupervise")
@@ -78,11 +79,7 @@ class NotifiedWorker(Worker):
 
     def _tell_release(self) -> None:
         for waiter in self._take_waiters():
-            try:
-                os.write(waiter, RELEASED)
-            except OSError:
-                pass  # who asked is gone
-            os.close(waiter)
+            _answer(waiter)
 
     def _tell_stop(self) -> None:
         self._tell_go()  # one that is not executed yet must not wait for ever
@@ -139,12 +136,13 @@ class NotifiedWorker(Worker):
             self._warn(f"It sent MAINPID={fields['MAINPID'][:20]}. A worker stays the process we started; ignoring it")
         if fields.get("EXTEND_TIMEOUT_USEC", "").isdecimal():
             self._extend(int(fields["EXTEND_TIMEOUT_USEC"][:18]) / 1e6)
+        asks_answer = ASKS_ANSWER in fields and len(notification.fds) > 0
         if fields.get("READY") == "1":
-            if ASKS_RELEASE in fields and notification.fds and self.state is not WorkerState.STOPPING:
-                waiter = notification.fds.pop()
-                os.set_blocking(waiter, False)  # whatever it is, writing to it must not stop us
-                self._wait_for_release.append(waiter)
+            if asks_answer and self.state is not WorkerState.STOPPING:
+                self._wait_for_release.append(notification.fds.pop())
             self._heard_ready()
+        elif asks_answer:
+            _answer(notification.fds.pop())
         if fields.get("WATCHDOG") == "1":
             self._heard_ping()
         elif fields.get("WATCHDOG") == "trigger":
@@ -224,3 +222,12 @@ class NotifiedWorker(Worker):
         self._drop_waiters()
         if self._gate is not None:
             os.close(self._gate)
+
+
+def _answer(waiter: int) -> None:
+    try:
+        os.set_blocking(waiter, False)  # whatever it is, writing to it must not stop us
+        os.write(waiter, ANSWER)
+    except OSError:
+        pass  # who asked is gone
+    os.close(waiter)

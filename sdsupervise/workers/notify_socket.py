@@ -17,12 +17,6 @@ from ..linux.channel import receive_with_fds
 _MAX_BYTES = 4096  # systemd takes no more in one datagram
 _MAX_FDS = 253
 
-# What only our own programs send. The text says why the command could not be executed.
-FAILED = "X_SDSUPERVISE_FAILED"
-# Beside READY=1, and with the write end of a pipe, which gets RELEASED and is closed when this worker may serve.
-ASKS_RELEASE = "X_SDSUPERVISE_RELEASE"
-RELEASED = b"ok\n"
-
 
 class Notification(NamedTuple):
     """One datagram. The receiver owns the descriptors."""
@@ -95,14 +89,3 @@ def assignments(data: bytes) -> dict[str, str]:
     if wrong is not None or not lines:
         raise ProtocolError(f"A notification came that is no NAME=VALUE: {(wrong or '')[:20]!r}.")
     return {name: value for name, _, value in pairs}
-
-
-def send(path: str, *lines: str, fds: tuple[int, ...] = ()) -> None:
-    """Be a worker that says something.
-
-    Raises OSError when nobody listens.
-    """
-    address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.connect(address)
-        socket.send_fds(sender, ["\n".join(lines).encode(errors="backslashreplace")[:_MAX_BYTES]], fds)

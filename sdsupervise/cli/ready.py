@@ -1,0 +1,65 @@
+"""`sdsupervise ready` and `sdsupervise ping`: what a class calls ready_to_take_over and ping_supervisor, for scripts.
+
+A script calls them often, or waits for them: nothing is imported here that takes time.
+"""
+
+import os
+import select
+import sys
+from typing import TYPE_CHECKING
+
+from ..errors import ExitStatus
+from ..linux import notifying
+
+_ANSWER_SECONDS = 10.0  # a supervisor's event loop answers at once, or hangs
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Define both, for those who ask what there is; main() knows them by itself."""
+    for name, function, meaning, description in (
+        (
+            *("ready", ready, "in a command: it may take over now, wait for its turn"),
+            "Say that the command this is called from is warmed up, and wait until it may serve: in an exclusive "
+            "service until the old generation is gone. Exit status 69: there is no supervisor (any more).",
+        ),
+        (
+            *("ping", ping, "in a command: it lives, does its supervisor?"),
+            "Prove that the command this is called from lives (see --worker-timeout), and that its supervisor does. "
+            "Exit status 69: there is no supervisor (any more).",
+        ),
+    ):
+        parser = commands.add_parser(name, help=meaning, description=description)
+        parser.set_defaults(command=lambda _parsed, function=function: function())
+
+
+def ready() -> int:
+    """Say that this worker is warmed up, and wait for its turn; the exit status."""
+    return _ask("READY=1", timeout_seconds=None, unanswered="it stops this worker, or it is gone")
+
+
+def ping() -> int:
+    """Prove that this worker lives, and see that its supervisor does; the exit status."""
+    return _ask("WATCHDOG=1", timeout_seconds=_ANSWER_SECONDS, unanswered="it is gone, or it hangs")
+
+
+def _ask(assignment: str, *, timeout_seconds: float | None, unanswered: str) -> int:
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if not path:
+        return _fail("There is no supervisor here: NOTIFY_SOCKET is not set. Run this below 'sdsupervise run'.")
+    ours, theirs = os.pipe()
+    try:
+        notifying.send(path, assignment, f"{notifying.ASKS_ANSWER}=1", fds=(theirs,))
+    except OSError as error:
+        return _fail(f"The supervisor is gone: nobody listens on {path} ({error.strerror}).")
+    os.close(theirs)
+    if select.select([ours], [], [], timeout_seconds)[0] and os.read(ours, 16) == notifying.ANSWER:
+        return ExitStatus.OK
+    return _fail(f"The supervisor does not answer: {unanswered}.")
+
+
+def _fail(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return ExitStatus.UNAVAILABLE

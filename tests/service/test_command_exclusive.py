@@ -1,0 +1,236 @@
+"""An exclusive command: never two at once, whatever it forks and whoever is killed, and what it may do beside the old."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.service.harness import SDSUPERVISE, Breakpoint, Ground
+from tests.service.running import Running, wait_gone
+
+QUICK = ("--delay-before-respawn", "0", "--stop-timeout", "1")
+# Everything that may run only once holds one lock, as long as it lives; see told.be_the_only_one.
+SERVES = 'be_the_only_one(); report("serves", release=release); notify("READY=1"); wait()'
+# As a pool that leaves its children behind when it stops: one in its group, one in a session of its own, one whose
+# parent is dead as well, all deaf to SIGTERM.
+FORKS = """
+be_the_only_one()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for kind in ("child", "session", "daemon"):
+    if os.fork() == 0:
+        if kind != "child":
+            os.setsid()
+        if kind == "daemon" and os.fork():
+            os._exit(0)
+        report(kind, release=release)
+        wait()
+leave_on(signal.SIGTERM)
+report("serves", release=release)
+notify("READY=1")
+wait()
+"""
+
+
+def start(ground: Ground, text: str, *options: object, release: object = 1, **settings: object) -> Running:
+    ground.program(release, text)
+    return ground.run_command("current/program", options=[*QUICK, *options], **settings)  # type: ignore[arg-type]
+
+
+def family(ground: Ground, release: object = 1) -> list[int]:
+    """The pids of all that one worker of FORKS started."""
+    return [ground.expect(word, release=release).pid for word in ("serves", "child", "session", "daemon")]
+
+
+def shim_of(worker: int) -> int:
+    return psutil.Process(worker).ppid()
+
+
+def test_life_of_an_exclusive_command(ground: Ground) -> None:
+    """Started, started again when it dies, reloaded only when the old one is gone, stopped: nothing is left."""
+    running = start(ground, SERVES)
+    worker = ground.expect("serves").pid
+    assert ground.worker_pids() == [worker]
+    os.kill(worker, signal.SIGKILL)
+    running.expect_line(f"process {worker} was killed by SIGKILL")
+    ground.expect("serves")
+    ground.program(2, SERVES)
+    assert ground.reload().returncode == 0
+    ground.expect("serves", release=2)
+    assert running.wait() == 0
+    os.kill(int(ground.pid_file.read_text()), signal.SIGTERM)
+    ground.expect_nothing_left()
+
+
+def test_exit_status_comes_through_the_shim(ground: Ground) -> None:
+    """How the command ended is said of it as of any worker."""
+    running = start(ground, 'notify("READY=1"); sys.exit(7)')
+    running.expect_line(r"process \d+ exited with status 7")
+
+
+def test_reload_of_a_forking_command(ground: Ground) -> None:
+    """The new one is executed when the last process of the old one is dead, wherever that has hidden: each is named in
+    the log."""
+    running = start(ground, FORKS)
+    for release in (2, 3):
+        _, *left = family(ground, release - 1)
+        ground.program(release, FORKS)
+        assert ground.reload().returncode == 0
+        for pid in left:
+            wait_gone(pid)
+            assert f"left a process behind: pid {pid} (" in ground.transcript()
+        ground.expect("signal", name="SIGTERM")
+    family(ground, 3)
+    assert running.wait() == 0
+
+
+@pytest.mark.parametrize("victim", ["command", "shim", "child"])
+def test_killed_part_of_a_forking_command(ground: Ground, victim: str) -> None:
+    """Whichever process of it is killed, the next one starts when all the others are dead."""
+    running = start(ground, FORKS)
+    worker, child, session, daemon = family(ground)
+    os.kill({"command": worker, "shim": shim_of(worker), "child": child}[victim], signal.SIGKILL)
+    if victim == "child":
+        wait_gone(child)
+        assert ground.worker_pids() == [worker]  # its parent's to replace
+        return
+    family(ground)
+    for pid in (worker, child, session, daemon):
+        wait_gone(pid)
+    if victim == "shim":
+        running.expect_line(rf"The shim \(pid \d+\) of worker \(pid {worker}\) was killed by SIGKILL")
+
+
+def test_killed_supervisor(ground: Ground) -> None:
+    """A command whose supervisor is killed is told to stop, and what it leaves behind is killed."""
+    running = start(ground, FORKS)
+    _, *left = family(ground)
+    running.signal(signal.SIGKILL)
+    ground.expect("signal", name="SIGTERM")
+    for pid in left:
+        wait_gone(pid)
+    ground.expect_nothing_left()
+    start(ground, FORKS)
+    family(ground)
+
+
+def test_command_that_outlives_its_supervisor(ground: Ground) -> None:
+    """While a command of a killed supervisor lives no other can start; when it is dead one can."""
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVES
+    running = start(ground, deaf, "--stop-timeout", "1000")
+    worker = ground.expect("serves").pid
+    running.signal(signal.SIGKILL)
+    running.expect_line("The supervisor is gone, stopping the command")
+    second = ground.run_command("current/program", options=QUICK)
+    assert second.wait() == 69
+    assert "Is another copy of this daemon already running?" in second.err
+    os.kill(worker, signal.SIGKILL)
+    ground.expect_nothing_left()
+    start(ground, SERVES)
+    ground.expect("serves")
+
+
+def test_deaf_command_of_a_killed_supervisor(ground: Ground) -> None:
+    """A command that does not stop when its supervisor is dead is killed in the end."""
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVES
+    running = start(ground, deaf)
+    ground.expect("serves")
+    running.signal(signal.SIGKILL)
+    ground.expect_nothing_left()
+
+
+@pytest.mark.parametrize("at", ["RAISING+PEER_ASKS_YIELD/0", "RAISING+PEER_ASKS_YIELD/1", "YIELDING+NO_WORKER/0"])
+def test_predecessor_killed_in_a_reload(ground: Ground, at: str) -> None:
+    """The successor of a supervisor that was killed serves when the last process of the old command is dead."""
+    point = Breakpoint(ground, at)
+    running = start(ground, FORKS, environment=point.environment)
+    _, *left = family(ground)
+    ground.program(2, FORKS)
+    reload = ground.reload_process()
+    assert point.wait() == running.pid
+    running.signal(signal.SIGKILL)
+    family(ground, 2)
+    for pid in left:
+        wait_gone(pid)
+    assert reload.wait() == 69
+
+
+# --------------------------------------------------------------------------------------- what waits for its release
+
+WARMS_UP = f"""
+report("warm", release=release)
+status = subprocess.run([{SDSUPERVISE!r}, "ready"]).returncode
+report("released", status=status)
+{SERVES}
+"""
+
+
+def test_warm_up_beside_the_old_one(ground: Ground) -> None:
+    """One that calls `sdsupervise ready` warms up beside the old one, and goes on when that is gone."""
+    start(ground, WARMS_UP, "--waits-for-release")
+    ground.expect("serves", release=1)
+    old = ground.worker_pids()
+    text = WARMS_UP.replace("status = ", f"os.kill({old[0]}, 0)\nstatus = ")  # alive
+    ground.program(2, text)
+    assert ground.reload().returncode == 0
+    assert ground.expect("released").said("status") == "0"
+    ground.expect("serves", release=2)
+    wait_gone(old[0])
+
+
+def test_not_executed_before_its_release(ground: Ground) -> None:
+    """One that cannot wait is executed only when the old one is gone: its first line may be what only one may do."""
+    start(ground, SERVES)
+    (old,) = [ground.expect("serves").pid]
+    ground.program(2, f'report("old lives", lives=os.path.exists("/proc/{old}"))\n' + SERVES)
+    assert ground.reload().returncode == 0
+    assert ground.expect("old lives").said("lives") == "False"
+    ground.expect("serves", release=2)
+
+
+@pytest.mark.parametrize("handover", ["exclusive", "overlap"])
+def test_shell_script(ground: Ground, handover: str) -> None:
+    """A shell script says that it is warm, waits for its turn and pings: both commands exit 0."""
+    script = f"""\
+#!/bin/sh
+trap 'echo stopping; exit 0' TERM
+{SDSUPERVISE} ready && {SDSUPERVISE} ping && echo "release RELEASE serves: $?"
+while :; do sleep 1000 & wait; kill $!; done
+"""
+    ground.write("releases/1/program", script.replace("RELEASE", "1"), 0o755)
+    ground.point_to(1)
+    options = [*QUICK, "--handover", handover, "--waits-for-release", "--worker-timeout", "100"]
+    running = ground.run_command("current/program", options=options)
+    running.expect_line("release 1 serves: 0", "out")
+    ground.write("releases/2/program", script.replace("RELEASE", "2"), 0o755)
+    ground.point_to(2)
+    assert ground.reload().returncode == 0
+    running.expect_line("release 2 serves: 0", "out")
+    assert running.wait() == 0
+    (worker,) = ground.status()["workers"]  # type: ignore[misc]
+    assert worker["last_ping"] is not None
+    assert "stopping" in running.out
+
+
+@pytest.mark.parametrize("command", ["ready", "ping"])
+def test_ready_without_a_supervisor(ground: Ground, command: str) -> None:
+    """Where nobody supervises, or nobody does any more, both say so and exit 69."""
+    nobody = ground.run(SDSUPERVISE, command)
+    assert nobody.wait() == 69
+    assert "NOTIFY_SOCKET is not set" in nobody.err
+    gone = ground.run(SDSUPERVISE, command, environment={"NOTIFY_SOCKET": str(ground.directory / "gone")})
+    assert gone.wait() == 69
+    assert "The supervisor is gone" in gone.err and gone.err.count("\n") == 1
+
+
+def test_supervisor_dies_while_a_command_waits(ground: Ground) -> None:
+    """`sdsupervise ready` ends with 69 when the supervisor that was to answer is killed."""
+    point = Breakpoint(ground, "CLAIMING+LOCK_GAINED")
+    start(ground, SERVES, "--waits-for-release", environment=point.environment)
+    ground.expect("serves")
+    ground.program(2, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WARMS_UP)
+    ground.reload_process()
+    os.kill(point.wait(), signal.SIGKILL)
+    assert ground.expect("released").said("status") == "69"

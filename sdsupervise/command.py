@@ -5,7 +5,7 @@ import signal
 from typing import NamedTuple
 
 from . import launch
-from .command_workers import CommandWorkers, find, with_descriptors
+from .command_workers import CommandWorkers, find, pinned, with_descriptors
 from .config import CommandSettings
 from .errors import SdsuperviseError
 from .receipt import take_receipt_of_command
@@ -55,7 +55,7 @@ class Command(NamedTuple):
             return started
         return supervise(
             name,
-            lambda surroundings: CommandWorkers(surroundings, executable, self.words),
+            lambda surroundings: CommandWorkers(surroundings, *pinned(executable, self.words)),
             self.settings,
             started,
             stop_signals=_STOP_SIGNALS,

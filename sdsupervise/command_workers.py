@@ -167,6 +167,14 @@ def find(words: Sequence[str]) -> str:
     raise ConfigError(f"Cannot run {name}: there is no such program {where}.")
 
 
+def pinned(executable: str, words: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The program and its words, with the directories of its path resolved now: a worker that is started anew runs the
+    code of its generation, though a deployment has swapped a symlink since. The last part stays: a virtual
+    environment's python is a symlink, and knows by its own place what it is."""
+    executable = os.path.join(os.path.realpath(os.path.dirname(executable) or "."), os.path.basename(executable))
+    return executable, (executable, *words[1:]) if "/" in words[0] else tuple(words)
+
+
 def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[str, ...]:
     """The words with each {NAME} replaced by the number of the descriptor that the command finds that listener at.
 

@@ -171,9 +171,7 @@ class Succession:
     def kill_peer(self) -> None:
         """SIGKILL the other supervisor; see Peer.kill."""
         if self.peer is not None and self.peer.kill():
-            _log.warning(
-                "Killed the supervisor of generation %d (pid %s): too late", self.peer.generation, self.peer.pid
-            )
+            _log.warning("Killed the supervisor of generation %d (pid %s)", self.peer.generation, self.peer.pid)
 
     def start_successor(self) -> None:
         """Bear a successor, or order the caller to; its birth, or that there is none, comes over the channel."""

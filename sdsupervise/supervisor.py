@@ -110,6 +110,7 @@ class Supervisor:
         self._deadline: Timer | None = None
         self._status_timer: Timer | None = None
         self._barrier: int | None = None
+        self._owes_serving = False  # to the predecessor, which waits to hear it
         self._check: Check | None = None
         self._is_main = started.welcome is None
         self._named_main = False  # systemd has been, or is being, told that we are
@@ -295,8 +296,8 @@ class Supervisor:
             case Effect.ASK_YIELD:
                 self._succession.tell("yield")
             case Effect.TELL_SERVING:
-                self._succession.tell("serving")
-                self._begin_check()
+                self._owes_serving = True
+                self._tell_serving()
             case Effect.TELL_CHECKED:
                 self._succession.tell("checked")
             case Effect.TELL_FAILED:
@@ -323,6 +324,13 @@ class Supervisor:
                 self._leave()
             case _:
                 assert_never(effect)
+
+    def _tell_serving(self) -> None:
+        """Say so once it is true: an exclusive command was only started by its release, and takes its time."""
+        if self._owes_serving and self.state is State.ACTING and self._workforce.up:
+            self._owes_serving = False
+            self._succession.tell("serving")
+            self._begin_check()
 
     def _begin_check(self) -> None:
         """Let before_commit have its say, if there is one."""
@@ -522,6 +530,7 @@ class Supervisor:
 
     def _worker_up(self, worker: Worker) -> None:
         _log.info("Worker (pid %d) of generation %d is up", worker.pid, self.generation)
+        self._tell_serving()
         self._tell_status_soon()
 
     def _worker_gone(self, worker: Worker) -> None:

@@ -106,7 +106,7 @@ def test_command_that_cannot_be_executed(ground: Ground) -> None:
     ground.point_to(2)
     reload = ground.reload()
     assert reload.returncode == 1
-    assert "NOT RELOADED: Cannot execute current/program: No such file or directory. Generation 1" in reload.stderr
+    assert "/releases/2/program: No such file or directory. Generation 1" in reload.stderr
     assert running.alive and len(ground.seen("serves")) == 1
 
 

@@ -1,4 +1,4 @@
-"""An exclusive command: never two at once, whatever it forks and whoever is killed, and what it may do beside the old."""
+"""An exclusive command: never two at once, whatever it forks and whoever is killed; what it may do beside the old."""
 
 from __future__ import annotations
 
@@ -209,8 +209,8 @@ while :; do sleep 1000 & wait; kill $!; done
     assert ground.reload().returncode == 0
     running.expect_line("release 2 serves: 0", "out")
     assert running.wait() == 0
-    (worker,) = ground.status()["workers"]  # type: ignore[misc]
-    assert worker["last_ping"] is not None
+    workers = ground.status()["workers"]
+    assert isinstance(workers, list) and workers[0]["last_ping"] is not None
     assert "stopping" in running.out
 
 
@@ -234,3 +234,24 @@ def test_supervisor_dies_while_a_command_waits(ground: Ground) -> None:
     ground.reload_process()
     os.kill(point.wait(), signal.SIGKILL)
     assert ground.expect("released").said("status") == "69"
+
+
+def test_serving_is_said_of_a_command_that_is_up(ground: Ground) -> None:
+    """The reload is done when the new command, which could only start when the old one was gone, says READY=1; one that
+    ends instead is a failed reload, and the old command is started anew."""
+    os.mkfifo(ground.directory / "go")
+    start(ground, SERVES, "--handover", "exclusive")
+    ground.expect("serves", release=1)
+    ground.program(2, "be_the_only_one(); sys.exit(3)")
+    failed = ground.reload()
+    assert failed.returncode == 1, failed
+    assert "exited with status 3" in failed.stderr
+    ground.expect("serves", release=1)
+    ground.program(3, f"be_the_only_one(); report('starts'); open('{ground.directory}/go').read(); {SERVES[19:]}")
+    reload = ground.reload_process()
+    ground.expect("starts")
+    assert reload.alive
+    assert len(ground.seen("serves")) == 2
+    (ground.directory / "go").write_text("now\n")
+    assert reload.wait() == 0
+    ground.expect("serves", release=3)

@@ -444,7 +444,13 @@ def test_rollback(ground: Ground, host: str, port: int, how: str) -> None:
         "killed": "os.kill(os.getppid(), signal.SIGKILL)",
         "hangs": "time.sleep(99)",
     }
-    ground.deploy(1, echo({"a": f"{host}:{port}", "old": str(ground.directory / "old")}, "reload_timeout = 1"))
+    ground.deploy(
+        1,
+        echo(
+            {"a": f"{host}:{port}", "old": str(ground.directory / "old")},
+            "reload_timeout = 3" if how == "hangs" else "",
+        ),
+    )
     ground.serving()
     worker, before = ground.worker_pids(), inodes(ground)
     listen = {"a": f"{host}:{port}", "b": f"{host}:{port + 1000}", "c": str(new)}

@@ -94,6 +94,12 @@ class ReloadFailed(SdsuperviseError):
         self.because_of_stop = because_of_stop  # then nothing serves for long
 
 
+class ScaleRefused(SdsuperviseError):
+    """There are as many workers as before."""
+
+    exit_status = ExitStatus.FAILED
+
+
 class HandoverError(SdsuperviseError):
     """The other supervisor sent something we cannot use, or nothing at all."""
 

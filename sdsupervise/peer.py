@@ -312,6 +312,7 @@ class Welcome(NamedTuple):
     overlaps: bool  # its service lets the old workers serve on until the new ones do
     barrier_timeout: float
     listeners: list[object]  # facts of each, in the order of their descriptors; see listening.py
+    pool: object  # how many workers the predecessor was configured to have, and has; see scaling.py
     elders: object  # of the generations before it that still drain; see elders.py
     fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, listener:…, elder:…
 
@@ -346,6 +347,7 @@ def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
             overlaps=fields.get("overlaps") is True,
             barrier_timeout=float(str(fields["barrier_timeout"])),
             listeners=listeners if isinstance(listeners := fields.get("listeners"), list) else [],
+            pool=fields.get("pool"),
             elders=fields.get("elders"),
             fds=dict(zip(names, message.fds, strict=True)),
         )

@@ -33,6 +33,7 @@ class Hooks(NamedTuple):
     heirlooms: Callable[[], dict[str, int]]  # descriptors a successor gets, by name
     workers: Callable[[], dict[int, int]]  # ours that live, pid to pidfd
     holders: Callable[[], dict[int, int]]  # who holds the lock for them
+    pool: Callable[[], dict[str, object]]  # how many there are to be
     elder_gone: Callable[[], None]
 
 
@@ -240,6 +241,7 @@ class Succession:
             barrier_timeout=self._settings.barrier_timeout,
             listeners=self._started.listening.for_successor(),
             elders=elders,
+            pool=self._hooks.pool(),
         )
         peer.tell_workers(self._hooks.workers(), self._hooks.holders())
         os.close(ours)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from . import __version__, varlink
+from . import __version__, scaling, varlink
 from .breakpoints import Breakpoint
 from .check import Check
 from .config import Settings
@@ -102,6 +102,7 @@ class Supervisor:
                 self._worker_up,
             ),
             generation=started.welcome.generation if started.welcome else 1,
+            size=scaling.first_size(settings, started.welcome),
         )
         self._pid_file: PidFile | None = started.pid_file
         self._lock_inode = started.pid_file.path_fd()
@@ -129,6 +130,7 @@ class Supervisor:
                 heirlooms=self._heirlooms,
                 workers=self._workforce.pidfds,
                 holders=self._workforce.holders,
+                pool=self._pool_facts,
                 elder_gone=self._reconsider,
             ),
         )
@@ -258,6 +260,7 @@ class Supervisor:
             self._succession.refuse_waiting()
         if state is not State.WARMING:
             self._workforce.want(PHASES[state].wants_workers)
+        self._workforce.recycle(state is State.SERVING)
         self._set_deadline()
         self._tell_status()
         brief = (state is State.CHECKING and not self._seconds("peer_check_timeout")) or (
@@ -559,6 +562,10 @@ class Supervisor:
             fds["control"] = self._control.fileno()
         return fds | self._started.listening.heirlooms()
 
+    def _pool_facts(self) -> dict[str, object]:
+        """What a successor has to know of how many we are."""
+        return {"configured": self._settings.workers, "workers": self._workforce.size}
+
     def _adopt_caller(self, connection: int) -> None:
         if self._control is not None:
             self._control.adopt(connection)
@@ -581,19 +588,28 @@ class Supervisor:
 
     def _on_signals(self) -> None:
         numbers = self._signals.read()
+        if numbers - {signal.SIGUSR2, *scaling.SIGNALS}:
+            self._happen(Event.STOP_ASKED)
         if signal.SIGUSR2 in numbers:
             self._ask_reload(Reload("SIGUSR2", None, bear_there=False))
-        if numbers - {signal.SIGUSR2}:
-            self._happen(Event.STOP_ASKED)
+        for number in scaling.SIGNALS.keys() & numbers:
+            self._scale(self._workforce.size + scaling.SIGNALS[number], number.name)
 
     def _on_call(self, call: Call) -> None:
         match call.method:
             case "io.sdsupervise.Status":
                 call.reply(self._facts())
+            case "io.sdsupervise.Reload" | "io.sdsupervise.Scale" if call.uid not in (0, os.geteuid()):
+                reason = f"Only root and uid {os.geteuid()} may {call.method.rpartition('.')[2].lower()}."
+                call.fail(varlink.PERMISSION_DENIED, {"reason": reason})
+            case "io.sdsupervise.Scale":
+                size = scaling.wanted_size(call.parameters, self._workforce.size)
+                refusal = self._scale(size, f"pid {call.pid}, uid {call.uid}")
+                if refusal:
+                    call.fail("ScaleRefused", {"reason": refusal, "workers": self._workforce.size})
+                else:
+                    call.reply({"workers": size})
             case "io.sdsupervise.Reload":
-                if call.uid not in (0, os.geteuid()):
-                    call.fail(varlink.PERMISSION_DENIED, {"reason": f"Only root and uid {os.geteuid()} may reload."})
-                    return
                 self._ask_reload(Reload(f"pid {call.pid}, uid {call.uid}", call, bear_there=self._is_of_our_unit(call)))
             case _:
                 call.fail(varlink.METHOD_NOT_FOUND, {"method": call.method})
@@ -610,6 +626,18 @@ class Supervisor:
             reload.refuse(refusal, serves=PHASES[self.state].main_state != "stopping")
         else:
             self._succession.ask(reload, at_most=self._longest_wait())
+
+    def _scale(self, size: int | None, asked_by: str) -> str:
+        """Have so many workers from now on; why not, if we do not."""
+        now = self._workforce.size
+        refusal = scaling.why_not(self.state, size, is_main=self._is_main)
+        if size is None or refusal:
+            _log.warning("Scaling asked by %s refused: %s", asked_by, refusal)
+        elif size != now:
+            _log.info("Scaling from %d to %d workers, asked by %s", now, size, asked_by)
+            self._workforce.scale(size)
+            self._tell_status_soon()
+        return refusal
 
     def _why_no_reload(self) -> str:
         if not self._can_reload:
@@ -684,6 +712,7 @@ class Supervisor:
             "can_reload": self._can_reload,
             "sockets": started.listening.facts(),
             "crashes": self._workforce.crashes,
+            "pool": {"workers": self._workforce.size, "serving": self._workforce.serving},
             "workers": self._workforce.facts(),
             "spare": spare.pid if (spare := self._workforce.spare) is not None else None,
             "draining": self._succession.elders.facts(),
@@ -695,7 +724,7 @@ def _signals_of_ours() -> set[signal.Signals]:
     """Beside the service's shutdown signals. A closed terminal is a stop as well, unless SIGHUP is ignored (nohup) or
     the service's own."""
     hangup = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
-    return {signal.SIGTERM, signal.SIGUSR2} | hangup
+    return {signal.SIGTERM, signal.SIGUSR2, *scaling.SIGNALS} | hangup
 
 
 def _keep_from_children(pid_file: PidFile) -> None:

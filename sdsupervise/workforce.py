@@ -1,20 +1,21 @@
 """The workers of one generation: one for each slot, started where they are wanted, started again when they die."""
 
 import logging
-import os
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 from .config import Settings
 from .core.respawn import CrashCount, Policy, Respawn
-from .linux.event_loop import EventLoop, Timer
+from .linux.event_loop import EventLoop
+from .recycling import Recycler
+from .starts import Slot, StartListener, Starts
 from .workers.worker import Worker, WorkerListener, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
-_FORKING_SECONDS = 0.01  # in one go; then whatever else has happened is looked at
+
+_MOST_FACTS = 1000  # workers: more would not fit into an answer of the control socket
 
 
 class Listener(NamedTuple):
@@ -28,27 +29,11 @@ class Listener(NamedTuple):
     up: Callable[[Worker], None]  # one that was released before it was; see Worker.up
 
 
-class Slot:
-    """A place for one worker, and what is remembered of those who had it."""
-
-    def __init__(self, index: int, respawn: Respawn) -> None:
-        self.index, self.respawn = index, respawn
-        self.worker: Worker | None = None
-        self.timer: Timer | None = None  # until the next start
-
-    def cancel_start(self) -> None:
-        """Nobody is to start here any more."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-
 class Workforce:
     """A pool of workers; they come from `start_worker(listener, index, spare)`, which raises OSError.
 
-    Where a dead worker is to be replaced without delay a spare is kept, one for all: forked ahead, parked before any
-    service code. A fork after the death costs most of its time in copying the pages that the new process touches
-    (`make bench`).
+    A worker that is replaced or not needed any more is told to stop, and from then on only waited for. Whoever comes to
+    its place has its number: in overlap even while the old one still finishes what it began.
 
     With hundreds of workers nothing here may search through all of them for what befalls one.
     """
@@ -61,10 +46,13 @@ class Workforce:
         listener: Listener,
         *,
         generation: int,
+        size: int,
     ) -> None:
         self._loop, self._settings, self._start_worker, self._listener = loop, settings, start_worker, listener
         self._generation = generation
-        self._worker_listener = WorkerListener(self._worker_ready, self._worker_gone, listener.up)
+        self._worker_listener = WorkerListener(
+            self._worker_ready, self._worker_asks_to_retire, self._worker_gone, self._worker_up
+        )
         self._policy = Policy(
             settings.delay_before_respawn,
             settings.respawn_backoff_limit,
@@ -74,17 +62,16 @@ class Workforce:
         )
         self._count = CrashCount(self._policy)
         self._wanted = False
-        self._slots = [self._new_slot(index) for index in range(how_many(settings))]
-        self._queue: deque[Slot] = deque()  # whose workers are to be started now
-        self._starting: Timer | None = None  # until the queue's next turn
         self._ready: dict[Worker, None] = {}  # wait for their release
         self._serving: set[Worker] = set()
-        self._spare_timer: Timer | None = None
-        self.spare: Worker | None = None  # the process that is forked ahead
         self.forks = True  # else each is executed from disk: nothing to fork ahead, and a delay bounds only the rate
         self.first_crash_is_final = False  # while systemd waits for the start, its Restart= is the one to try again
         self.workers: dict[int, Worker] = {}  # all that live, by pid: also the spare, and those that leave
         self.trouble = ""  # the last crash in words, while a worker is missing
+        self._starts = Starts(loop, settings, self._fork, StartListener(listener.forked, self._cannot_start))
+        self._recycler = Recycler(loop, settings, self._policy, self._replace)
+        self._slots: list[Slot] = []
+        self._resize(size)
 
     @property
     def crashes(self) -> int:
@@ -111,10 +98,16 @@ class Workforce:
         """Every worker there is to be is ready, or serves."""
         return len(self._ready) + len(self._serving) >= len(self._slots)
 
+    @property
+    def spare(self) -> Worker | None:
+        """The process that is forked ahead, if there is one."""
+        return self._starts.spare
+
     def facts(self) -> list[dict[str, object]]:
         """What status shows of the workers."""
-        shown = sorted((worker for worker in self.workers.values() if worker is not self.spare), key=_by_index)
-        return [worker.facts() | {"crashes": self._slots[worker.index].respawn.crashes} for worker in shown]
+        shown = [worker for worker in self.workers.values() if worker is not self.spare]
+        shown.sort(key=lambda worker: (worker.index, worker.started_at))
+        return [self._facts_of(worker) for worker in shown[:_MOST_FACTS]]
 
     def pidfds(self) -> dict[int, int]:
         """Of all that live, by pid."""
@@ -129,7 +122,7 @@ class Workforce:
         """Whether there should be workers; starts those that are missing if so, and stops none if not."""
         if wanted == self._wanted:
             return
-        self._wanted = wanted
+        self._wanted = self._starts.keeps_trying = wanted
         if wanted:
             self.start_once()
         else:
@@ -137,19 +130,30 @@ class Workforce:
 
     def start_once(self) -> None:
         """Start every worker that is missing; whether one that dies is started again is another question."""
-        self._queue = deque(slot for slot in self._slots if slot.worker is None)
-        self._start_queued()
+        self._starts.enqueue(slot for slot in self._slots if slot.worker is None and slot.timer is None)
+
+    def recycle(self, allowed: bool) -> None:
+        """Whether workers may be replaced now because of their age or size, or because they ask for it."""
+        self._recycler.allow(allowed)
+
+    def scale(self, size: int) -> None:
+        """There are to be so many workers from now on: the highest numbers leave, the lowest free ones come."""
+        self._resize(size)
+        if self._wanted:
+            self.start_once()
 
     def release(self) -> None:
         """Let those that are ready serve."""
-        for worker in self._ready:
+        ready, self._ready = self._ready, {}
+        for worker in ready:
             worker.release()
-        self._serving.update(self._ready)
-        self._ready.clear()
+            self._serving.add(worker)
+            self._complete_replacement(worker)
+            self._recycler.serves(worker)
         if len(self._serving) >= len(self._slots):
             self.trouble = ""
-        if self.forks and self._settings.delay_before_respawn == 0 and self._spare_timer is None:
-            self._spare_timer = self._loop.call_later(0, self._keep_spare)
+        if self._serving and self.forks:
+            self._starts.keep_spare()
 
     def stop(self) -> None:
         """SIGTERM to all."""
@@ -161,150 +165,170 @@ class Workforce:
     def kill(self) -> None:
         """SIGKILL to all that are left; the log says what is cut."""
         for worker in self.workers.values():
-            _log.warning(
-                "Killing worker %d of generation %d (pid %d), which %s",
-                worker.index,
-                self._generation,
-                worker.pid,
-                worker.overdue_in_words,
-            )
-            worker.kill()
+            self._cut_off(worker)
 
-    # ----------------------------------------------------------------------------------------------- their starts
+    # ------------------------------------------------------------------------------------------- what becomes of them
 
-    def _new_slot(self, index: int) -> Slot:
-        return Slot(index, Respawn(self._policy, self._count))
+    def _fork(self, index: int, spare: bool) -> Worker:
+        worker = self._start_worker(self._worker_listener, index, spare)
+        self.workers[worker.pid] = worker
+        return worker
 
     def _start_no_more(self) -> None:
         for slot in self._slots:
             slot.cancel_start()
-        self._queue.clear()
-        self._cancel_turn()
+            self._give_up_replacement(slot)
+        self._starts.cancel()
 
-    def _cancel_turn(self) -> None:
-        if self._starting is not None:
-            self._starting.cancel()
-            self._starting = None
-
-    def _start(self, slot: Slot) -> None:
-        slot.cancel_start()
-        self._queue.append(slot)
-        if self._starting is None:
-            self._start_queued()
-
-    def _start_queued(self) -> None:
-        """Start those whose turn it is, a few at a time."""
-        self._cancel_turn()
-        forked: list[Worker] = []
-        until = time.monotonic() + _FORKING_SECONDS
-        while self._queue and (not forked or time.monotonic() < until):
-            slot = self._queue.popleft()
-            slot.worker = self._let_spare_go(slot) or self._fork(slot)
-            if slot.worker is None:
-                break
-            forked.append(slot.worker)
-        if forked:
-            self._listener.forked(forked)
-        if self._queue and self._starting is None:
-            self._starting = self._loop.call_later(0, self._start_queued)
-
-    def _let_spare_go(self, slot: Slot) -> Worker | None:
-        spare, self.spare = self.spare, None
-        if spare is not None:
-            spare.let_go(slot.index)
-        return spare
-
-    def _fork(self, slot: Slot) -> Worker | None:
-        try:
-            worker = self._start_worker(self._worker_listener, slot.index, False)
-        except OSError as error:
-            self._cannot_fork(slot, error)
-            return None
-        self.workers[worker.pid] = worker
-        return worker
-
-    def _cannot_fork(self, slot: Slot, error: OSError) -> None:
-        self.trouble = f"cannot fork a worker: {error.strerror}"
+    def _cannot_start(self, why: str) -> None:
+        self.trouble = why
         if not self._wanted:
-            self._queue.clear()
-            _log.warning("Cannot fork a worker: %s", error.strerror)
-            self._listener.cannot_start(self.trouble)
-            return
-        delay = self._settings.delay_before_respawn or 1.0
-        _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay)
-        self._queue.appendleft(slot)
-        self._starting = self._loop.call_later(delay, self._start_queued)
-
-    def _keep_spare(self) -> None:
-        self._spare_timer = None
-        if self.spare is not None or not self._wanted or not self._serving or self._queue:
-            return
-        try:
-            self.spare = self._start_worker(self._worker_listener, 0, True)
-        except OSError as error:
-            _log.warning("Cannot fork a spare worker: %s; a dead worker will be replaced later", error.strerror)
-            return
-        self.workers[self.spare.pid] = self.spare
-        self._listener.forked([self.spare])
-
-    # ------------------------------------------------------------------------------------------- what becomes of them
+            self._listener.cannot_start(why)
 
     def _worker_ready(self, worker: Worker) -> None:
         self._ready[worker] = None
         self._listener.ready(worker)
 
+    def _worker_up(self, worker: Worker) -> None:
+        if self._recycler.replaces(worker.index):
+            self._recycler.done()
+        self._listener.up(worker)
+
     def _worker_gone(self, worker: Worker) -> None:
         del self.workers[worker.pid]
         self._ready.pop(worker, None)
         self._serving.discard(worker)
-        slot = self._slots[worker.index]
+        self._recycler.forget(worker)
+        slot = self._slot_of(worker)
         give_up = False
         if worker is self.spare:
-            self.spare = None
+            self._starts.spare = None
             if worker.state is WorkerState.SPARE:
                 _log.warning("The spare worker (pid %d) %s", worker.pid, worker.exit_in_words)
                 return  # the next one comes with the next release
-        elif slot.worker is worker:
+        elif slot is None:
+            _log.info("Worker %d (pid %d) has left: it %s", worker.index, worker.pid, worker.exit_in_words)
+        elif slot.replacement is worker:
+            slot.replacement = None
+            self._recycler.failed(f"{worker.exit_in_words}{_last_line(worker.failure)}", lived=worker.lived)
+        elif worker.state is not WorkerState.STOPPING:
             slot.worker = None
-            if worker.state is not WorkerState.STOPPING:
-                give_up = self._plan_respawn(slot, worker)
-                _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words)
-            elif self._wanted:
-                self._start(slot)  # it was stopped before another was wanted, as by a successor that gave up too early
+            give_up = self._plan_respawn(slot, worker)
+            _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words)
+        else:
+            slot.worker = None
+            if self._wanted:  # it made room for another, or was stopped by a successor that gave up too early
+                self._starts.enqueue_one(slot)
         self._listener.gone(worker)
         if give_up:
             self._listener.gave_up(self.trouble)
 
     def _plan_respawn(self, slot: Slot, worker: Worker) -> bool:
         """Set the respawn timer where a worker is wanted; True if the crashes are too many."""
-        which = f"worker {worker.index}" if len(self._slots) > 1 else "the worker"
-        self.trouble = f"{which} {worker.exit_in_words}{_last_line(worker.failure)}"
+        self.trouble = f"{self._which(worker)} {worker.exit_in_words}{_last_line(worker.failure)}"
         delay: float | None
         if not worker.crashed:
             delay = slot.respawn.worker_exited()
         else:
             delay = slot.respawn.worker_crashed(now=time.monotonic(), lived=worker.lived)
         too_many = delay is None or self.first_crash_is_final
-        if self._wanted:
+        if slot.replacement is not None:
+            slot.worker, slot.replacement = slot.replacement, None
+            self._recycler.abandon()
+        elif self._wanted:
             # A verdict to give up is the table's to follow; where it does not, trying goes on at the slowest pace.
             pause = delay if delay is not None else self._settings.respawn_backoff_limit
             if not self.forks:
                 pause = max(0.0, pause - worker.lived)
             if pause or too_many:
-                slot.timer = self._loop.call_later(pause, lambda: self._start(slot))
+                slot.timer = self._loop.call_later(pause, lambda: self._starts.enqueue_one(slot))
                 self.trouble += "" if too_many else f", the next starts in {pause:g} s"
             else:
-                self._start(slot)  # before anything is said of it: nobody serves in its place meanwhile
+                self._starts.enqueue_one(slot)  # before anything is said of it: nobody serves in its place meanwhile
         return too_many
 
+    # ------------------------------------------------------------------------------------- those that are to leave
 
-def how_many(settings: Settings) -> int:
-    """The number of workers that the settings ask for."""
-    return len(os.sched_getaffinity(0)) if isinstance(settings.workers, str) else settings.workers
+    def _resize(self, size: int) -> None:
+        while len(self._slots) > size:
+            slot = self._slots.pop()
+            slot.cancel_start()
+            self._give_up_replacement(slot)
+            if slot.worker is not None:
+                self._drain(slot.worker)
+        leaving = {worker.index: worker for worker in self.workers.values() if worker.index >= len(self._slots)}
+        for index in range(len(self._slots), size):
+            slot = Slot(index, Respawn(self._policy, self._count))
+            if not self._settings.overlaps:
+                slot.worker = leaving.get(index)  # never two of one number: it has to go first
+            self._slots.append(slot)
 
+    def _drain(self, worker: Worker) -> None:
+        """Tell one to stop that is not to serve any more."""
+        self._ready.pop(worker, None)
+        self._serving.discard(worker)
+        self._recycler.forget(worker)
+        worker.drain(lambda: self._cut_off(worker))
 
-def _by_index(worker: Worker) -> tuple[int, float]:
-    return worker.index, worker.started_at
+    def _cut_off(self, worker: Worker) -> None:
+        _log.warning(
+            "Killing worker %d of generation %d (pid %d), which %s",
+            worker.index,
+            self._generation,
+            worker.pid,
+            worker.overdue_in_words,
+        )
+        worker.kill()
+
+    def _worker_asks_to_retire(self, worker: Worker) -> None:
+        self._recycler.ask(worker, "it asked to retire")
+
+    def _replace(self, worker: Worker, why: str) -> None:
+        """Have another worker serve in this one's place: beside it first, or, never two at a time, after it."""
+        _log.info("Replacing worker %d (pid %d): %s", worker.index, worker.pid, why)
+        slot = self._slots[worker.index]
+        if not self._settings.overlaps:
+            self.trouble = f"{self._which(worker)} is being replaced: {why}"
+            self._drain(worker)
+            return
+        try:
+            slot.replacement = self._starts.fork(slot)
+        except OSError as error:
+            self._recycler.failed(f"cannot be forked: {error.strerror}", lived=0.0)
+            return
+        self._listener.forked([slot.replacement])
+
+    def _complete_replacement(self, worker: Worker) -> None:
+        """A worker has been released: if it was to replace another, that one may go now."""
+        slot = self._slots[worker.index]
+        if slot.replacement is worker:
+            old, slot.worker, slot.replacement = slot.worker, worker, None
+            if old is not None:
+                self._drain(old)
+        if worker.up and self._recycler.replaces(slot.index):
+            self._recycler.done()
+
+    def _give_up_replacement(self, slot: Slot) -> None:
+        replacement, slot.replacement = slot.replacement, None
+        if replacement is not None:
+            self._drain(replacement)
+        if self._recycler.replaces(slot.index):
+            self._recycler.abandon()
+
+    # ------------------------------------------------------------------------------------------------- in words
+
+    def _slot_of(self, worker: Worker) -> Slot | None:
+        """The place a worker has, or is to take; None for one that is not wanted back."""
+        slot = self._slots[worker.index] if worker.index < len(self._slots) else None
+        return slot if slot is not None and worker in (slot.worker, slot.replacement) else None
+
+    def _which(self, worker: Worker) -> str:
+        return f"worker {worker.index}" if len(self._slots) > 1 else "the worker"
+
+    def _facts_of(self, worker: Worker) -> dict[str, object]:
+        slot = self._slot_of(worker)
+        crashes = slot.respawn.crashes if slot is not None else 0
+        return worker.facts() | {"crashes": crashes, "retiring": self._recycler.why(worker)}
 
 
 def _last_line(traceback_text: str) -> str:

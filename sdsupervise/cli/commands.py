@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..errors import ExitStatus, SdsuperviseError, UsageError
 from ..options import HelpFormatter
-from . import ready, reload, run, status
+from . import ready, reload, run, scale, status
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = _Parser(prog="sdsupervise", description="Supervise a service, and reload it without a gap.")
     parser.add_argument("--version", action="version", version=f"sdsupervise {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    for command in (run, reload, status, ready):
+    for command in (run, reload, scale, status, ready):
         command.add_parser(commands)
     try:
         parsed = run.parse(parser, arguments)

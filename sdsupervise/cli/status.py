@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..client import Client
@@ -11,6 +11,7 @@ from ..errors import ExitStatus, HandoverError
 from . import target
 
 _TIMEOUT_SECONDS = 5.0
+_MOST_LINES = 10  # for workers
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -52,13 +53,38 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     for listener in facts.get("sockets", ()):
         origin = "   from systemd" if listener["from"] == "systemd" else ""
         lines.append(f"  socket     {listener['name']}   {listener['address']}{origin}")
-    lines += [f"  supervisor {facts['pid']}"]
-    for worker in facts["workers"]:
-        ping = "no ping yet" if worker["last_ping"] is None else f"ping {worker['last_ping']:.1f} s ago"
-        lines.append(f"  └─ worker  {worker['pid']}   {worker['state']}   age {worker['age']:.1f} s   {ping}")
     crashes = facts["crashes"]
-    lines[-1] += f"   {crashes} crash{'' if crashes == 1 else 'es'}"
+    lines += [f"  supervisor {facts['pid']}" + (f"   {_crashes(crashes)}" if not facts["workers"] or crashes else "")]
+    workers = _worker_lines(facts["workers"])
+    lines += [f"  {'└─' if line is workers[-1] else '├─'} {line}" for line in workers]
     return lines
+
+
+def _worker_lines(workers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One for each; of a big pool only for those that do anything but serve, and one for all the others."""
+    if len(workers) <= _MOST_LINES:
+        return [_worker_line(worker) for worker in workers]
+    others = [worker for worker in workers if worker["state"] != "serving" or worker["retiring"]][:_MOST_LINES]
+    rest = [worker for worker in workers if worker not in others]
+    states = sorted({str(worker["state"]) for worker in rest})
+    ages = [worker["age"] for worker in rest]
+    pings = [worker["last_ping"] for worker in rest if worker["last_ping"] is not None]
+    summary = f"{len(rest)} workers   {', '.join(states)}   age {min(ages):.1f} to {max(ages):.1f} s"
+    if pings:
+        summary += f"   ping {min(pings):.1f} to {max(pings):.1f} s ago"
+    return [*map(_worker_line, others), f"{summary}   {_crashes(sum(worker['crashes'] for worker in rest))}"]
+
+
+def _worker_line(worker: Mapping[str, Any]) -> str:
+    ping = "no ping yet" if worker["last_ping"] is None else f"ping {worker['last_ping']:.1f} s ago"
+    line = f"worker {worker['index']}  {worker['pid']}   {worker['state']}   age {worker['age']:.1f} s   {ping}"
+    line += f"   {_crashes(worker['crashes'])}"
+    line += f"   to be replaced: {worker['retiring']}" if worker["retiring"] else ""
+    return line + (f"   {worker['status']}" if worker["status"] else "")
+
+
+def _crashes(number: int) -> str:
+    return f"{number} crash{'' if number == 1 else 'es'}"
 
 
 def _reload_line(reload: Mapping[str, Any]) -> str:

@@ -72,6 +72,8 @@ class LinkedWorker(Worker):
             self._heard_ready()
         elif line == protocol.SHUTDOWN:
             self.kill()
+        elif line == protocol.RETIRE:
+            self._heard_retire()
         elif line.startswith(protocol.FAILED):
             self.failure = _json_text(line[len(protocol.FAILED) :])
         else:

@@ -52,10 +52,6 @@ class NotifiedWorker(Worker):
         """As Worker; one that said STOPPING=1 left by itself, whatever its exit status."""
         return super().crashed and not self._leaves
 
-    def facts(self) -> dict[str, object]:
-        """As Worker."""
-        return {**super().facts(), "status": self.status}
-
     def kill(self) -> None:
         """As Worker, with all its group."""
         if self._leftovers is not None:

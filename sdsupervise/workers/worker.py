@@ -38,6 +38,7 @@ class WorkerListener(NamedTuple):
     """Who hears of one worker."""
 
     ready: Callable[["Worker"], None]  # once
+    retire: Callable[["Worker"], None]  # it asks to be replaced
     gone: Callable[["Worker"], None]  # at the very end, once
     up: Callable[["Worker"], None] = _nobody_hears  # once, where that is later than its release
 
@@ -57,6 +58,7 @@ class Worker(ABC):
     ) -> None:
         self._loop, self._settings, self._child, self._listener = loop, settings, child, listener
         self._timer: Timer | None = None  # of the deadline that is running: ready, next ping, abort or kill
+        self._overdue: Timer | None = None  # of a stop that is its own, and not its generation's
         self.pid, self.pidfd = child.pid, child.pidfd
         self.index = index  # its slot, 0 to N-1; a spare gets one when it is let go
         self.state = WorkerState.SPARE if spare else WorkerState.STARTING
@@ -112,6 +114,7 @@ class Worker(ABC):
             "state": self.state.value,
             "age": round(self.lived, 3),
             "last_ping": ping,
+            "status": self.status,
         }
 
     def let_go(self, index: int) -> None:
@@ -141,6 +144,12 @@ class Worker(ABC):
             else:
                 self._tell_stop()
 
+    def drain(self, on_overdue: Callable[[], None]) -> None:
+        """SIGTERM to one that alone is to leave: with a deadline of its own, and word when that has passed."""
+        self.stop()
+        self._cancel_overdue()
+        self._overdue = self._loop.call_later(self._settings.stop_timeout, on_overdue)
+
     def kill(self) -> None:
         """SIGKILL."""
         signals.send(self.pidfd, signal.SIGKILL)
@@ -167,6 +176,9 @@ class Worker(ABC):
         if self.last_ping is None and self._settings.worker_timeout and self.state is WorkerState.SERVING:
             self._set_timer(self._settings.worker_timeout, self._check_pings)
         self.last_ping = time.monotonic()
+
+    def _heard_retire(self) -> None:
+        self._listener.retire(self)
 
     def _heard_ready(self) -> None:
         if self.state is WorkerState.STARTING:
@@ -236,7 +248,13 @@ class Worker(ABC):
         self._loop.unwatch(self._child.pidfd)
         self._be_gone()
 
+    def _cancel_overdue(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
     def _be_gone(self) -> None:
         """Nothing of it is left."""
+        self._cancel_overdue()
         os.close(self._child.pidfd)
         self._listener.gone(self)

@@ -6,15 +6,16 @@ import os
 import re
 import signal
 from collections.abc import Mapping
+from textwrap import dedent
 from typing import Any
 
-from tests.service.harness import Ground, Report, notify_socket, service
+from tests.service.harness import SDSUPERVISE, Ground, Report, notify_socket, service
 from tests.service.running import Running, wait_gone
 
 
-def member(body: str = "") -> str:
+def member(*bodies: str) -> str:
     """A service of three workers that say who they are."""
-    return service(body, base="Member")
+    return service("\n".join(dedent(body) for body in bodies), base="Member")
 
 
 def serving(ground: Ground, count: int = 3, **details: object) -> list[Report]:
@@ -238,3 +239,41 @@ def test_links_are_held_by_nobody_else(ground: Ground) -> None:
     running = ground.start()
     assert len({ground.expect("files").said("count") for _ in range(8)}) == 1
     assert len(os.listdir(f"/proc/{running.pid}/fd")) > 16
+
+
+def status_lines(ground: Ground) -> list[str]:
+    """What `sdsupervise status` prints, without the times."""
+    shown = ground.finish(ground.run(SDSUPERVISE, "status", "--pid-file", ground.pid_file))
+    assert shown.returncode == 0, shown.stderr
+    return re.sub(r"\d+\.\d (to|s)", r"_ \1", shown.stdout).splitlines()
+
+
+def test_status(ground: Ground) -> None:
+    """One line for each worker, with what it does and how often one of its number crashed."""
+    ground.deploy(1, member("def serve(self):\n    self.ping_supervisor()\n    report('pinged')\n    super().serve()"))
+    running = ground.start()
+    pids = [report.pid for report in serving(ground)]
+    for _ in range(3):
+        ground.expect("pinged")
+    os.kill(pids[1], signal.SIGKILL)
+    pids[1] = ground.expect("pinged").pid
+    lines = status_lines(ground)
+    assert lines[lines.index(f"  supervisor {running.pid}   1 crash") + 1 :] == [
+        f"  ├─ worker 0  {pids[0]}   serving   age _ s   ping _ s ago   0 crashes",
+        f"  ├─ worker 1  {pids[1]}   serving   age _ s   ping _ s ago   1 crash",
+        f"  └─ worker 2  {pids[2]}   serving   age _ s   ping _ s ago   0 crashes",
+    ]
+
+
+def test_status_of_many(ground: Ground) -> None:
+    """Of a big pool one line for all that just serve, and one for each that does anything else."""
+    ground.deploy(1, member("workers = 15\nstop_timeout = 1000", HELD, "def supervised_shutdown(self): signal.pause()"))
+    running = ground.start()
+    for _ in range(15):
+        ground.expect("serves")
+    assert status_lines(ground)[-1] == "  └─ 15 workers   serving   age _ to _ s   0 crashes"
+    running.signal(signal.SIGTTOU)
+    running.expect_line("Scaling from 15 to 14")
+    leaving, rest = status_lines(ground)[-2:]
+    assert re.fullmatch(r"  ├─ worker 14  \d+   stopping   age _ s   no ping yet   0 crashes", leaving)
+    assert rest.startswith("  └─ 14 workers   serving")

@@ -1,0 +1,36 @@
+"""`sdsupervise scale`: have more workers, or fewer."""
+
+import argparse
+import re
+
+from ..client import Client
+from ..errors import ExitStatus, NotPermitted, ScaleRefused, UsageError
+from . import target
+
+_TIMEOUT_SECONDS = 5.0
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Define the command."""
+    parser = commands.add_parser(
+        "scale",
+        help="have more workers, or fewer",
+        description="Have so many workers from now on. Those with the highest numbers leave, after they have finished "
+        "what they began. It outlives reloads, until another number is configured.",
+    )
+    target.add_arguments(parser)
+    parser.add_argument("number", metavar="N|+N|-N", help="how many, or how many more or fewer")
+    parser.set_defaults(command=_scale)
+
+
+def _scale(parsed: argparse.Namespace) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", parsed.number):
+        raise UsageError(f"{parsed.number!r} is no number of workers: say 4, +1 or -1.")
+    relative = parsed.number[0] in "+-"
+    connection = Client.connect(target.socket_path(parsed), timeout_seconds=_TIMEOUT_SECONDS)
+    answer = next(connection.call("Scale", {"by" if relative else "workers": int(parsed.number)}))
+    if answer.error:
+        reason = str(answer.parameters.get("reason", answer.error))
+        raise NotPermitted(reason) if "PermissionDenied" in answer.error else ScaleRefused(f"NOT SCALED. {reason}")
+    print(f"SCALED: {answer.parameters.get('workers')} workers")
+    return ExitStatus.OK

@@ -1,0 +1,194 @@
+"""More workers, or fewer, while the service runs: by a signal, by the control socket, by `sdsupervise scale`."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from tests.service.harness import SDSUPERVISE, Ground
+from tests.service.test_pool import member, serving, stop, workers
+
+
+def scale(ground: Ground, number: str) -> subprocess.CompletedProcess[str]:
+    """`sdsupervise scale`, to its end."""
+    return ground.finish(ground.run(SDSUPERVISE, "scale", "--pid-file", ground.pid_file, number))
+
+
+def indices(ground: Ground) -> list[int]:
+    """Of the workers, as status shows them."""
+    return [worker["index"] for worker in workers(ground)]
+
+
+def test_by_signal(ground: Ground) -> None:
+    """SIGTTIN is one worker more, under the next number; SIGTTOU one less, the one with the highest."""
+    ground.deploy(1, member())
+    running = ground.start()
+    found = [report.pid for report in serving(ground)]
+    running.signal(signal.SIGTTIN)
+    found.append(ground.expect("serves", index=3).pid)
+    assert ground.worker_pids() == found
+    running.expect_line("Scaling from 3 to 4 workers, asked by SIGTTIN")
+    for index in (3, 2):
+        running.signal(signal.SIGTTOU)
+        assert ground.expect("shutdown").pid == found[index]
+        running.expect_line(rf"Worker {index} \(pid {found[index]}\) has left: it exited with status 0")
+    assert ground.worker_pids() == found[:2] and ground.status()["crashes"] == 0
+    running.signal(signal.SIGTTIN)
+    found[2:] = [ground.expect("serves", index=2).pid]
+    assert ground.worker_pids() == found and ground.status()["healthy"] is True
+    stop(running)
+    ground.expect_nothing_left()
+
+
+def test_by_command(ground: Ground) -> None:
+    """`sdsupervise scale` takes a number, or how many more or fewer, and says how many there are to be."""
+    ground.deploy(1, member())
+    ground.start()
+    serving(ground)
+    for number, size in (("5", 5), ("-2", 3), ("+1", 4), ("4", 4), ("1", 1)):
+        done = scale(ground, number)
+        assert (done.returncode, done.stdout) == (0, f"SCALED: {size} workers\n"), done
+        pool = ground.status()["pool"]
+        assert isinstance(pool, dict) and pool["workers"] == size
+    assert [ground.expect("serves", index=index).said("index") for index in (3, 4, 3)] == ["3", "4", "3"]
+
+
+@pytest.mark.parametrize("number", ["0", "-3", "10001", "+99999"])
+def test_out_of_range(ground: Ground, number: str) -> None:
+    """There is at least one worker, and not more than the setting may ask for: one sentence, exit status 1."""
+    ground.deploy(1, member())
+    ground.start()
+    serving(ground)
+    done = scale(ground, number)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.fullmatch(r"NOT SCALED\. There cannot be -?\d+ workers, only from 1 to 10000\.\n", done.stderr)
+    assert indices(ground) == [0, 1, 2]
+
+
+def test_the_last_one_stays(ground: Ground) -> None:
+    """SIGTTOU does not take the last worker."""
+    running = ground.serving()
+    running.signal(signal.SIGTTOU)
+    running.expect_line("Scaling asked by SIGTTOU refused: There cannot be 0 workers")
+    assert len(ground.worker_pids()) == 1
+
+
+@pytest.mark.parametrize("number", ["many", "1.5", "", "+"])
+def test_no_number(ground: Ground, number: str) -> None:
+    """What is no number is a wrong use: exit status 64."""
+    done = scale(ground, number)
+    assert done.returncode == 64 and f"{number!r} is no number of workers" in done.stderr
+
+
+def test_during_a_reload(ground: Ground) -> None:
+    """A reload is not to be confused by a changing number: refused, with the reason; afterwards it works."""
+    ground.deploy(1, member())
+    ground.start()
+    serving(ground)
+    os.mkfifo(ground.directory / "go")
+    wait = 'def warm_up(self):\n    if self.index == "2":\n        open(os.environ["GROUND"] + "/go").close()'
+    ground.deploy(2, member(wait))
+    reload = ground.reload_process()
+    reload.expect_line("generation 2 is starting", stream="out")
+    done = scale(ground, "+1")
+    assert done.returncode == 1 and "NOT SCALED. A reload is in progress" in done.stderr
+    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    assert reload.wait() == 0
+    serving(ground, release=2)
+    assert scale(ground, "+1").returncode == 0
+    ground.expect("serves", index=3, release=2)
+
+
+def test_not_ready_yet(ground: Ground) -> None:
+    """Before the service is ready there is nothing to scale."""
+    ground.deploy(1, member('def warm_up(self):\n    open(os.environ["GROUND"] + "/go").close()'))
+    os.mkfifo(ground.directory / "go")
+    running = ground.start()
+    running.expect_line("Generation 1 starts")
+    done = scale(ground, "+1")
+    assert done.returncode == 1 and "NOT SCALED. The service is not ready yet." in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_others_may_not(ground: Ground) -> None:
+    """Only root and the service's own user may scale: exit status 77."""
+    ground.deploy(1, member())
+    ground.start()
+    serving(ground)
+    python = "/usr/bin/python3"
+    code = f"""
+import socket, json
+s = socket.socket(socket.AF_UNIX); s.connect({ground.control!r})
+s.sendall(json.dumps({{"method": "io.sdsupervise.Scale", "parameters": {{"by": 1}}}}).encode() + b"\\0")
+print(s.recv(4096).decode())
+"""
+    asked = ground.run(python, "-c", code, user=61234, group=61234)
+    assert asked.wait() == 0, asked.err
+    assert "org.varlink.service.PermissionDenied" in asked.out and "may scale" in asked.out
+    assert indices(ground) == [0, 1, 2]
+
+
+def test_one_that_takes_its_time(ground: Ground) -> None:
+    """A worker that is to leave has stop_timeout to finish; then it is killed, and the log says what is cut. The others
+    serve on all the while."""
+    deaf = """
+        stop_timeout = 0.3
+        def serve(self):
+            self.ping_supervisor()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            report("deaf")
+            while True:
+                signal.pause()
+    """
+    ground.deploy(1, member(deaf))
+    running = ground.start()
+    found = [report.pid for report in serving(ground)]
+    for _ in range(3):
+        ground.expect("deaf")
+    assert scale(ground, "-1").returncode == 0
+    running.expect_line(
+        rf"Killing worker 2 of generation 1 \(pid {found[2]}\), which was told to stop 0\.\d s ago and is still there; "
+        r"it sent its last ping \d+\.\d s ago$"
+    )
+    running.expect_line(rf"Worker 2 \(pid {found[2]}\) has left: it was killed by SIGKILL")
+    assert ground.worker_pids() == found[:2]
+
+
+def test_number_that_still_leaves(ground: Ground) -> None:
+    """Exclusive: never two of one number. One that comes waits until the one that leaves with its number is gone."""
+    slow = """
+        def supervised_shutdown(self):
+            report("leaves", index=self.index)
+            open(os.environ["GROUND"] + "/go").close()
+    """
+    os.mkfifo(ground.directory / "go")
+    ground.deploy(1, member(slow))
+    ground.start()
+    old = serving(ground)[2].pid
+    assert scale(ground, "2").returncode == 0
+    ground.expect("leaves", index=2)
+    assert scale(ground, "3").returncode == 0
+    assert [(worker["pid"], worker["state"]) for worker in workers(ground)][2:] == [(old, "stopping")]
+    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    assert ground.expect("serves", index=2).pid != old
+
+
+def test_reload_keeps_the_number(ground: Ground) -> None:
+    """What somebody scaled to outlives a reload, and another; unless the new code asks for another number."""
+    ground.deploy(1, member())
+    ground.start()
+    serving(ground)
+    assert scale(ground, "4").returncode == 0
+    ground.expect("serves", index=3)
+    for release in (2, 3):
+        ground.deploy(release, member())
+        assert ground.reload().returncode == 0
+        serving(ground, 4, release=release)
+    ground.deploy(4, member("workers = 2"))
+    assert ground.reload().returncode == 0
+    serving(ground, 2, release=4)
+    assert indices(ground) == [0, 1]

@@ -124,6 +124,7 @@ def test_replacement_that_never_gets_ready(ground: Ground) -> None:
     assert ground.status()["healthy"] is True
     (ground.directory / "no-disk").unlink()
     assert ground.expect("shutdown").pid == old[1]
+    running.expect_line(rf"Worker 1 \(pid {old[1]}\) has left")
     assert ground.worker_pids()[1] == ground.expect("listens", index=1).pid
 
 

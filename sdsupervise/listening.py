@@ -205,15 +205,13 @@ class Listening:
         self._dropped.clear()
 
     def _adjust(self) -> None:
-        """Give those we keep the backlog, owner and mode that are listed now."""
+        """Give those we keep the options that are listed now."""
         for name, listener in self._wanted.items():
             kept = self._kept.get(name)
             if kept is None or kept in self._opened:
                 continue
             try:
-                kept.socket.listen(listener.backlog)
-                if kept.file is not None:
-                    kept.file.dress(listener)
+                listener.adjust(kept.socket, kept.file)
             except OSError as error:
                 _log.warning("%s stays as it is: %s (listen %r)", kept.address, error.strerror, name)
 

@@ -135,6 +135,14 @@ class Wanted(NamedTuple):
             raise self._failure(error) from error
         return listener, file
 
+    def adjust(self, listener: Listener, file: File | None) -> None:
+        """Give one that is open these options; raises OSError where we may not."""
+        listener.listen(self.backlog)
+        if file is not None:
+            file.dress(self)
+        elif listener.family != socket.AF_UNIX:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, self.reuse_port)
+
     def _bind(self, listener: Listener) -> File | None:
         path = self.address.path
         if self.address.family != socket.AF_UNIX:

@@ -49,7 +49,7 @@ Processes and signals
     end of the socketpair              test_liveness: test_end_of_the_link_before_its_turn, test_supervisor_killed*
 
 Hazards: 1 to 6 in test_takeover; 7 in tests/test_layers (test_no_signal_by_number); 8 test_groups_of_root_are_dropped.
-Of hazard 6 only the control socket's listener is held: there are no other listeners yet.
+Hazard 6 also in test_sockets, with all that becomes of listeners; systemd's in test_given_sockets, tests/systemd.
 
 Beyond the tables: test_broken_code (the reload's failures), test_control (the control socket), test_receipt,
 test_logging, test_liveness (silent workers), test_drain (`self.draining`), test_async, test_web_examples.

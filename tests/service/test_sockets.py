@@ -11,6 +11,7 @@ import signal
 import socket
 import stat
 import sys
+import threading
 from pathlib import Path
 from textwrap import dedent
 
@@ -33,6 +34,17 @@ _ECHO = """
                 with client:
                     client.sendall(f"{self.release} {name} {os.getpid()} {backlog(listener)}".encode())
 """
+_HANDOVERS = {
+    "exclusive": "",
+    "overlap": """
+handover = "overlap"
+def supervised_process(self):
+    self.warm_up()
+    self.ready_to_take_over()
+    report("serves", release=self.release)
+    self.serve()
+""",
+}
 # Of a listener, where a connection has tcpi_sacked; tcp(7).
 _BACKLOG = """
 import select
@@ -419,12 +431,15 @@ def test_reload_moves(ground: Ground, host: str, port: int) -> None:
 
 
 def test_reload_changes_options(ground: Ground, host: str, port: int) -> None:
-    """Another mode and backlog come to the socket that is there, once the new code serves."""
+    """Another mode, backlog and reuse_port come to the socket that is there, once the new code serves."""
     path = ground.directory / "app.sock"
     ground.deploy(1, echo({"a": {"address": str(path), "mode": 0o600}, "b": f"{host}:{port}"}))
     ground.serving()
     before = inodes(ground)
-    changed = {"a": {"address": str(path), "mode": 0o640}, "b": {"address": f"{host}:{port}", "backlog": 3}}
+    changed = {
+        "a": {"address": str(path), "mode": 0o640},
+        "b": {"address": f"{host}:{port}", "backlog": 3, "reuse_port": True},
+    }
     ground.deploy(2, echo(changed, "def warm_up(self): raise OSError('no')"))
     assert ground.reload().returncode == 1
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and int(ask((host, port))[3]) > 3
@@ -432,6 +447,43 @@ def test_reload_changes_options(ground: Ground, host: str, port: int) -> None:
     assert ground.reload().returncode == 0
     assert inodes(ground) == before
     assert stat.S_IMODE(path.stat().st_mode) == 0o640 and ask((host, port))[3] == "3"
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server((host, port))
+    socket.create_server((host, port), reuse_port=True).close()
+
+
+@pytest.mark.parametrize("handover", ["exclusive", "overlap"])
+def test_hazard_6_no_gap(ground: Ground, host: str, port: int, handover: str) -> None:
+    """Clients that connect again and again find somebody listening at every moment of three reloads and a rollback."""
+    listen = {"a": f"{host}:{port}"}
+    met: list[str] = []
+    over = threading.Event()
+
+    def clients() -> None:
+        while not over.is_set():
+            try:
+                answer = ask((host, port))
+                met.append(answer[0] if answer else "cut off")
+            except ConnectionRefusedError:
+                met.append("refused")
+            except ConnectionError:
+                met.append("cut off")
+
+    body = "def warm_up(self):\n    if self.release == '3': raise OSError('no')\n" + _HANDOVERS[handover]
+    ground.deploy(1, echo(listen, body))
+    ground.serving()
+    client = threading.Thread(target=clients)
+    client.start()
+    try:
+        for release in 2, 3, 4, 5:
+            ground.deploy(release, echo(listen, body))
+            assert (ground.reload().returncode == 0) == (release != 3)
+    finally:
+        over.set()
+        client.join()
+    assert "refused" not in met
+    assert {"1", "2", "4"} <= set(met) <= {"1", "2", "4", "5", "cut off"}
+    assert ask((host, port))[0] == "5"
 
 
 @pytest.mark.parametrize("how", ["raises", "killed", "hangs"])

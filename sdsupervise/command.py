@@ -8,6 +8,7 @@ from . import launch
 from .command_workers import CommandWorkers, find, pinned, with_descriptors
 from .config import CommandSettings
 from .errors import SdsuperviseError
+from .listening import expected_names
 from .receipt import take_receipt_of_command
 from .supervisor import supervise
 
@@ -36,7 +37,7 @@ class Command(NamedTuple):
     def _run(self) -> int:
         executable = find(self.words)
         if not launch.is_successor():  # whose words are the same; before anything is locked or opened
-            with_descriptors(self.words, [*(listen.name for listen in self.settings.listen), *_given_by_systemd()])
+            with_descriptors(self.words, expected_names([listen.name for listen in self.settings.listen]))
         name = self.name or os.path.basename(self.words[0])
         plan = launch.Plan(
             name=name,
@@ -61,9 +62,3 @@ class Command(NamedTuple):
             stop_signals=_STOP_SIGNALS,
             can_reload=True,
         )
-
-
-def _given_by_systemd() -> list[str]:
-    """The names of the sockets that it gives us, which are not taken yet."""
-    is_ours = os.environ.get("LISTEN_PID") == str(os.getpid())
-    return os.environ.get("LISTEN_FDNAMES", "").split(":") if is_ours else []

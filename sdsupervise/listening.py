@@ -113,7 +113,8 @@ class Listening:
         given = [kept for kept in found if kept.is_given]
         ours = {kept.address: kept for kept in found if not kept.is_given}
         if given:
-            self._kept = _agreed([listener.name for listener in wanted], given)
+            named = _agreed([listener.name for listener in wanted], [kept.label for kept in given])
+            self._kept = {name: given[place] for name, place in named.items()}
         else:
             self._wanted = {listener.name: listener for listener in wanted}
         for listener in self._wanted.values():
@@ -216,16 +217,25 @@ class Listening:
                 _log.warning("%s stays as it is: %s (listen %r)", kept.address, error.strerror, name)
 
 
-def _agreed(configured: Sequence[str], given: Sequence[Kept]) -> dict[str, Kept]:
-    """systemd's sockets under the names the service knows them by.
+def expected_names(configured: Sequence[str]) -> list[str]:
+    """What a first start will call its listeners; nothing is opened or taken yet.
+
+    Raises ConfigError.
+    """
+    given = [label for label in listen_fds.announced() if not label.startswith(_STORED)]
+    return list(_agreed(configured, given)) if given else list(configured)
+
+
+def _agreed(configured: Sequence[str], given: Sequence[str]) -> dict[str, int]:
+    """The names by which the service knows systemd's sockets, and which of those with these labels each is.
 
     A .socket unit that says no FileDescriptorName= calls them by its own name: http.socket is http, and one such unit
     is enough for a service that lists one name. One unit can have many, all of one name: http, http.2, http.3.
 
     Raises ConfigError.
     """
-    bases = [kept.label if kept.label in configured else kept.label.removesuffix(".socket") for kept in given]
-    said_no_name = {kept.label for kept in given if kept.label == listen_fds.NAMELESS or kept.label.endswith(".socket")}
+    bases = [label if label in configured else label.removesuffix(".socket") for label in given]
+    said_no_name = {label for label in given if label == listen_fds.NAMELESS or label.endswith(".socket")}
     if len(configured) == len(set(bases)) == len(said_no_name) == 1:
         bases = [configured[0] for _ in bases]
     if configured and set(bases) != set(configured):
@@ -234,10 +244,10 @@ def _agreed(configured: Sequence[str], given: Sequence[Kept]) -> dict[str, Kept]
             f"{', '.join(sorted(configured))}: let FileDescriptorName= of the .socket units name the same ones, "
             "or leave listen out."
         )
-    named: dict[str, Kept] = {}
+    named: dict[str, int] = {}
     for base in configured or dict.fromkeys(bases):
-        of_this_name = [kept for other, kept in zip(bases, given, strict=True) if other == base]
-        named |= {base if not number else f"{base}.{number + 1}": kept for number, kept in enumerate(of_this_name)}
+        places = [place for place, other in enumerate(bases) if other == base]
+        named |= {base if not number else f"{base}.{number + 1}": place for number, place in enumerate(places)}
     return named
 
 

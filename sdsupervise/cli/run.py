@@ -161,7 +161,7 @@ def _make(target: str, listen: Mapping[str, object], **attributes: object) -> Da
         service = service_class(**attributes)
     except (Exception, SystemExit) as error:
         raise _not_loadable(target, error) from error
-    if isinstance(service, SupervisedDaemon) and listen:
+    if listen and isinstance(service, SupervisedDaemon) and isinstance(service.listen, Mapping):
         service.listen = {**service.listen, **listen}
     return service
 

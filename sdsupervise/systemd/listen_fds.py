@@ -21,18 +21,29 @@ def take() -> list[Given]:
 
     Raises ConfigError for an environment that systemd does not make.
     """
-    environment = os.environ
-    ours = environment.get("LISTEN_PID") == str(os.getpid()) and "LISTEN_FDS" in environment
     try:
-        return _take() if ours else []
+        return _take() if _meant_for_us() else []
     except OSError as error:
         raise ConfigError(
-            f"$LISTEN_FDS is {environment['LISTEN_FDS']!r}, and no such descriptors are there "
+            f"$LISTEN_FDS is {os.environ['LISTEN_FDS']!r}, and no such descriptors are there "
             f"({error.strerror}); only systemd should set it."
         ) from error
     finally:
         for variable in _VARIABLES:
-            environment.pop(variable, None)
+            os.environ.pop(variable, None)
+
+
+def announced() -> list[str]:
+    """The names of those that are still to be taken."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if not _meant_for_us() or not count.isdigit():
+        return []
+    names = os.environ.get("LISTEN_FDNAMES", "")
+    return names.split(":") if names else [NAMELESS] * int(count)
+
+
+def _meant_for_us() -> bool:
+    return os.environ.get("LISTEN_PID") == str(os.getpid()) and "LISTEN_FDS" in os.environ
 
 
 def _take() -> list[Given]:

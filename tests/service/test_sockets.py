@@ -245,6 +245,14 @@ def test_malformed(ground: Ground, listen: str, sentence: str) -> None:
     assert not ground.pid_file.exists()
 
 
+def test_malformed_class_beside_an_option(ground: Ground) -> None:
+    """An option does not hide that the class's own is no mapping."""
+    ground.deploy(1, service("listen = '127.0.0.1:80'"))
+    running = ground.run(SDSUPERVISE, "run", "--listen", "a=8000", "current/service.py")
+    assert running.wait() == 78
+    assert running.err.startswith("Service: listen is '127.0.0.1:80'; it must be a mapping of names to addresses")
+
+
 def test_malformed_option(ground: Ground) -> None:
     """So is an option; its exit status is that of a wrong setting."""
     ground.deploy(1)

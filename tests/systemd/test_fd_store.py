@@ -55,6 +55,25 @@ def test_nobody_is_refused(serving: Trial, way: str) -> None:
     assert trial.show("NRestarts")["NRestarts"] == ("2" if way == "kill" else "0")
 
 
+def test_killed_while_it_starts(trial: Trial) -> None:
+    """Before the service is ready, too, a killed supervisor closes none: who has connected already is served."""
+    gate = trial.fifo("warm")
+    trial.deploy(1, listening(1, places(trial), warm_up=f"print('warming'); open({gate.path!r}).readline()"))
+    trial.install(STORE)
+    journal = trial.follow()
+    with trial.calling("start"):
+        journal.wait_for("warming")
+        tcp, unix = clients(trial)
+        with tcp, unix:
+            journal.wait_for("to fd store")
+            trial.kill(trial.main_pid)
+            journal.wait_for("warming")
+            gate.write("go\n")
+            for client in tcp, unix:
+                client.wait_for(1)
+                assert client.stop()["refused"] == 0
+
+
 def test_changed_addresses(serving: Trial) -> None:
     """A restart with other addresses keeps what both list, opens what is new, though what it replaces occupied the same
     port, and lets systemd close the rest."""

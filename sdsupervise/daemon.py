@@ -108,7 +108,8 @@ class SupervisedDaemon(Daemon):
         return self._draining
 
     def retire(self) -> None:
-        """Ask to be replaced: another worker is started, then this one is told to stop. Once is enough."""
+        """Ask to be replaced, once: in `overlap` by a worker that is started first, else by one that starts when this
+        one has been told to stop and is gone. Until then it serves on."""
         if self._link is None:
             self.error("Supervisor pipe is not defined")
         if not self._retiring:

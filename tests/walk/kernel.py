@@ -126,7 +126,8 @@ def _excuse(joint: list[int], side: int, *, hangs: bool) -> None:
     blind = hangs and joint[peer] == _FAILED
     if blind or joint[peer] not in _MAY_SERVE or joint[peer + MODE] != RUNS:
         joint[EXCUSED] |= NOBODY_TO_SERVE
-    if joint[peer] in _LEAVES_BLINDLY or joint[peer + MODE] != RUNS or (hangs and joint[side] in _LEAVES_ALONE):
+    leaves_alone = joint[side] in _LEAVES_ALONE or (side == NEW and joint[ELDER] == TOLD_EMPTY)
+    if joint[peer] in _LEAVES_BLINDLY or joint[peer + MODE] != RUNS or (hangs and leaves_alone):
         joint[EXCUSED] |= NOBODY_TO_CLEAN
 
 

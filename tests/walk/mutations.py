@@ -143,6 +143,7 @@ CAUGHT = (
         for state in (S.CANCELLING, S.RECALLING)
     ),
     Mutation("a stop does not stop the workers", PATIENT, "6", dropping(X.STOP_WORKERS, (S.SERVING, E.STOP_ASKED))),
+    Mutation("nobody hears that the peer is empty", PATIENT, "6", ignoring((S.STOPPING, E.PEER_EMPTY))),
     Mutation("no empty is told", PATIENT, "6", dropping(X.TELL_EMPTY, (S.STOPPING, E.NO_WORKER))),
     Mutation("not waiting for the peer", HANG_STOP, "6", replacing(S.STOPPING, E.NO_WORKER, Rule(S.GONE, (X.EXIT,)))),
     Mutation("a peer that hangs in a stop is never killed", HANG_STOP, "6", ignoring((S.EMPTY, E.DEADLINE))),
@@ -172,7 +173,7 @@ UNSEEN: dict[str, tuple[Changes, ...]] = {
         *_deleted(S.YIELDED, E.PEER_STOPS),
         *_deleted(S.COMMITTING, E.DEADLINE),
         *_deleted(S.DRAINING, E.DEADLINE),
-        *_deleted(S.STOPPING, E.PEER_EMPTY, E.PEER_GONE),
+        *_deleted(S.STOPPING, E.PEER_GONE),
         *_deleted(S.EMPTY, E.PEER_GONE),
         *_deleted(S.LAST, E.PEER_STOPS, E.PEER_GONE),
         *_dropped(X.TELL_COMMITTED, S.COMMITTING, E.BARRIER_RETURNED, E.DEADLINE),

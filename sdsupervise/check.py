@@ -32,7 +32,8 @@ class Check:
         self._overdue = False
         self._reader, writer = os.pipe()
         try:
-            self._child = processes.fork(lambda: _execute(command, generation, writer))
+            supervisor_pid = os.getpid()
+            self._child = processes.fork(lambda: _execute(command, generation, writer, supervisor_pid))
         except OSError:
             os.close(self._reader)
             raise
@@ -108,8 +109,10 @@ class Check:
         return f"before_commit ({' '.join(self._command)}) {ended}{last_line}"
 
 
-def _execute(command: Sequence[str], generation: int, writer: int) -> int:
+def _execute(command: Sequence[str], generation: int, writer: int, supervisor_pid: int) -> int:
     os.setsid()
+    if not processes.die_with_parent(supervisor_pid, signal.SIGKILL):
+        return 127  # a supervisor that was killed can end nothing, and nobody wants to know any more
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     os.dup2(writer, 1)

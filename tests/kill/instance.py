@@ -25,7 +25,7 @@ from tests.kill.hub import Broken, Hub
 PROBE = Path(__file__).with_name("probe.py")
 PR_SET_CHILD_SUBREAPER = 36
 
-SETTINGS: Mapping[str, float] = {
+SETTINGS: Mapping[str, object] = {
     "delay_before_respawn": 0.0,
     "respawn_backoff_limit": 0.0,
     "start_timeout": 1.5,
@@ -66,7 +66,7 @@ class Release(NamedTuple):
     # Where it breaks while the file `broken` is there: "import", "start", "serve". Or else what it does: "promise": it
     # works unasked; "early": it only says twice that it is ready.
     breaks: str = ""
-    settings: Mapping[str, float] = {}
+    settings: Mapping[str, object] = {}
 
 
 class Instance(ABC):

@@ -3,6 +3,7 @@
 It tells the test's hub of everything it does and waits for the hub's word before it starts and before it stops, so
 that a test can make it slow or stubborn at will. Whoever of its workers is released takes the flock on `probe` and
 keeps it for as long as it works: two at a time would be seen by the second of them, whatever any supervisor believes.
+Those of an overlap share it among themselves.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ class Probe(SupervisedDaemon):
             return
         self.probe = os.open(PLACE / "probe", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self.probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if FACTS["settings"].get("handover") == "overlap" else fcntl.LOCK_EX
+            fcntl.flock(self.probe, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             write("VIOLATION")
         write("BEGIN")

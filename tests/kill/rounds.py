@@ -102,7 +102,8 @@ class Players:
         self._begin(number)
         kind = dice.choice(KINDS)
         breaks = kind if kind in ("start", "serve", "import") else ""
-        stage.new = Release(breaks, {**SETTINGS, "probation": dice.choice((0.0, 0.0, 0.1))})
+        handover = dice.choice(("exclusive", "overlap"))
+        stage.new = Release(breaks, {**SETTINGS, "probation": dice.choice((0.0, 0.0, 0.1)), "handover": handover})
         if kind == "slow":
             stage.hold_workers(Side.NEW, "start")
         self.plan = [self._throw(dice) for _ in range(dice.choice(HOW_MANY))]

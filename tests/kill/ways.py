@@ -23,8 +23,13 @@ PATIENT = Release(settings={"start_timeout": 6.0})  # longer than any deadline i
 IMPATIENT = Release(settings={"start_timeout": 6.0, "reload_timeout": 1.2})
 HASTY = Release(settings={"reload_timeout": 1.2})
 CAREFUL = Release(settings={"probation": 1.5})
+SHARING = Release(settings={"handover": "overlap"})
+REFUTED = Release(settings={"before_commit": ["/bin/false"]})
+LONG_CHECKED = Release(settings={"before_commit": ["/bin/sleep", "1000"], "before_commit_timeout": 1.5})
 
 ASKED_TO_YIELD = "RAISING+PEER_ASKS_YIELD/0"
+ASKED_FOR_LOCK = "RAISING+PEER_ASKS_LOCK/0"
+COMMITS = "COMMITTING+BARRIER_RETURNED/3"
 YIELDS = "RAISING+PEER_ASKS_YIELD/1"
 HEARS_SERVING = "YIELDED+PEER_SERVES/0"
 HEARS_CHECKED = "CHECKING+PEER_CHECKED/0"
@@ -276,6 +281,35 @@ def stop_while_cancelling(stage: Stage) -> None:
     held_at_and_on(OLD, "RAISING+DEADLINE/0", stop_old)(stage)
 
 
+def leave_hung_worker(stage: Stage) -> None:
+    """The predecessor dies and its worker hangs."""
+    stage.freeze(OLD_WORKER)
+    stage.kill(OLD_SUPERVISOR)
+
+
+def drain_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    """The predecessor has committed, and its worker does not stop."""
+
+    def lead(stage: Stage) -> None:
+        stage.hold_workers(OLD, "stop")
+        reload(stage)
+        stage.until_passed(OLD, COMMITS)
+        step(stage)
+
+    return lead
+
+
+def checked_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    """The successor serves, and its before_commit command runs."""
+
+    def lead(stage: Stage) -> None:
+        reload(stage)
+        stage.until_passed(OLD, HEARS_SERVING)
+        step(stage)
+
+    return lead
+
+
 def watched_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
     """The successor serves on probation."""
 
@@ -424,6 +458,7 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.ACTING, E.WORKER_READY): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),
     (S.ACTING, E.WORKER_GONE): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),
     (S.ACTING, E.CHECK_PASSED): Way(NEW, reload),
+    (S.ACTING, E.CHECK_FAILED): Way(NEW, held_at(OLD, "CHECKING+PEER_FAILED/0", nothing), new=REFUTED),
     (S.ACTING, E.PEER_COMMITTED): Way(NEW, reload),
     (S.ACTING, E.PEER_GONE): Way(NEW, held_at(OLD, HEARS_SERVING, kill(OLD_SUPERVISOR)), only_plain=ENDED_BY_SYSTEMD),
     (S.ACTING, E.DEADLINE): Way(NEW, held_at(OLD, HEARS_SERVING, nothing)),
@@ -440,12 +475,16 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     #
     (S.SERVING, E.WORKER_READY): Way(OLD, lose_worker),
     (S.SERVING, E.RELOAD_ASKED): Way(OLD, reload),
+    (S.SERVING, E.DEADLINE): Way(
+        NEW, held_at(OLD, HEARS_SERVING, leave_hung_worker), SHARING, SHARING, only_plain=ENDED_BY_SYSTEMD
+    ),
     (S.SERVING, E.GAVE_UP): Way(OLD, give_up, Release(settings={"crash_limit": 1})),
     (S.SERVING, E.PEER_STOPS): Way(NEW, stop_reaches_serving, new=CAREFUL, only_plain=ENDED_BY_SYSTEMD),
     (S.SERVING, E.STOP_ASKED): Way(OLD, stop),
     #
     (S.RAISING, E.WORKER_READY): Way(OLD, warm_up_and(kill(OLD_WORKER)), new=PATIENT),
     (S.RAISING, E.PEER_ASKS_YIELD): Way(OLD, reload),
+    (S.RAISING, E.PEER_ASKS_LOCK): Way(OLD, reload, SHARING, SHARING),
     (S.RAISING, E.PEER_GONE): Way(OLD, reload, new=Release("import")),
     (S.RAISING, E.DEADLINE): Way(OLD, warm_up, HASTY, PATIENT),
     (S.RAISING, E.STOP_ASKED): Way(OLD, warm_up_and(stop_old), new=PATIENT),
@@ -469,6 +508,8 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.YIELDED, E.STOP_ASKED): Way(OLD, held_at(NEW, GAINS_LOCK, stop_old)),
     #
     (S.CHECKING, E.PEER_CHECKED): Way(OLD, reload),
+    (S.CHECKING, E.PEER_FAILED): Way(OLD, reload, new=REFUTED),
+    (S.CHECKING, E.PEER_STOPS): Way(OLD, checked_and(stop_new), new=LONG_CHECKED),
     (S.CHECKING, E.PEER_GONE): Way(OLD, held_at(NEW, PASSES_CHECK, kill(NEW_SUPERVISOR))),
     (S.CHECKING, E.DEADLINE): Way(OLD, held_at(NEW, PASSES_CHECK, nothing)),
     (S.CHECKING, E.STOP_ASKED): Way(OLD, held_at(NEW, PASSES_CHECK, stop_old)),
@@ -494,6 +535,8 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.RETAKING, E.STOP_ASKED): Way(OLD, held_at(NEW, GAINS_LOCK, unsaved_and_stopped)),
     #
     (S.DRAINING, E.NO_WORKER): Way(OLD, reload),
+    (S.DRAINING, E.DEADLINE): Way(OLD, drain_and(nothing), SHARING, SHARING),
+    (S.DRAINING, E.STOP_ASKED): Way(OLD, drain_and(stop_old), SHARING, SHARING),
     #
     (S.STOPPING, E.NO_WORKER): Way(OLD, stop),
     (S.STOPPING, E.PEER_EMPTY): Way(OLD, empty_before_us, new=PATIENT),
@@ -514,20 +557,10 @@ WAYS: Mapping[tuple[State, Event], Way] = {
 }
 
 LATE_KILL = "needs a successor that goes on while the SIGKILL it was sent is on its way"
-NO_COMMAND = "needs a before_commit command"
 LATE_START = "needs a worker that can only be started when it is released"
-OVERLAP = "needs an overlap"
-AT_ONCE = "exclusive: the workers are gone before the lock is given up, so a drain is over at once"
 
 UNREACHABLE: Mapping[tuple[State, Event], str] = {
-    (S.ACTING, E.CHECK_FAILED): NO_COMMAND,
-    (S.CHECKING, E.PEER_FAILED): NO_COMMAND,
-    (S.CHECKING, E.PEER_STOPS): NO_COMMAND,
-    (S.RAISING, E.PEER_ASKS_LOCK): OVERLAP,
     (S.YIELDED, E.PEER_FAILED): LATE_START,
-    (S.SERVING, E.DEADLINE): OVERLAP,
     (S.CANCELLING, E.PEER_STOPS): LATE_KILL,
     (S.YIELDED, E.PEER_STOPS): LATE_KILL,
-    (S.DRAINING, E.DEADLINE): AT_ONCE,
-    (S.DRAINING, E.STOP_ASKED): AT_ONCE,
 }

@@ -25,8 +25,10 @@ def _worlds(budgets: Iterable[tuple[int, int, int]], **more: bool) -> tuple[Worl
 
 
 def _is_quick(world: World) -> bool:
-    """What a trial adds is seen with fewer faults, and a trial can do all that its absence can."""
-    return not (world.crashes and world.hangs) or (world.trial and not (world.overlap and world.systemd))
+    """A trial can do all that its absence can, so hangs are left to it; the largest world is left to --full."""
+    if not world.hangs:
+        return True
+    return world.trial and not (world.crashes and world.overlap and world.systemd)
 
 
 _LATE = tuple(world for world in _worlds(((0, 0, 1), (1, 0, 0)), late=True) if not world.overlap)

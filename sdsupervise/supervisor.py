@@ -89,6 +89,10 @@ class Supervisor:
         self._control = (
             ControlServer(self._loop, started.control, self._on_call) if started.control is not None else None
         )
+        self.generation = started.welcome.generation if started.welcome else 1
+        self._source = source(
+            Surroundings(self._loop, settings, self.generation, self._let_go_in_child, started.listeners)
+        )
         self._workforce = Workforce(
             self._loop,
             settings,
@@ -101,8 +105,9 @@ class Supervisor:
                 self._cannot_start_worker,
                 self._worker_up,
             ),
-            generation=started.welcome.generation if started.welcome else 1,
+            generation=self.generation,
             size=scaling.first_size(settings, started.welcome),
+            forks=self._source.forks,
         )
         self._pid_file: PidFile | None = started.pid_file
         self._lock_inode = started.pid_file.path_fd()
@@ -134,11 +139,6 @@ class Supervisor:
                 elder_gone=self._reconsider,
             ),
         )
-        self.generation = self._succession.generation
-        self._source = source(
-            Surroundings(self._loop, settings, self.generation, self._let_go_in_child, started.listeners)
-        )
-        self._workforce.forks = self._source.forks
         self.state = State.WARMING if started.welcome else State.OPENING
 
     @property

@@ -47,9 +47,12 @@ class Workforce:
         *,
         generation: int,
         size: int,
+        forks: bool,
     ) -> None:
+        """With `forks` a worker is a fork of this process; else it is executed from disk, and there is nothing to fork
+        ahead."""
         self._loop, self._settings, self._start_worker, self._listener = loop, settings, start_worker, listener
-        self._generation = generation
+        self._generation, self._forks = generation, forks
         self._worker_listener = WorkerListener(
             self._worker_ready, self._worker_asks_to_retire, self._worker_gone, self._worker_up
         )
@@ -59,12 +62,12 @@ class Workforce:
             settings.respawn_forgiven_after,
             settings.crash_limit,
             settings.crash_window,
+            counts_from_start=not forks,
         )
         self._count = CrashCount(self._policy)
         self._wanted = False
         self._ready: dict[Worker, None] = {}  # wait for their release
         self._serving: set[Worker] = set()
-        self.forks = True  # else each is executed from disk: nothing to fork ahead, and a delay bounds only the rate
         self.first_crash_is_final = False  # while systemd waits for the start, its Restart= is the one to try again
         self.workers: dict[int, Worker] = {}  # all that live, by pid: also the spare, and those that leave
         self.trouble = ""  # the last crash in words, while a worker is missing
@@ -152,7 +155,7 @@ class Workforce:
             self._recycler.serves(worker)
         if len(self._serving) >= len(self._slots):
             self.trouble = ""
-        if self._serving and self.forks:
+        if self._serving and self._forks:
             self._starts.keep_spare()
 
     def stop(self) -> None:
@@ -228,7 +231,7 @@ class Workforce:
         self.trouble = f"{self._which(worker)} {worker.exit_in_words}{_last_line(worker.failure)}"
         delay: float | None
         if not worker.crashed:
-            delay = slot.respawn.worker_exited()
+            delay = slot.respawn.worker_exited(lived=worker.lived)
         else:
             delay = slot.respawn.worker_crashed(now=time.monotonic(), lived=worker.lived)
         too_many = delay is None or self.first_crash_is_final
@@ -238,8 +241,6 @@ class Workforce:
         elif self._wanted:
             # A verdict to give up is the table's to follow; where it does not, trying goes on at the slowest pace.
             pause = delay if delay is not None else self._settings.respawn_backoff_limit
-            if not self.forks:
-                pause = max(0.0, pause - worker.lived)
             if pause or too_many:
                 slot.timer = self._loop.call_later(pause, lambda: self._starts.enqueue_one(slot))
                 self.trouble += "" if too_many else f", the next starts in {pause:g} s"

@@ -20,6 +20,7 @@ class Policy(NamedTuple):
     respawn_forgiven_after: float = 60.0
     crash_limit: int = 0
     crash_window: float = 60.0
+    counts_from_start: bool = False  # a delay bounds how often workers start: who lived longer is replaced at once
 
 
 class CrashCount:
@@ -48,10 +49,10 @@ class Respawn:
         self.crashes_in_a_row = 0
         self.crashes = 0
 
-    def worker_exited(self) -> float:
-        """A worker ended by itself; seconds to wait before the next."""
+    def worker_exited(self, *, lived: float = 0.0) -> float:
+        """A worker that lived so many seconds ended by itself; seconds to wait before the next."""
         self.crashes_in_a_row = 0
-        return self._policy.delay_before_respawn
+        return self._left_of(self._policy.delay_before_respawn, lived)
 
     def worker_crashed(self, *, now: float, lived: float) -> float | None:
         """A worker that lived so many seconds crashed; seconds to wait before the next, None = give up."""
@@ -64,8 +65,11 @@ class Respawn:
         if self._count.crashed(self, now=now, forgiven=forgiven):
             return None
         delay = policy.delay_before_respawn
-        if self.crashes_in_a_row == 1:
-            return delay
         ceiling = max(delay, policy.respawn_backoff_limit)
-        doublings = min(self.crashes_in_a_row - 1, 32)  # 2 ** 1000 is no float
-        return min(max(delay, _FIRST_STEP_SECONDS) * 2**doublings, ceiling) if ceiling else delay
+        if self.crashes_in_a_row > 1 and ceiling:
+            doublings = min(self.crashes_in_a_row - 1, 32)  # 2 ** 1000 is no float
+            delay = min(max(delay, _FIRST_STEP_SECONDS) * 2**doublings, ceiling)
+        return self._left_of(delay, lived)
+
+    def _left_of(self, delay: float, lived: float) -> float:
+        return max(0.0, delay - lived) if self._policy.counts_from_start else delay

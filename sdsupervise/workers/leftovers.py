@@ -23,12 +23,12 @@ class Leftovers:
         self,
         loop: EventLoop,
         find: Callable[[], list[Found]],
-        whose: str,
+        worker_pid: int,
         stop_signal: signal.Signals,
         grace: float | None,
         gone: Callable[[], None],
     ) -> None:
-        self._loop, self._find, self._whose, self._gone = loop, find, whose, gone
+        self._loop, self._find, self._worker_pid, self._gone = loop, find, worker_pid, gone
         self._stop_signal, self._grace = stop_signal, grace
         self._living: dict[int, int] = {}  # pid: pidfd
         self._kills = False
@@ -39,7 +39,9 @@ class Leftovers:
         """SIGKILL, also to those that are found from now on."""
         self._kills = True
         if self._living:
-            _log.warning("Killing what %s left behind: pids %s", self._whose, ", ".join(map(str, self._living)))
+            _log.warning(
+                "Killing what worker (pid %d) left behind: pids %s", self._worker_pid, ", ".join(map(str, self._living))
+            )
         for pidfd in self._living.values():
             signals.send(pidfd, signal.SIGKILL)
 
@@ -48,7 +50,7 @@ class Leftovers:
             if process.pid in self._living:
                 os.close(process.pidfd)
                 continue
-            _log.warning("%s left a process behind: %s; ending it", self._whose, process)
+            _log.warning("Worker (pid %d) left a process behind: %s; ending it", self._worker_pid, process)
             self._living[process.pid] = process.pidfd
             self._watch(process.pid, process.pidfd)
             signals.send(process.pidfd, signal.SIGKILL if self._kills else self._stop_signal)

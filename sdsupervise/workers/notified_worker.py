@@ -198,7 +198,7 @@ class NotifiedWorker(Worker):
         self._leftovers = Leftovers(
             self._loop,
             lambda: process_groups.members(self.pid),
-            f"The worker (pid {self.pid})",
+            self.pid,
             signal.Signals[self._settings.stop_signal],
             None if self.state is WorkerState.STOPPING else min(_GRACE_SECONDS, self._settings.stop_timeout),
             self._be_gone,

@@ -151,7 +151,7 @@ class _Shim:
         self._leftovers = Leftovers(
             self._loop,
             lambda: process_groups.children(me),
-            f"The worker (pid {self._command.pid})",
+            self._command.pid,
             self._stop_signal,
             None if self._stops else min(GRACE_SECONDS, self._settings.stop_timeout),
             self._leftovers_gone,

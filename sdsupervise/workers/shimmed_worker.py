@@ -154,7 +154,7 @@ class ShimmedWorker(NotifiedWorker):
         self._leftovers = Leftovers(
             self._loop,
             lambda: process_groups.remains(self.pid, variable),
-            f"The worker (pid {self.pid})",
+            self.pid,
             signal.SIGKILL,
             0.0,
             self._be_gone,

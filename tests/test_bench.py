@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import report, rows
+from tests.bench import report
+from tests.bench.effort import QUICK, Effort
 from tests.bench.measure import Figures, Row, in_turns
 
 ROOT = Path(__file__).parents[1]
@@ -114,5 +115,5 @@ def test_a_readme_without_marks_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_a_quick_run_measures_the_same_quantities() -> None:
     """Quick is less of everything, never none of something."""
-    full = rows.Effort()
-    assert all(0 < quick < all_of_it for quick, all_of_it in zip(rows.QUICK, full, strict=True))
+    full = Effort()
+    assert all(0 < quick < all_of_it for quick, all_of_it in zip(QUICK, full, strict=True))

@@ -4,17 +4,19 @@ import argparse
 import sys
 
 from . import ground, report, rows
+from .effort import QUICK, Effort
 from .measure import Row
 
 
 def main() -> int:
     """Exit status 0 also where a goal is missed, for the machine may be busy: the table says so."""
+    names = ", ".join(measure.__name__ for measure in rows.ALL)
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few samples each, to see that it works")
-    parser.add_argument("--only", metavar="NAME", action="append", help="respawn, ping, memory, idle or reload")
+    parser.add_argument("--only", metavar="NAME", action="append", help=f"one of: {names}")
     parser.add_argument("--write-readme", action="store_true", help="put the table into README.md, between its marks")
     arguments = parser.parse_args()
-    effort = rows.QUICK if arguments.quick else rows.Effort()
+    effort = QUICK if arguments.quick else Effort()
     machine = report.machine()  # its load before we add to it
     ground.adopt_orphans()
     measured: list[Row] = []

@@ -7,6 +7,10 @@ import os
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
 
 def respawn() -> None:
     """Per order: kill the child, reap it, fork another, which says when its first line ran."""
@@ -56,5 +60,50 @@ def idle() -> None:
     os.read(0, 1)
 
 
+def crowd() -> None:
+    """As many children as told, each of which may ping once a second, until standard input ends."""
+    import select
+    import socket
+
+    count, pings = int(os.environ["BENCH_CROWD"]), bool(os.environ["BENCH_PINGS"])
+    links: dict[int, socket.socket] = {}
+    epoll = select.epoll()
+    for _ in range(count):
+        ours, theirs = socket.socketpair()
+        if os.fork() == 0:
+            os.closerange(3, theirs.fileno())  # the others' ends: theirs is the highest number in use
+            _be_one_of_crowd(theirs, pings)
+        theirs.close()
+        links[ours.fileno()] = ours
+        epoll.register(ours, select.EPOLLIN)
+    epoll.register(0, select.EPOLLIN)
+    ready = 0
+    while True:
+        for fd, _ in epoll.poll():
+            if fd == 0:
+                return
+            if links[fd].recv(4096) == b"ping\n":
+                links[fd].send(b"pong\n")
+            else:
+                ready += 1
+                if ready == count:
+                    os.write(1, b"%d\n" % ready)
+
+
+def _be_one_of_crowd(link: "socket.socket", pings: bool) -> None:
+    link.send(b"ready\n")
+    while pings:
+        time.sleep(1)
+        try:
+            link.send(b"ping\n")
+        except OSError:
+            break
+        if not link.recv(4096):
+            break
+    else:
+        link.recv(1)
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    {"respawn": respawn, "echo": echo, "idle": idle}[sys.argv[1]]()
+    {"respawn": respawn, "echo": echo, "idle": idle, "crowd": crowd}[sys.argv[1]]()

@@ -47,6 +47,19 @@ def wait_for_end(pid: int) -> None:
         os.close(pidfd)
 
 
+def let_time_pass(pid: int, seconds: float) -> None:
+    """Wait so long.
+
+    Raises BenchError when the process does not live to see it.
+    """
+    pidfd = os.pidfd_open(pid)
+    try:
+        if wait_until_readable(pidfd, seconds):
+            raise BenchError(f"Process {pid} was to live on, and died.")
+    finally:
+        os.close(pidfd)
+
+
 def wait_until_readable(fd: int, seconds: float) -> bool:
     """The descriptor is readable, or at its end, within the time."""
     poller = select.poll()
@@ -80,6 +93,13 @@ class Process:
         self._process.stdin.write(text.encode() + b"\n")
 
     def numbers(self) -> list[int]:
+        """The next line it says, as numbers.
+
+        Raises BenchError when it says none.
+        """
+        return [int(word) for word in self.line().split()]
+
+    def line(self) -> str:
         """The next line it says.
 
         Raises BenchError when it says none.
@@ -87,23 +107,28 @@ class Process:
         assert self._process.stdout is not None
         while b"\n" not in self._rest:
             if not wait_until_readable(self._process.stdout.fileno(), DEADLINE_SECONDS):
-                raise BenchError(f"{self._name} says nothing. {self.last_words()}")
+                raise BenchError(f"{self.name} says nothing. {self.last_words()}")
             data = self._process.stdout.read(4096)
             if not data:
-                raise BenchError(f"{self._name} is gone. {self.last_words()}")
+                raise BenchError(f"{self.name} is gone. {self.last_words()}")
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
-        return [int(word) for word in line.split()]
+        return line.decode()
 
     def last_words(self) -> str:
         """The end of its standard error."""
         self._said.seek(0)
         return self._said.read().decode(errors="replace")[-2000:]
 
+    def close_input(self) -> None:
+        """End of input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def end(self) -> None:
         """End of input: it leaves at that."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        assert self._process.stdout is not None
+        self.close_input()
         wait_for_end(self.pid)
         self._process.returncode = 0  # reaped, although not by Popen
         self._process.stdout.close()
@@ -118,7 +143,8 @@ class Process:
         self.end()
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """What it is, for messages."""
         return f"{' '.join(self._arguments)} (pid {self.pid})"
 
 

@@ -34,8 +34,9 @@ class Row(NamedTuple):
     ours: Figures
     baseline_name: str
     baseline: Figures
-    limit: float | None  # at most so many times the baseline; None: at most as much as `at_most`, or only told
-    at_most: float | None = None
+    limit: float | None  # at most so many times the baseline; None: one of the two below, or only told
+    at_most: float | None = None  # at most as much; 0 in every sample, else the median
+    within_noise: bool = False  # at most as much as the baseline's worst sample
 
     @property
     def ratio(self) -> float | None:
@@ -48,7 +49,9 @@ class Row(NamedTuple):
         if self.limit is not None and self.ratio is not None:
             return self.ratio <= self.limit
         if self.at_most is not None:
-            return self.ours.most <= self.at_most
+            return (self.ours.median if self.at_most else self.ours.most) <= self.at_most
+        if self.within_noise:
+            return self.ours.median <= self.baseline.most
         return None
 
 

@@ -39,9 +39,11 @@ def table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     ratio = f"{row.ratio:.2f}" if row.ratio is not None else "–"
-    limit = f"{row.limit:g} ×" if row.limit is not None else ""
+    limit = f"{row.limit:.3g} ×" if row.limit is not None else ""
     if row.at_most is not None:
         limit = f"{row.at_most:g} {row.unit}"
+    elif row.within_noise:
+        limit = "its most"
     verdict = {True: "met", False: "**missed**", None: ""}[row.met]
     baseline = f"{_figures(row.baseline, row.unit)}: {row.baseline_name}"
     return row.what, _figures(row.ours, row.unit), baseline, str(len(row.ours.samples)), ratio, limit, verdict

@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -37,13 +37,14 @@ def pytest_configure() -> None:
     spec.loader.exec_module(package)
 
 
-def booted() -> Iterator[Machine]:
-    """A machine; a failure, not a skipped test, where none can be had, unless the user said SYSTEMD=no."""
+def booted(shown: Mapping[str, Path] | None = None) -> Iterator[Machine]:
+    """A machine that sees these directories of ours; a failure, not a skipped test, where none can be had, unless the
+    user said SYSTEMD=no."""
     if os.environ.get("SYSTEMD") == "no":
         pytest.skip("SYSTEMD=no")
     with contextlib.ExitStack() as stack:
         try:
-            machine = stack.enter_context(Machine())
+            machine = stack.enter_context(Machine(shown=shown))
         except MachineUnavailable as error:
             pytest.fail(str(error), pytrace=False)
         yield machine

@@ -24,14 +24,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGES = ("systemd-sysv", "dbus", "python3", "python3-systemd", "python3-sdnotify", "python3-psutil")
+PROGRAMS = ("haproxy", "redis-server")  # which tests/load has supervised, or needs beside what it has
 
-# Work that systemd would start by itself in the middle of a test.
+# Work that systemd would start by itself in the middle of a test, and services that only a test starts.
 MASKED_UNITS = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "fstrim.timer",
+    "haproxy.service",
+    "redis-server.service",
 )
 
 # A test must see every line, also of a service that writes a thousand a second. The guardian is the syslog.
@@ -52,7 +55,7 @@ def recipe(suite: str) -> list[str]:
         "--variant=minbase",
         "--mode=root",
         "--format=directory",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(PACKAGES + PROGRAMS)}",
         '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",

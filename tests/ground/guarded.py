@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +40,9 @@ class Place(NamedTuple):
 
 
 @contextlib.contextmanager
-def guarded_machine(suite: str, with_product: bool, boot_limit_seconds: float) -> Iterator[Place]:
+def guarded_machine(
+    suite: str, with_product: bool, shown: Mapping[str, Path], boot_limit_seconds: float
+) -> Iterator[Place]:
     """Boot a machine; leaving takes it away, with all that ran in it."""
     if os.geteuid() != 0 or shutil.which("systemd-nspawn", path="/usr/bin") is None:
         raise MachineUnavailable(
@@ -51,7 +53,9 @@ def guarded_machine(suite: str, with_product: bool, boot_limit_seconds: float) -
         root = debian_root(suite)
     except RootUnavailable as error:
         raise MachineUnavailable(str(error)) from error
-    settings = Settings(str(root), installed_product() if with_product else [], boot_limit_seconds)
+    product = installed_product() if with_product else []
+    paths = {theirs: str(ours) for theirs, ours in shown.items()}
+    settings = Settings(str(root), product, paths, boot_limit_seconds)
     guardian = subprocess.Popen(
         [sys.executable, "-IS", str(Path(__file__).with_name("guardian.py")), json.dumps(settings._asdict())],
         stdin=subprocess.PIPE,

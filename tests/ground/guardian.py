@@ -49,6 +49,8 @@ class Settings(NamedTuple):
 
     root: str
     packages: list[str]
+    shown: dict[str, str]
+    """Directories of ours that the machine sees and cannot write to, by their paths in there."""
     boot_limit_seconds: float
 
 
@@ -257,6 +259,7 @@ def guard(settings: Settings) -> None:
     ):
         notify.bind(str(directory / "notify"))
         options = lay_out(directory, settings.packages)
+        options += [f"--bind-ro={ours}:{theirs}" for theirs, ours in settings.shown.items()]
         nspawn = start_nspawn(name, settings.root, directory, cgroup, options)
         try:
             leader = wait_until_booted(nspawn, notify, time.monotonic() + settings.boot_limit_seconds)

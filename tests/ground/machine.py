@@ -19,6 +19,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 
 from tests.ground.guarded import BOOT_LIMIT_SECONDS, MachineError, guarded_machine
@@ -67,10 +68,13 @@ class Machine:
         suite: str = SUITE,
         *,
         with_product: bool = True,
+        shown: Mapping[str, Path] | None = None,
         boot_limit_seconds: float = BOOT_LIMIT_SECONDS,
     ) -> None:
         self.suite = suite
         self.with_product = with_product
+        self.shown = shown or {}
+        """Directories out here that it sees, by their paths in there."""
         self.boot_limit_seconds = boot_limit_seconds
         self.cleanup = contextlib.ExitStack()
 
@@ -90,7 +94,8 @@ class Machine:
         self.cleanup.close()
 
     def boot(self, undo: contextlib.ExitStack) -> None:
-        place = undo.enter_context(guarded_machine(self.suite, self.with_product, self.boot_limit_seconds))
+        limit_seconds = self.boot_limit_seconds
+        place = undo.enter_context(guarded_machine(self.suite, self.with_product, self.shown, limit_seconds))
         self.leader = place.leader
         """The machine's PID 1 as numbered out here."""
         self.name = place.name

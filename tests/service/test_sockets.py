@@ -159,6 +159,16 @@ def test_all_kinds_of_addresses(ground: Ground, host: str, port: int) -> None:
     assert f"  socket     four   {host}:{port}\n" in text
 
 
+def test_answers_are_not_held_back(ground: Ground, host: str, port: int) -> None:
+    """What is accepted on a TCP listener has Nagle's algorithm off: a program that writes an answer in two parts, and
+    leaves such settings to who opened the socket, does not make its clients wait for the second one."""
+    answer = "client.sendall(str(client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)).encode())"
+    code = echo({"a": f"{host}:{port}"})
+    ground.deploy(1, re.sub(r"client\.sendall\(.*\)", answer, code))
+    ground.serving()
+    assert ask((host, port)) == ["1"]
+
+
 def test_options_beat_the_class(ground: Ground, host: str, port: int) -> None:
     """--listen takes the place of the class's entry of that name, and adds others; also in the next generation."""
     ground.deploy(1, echo({"a": f"{host}:{port}", "b": f"{host}:{port + 1000}"}))

@@ -111,7 +111,7 @@ def _drain_on_signal(service: Service, link: Link, supervisor_pid: int, stop_tim
             signal.raise_signal(number)
         if not is_orphan and (link.lost or os.getppid() != supervisor_pid):
             is_orphan = True
-            print("Shutting down: the supervisor is gone", file=sys.stderr, flush=True)
+            _say("Shutting down: the supervisor is gone\n")
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
             if sys.stderr is not None:
                 faulthandler.dump_traceback_later(max(stop_timeout, 0.001), exit=True)
@@ -120,6 +120,15 @@ def _drain_on_signal(service: Service, link: Link, supervisor_pid: int, stop_tim
     handler: Callable[[int, object], None] = drain
     for number in _stop_signals(service):
         signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    """From a signal handler, which must not raise: it may have interrupted a print(), and whoever read our standard
+    error may have died with our supervisor."""
+    try:
+        os.write(2, text.encode())
+    except OSError:
+        pass
 
 
 def _stop_signals(service: Service) -> set[signal.Signals]:

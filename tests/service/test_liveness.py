@@ -156,6 +156,24 @@ def test_shutdown_of_an_orphan_is_bounded(ground: Ground) -> None:
     ground.expect_nothing_left()
 
 
+def test_supervisor_killed_and_nobody_reads(ground: Ground) -> None:
+    """A worker shuts down also where nobody is left to read that it does."""
+    body = """
+    def serve(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 2)
+        report("unheard")
+        super().serve()
+    """
+    ground.deploy(1, service(body))
+    running = ground.serving()
+    ground.expect("unheard")
+    running.signal(signal.SIGKILL)
+    ground.expect("shutdown")
+    ground.expect_nothing_left()
+
+
 DEAF = "def warm_up(self): signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
 
 

@@ -97,7 +97,9 @@ def test_the_request_in_hand(ground: Ground, end: Callable[[Running], None]) -> 
     assert running.wait() == (-signal.SIGKILL if end is leave_alone else 0)
     ground.expect_nothing_left()
     assert words(ground, "returns", "shutdown") == ["returns", "shutdown"]
-    assert "Killing" not in running.err and "exited with" not in running.err
+    assert "Killing" not in running.err
+    # By a terminal's SIGINT a worker may be gone before its supervisor looks at its own.
+    assert "exited with" not in running.err or end is interrupt
     assert running.err.count("the supervisor is gone") == (end is leave_alone)
 
 

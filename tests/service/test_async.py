@@ -328,6 +328,28 @@ def test_async_time_limit(ground: Ground, reaction: str) -> None:
     assert "Traceback" not in running.err
 
 
+def test_time_limit_in_a_loop_of_its_own(ground: Ground) -> None:
+    """A service that runs an event loop itself is taken out of that when its time is up, and shut down then."""
+    body = """
+    stop_timeout = 0.5
+    def serve(self):
+        asyncio.run(self.work())
+    async def work(self):
+        report("works", promises=bool(self.draining))
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            report("finally")
+    """
+    ground.deploy(1, service(body, before="import asyncio"))
+    running = ground.start()
+    os.kill(ground.expect("works").pid, signal.SIGTERM)
+    ground.expect("finally")
+    ground.expect("shutdown")
+    running.expect_line("exited with status 0")
+    assert [report.word for report in ground.history][3:5] == ["finally", "shutdown"]
+
+
 @pytest.mark.parametrize("reaction", ["await asyncio.sleep(1000)", "time.sleep(1000)"])
 def test_async_that_will_not_be_cancelled(ground: Ground, reaction: str) -> None:
     """A coroutine that goes on all the same, or holds up its loop, is killed at the end of stop_timeout."""

@@ -3,6 +3,7 @@
 import os
 import signal
 
+from .linux import limits
 from .linux.channel import Channel
 from .linux.inheritance import Invocation, environment_of_successor
 from .linux.processes import fork
@@ -48,6 +49,7 @@ def _be_successor(invocation: Invocation, channel: Channel, stderr_fd: int, gate
         os.dup2(stderr_fd, 2)
         os.set_inheritable(own_stderr, True)
         os.set_inheritable(channel.fileno(), True)
+        limits.restore_in_child()
         environment = environment_of_successor(invocation.environment, channel.fileno(), own_stderr)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         # SIGUSR2 stays ignored through the exec: `systemctl kill -s USR2` must not kill an interpreter starting up.

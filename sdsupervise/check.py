@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-from .linux import processes
+from .linux import limits, processes
 from .linux.event_loop import EventLoop
 from .systemd.notify import forget_systemd
 
@@ -118,6 +118,7 @@ def _execute(command: Sequence[str], generation: int, writer: int, supervisor_pi
     os.dup2(writer, 1)
     os.dup2(writer, 2)
     forget_systemd()
+    limits.restore_in_child()
     os.environ["SDSUPERVISE_GENERATION"] = str(generation)
     for number in (signal.SIGPIPE, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)

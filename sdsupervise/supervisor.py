@@ -20,7 +20,7 @@ from .control import Call, ControlServer
 from .core.takeover import PHASES, RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent, PidFileError, SdsuperviseError
 from .launch import Started
-from .linux import processes, signals
+from .linux import limits, processes, signals
 from .linux.event_loop import EventLoop, Timer
 from .linux.pid_file import PidFile
 from .peer import Peer
@@ -511,6 +511,7 @@ class Supervisor:
             else:
                 _keep_from_children(self._pid_file)
         self._loop.close_in_child()  # and what it watches: of the other workers all
+        limits.restore_in_child()
 
     def _workers_forked(self, workers: list[Worker]) -> None:
         if self._peer is not None and not self._peer.gone:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from .config import Settings
 from .core.respawn import CrashCount, Policy, Respawn
+from .linux import limits
 from .linux.event_loop import EventLoop
 from .recycling import Recycler
 from .starts import Slot, StartListener, Starts
@@ -15,6 +16,8 @@ from .workers.worker import Worker, WorkerListener, WorkerState
 _log = logging.getLogger("sdsupervise")
 
 
+_DESCRIPTORS = 512  # beside those of workers, at most
+_DESCRIPTORS_OF_A_WORKER = 8  # with those that two older generations leave us, at most
 _MOST_FACTS = 1000  # workers: more would not fit into an answer of the control socket
 
 
@@ -251,6 +254,7 @@ class Workforce:
     # ------------------------------------------------------------------------------------- those that are to leave
 
     def _resize(self, size: int) -> None:
+        limits.make_room(_DESCRIPTORS + size * _DESCRIPTORS_OF_A_WORKER)
         while len(self._slots) > size:
             slot = self._slots.pop()
             slot.cancel_start()

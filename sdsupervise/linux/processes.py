@@ -3,6 +3,7 @@
 Every child is known by a pidfd from the start: a number can be reused, a pidfd cannot.
 """
 
+import _signal  # type: ignore[import-not-found]  # what it returns, `signal` looks up among the members of an enum
 import ctypes
 import errno
 import functools
@@ -82,11 +83,11 @@ def _reset_for_child() -> None:
     reaches every process of a unit (SYSTEMD.md, "Also tried")."""
     signal.set_wakeup_fd(-1)
     for number in _handled():
-        signal.signal(number, signal.SIG_DFL)
+        _signal.signal(number, _signal.SIG_DFL)
     # CPython ignores SIGPIPE in every program of its own; a class worker is one, what it execs is not
     # (subprocess restores it).
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _signal.signal(signal.SIGUSR2, _signal.SIG_IGN)
+    _signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def flush() -> None:

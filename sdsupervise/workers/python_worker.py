@@ -69,6 +69,7 @@ def run(
     index: int,
 ) -> int:
     """Be a worker, in a freshly forked process; the exit status."""
+    gc.freeze()  # nor at what the supervisor has made since, of hundreds of other workers
     forget_systemd()
     _drain_on_signal(service, link, supervisor_pid, stop_timeout)
     alive = processes.die_with_parent(supervisor_pid, signal.SIGTERM)

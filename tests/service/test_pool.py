@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 from collections.abc import Mapping
 from textwrap import dedent
@@ -277,3 +278,26 @@ def test_status_of_many(ground: Ground) -> None:
     leaving, rest = status_lines(ground)[-2:]
     assert re.fullmatch(r"  ├─ worker 14  \d+   stopping   age _ s   no ping yet   0 crashes", leaving)
     assert rest.startswith("  └─ 14 workers   serving")
+
+
+LIMITED = """
+    workers = 70
+    def serve(self):
+        import resource
+        report("limit", soft=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        super().serve()
+"""
+
+
+def test_more_workers_than_descriptors(ground: Ground) -> None:
+    """The soft limit on descriptors is there for programs that use select(2): a supervisor raises its own as it needs.
+    What it starts has the limit as it was: workers, and a successor with its workers."""
+    ground.deploy(1, member(LIMITED))
+    first = ground.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 4096)))
+    assert {ground.expect("limit").said("soft") for _ in range(70)} == {"80"}
+    ground.deploy(2, member(LIMITED))
+    first.signal(signal.SIGUSR2)
+    for _ in range(70):
+        ground.expect("serves", release=2)
+    assert {ground.expect("limit").said("soft") for _ in range(70)} == {"80"}
+    assert first.wait() == 0

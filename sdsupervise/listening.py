@@ -8,7 +8,7 @@ are known by their names, for where those are is the .socket unit's to say.
                      files it makes; nothing is taken away yet, so that a rollback has nothing to bring back
     commit           the old main supervisor closes all its copies; the new one stores what is new, and removes what its
                      code does not list
-    rollback         the successor's own sockets die with it; their files are removed by whoever is left
+    rollback         the successor's own sockets die with it, and the predecessor removes their files
     stop             our files go, but under systemd: a restart brings the sockets back from the fd store, and one whose
                      file is gone cannot be reached (a .socket unit's files stay as well)
 """
@@ -133,7 +133,10 @@ class Listening:
                     self._kept[name] = kept = Kept(opened, False, _name_in_store(name, opened, file), file)
                     self._opened.append(kept)
         except BaseException:
-            self.undo()
+            for kept in self._opened:
+                kept.socket.close()
+                if kept.file is not None:
+                    kept.file.unlink()
             raise
         if self._wanted:
             self._kept = {name: self._kept[name] for name in self._wanted}
@@ -149,7 +152,7 @@ class Listening:
         return [{"given": kept.is_given, "label": kept.label, "file": kept.file} for kept in self._kept.values()]
 
     def files_made(self) -> list[File]:
-        """By this generation: for the predecessor, which removes them if we cannot."""
+        """By this generation: for the predecessor, which removes them if we fail, whatever becomes of us."""
         return [kept.file for kept in self._opened if kept.file is not None]
 
     def note_files_of_successor(self, files: Iterable[Any]) -> None:
@@ -161,14 +164,6 @@ class Listening:
         for file in self._files_of_successor:
             file.unlink()
         self._files_of_successor.clear()
-
-    def undo(self) -> None:
-        """We failed before the commit: all is as if we had never been."""
-        for kept in self._opened:
-            kept.socket.close()
-            if kept.file is not None:
-                kept.file.unlink()
-        self._opened.clear()
 
     def settle(self, notifier: Notifier) -> None:
         """From now on this generation is the one that serves, in systemd's eyes too. Once."""

@@ -403,8 +403,6 @@ class Supervisor:
     def _leave(self) -> None:
         if self._is_main or (self._peer is not None and self._peer.gone):
             self._started.listening.end(files_stay=self._started.notifier.active)
-        else:
-            self._started.listening.undo()
         if self._control is not None:
             self._control.stop_accepting()
             self._control.answer_the_rest()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.service.harness import PYTHON, Ground, service
+from tests.service.harness import NOTHING, PYTHON, Ground, notify_socket, service
 from tests.service.running import Running
 
 # What systemd does between fork and exec: descriptors from 3 on, and the variables that tell of them.
@@ -52,7 +53,14 @@ class Systemd:
         self.ground = ground
         self.sockets: list[socket.socket] = []
 
-    def start(self, names: Sequence[str], *, pid: str = "", fds: Sequence[int] = ()) -> Running:
+    def start(
+        self,
+        names: Sequence[str],
+        *,
+        pid: str = "",
+        fds: Sequence[int] = (),
+        environment: Mapping[str, str | None] = NOTHING,
+    ) -> Running:
         """Start the deployed service with so many UNIX listeners, made once, and with these descriptors after them."""
         for name in names[len(self.sockets) : len(names) - len(fds)]:
             listener = socket.socket(socket.AF_UNIX)
@@ -64,7 +72,7 @@ class Systemd:
             os.set_inheritable(fd, True)
         activate = [PYTHON, "-c", _ACTIVATE, ",".join(map(str, given)), ":".join(names), pid]
         command = [PYTHON, "current/service.py", "--no-fork", "--pid-file", self.ground.pid_file]
-        return self.ground.run(*activate, *command, pass_fds=given)
+        return self.ground.run(*activate, *command, pass_fds=given, environment=environment)
 
     def place(self, number: int) -> str:
         """Where one of the listeners is."""
@@ -165,6 +173,27 @@ def test_from_the_store(systemd: Systemd, ground: Ground) -> None:
     running = systemd.start(["web", *names[1:]])
     assert ground.expect("has").said("sockets") == str({"web": found["http"]})
     assert links(running.pid) & links(os.getpid()) == {link(systemd.sockets[0])}
+
+
+def test_the_store_lets_go_first(systemd: Systemd, ground: Ground) -> None:
+    """An address that overlaps with one that systemd still has a copy of is opened when systemd has closed that copy,
+    which may take it a while."""
+    host, port = f"127.{os.getpid() >> 8 & 255}.{os.getpid() & 255}.9", 32000 + os.getpid() % 700
+    ground.deploy(1, listed({"http": f"0.0.0.0:{port}"}))
+    with notify_socket(ground) as manager:
+        systemd.sockets.append(socket.create_server((host, port)))
+        environment = {"NOTIFY_SOCKET": str(ground.directory / "notify")}
+        systemd.start(["sdsupervise/http/1"], environment=environment)
+        assert manager.recv(4096) == b"FDSTOREREMOVE=1\nFDNAME=sdsupervise/http/1"
+        data, (barrier,), _, _ = socket.recv_fds(manager, 4096, 1)
+        assert data == b"BARRIER=1"
+        systemd.sockets.pop().close()
+        os.close(barrier)
+        data, (stored,), _, _ = socket.recv_fds(manager, 4096, 1)
+        assert re.fullmatch(rb"FDSTORE=1\nFDNAME=sdsupervise/http/[0-9a-f]+\nFDPOLL=0", data)
+        with socket.socket(fileno=stored) as copy:
+            assert copy.getsockname() == ("0.0.0.0", port)
+        assert ground.expect("has").said("sockets") == str({"http": ("AF_INET", "SOCK_STREAM", ("0.0.0.0", port))})
 
 
 def link(one: socket.socket) -> str:

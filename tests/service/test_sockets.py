@@ -448,6 +448,27 @@ def test_reload_moves(ground: Ground, host: str, port: int) -> None:
     assert refused(two)
 
 
+def test_dropped_beside_a_long_drain(ground: Ground, host: str, port: int) -> None:
+    """When an old worker lets go of its sockets and goes on draining nobody holds what the new code does not list: not
+    the old supervisor, and not the new one with its workers."""
+    os.mkfifo(ground.directory / "drained")
+    drain = """
+    def supervised_shutdown(self):
+        for listener in self.sockets.values():
+            listener.close()
+        report("closed")
+        open(f"{os.environ['GROUND']}/drained").read()
+    """
+    listen = {"a": f"{host}:{port}", "b": f"{host}:{port + 1000}"}
+    ground.deploy(1, echo(listen, _HANDOVERS["overlap"] + dedent(drain)))
+    ground.serving()
+    ground.deploy(2, echo({"a": f"{host}:{port}"}, _HANDOVERS["overlap"]))
+    assert ground.reload().returncode == 0
+    ground.expect("closed")
+    assert refused((host, port + 1000)) and ask((host, port))[0] == "2"
+    os.close(os.open(ground.directory / "drained", os.O_WRONLY))
+
+
 def test_reload_changes_options(ground: Ground, host: str, port: int) -> None:
     """Another mode, backlog and reuse_port come to the socket that is there, once the new code serves."""
     path = ground.directory / "app.sock"

@@ -37,6 +37,9 @@ while not select.select([sys.stdin], [], [], 0.001)[0]:
     try:
         with socket.socket(family) as connection:
             connection.connect(address if isinstance(address, str) else tuple(address))
+            if not last:
+                print("connected", flush=True)
+                last = "nothing"
             answer = connection.recv(1000).decode()
     except (ConnectionRefusedError, FileNotFoundError):
         met["refused"] += 1
@@ -80,11 +83,18 @@ class Client:
         self._process.kill()
         self._process.communicate()
 
+    def wait_until_connected(self) -> None:
+        """For the first time; nobody need have answered yet."""
+        assert self._line(time.monotonic() + LIMIT_SECONDS) == "connected"
+
     def wait_for(self, release: str | int, *, other_than: str = "") -> Answer:
         """The next answer of this release, of another worker than this one."""
         deadline = time.monotonic() + LIMIT_SECONDS
         while True:
-            answer = Answer(*self._line(deadline).split())
+            line = self._line(deadline)
+            if line == "connected":
+                continue
+            answer = Answer(*line.split())
             if answer.release == str(release) and answer.pid != other_than:
                 return answer
 

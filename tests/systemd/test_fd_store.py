@@ -65,7 +65,8 @@ def test_killed_while_it_starts(trial: Trial) -> None:
         journal.wait_for("warming")
         tcp, unix = clients(trial)
         with tcp, unix:
-            journal.wait_for("to fd store")
+            tcp.wait_until_connected()
+            unix.wait_until_connected()
             trial.kill(trial.main_pid)
             journal.wait_for("warming")
             gate.write("go\n")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from .errors import ConfigError
 
 WITHOUT_LIMIT = 2**31 - 1  # the kernel takes net.core.somaxconn instead, as it does for a .socket unit
+MAX_ENTRIES = 200  # the kernel passes 253 descriptors at a time, and a successor needs others too
 MAX_NAME_CHARACTERS = 200  # systemd takes 255, of which the fd store's names need some for us
 
 
@@ -45,6 +46,8 @@ def check(value: object) -> tuple[Listen, ...]:
         raise ConfigError(
             f'listen is {value!r}; it must be a mapping of names to addresses, such as {{"http": "127.0.0.1:8000"}}.'
         )
+    if len(value) > MAX_ENTRIES:
+        raise ConfigError(f"listen has {len(value)} sockets; {MAX_ENTRIES} at most can be handed on in a reload.")
     return tuple(_check_entry(name, entry) for name, entry in value.items())
 
 

@@ -64,6 +64,7 @@ NAME_RULE = "it must be ASCII without ':' and control characters"
         ({"a\n": "80"}, NAME_RULE),
         ({"n" * 201: "80"}, "200 characters at most"),
         ({7: "80"}, f"listen has the name 7; {NAME_RULE}"),
+        ({f"n{port}": port for port in range(1, 202)}, "listen has 201 sockets; 200 at most"),
         (listen.read("http"), "listen 'http' has no address; write one such as"),
         (listen.read("http="), "listen 'http' has no address"),
         ({"http": {}}, "listen 'http' has no address"),

@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,50 @@ def test_stop_leaves_no_trouble(ground_of_all: Ground) -> None:
         running.signal(signal.SIGTERM)
         assert running.wait() == 0
     assert Path(ground.control).exists()
+
+
+def test_files_of_sockets(ground_of_all: Ground) -> None:
+    """The file of a UNIX socket that root has made is the user's, so that the unprivileged supervisors after the first
+    can change its mode, and remove it at the end."""
+    ground, entry = ground_of_all, pwd.getpwnam(USER)
+    place = ground.directory / "run"
+    place.mkdir()
+    os.chown(place, entry.pw_uid, entry.pw_gid)
+    path = place / "app.sock"
+    listen = {"app": {"address": str(path), "mode": 0o640}}
+    ground.deploy(1, service(f"listen = {listen!r}"))
+    running = start(ground, "--user", USER)
+    ground.expect("serves")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (entry.pw_uid, entry.pw_gid, 0o640)
+    listen["app"]["mode"] = 0o600
+    ground.deploy(2, service(f"listen = {listen!r}"))
+    running.signal(signal.SIGUSR2)
+    assert running.wait() == 0
+    assert ground.status()["generation"] == 2
+    assert (path.stat().st_ino, stat.S_IMODE(path.stat().st_mode)) == (found.st_ino, 0o600)
+    os.kill(int(ground.pid_file.read_text()), signal.SIGTERM)
+    ground.expect_nothing_left()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("way", ["owner", "directory"])
+def test_sockets_that_only_root_may_open(ground_of_all: Ground, way: str) -> None:
+    """Without root an owner that is not ours to give, and a directory that is not ours to write, are one sentence;
+    exit status 77, and nothing is left."""
+    ground = ground_of_all
+    (ground.directory / "ours").mkdir(mode=0o777)
+    (ground.directory / "ours").chmod(0o777)
+    place = ground.directory / ("ours" if way == "owner" else "lib") / "app.sock"
+    listen = {"app": {"address": str(place), "user": "daemon"}}
+    ground.deploy(1, service(f"listen = {listen!r}"))
+    pid_file = ground.directory / "ours/service.pid"
+    command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", pid_file]
+    running = ground.run(*command, user=61234, group=61234, extra_groups=[])
+    assert running.wait() == 77
+    why = "we may not; choose a directory, owner and mode that are ours to give."
+    assert running.err == f"Cannot listen on {place} (listen 'app'): {why}\n"
+    assert [found.name for found in (ground.directory / "ours").iterdir()] == ["service.pid"]
 
 
 def test_daemon_drops_privileges(ground_of_all: Ground) -> None:

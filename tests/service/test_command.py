@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import psutil
@@ -186,3 +187,54 @@ def test_dashes_behind_a_target_are_the_class_s(ground: Ground) -> None:
     ground.run(SDSUPERVISE, "run", "--pid-file", ground.pid_file, "current/service.py", "one", "--", "--two")
     assert ground.expect("rest").said("rest") == "['one', '--two']"
     assert ground.pid_file.exists()
+
+
+# ----------------------------------------------------------------------------------------------------- its sockets
+
+LISTENS = """
+names = os.environ["LISTEN_FDNAMES"].split(":")
+assert os.environ["LISTEN_PID"] == str(os.getpid()) and os.environ["LISTEN_FDS"] == str(len(names))
+for fd, name in enumerate(names, 3):
+    with socket.socket(fileno=os.dup(fd)) as listener:
+        report("listens", name=name, fd=fd, address=listener.getsockname())
+report("arguments", arguments=sys.argv[1:], open=sorted(map(int, os.listdir("/proc/self/fd")))[:-1])
+while True:
+    with socket.socket(fileno=os.dup(3)) as listener:
+        if "ready" not in globals():
+            notify("READY=1"); report("serves", release=release)
+            ready = True
+        listener.accept()[0].sendall(release.encode())
+"""
+
+
+@pytest.mark.parametrize("handover", ["exclusive", "overlap"])
+def test_listeners_of_a_command(ground: Ground, handover: str) -> None:
+    """A command finds its listeners from descriptor 3 on, in the order they are listed, {NAME} in its arguments is the
+    number, and across a death and a reload they stay the same sockets."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    sockets = ["--listen", f"http=127.0.0.1:{address[1]}", "--listen", f"admin={ground.directory}/admin"]
+    ground.program(1, LISTENS)
+    options = ["--handover", handover, "--delay-before-respawn", "0", *sockets]
+    running = ground.run_command(
+        "current/program", "fd://{admin}", "{http}{http}", "{{http}} ${http} {}", options=options
+    )
+    for name, fd, where in (("http", 3, str(address)), ("admin", 4, f"{ground.directory}/admin")):
+        assert ground.expect("listens", name=name, fd=fd).said("address") == where
+    said = ground.expect("arguments")
+    assert said.said("arguments") == "['fd://4', '33', '{http} ${http} {}']"
+    assert said.said("open") == "[0, 1, 2, 3, 4]"
+    worker = ground.expect("serves").pid
+    os.kill(worker, signal.SIGKILL)
+    wait_gone(worker)
+    with socket.create_connection(address, timeout=30) as client:  # queues until the next worker accepts it
+        assert client.recv(10) == b"1"
+    running.expect_line("was killed by SIGKILL")
+    ground.expect("serves", release=1)
+    ground.program(2, LISTENS)
+    assert ground.reload().returncode == 0
+    ground.expect("serves", release=2)
+    assert running.wait() == 0
+    with socket.create_connection(address, timeout=30) as client:
+        assert client.recv(10) == b"2"

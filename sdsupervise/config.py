@@ -46,6 +46,11 @@ class Settings(NamedTuple):
         return 0.0  # they are warm by then; but see CommandSettings
 
     @property
+    def executes(self) -> bool:
+        """Workers are executed from disk, instead of being forks of the supervisor that has their code in memory."""
+        return False
+
+    @property
     def overlaps(self) -> bool:
         """In a reload the old workers serve until the new ones are known to."""
         return self.handover == "overlap"
@@ -62,6 +67,11 @@ class CommandSettings(Settings):
         if self.overlaps or self.waits_for_release:
             return 0.0
         return max(self.start_timeout or self.reload_timeout, self.ready_after)
+
+    @property
+    def executes(self) -> bool:
+        """As Settings."""
+        return True
 
 
 class Kind(Protocol):

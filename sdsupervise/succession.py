@@ -136,9 +136,9 @@ class Succession:
         if reload is None:
             return
         assert peer is not None
-        own_code = str(self._started.receipt)
+        own_code, executes = str(self._started.receipt), self._settings.executes
         if done:
-            same = peer.code == own_code
+            same = peer.code == own_code and not executes  # what a command loads is not for us to know
             facts = {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "same_code": same}
             reload.succeed({**facts, "old_generation": self.generation, "old_pid": os.getpid()})
             self.tell("reloaded", facts=reload.facts())
@@ -146,8 +146,9 @@ class Succession:
         else:
             reason, traceback = _why_failed(reload, peer) if state is not State.STOPPING else ("A stop was asked.", "")
             facts = {"generation": self.generation, "code": own_code, "worker_was_stopped": reload.stopped_workers}
-            reload.fail(reason, traceback, {**facts, "serves": state is not State.STOPPING})
-            _log.error("Not reloaded: %s", reason)
+            reload.fail(reason, traceback, {**facts, "serves": state is not State.STOPPING, "from_disk": executes})
+            from_disk = " The old command had been stopped, and is started anew from what is on disk."
+            _log.error("Not reloaded: %s%s", reason, from_disk if executes and reload.stopped_workers else "")
         self._last, self.reload = reload, None
 
     # ------------------------------------------------------------------------------------------------- the peer

@@ -110,6 +110,7 @@ def _failure(answer: Answer, *, with_traceback: bool) -> SdsuperviseError:
         serving = "The service is stopping"
     elif facts.get("worker_was_stopped"):
         serving += "; its worker was stopped and is started anew"
+        serving += " from what is on disk" * (facts.get("from_disk") is True)
     else:
         serving += "; its worker was never stopped"
     return ReloadFailed(f"NOT RELOADED: {reason.rstrip('.')}. {serving}.", because_of_stop=not facts.get("serves"))

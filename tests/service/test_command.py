@@ -134,7 +134,8 @@ def test_life_of_a_command(ground: Ground) -> None:
     ground.expect("serves", release=1)
     running.expect_line("is ready")
     ground.program(2, SERVES)
-    assert ground.reload().returncode == 0
+    reload = ground.reload()
+    assert reload.returncode == 0 and "same code" not in reload.stdout
     ground.expect("serves", release=2)
     assert running.wait() == 0
     (worker,) = ground.worker_pids()

@@ -240,12 +240,14 @@ def test_serving_is_said_of_a_command_that_is_up(ground: Ground) -> None:
     """The reload is done when the new command, which could only start when the old one was gone, says READY=1; one that
     ends instead is a failed reload, and the old command is started anew."""
     os.mkfifo(ground.directory / "go")
-    start(ground, SERVES, "--handover", "exclusive")
+    running = start(ground, SERVES, "--handover", "exclusive")
     ground.expect("serves", release=1)
     ground.program(2, "be_the_only_one(); sys.exit(3)")
     failed = ground.reload()
     assert failed.returncode == 1, failed
     assert "exited with status 3" in failed.stderr
+    assert "its worker was stopped and is started anew from what is on disk." in failed.stderr
+    running.expect_line("Not reloaded: .* The old command had been stopped, and is started anew from what is on disk")
     ground.expect("serves", release=1)
     ground.program(3, f"be_the_only_one(); report('starts'); open('{ground.directory}/go').read(); {SERVES[19:]}")
     reload = ground.reload_process()

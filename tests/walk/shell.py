@@ -124,7 +124,8 @@ class Shell:
         self._world = world
         self._lapses = lapses
         # An overlap's workers hold none: the lock has to be free while they serve.
-        self._holds_copies = not world.overlap and Lapse.WORKERS_WITHOUT_LOCK not in lapses
+        wrongly = (Lapse.WORKERS_KEEP_LOCK if world.overlap else Lapse.WORKERS_WITHOUT_LOCK) in lapses
+        self._holds_copies = world.overlap == wrongly
         self._rules = tuple(frozenset(event for event, rule in row.items() if rule) for row in table)
         self._labels = {
             (side, state, event): f"{SIDES[side]}: {STATES[state].name} + {EVENTS[event].name}"
@@ -270,8 +271,10 @@ class Shell:
             raise Broken(f"impossible: {self._labels[side, state, event]}")
         after = list(joint)
         self._consume(after, side, event)
-        if side == NEW and after[ELDER]:
-            after[ELDER] = SEEN_OUT  # each event is an occasion to tell it once more that it may leave
+        if side == NEW and after[ELDER] and event == _STOP_ASKED:
+            # Each event is an occasion to tell it once more that it may leave; this one, as it may come from there,
+            # has to be.
+            after[ELDER] = SEEN_OUT
         binding = event == _GAVE_UP or (event == _STOP_ASKED and state not in _CANCELS)
         newly_bound = binding and not after[BOUND]
         if binding:

@@ -35,4 +35,5 @@ class Lapse(Enum):
     WORKERS_UNANNOUNCED = auto()  # the peer's workers cannot be killed
     NO_WORKER_DEADLINE = auto()  # a hung worker is waited for
     UNLOCKS = auto()  # LOCK_UN, which frees the lock for every copy, instead of closing
-    WORKERS_WITHOUT_LOCK = auto()  # they hold no copy of the lock
+    WORKERS_WITHOUT_LOCK = auto()  # they hold no copy of the lock, exclusive though they are
+    WORKERS_KEEP_LOCK = auto()  # they hold one, in an overlap

@@ -5,7 +5,8 @@ import signal
 from collections.abc import Mapping
 
 from .config import KINDS, Settings
-from .core.takeover import PHASES, State
+from .core.phases import PHASES
+from .core.takeover import State
 from .peer import Welcome
 
 # One more and one less, as other supervisors of pools take them.

@@ -2,7 +2,8 @@
 
 from typing import NamedTuple
 
-from .core.takeover import PHASES, State
+from .core.phases import PHASES
+from .core.takeover import State
 
 _OWN_WORKERS_SERVE = frozenset({State.SERVING, State.RAISING, State.CANCELLING})
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from .birth import bear
 from .config import Settings
-from .core.takeover import PHASES, Event, State
+from .core.phases import PHASES
+from .core.takeover import Event, State
 from .elders import Elders
 from .launch import Started
 from .linux.channel import Channel, Message

@@ -17,7 +17,8 @@ from .breakpoints import Breakpoint
 from .check import Check
 from .config import Settings
 from .control import Call, ControlServer
-from .core.takeover import PHASES, RULES, Effect, Event, State, step
+from .core.phases import PHASES
+from .core.takeover import RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent, PidFileError, SdsuperviseError
 from .launch import Started
 from .linux import limits, processes, signals

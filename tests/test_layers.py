@@ -15,11 +15,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     (
         "addresses",
+        "core.words",
         "listen",
     ),
     (
         "config",
-        "core",
+        "core.phases",
+        "core.respawn",
+        "core.takeover",
         "protocol",
         "varlink",
     ),

@@ -3,7 +3,8 @@
 Two supervisors meet in a reload. The *predecessor* serves, holds the lock (the flock on the pid file) and is
 systemd's main pid; the *successor* runs the new code. Each follows the same table and calls the other its *peer*.
 The table is all there is: the shell in `supervisor.py` turns what happens into an event, looks the rule up here,
-and performs its effects in order. Nothing else changes a supervisor's state.
+and performs its effects in order. Nothing else changes a supervisor's state. What follows from a state alone, as its
+deadline, is in `phases.py`.
 
     successor:    WARMING > CLAIMING > ACTING > SERVING           (FORCING, STARTING: the predecessor is no help)
     predecessor:  SERVING > RAISING > YIELDING > YIELDED > CHECKING > WATCHING > COMMITTING > DRAINING
@@ -19,121 +20,31 @@ predecessor has none there.
 `tests/walk` joins two of these, adds the kernel's locks, signals, systemd, crashes and hangs, and visits every state
 they can reach. A rule that looks redundant is there because a walk without it ended badly; see the mutations there.
 
-Four things the shell owes the table, beside performing it:
+What the shell owes the table, beside performing it:
+* it takes "yield" for PEER_ASKS_LOCK if both services are for overlap, for PEER_ASKS_YIELD otherwise;
+* after TELL_SERVING it gives CHECK_PASSED or CHECK_FAILED, unless ACTING ends before;
 * a message the peer sent before it died is an event before its death is;
 * before BARRIER_RETURNED, and before DEADLINE in COMMITTING, it looks whether the successor lives and whether a signal
   waits: "done" must not be said of a dead one, nor after systemd has begun to stop us;
 * before NO_WORKER in FAILED and LAST it looks whether the peer lives. A failed successor that leaves a moment after its
   predecessor died leaves the service to nobody;
 * KILL_PEER takes the kill token first (one byte in a pipe both sides hold) and does nothing if it is gone. Without it
-  two supervisors whose deadlines cross kill each other and nobody serves.
+  two supervisors whose deadlines cross kill each other and nobody serves. The workers of one that was spared so are
+  spared too;
+* a predecessor that has said "committed" is no peer any more. It drains under a deadline of its own, may have a stop to
+  tell, which is STOP_ASKED, and NO_WORKER in STOPPING and LAST waits for its end.
 
 Alternatives considered: a library of state machines (automat, transitions) runs callbacks inside a transition, so
 what a rule does could not be compared, walked or mutated as data.
 """
 
 from collections.abc import Mapping
-from enum import Enum, auto
 from typing import NamedTuple
 
 from ..errors import ImpossibleEvent
+from .words import Effect, Event, State
 
-
-class State(Enum):
-    """Where a supervisor stands. A state says everything the table needs to know."""
-
-    # The first generation, before its first worker is ready; it holds the lock already.
-    OPENING = auto()
-    # A successor, up to the commit.
-    WARMING = auto()  # its workers initialise
-    CLAIMING = auto()  # has asked the predecessor to yield, waits for the lock
-    FORCING = auto()  # the predecessor did not yield in time and is being killed
-    STARTING = auto()  # the predecessor is gone; nothing but the lock is missing
-    ACTING = auto()  # holds the lock and serves; the predecessor can still call it back
-    FAILED = auto()  # gives up; the predecessor serves on
-    # The one that serves and has nobody above it.
-    SERVING = auto()
-    # A predecessor, from the reload's start.
-    RAISING = auto()  # a successor warms up; we serve as ever
-    CANCELLING = auto()  # the successor was too slow and is being killed
-    YIELDING = auto()  # our workers stop, so that the successor's may serve
-    REVIVING = auto()  # the successor died meanwhile; as soon as our old workers are gone we start new ones
-    YIELDED = auto()  # the lock is given up; waiting to hear that the successor serves
-    CHECKING = auto()  # the successor serves and runs the service's before_commit command
-    WATCHING = auto()  # the successor serves on probation
-    COMMITTING = auto()  # systemd has been told the new main pid; waiting until it has heard
-    RECALLING = auto()  # the successor failed us and is being killed
-    RETAKING = auto()  # the successor is dead; waiting to get the lock back
-    DRAINING = auto()  # the successor is the main one; we leave when our workers have
-    # Leaving for good.
-    STOPPING = auto()  # a stop: our workers stop, the peer has been told
-    EMPTY = auto()  # our workers are gone, the peer's not yet
-    LAST = auto()  # nobody waits for us any more: leave with the last worker
-    GONE = auto()
-
-
-class Event(Enum):
-    """A fact that reached a supervisor, by where it comes from."""
-
-    # from our own workers
-    WORKER_READY = auto()
-    WORKER_GONE = auto()
-    NO_WORKER = auto()  # none of ours is left (given again to each state that has a rule for it)
-    GAVE_UP = auto()  # the crash-loop verdict of core/respawn.py
-    # from the kernel
-    LOCK_GAINED = auto()
-    PEER_GONE = auto()  # the other supervisor is dead, and all it ever said has been heard
-    NO_PEER = auto()  # there is none (given again to each state that has a rule for it)
-    # from the peer, over the channel
-    PEER_ASKS_YIELD = auto()  # it is ready, and may serve when our workers are gone
-    PEER_ASKS_LOCK = auto()  # it is ready, and may serve beside our workers: both services are for overlap
-    PEER_SERVES = auto()
-    PEER_CHECKED = auto()
-    PEER_FAILED = auto()
-    PEER_COMMITTED = auto()
-    PEER_STOPS = auto()
-    PEER_EMPTY = auto()
-    # from the before_commit command; CHECK_PASSED at once where there is none
-    CHECK_PASSED = auto()
-    CHECK_FAILED = auto()
-    # from systemd
-    BARRIER_RETURNED = auto()
-    # from the clock
-    DEADLINE = auto()
-    # from people
-    RELOAD_ASKED = auto()
-    STOP_ASKED = auto()
-
-
-class Effect(Enum):
-    """An order to the shell."""
-
-    # to our workers
-    RELEASE_WORKERS = auto()  # answer "ok" to each that is ready
-    STOP_WORKERS = auto()  # SIGTERM
-    KILL_WORKERS = auto()  # SIGKILL
-    # to the lock
-    OPEN_LOCK = auto()  # a fresh open file description; the lock itself comes as LOCK_GAINED
-    CLOSE_LOCK = auto()
-    WRITE_PID = auto()
-    # to the peer
-    START_SUCCESSOR = auto()
-    ASK_YIELD = auto()
-    TELL_SERVING = auto()  # held back while a worker that could only be started now is not up
-    TELL_CHECKED = auto()
-    TELL_FAILED = auto()
-    TELL_COMMITTED = auto()
-    TELL_STOP = auto()
-    TELL_EMPTY = auto()
-    KILL_PEER = auto()
-    KILL_PEER_WORKERS = auto()
-    # to systemd
-    NAME_MAIN_PID = auto()  # MAINPID= of the successor, then a barrier
-    # to whoever asked for the reload
-    ANSWER_DONE = auto()
-    ANSWER_FAILED = auto()
-    # to ourselves
-    EXIT = auto()
+__all__ = ["IGNORED", "RULES", "Effect", "Event", "Rule", "State", "step"]
 
 
 class Rule(NamedTuple):
@@ -364,54 +275,6 @@ IGNORED: Mapping[State, frozenset[Event]] = {
             E.PEER_EMPTY,
         }
     ),
-}
-
-
-class Phase(NamedTuple):
-    """What follows from a state alone."""
-
-    deadline: tuple[str, ...]  # the settings whose sum bounds it, in seconds; () = no deadline
-    wants_workers: bool  # a dead worker is started again
-    main_state: str  # what systemd hears from a main pid in it: starting, ready, reloading or stopping
-    status: str  # the sentence for STATUS=, of a supervisor of generation {own} whose peer's is {peer}
-
-
-_LOCK_WAIT = ("takeover_timeout", "peer_stop_timeout")  # 5 s beyond what the other side may take to stop
-
-PHASES: Mapping[State, Phase] = {
-    S.OPENING: Phase((), True, "starting", "Generation {own} is starting"),
-    S.WARMING: Phase(("reload_timeout",), False, "starting", "Generation {own} is starting"),
-    S.CLAIMING: Phase(_LOCK_WAIT, False, "starting", "Generation {own} is ready, generation {peer} stops"),
-    S.FORCING: Phase((), True, "starting", "Generation {own} is ready, generation {peer} is being killed"),
-    S.STARTING: Phase(("takeover_timeout",), True, "starting", "Generation {own} takes over from a dead one"),
-    S.ACTING: Phase(
-        ("start_allowance", "check_timeout", "probation", "peer_barrier_timeout", "takeover_timeout"),
-        True,
-        "starting",
-        "Generation {own} is on probation",
-    ),
-    S.FAILED: Phase(("stop_timeout",), False, "starting", "Generation {own} failed"),
-    S.SERVING: Phase(_LOCK_WAIT, True, "ready", "Generation {own} serves"),
-    S.RAISING: Phase(("reload_timeout",), True, "reloading", "Generation {own} serves, generation {peer} is starting"),
-    S.CANCELLING: Phase((), True, "reloading", "Generation {own} serves, generation {peer} was too slow"),
-    S.YIELDING: Phase(("stop_timeout",), False, "reloading", "Generation {peer} is ready, generation {own} stops"),
-    S.REVIVING: Phase(("stop_timeout",), False, "reloading", "Generation {peer} died, generation {own} comes back"),
-    # The allowance is for a worker that can only be started when it is released, as an exclusive command; else 0.
-    S.YIELDED: Phase(("takeover_timeout", "peer_start_allowance"), False, "reloading", "Generation {peer} takes over"),
-    S.CHECKING: Phase(
-        ("peer_check_timeout", "takeover_timeout"), False, "reloading", "Generation {peer} serves and is being checked"
-    ),
-    S.WATCHING: Phase(("peer_probation",), False, "reloading", "Generation {peer} serves, on probation"),
-    S.COMMITTING: Phase(("barrier_timeout",), False, "ready", "Generation {peer} serves"),
-    S.RECALLING: Phase((), False, "reloading", "Generation {peer} failed and is being killed"),
-    S.RETAKING: Phase(
-        ("takeover_timeout",), True, "reloading", "Generation {peer} failed, generation {own} comes back"
-    ),
-    S.DRAINING: Phase(("stop_timeout",), False, "ready", "Generation {peer} serves"),
-    S.STOPPING: Phase(("stop_timeout",), False, "stopping", "Stopping"),
-    S.EMPTY: Phase(_LOCK_WAIT, False, "stopping", "Stopping: waiting for generation {peer}"),
-    S.LAST: Phase(("stop_timeout",), False, "stopping", "Stopping"),
-    S.GONE: Phase((), False, "stopping", "Stopped"),
 }
 
 

@@ -5,7 +5,8 @@ The rules it keeps besides can each be broken, as a `Lapse`: a walk then has to 
 
 from collections.abc import Callable, Iterator
 
-from sdsupervise.core.takeover import PHASES, Effect, Event, State
+from sdsupervise.core.phases import PHASES
+from sdsupervise.core.takeover import Effect, Event, State
 
 from . import kernel
 from .joint import (

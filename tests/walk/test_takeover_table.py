@@ -2,7 +2,9 @@
 
 import pytest
 
-from sdsupervise.core.takeover import IGNORED, PHASES, RULES, Effect, Event, Rule, State, step
+from sdsupervise.config import Settings
+from sdsupervise.core.phases import PHASES
+from sdsupervise.core.takeover import IGNORED, RULES, Effect, Event, Rule, State, step
 from sdsupervise.errors import ImpossibleEvent
 
 # States without a deadline, and what ends each of them.
@@ -50,6 +52,13 @@ def test_every_state_can_be_reached() -> None:
 def test_deadline_and_its_rule_come_together(state: State) -> None:
     """A deadline that is set has a rule, and a rule for one is not waiting in vain."""
     assert bool(PHASES[state].deadline) == (Event.DEADLINE in RULES[state])
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_deadline_is_made_of_settings(state: State) -> None:
+    """Each part of it is a setting, ours or what the peer has told of its own."""
+    for part in PHASES[state].deadline:
+        assert isinstance(getattr(Settings(), part.removeprefix("peer_")), float)
 
 
 @pytest.mark.parametrize("state", State)

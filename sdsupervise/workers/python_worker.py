@@ -40,7 +40,10 @@ class Service(Protocol):
 
     shutdown_signals: Sequence[signal.Signals]
 
-    def be_worker(self, link: Any, *, index: int) -> None:  # noqa: ANN401 (the link is between supervisor and service)
+    def become_worker(self, link: Any) -> None:  # noqa: ANN401 (the link is between supervisor and service)
+        """Get ready to run the service's code: whatever can be done before it may."""
+
+    def be_worker(self, *, index: int) -> None:
         """Run the service's code; returning is a clean exit."""
 
     def drain_worker(self) -> None:
@@ -76,12 +79,14 @@ def run(
     try:
         if not alive:
             raise LinkLost
-        if wait_for_go:
-            index = link.wait_for_go()
         # For what the service starts, too.
         os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(generation), str(index)
+        service.become_worker(link)
+        if wait_for_go and (known := link.wait_for_go()) != index:
+            index = known
+            os.environ[INDEX_VARIABLE] = str(index)
         try:
-            service.be_worker(link, index=index)
+            service.be_worker(index=index)
         finally:
             # What os._exit leaves out, and by which multiprocessing, for one, ends its children; it does the same.
             atexit._run_exitfuncs()

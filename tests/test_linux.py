@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,33 @@ def test_a_timer_set_by_a_timer(loop: EventLoop) -> None:
     assert happened == ["x", "second"]
     os.close(reader)
     os.close(writer)
+
+
+def test_what_arrives_goes_before_what_becomes_due(loop: EventLoop) -> None:
+    """While a callback took long, a deadline passed and what it was set for arrived: that is looked at first."""
+    readers_and_writers = [os.pipe() for _ in range(2)]
+    (busy, begin), (late, arrive) = readers_and_writers
+    happened: list[str] = []
+
+    def deadline() -> None:
+        happened.append("deadline")
+        loop.stop()
+
+    def be_busy() -> None:
+        os.read(busy, 1)
+        until = time.monotonic() + 0.002
+        loop.call_later(0.001, deadline)
+        while time.monotonic() < until:
+            pass
+        os.write(arrive, b"x")
+
+    loop.watch(busy, be_busy)
+    loop.watch(late, lambda: happened.append(os.read(late, 1).decode()))
+    os.write(begin, b"x")
+    loop.run()
+    assert happened == ["x", "deadline"]
+    for fd in (fd for pair in readers_and_writers for fd in pair):
+        os.close(fd)
 
 
 def stop_soon(loop: EventLoop) -> None:

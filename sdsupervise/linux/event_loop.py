@@ -75,13 +75,16 @@ class EventLoop:
         self._running = True
         while self._running:
             found = self._epoll.poll(self._seconds_to_next_timer())
+            # A callback may take long, or we may be stopped in it. What arrives meanwhile is looked at before a timer
+            # that becomes due meanwhile: nobody who spoke in time is taken for silent.
+            now = time.monotonic()
             for fd, on_ready in [(fd, self._watched[fd]) for fd, _ in found]:
                 # An earlier callback of this round may have unwatched it, and even have got its number for another.
                 if self._watched.get(fd) is on_ready:
                     on_ready()
                     if not self._running:
                         return
-            self._fire_due_timers()
+            self._fire_timers_due(now)
 
     def stop(self) -> None:
         """Let run() return after the current callback."""
@@ -112,8 +115,7 @@ class EventLoop:
             heapq.heappop(timers)
         return min(max(0.0, timers[0][0] - time.monotonic()), _LONGEST_SLEEP_SECONDS) if timers else None
 
-    def _fire_due_timers(self) -> None:
+    def _fire_timers_due(self, now: float) -> None:
         timers = self._timers
-        now = time.monotonic() if timers else 0.0
         while self._running and timers and timers[0][0] <= now:
             heapq.heappop(timers)[2].fire()

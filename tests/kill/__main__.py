@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from tests.kill import crew
-from tests.kill.cases import Case, Outcome, possible, survey
+from tests.kill.cases import KINDS, Case, Outcome, possible, survey
 from tests.kill.crew import RUNNERS, Job
 from tests.kill.rounds import chains
 
@@ -42,7 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         where = "with systemd" if systemd else "without systemd"
         if parsed.all or parsed.only:
-            places = [place for place in survey(systemd) if any(parsed.only in str(case) for case in possible(place))]
+            places = [
+                place
+                for kind in KINDS
+                for place in survey(systemd, kind)
+                if any(parsed.only in str(case) for case in possible(place))
+            ]
             reached: list[Outcome] = []
             broken += report(noted(go(places, parsed.runners), reached), f"{where}, {len(places)} places")
             found = [Case(*fields) for outcome in reached for fields in outcome.cases]  # type: ignore[arg-type]

@@ -6,17 +6,34 @@ import signal
 import traceback
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from sdsupervise.core.takeover import RULES, Effect, Event, State
 from tests.kill import oracle
 from tests.kill.hub import Broken, Process
 from tests.kill.instance import Plain, Unit
+from tests.kill.leads import GOOD, reload
 from tests.kill.stage import Focus, Side, Stage, Target
-from tests.kill.ways import GOOD, UNREACHABLE, WAYS, Way, reload
+from tests.kill.ways import NEVER_IN_OVERLAP, OVERLAP_WAYS, UNREACHABLE, WAYS, Way
 
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 ANYBODY = "anybody"
+PARTIES = (Target.OLD_SUPERVISOR, Target.NEW_SUPERVISOR, Target.OLD_WORKER, Target.NEW_WORKER)
+# Where in an overlap the old workers serve beside the new ones, or still have to end.
+BESIDE = {
+    State.YIELDED,
+    State.CHECKING,
+    State.WATCHING,
+    State.COMMITTING,
+    State.RECALLING,
+    State.RETAKING,
+    State.ACTING,
+}
+
+
+EXCLUSIVE, OVERLAP, ELDER = "exclusive", "overlap", "elder"  # the last: overlap, and an older generation drains
+KINDS = (EXCLUSIVE, OVERLAP, ELDER)
 
 
 class Case(NamedTuple):
@@ -24,6 +41,7 @@ class Case(NamedTuple):
     first who is there, beginning with another one in each case."""
 
     systemd: bool
+    kind: str
     state: str
     event: str
     effect: int
@@ -32,7 +50,8 @@ class Case(NamedTuple):
 
     def __str__(self) -> str:
         harm = f": {self.action} the {self.target}" if self.target else ""
-        return f"{'systemd' if self.systemd else 'plain'} {self.state}+{self.event}/{self.effect}{harm}"
+        where = "systemd" if self.systemd else "plain"
+        return f"{where} {self.kind} {self.state}+{self.event}/{self.effect}{harm}"
 
 
 class Outcome(NamedTuple):
@@ -52,13 +71,23 @@ def rules() -> Iterator[tuple[State, Event]]:
             yield state, event
 
 
-def places_of(systemd: bool) -> Iterator[tuple[State, Event, int]]:
+def ways_of(systemd: bool, kind: str) -> dict[tuple[State, Event], Way]:
+    """How every transition is reached that can be reached here, in the order of the table."""
+    ways = WAYS if kind == EXCLUSIVE else OVERLAP_WAYS
+    return {
+        rule: ways[rule]
+        for rule in rules()
+        if rule in ways
+        and not (systemd and ways[rule].only_plain)
+        and not (kind == ELDER and (rule[0] is State.OPENING or ways[rule].mute_pid1))
+    }
+
+
+def places_of(systemd: bool, kind: str) -> Iterator[tuple[State, Event, int]]:
     """Every place the table has that can be reached here."""
-    for state, event in rules():
-        way = WAYS.get((state, event))
-        if way is not None and not (systemd and way.only_plain):
-            for effect in range(_last_place(systemd, way, RULES[state][event].effects) + 1):
-                yield state, event, effect
+    for (state, event), way in ways_of(systemd, kind).items():
+        for effect in range(_last_place(systemd, way, RULES[state][event].effects) + 1):
+            yield state, event, effect
 
 
 def _last_place(systemd: bool, way: Way, effects: Sequence[Effect]) -> int:
@@ -68,9 +97,9 @@ def _last_place(systemd: bool, way: Way, effects: Sequence[Effect]) -> int:
     return len(effects)
 
 
-def survey(systemd: bool) -> list[Case]:
+def survey(systemd: bool, kind: str) -> list[Case]:
     """Every place, reached and left in peace. The outcomes name all the cases there are, by who is there to harm."""
-    return [Case(systemd, state.name, event.name, effect) for state, event, effect in places_of(systemd)]
+    return [Case(systemd, kind, state.name, event.name, effect) for state, event, effect in places_of(systemd, kind)]
 
 
 def possible(place: Case) -> list[Case]:
@@ -79,28 +108,36 @@ def possible(place: Case) -> list[Case]:
 
 
 def usual_cases(systemd: bool) -> list[Case]:
-    """What the ordinary test run plays: each transition a good reload passes, in full; of every other one a single
-    place, with a single harm."""
+    """What the ordinary test run plays. Of each transition a good reload passes: everybody at every place, killed with
+    one handover and stopped with the other, by turns; and somebody while an older generation drains. Of every other
+    one a single place, with a single harm; with overlap only where it differs from exclusive."""
     cases = []
-    for number, (state, event) in enumerate(dict.fromkeys((state, event) for state, event, _ in places_of(systemd))):
-        way = WAYS[state, event]
-        last = _last_place(systemd, way, RULES[state][event].effects)
-        rule = (systemd, state.name, event.name)
-        if is_plain_reload(way):
-            for effect in range(last + 1):
-                cases += [Case(*rule, effect, target.value, action) for target in Target for action in ACTIONS]
-        else:
-            action = list(ACTIONS)[number % len(ACTIONS)]
-            cases.append(Case(*rule, (number + systemd) % (last + 1), ANYBODY, action))
+    for kind in KINDS:
+        for number, ((state, event), way) in enumerate(ways_of(systemd, kind).items()):
+            last = _last_place(systemd, way, RULES[state][event].effects)
+            rule = (systemd, kind, state.name, event.name)
+            turn = number + systemd + KINDS.index(kind)
+            if kind == ELDER and is_plain_reload(way):
+                cases.append(Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn)))
+            elif is_plain_reload(way):
+                for effect, (who, target) in product(range(last + 1), enumerate(PARTIES)):
+                    cases.append(Case(*rule, effect, target.value, _by_turns(turn + effect + who)))
+            elif kind == EXCLUSIVE or (kind == OVERLAP and (state in BESIDE or way is not WAYS.get((state, event)))):
+                cases.append(Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn)))
     return cases
+
+
+def _by_turns(number: int) -> str:
+    return list(ACTIONS)[number % len(ACTIONS)]
 
 
 def run(case: Case) -> Outcome:
     """One case, from an empty directory to an empty directory."""
-    way = WAYS[State[case.state], Event[case.event]]
-    instance = Unit() if case.systemd else Plain(notify=way.mute_pid1)
+    way = way_of(case)
+    settings = {"handover": "exclusive" if case.kind == EXCLUSIVE else "overlap"}
+    instance = Unit(settings) if case.systemd else Plain(settings, notify=way.mute_pid1)
     focus = Focus(way.side, State[case.state], Event[case.event], case.effect)
-    stage = Stage(instance, way.old, way.new, focus)
+    stage = Stage(instance, way.old, way.new, focus, beside_elder=case.kind == ELDER)
     result, reason, found = "held", "", list[Case]()
     try:
         way.lead(stage)
@@ -135,7 +172,7 @@ def play(stage: Stage, case: Case) -> bool:
             stage.harm(victim, signal.SIGSTOP)
     stage.open()
     oracle.judge(stage)
-    if is_plain_reload(WAYS[State[case.state], Event[case.event]]) and (victim is None or is_old_worker(victim)):
+    if is_plain_reload(way_of(case)) and (victim is None or is_no_more_needed(stage, victim)):
         if stage.calls[0].status != oracle.DONE:
             raise Broken("A reload to good code failed, though nobody it needs was harmed.")
     return True
@@ -145,13 +182,21 @@ def is_plain_reload(way: Way) -> bool:
     return (way.lead, way.old, way.new, way.mute_pid1) == (reload, GOOD, GOOD, False)
 
 
-def is_old_worker(process: Process) -> bool:
-    return process.role == "worker" and process.release == 1
+def way_of(case: Case) -> Way:
+    rule = State[case.state], Event[case.event]
+    return WAYS[rule] if case.kind == EXCLUSIVE else OVERLAP_WAYS[rule]
+
+
+def is_no_more_needed(stage: Stage, process: Process) -> bool:
+    """A reload can do without it: the worker that is to be replaced, or anybody who drains already."""
+    needed = [stage.supervisor(Side.OLD), stage.supervisor(Side.NEW)]
+    younger = stage.supervisor(Side.NEW)
+    return process not in needed and (younger is None or process.parent != younger.pid)
 
 
 def find_victim(stage: Stage, case: Case) -> Process | None:
     """Whom to harm; None if there is nobody of that kind."""
-    choice = list(Target)
+    choice = list(Target) if case.kind == ELDER else list(PARTIES)
     if case.target == ANYBODY:
         first = zlib.crc32(str(case).encode()) % len(choice)
         choice = choice[first:] + choice[:first]
@@ -177,14 +222,14 @@ def is_being_born(stage: Stage, target: Target) -> bool:
 def missing_ways() -> list[str]:
     """Rules of the table of which nobody has said how they are reached, or that they cannot be."""
     return [
-        f"{state.name}+{event.name}"
+        f"{state.name}+{event.name} in {kind}"
+        for kind, ways, never in ((EXCLUSIVE, WAYS, UNREACHABLE), (OVERLAP, OVERLAP_WAYS, NEVER_IN_OVERLAP))
         for state, event in rules()
-        if (state, event) not in WAYS and (state, event) not in UNREACHABLE
+        if ((state, event) in ways) is ((state, event) in never)
     ]
 
 
 def stale_ways() -> list[str]:
-    """Entries of our tables that the takeover table has no rule for, or that are in both."""
-    known = set(rules())
-    both = set(WAYS) & set(UNREACHABLE)
-    return [f"{state.name}+{event.name}" for state, event in {*WAYS, *UNREACHABLE} - known | both]
+    """Entries of our tables that the takeover table has no rule for."""
+    entries = {*WAYS, *UNREACHABLE, *OVERLAP_WAYS, *NEVER_IN_OVERLAP}
+    return [f"{state.name}+{event.name}" for state, event in entries - set(rules())]

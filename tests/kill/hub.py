@@ -17,7 +17,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 PATIENCE_SECONDS = 40.0  # far more than all deadlines of the service in a row
@@ -35,7 +35,9 @@ class Process:
         self.alive = True
         self.hung = False  # by a SIGSTOP of ours
         self.killed = False  # by a SIGKILL of ours
+        self.harmed = False  # by either, whatever became of it
         self.begun = False  # a worker that was released
+        self.stopping = False  # it said so, and takes on nothing new
         self.waits_for = ""  # "start" or "stop"
         self.heard: list[str] = []  # of a supervisor: the places it passed
         self.heard_at: list[float] = []
@@ -152,14 +154,15 @@ class Hub:
     def workers_of(self, supervisor: Process) -> list[Process]:
         return [worker for worker in self.living("worker") if worker.parent == supervisor.pid]
 
-    def forget_the_dead(self) -> None:
-        """What was before is of no interest any more."""
+    def forget_the_dead(self, elders: Sequence[Process]) -> None:
+        """What was before is of no interest any more, but how far these are."""
         self.story.clear()
         for process in self.processes:
             if not process.alive:
                 self._hang_up(process)
                 os.close(process.pidfd)
-            del process.heard[1:], process.heard_at[1:]
+            if process not in elders:
+                del process.heard[1:], process.heard_at[1:]
         self.processes = [process for process in self.processes if process.alive]
 
     def spare_of(self, supervisor: Process) -> Process | None:
@@ -184,6 +187,7 @@ class Hub:
     def send(self, process: Process, number: signal.Signals) -> None:
         self.tell(f"{number.name} to {process}")
         process.killed = process.killed or number == signal.SIGKILL
+        process.harmed = process.harmed or number in (signal.SIGKILL, signal.SIGSTOP)
         process.hung = number == signal.SIGSTOP or (process.hung and number != signal.SIGCONT)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(process.pidfd, number)
@@ -306,6 +310,7 @@ class Hub:
                 process.begun = True
                 self.on_begin(process)
             case ["stopping"]:
+                process.stopping = True
                 self._want(process, "stop")
             case ["answer", number, _]:
                 process.answered = max(process.answered, int(number))

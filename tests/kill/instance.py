@@ -36,6 +36,8 @@ SETTINGS: Mapping[str, object] = {
     "barrier_timeout": 0.8,
 }
 
+NO_SETTINGS: Mapping[str, object] = {}
+
 UNIT = """\
 [Unit]
 StartLimitIntervalSec=0
@@ -70,13 +72,16 @@ class Release(NamedTuple):
 
 
 class Instance(ABC):
-    """One service with its directory and its hub."""
+    """One service with its directory and its hub. The settings go for each of its releases that says nothing else."""
 
     systemd: bool
     pid_file: Path
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, object]) -> None:
         self.directory = directory
+        self._settings = {**SETTINGS, **settings}
+        self._overlapping: set[int] = set()  # releases
+        (directory / "active").mkdir()
         self.hub = Hub(directory / "hub")
         self.number = 0  # of the release that is deployed
 
@@ -86,11 +91,10 @@ class Instance(ABC):
         place = self.directory / "releases" / str(self.number)
         place.mkdir(parents=True)
         shutil.copyfile(PROBE, place / "service.py")
-        facts = {
-            "number": self.number,
-            "breaks": release.breaks,
-            "settings": {**SETTINGS, **release.settings},
-        }
+        settings = {**self._settings, **release.settings}
+        if settings.get("handover") == "overlap":
+            self._overlapping.add(self.number)
+        facts = {"number": self.number, "breaks": release.breaks, "settings": settings}
         (place / "release.json").write_text(json.dumps(facts))
         (self.directory / "broken").touch()
         fresh = self.directory / "fresh"
@@ -98,6 +102,10 @@ class Instance(ABC):
         fresh.rename(self.directory / "current")
         self.hub.tell(f"release {self.number} is deployed{f', it breaks: {release.breaks}' * bool(release.breaks)}")
         return self.number
+
+    def overlaps(self, *releases: int) -> bool:
+        """All of these releases are for overlap."""
+        return self._overlapping.issuperset(releases)
 
     def cure(self) -> None:
         """Code that broke at its start breaks no more."""
@@ -157,10 +165,10 @@ class Plain(Instance):
 
     systemd = False
 
-    def __init__(self, *, notify: bool = False) -> None:
+    def __init__(self, settings: Mapping[str, object] = NO_SETTINGS, *, notify: bool = False) -> None:
         _become_init()
         directory = Path(tempfile.mkdtemp(prefix="kill-"))
-        super().__init__(directory)
+        super().__init__(directory, settings)
         self.pid_file = directory / "probe.pid"
         self._output = (directory / "output").open("ab")
         self._environment = {
@@ -262,13 +270,13 @@ class Unit(Instance):
     systemd = True
     created = 0
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, object] = NO_SETTINGS) -> None:
         Unit.created += 1
         self.name = f"{os.getpid()}-{Unit.created}"
         self.unit = f"kill@{self.name}.service"
         directory = Path("/run/kill", self.name)
         directory.mkdir(parents=True)
-        super().__init__(directory)
+        super().__init__(directory, settings)
         self.pid_file = Path("/run/sdsupervise", self.name, "Probe.pid")
 
     @staticmethod

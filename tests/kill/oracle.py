@@ -12,7 +12,9 @@ from typing import NamedTuple
 from sdsupervise.core.takeover import Effect
 from tests.kill.hub import Broken, Process
 from tests.kill.instance import Release
-from tests.kill.stage import Call, Stage, has_done
+from tests.kill.places import has_done
+from tests.kill.stage import Call, Stage
+from tests.kill.witness import was_cut
 
 DONE, FAILED, NO_ANSWER = 0, 1, 69
 
@@ -31,6 +33,7 @@ def judge(stage: Stage) -> None:
     """Wait until the service has got over it, then check everything, then stop it. Raises Broken."""
     settle(stage)
     check_history(stage)
+    check_kept(stage)
     if stage.hub.living("supervisor"):
         harmed = any(process.role == "supervisor" for process in stage.harmed)
         by_each_other = any(has_done(process.heard, Effect.KILL_PEER) for process in stage.hub.supervisors)
@@ -38,6 +41,7 @@ def judge(stage: Stage) -> None:
         reload_once_more(stage)
         stop(stage)
         check_history(stage)
+    check_ends(stage)
     left = stage.instance.left(tidy=not any(process.role == "supervisor" for process in stage.harmed))
     if left:
         raise Broken(f"This is left after the end: {'; '.join(left)}.")
@@ -51,7 +55,8 @@ def settle(stage: Stage) -> None:
         check_end(stage)
 
 
-def is_settled(stage: Stage) -> bool:
+def is_settled(stage: Stage, *, beside_elders: bool = False) -> bool:
+    """The same, as a condition. Where generations may drain beside the one that serves, they are left in peace."""
     hub, instance = stage.hub, stage.instance
     if any(call.status is None for call in stage.calls) and not wakes_all(stage):
         return False
@@ -60,17 +65,21 @@ def is_settled(stage: Stage) -> bool:
         return wakes_all(stage) and instance.is_gone()
     if not supervisors:
         return stage.stop_asked and stage.stopper is None and instance.is_gone()
+    elders = [each for each in supervisors if stage.drains(each)] if beside_elders else []
+    draining = {each.pid for each in elders}
+    others = [each for each in hub.processes if each.alive and draining.isdisjoint((each.pid, each.parent))]
     # A spare that hangs is found out when it is needed.
-    if wakes_all(stage) or any(process.hung and process.role != "spare" for process in hub.processes if process.alive):
+    if wakes_all(stage) or any(process.hung and process.role != "spare" for process in others):
         return False
     if any(call.status is None for call in stage.calls):
         return False
     if stage.stop_asked if instance.systemd else stage.must_end:
         return False
-    if len(supervisors) != 1 or stage.is_leaving(supervisors[0]):
+    main = [each for each in supervisors if each not in elders]
+    if len(main) != 1 or stage.is_leaving(main[0]):
         return False
-    orphans = [child for child in hub.processes if child.alive and child.parent not in (0, supervisors[0].pid)]
-    return not orphans and serves(stage, supervisors[0])
+    orphans = [child for child in others if child.parent not in (0, main[0].pid)]
+    return not orphans and serves(stage, main[0])
 
 
 def wakes_all(stage: Stage) -> bool:
@@ -108,7 +117,7 @@ def check_present(stage: Stage, *, restarts_expected: bool) -> None:
         # Where systemd has restarted it, it may not have read READY=1 yet; this returns when it has.
         stage.start_again(wait=False)
         stage.until_started()
-    (supervisor,) = stage.hub.living("supervisor")
+    (supervisor,) = [each for each in stage.hub.living("supervisor") if not stage.drains(each)]
     stage.instance.check(supervisor.pid, restarts_expected=restarts_expected)
 
 
@@ -138,11 +147,44 @@ def check_history(stage: Stage, begin: int = 0) -> None:
     """What was said and done, in the order of the log, from a line on."""
     lines = [parse(line) for line in stage.instance.log()[begin:]]
     for line in lines:
-        if line.kind == "VIOLATION":
+        if line.kind == "VIOLATION" and not is_excused(stage, line):
             raise Broken(f"Two workers were active at a time: {line}.")
+    if stage.witness.broken:
+        raise Broken(" ".join(stage.witness.broken))
     for call in stage.calls:
         if call.status is not None:
             check_verdict(stage, call, lines)
+
+
+def is_excused(stage: Stage, line: Line) -> bool:
+    """In an overlap no more than two generations take on work; one more only if it cannot have known of its end."""
+    pids = {int(pid) for pid in line.facts["beside"].split(",")}
+    beside = [process for process in stage.hub.processes if process.pid in pids]
+    return all(stage.instance.overlaps(process.release, int(line.facts["release"])) for process in beside) and any(
+        process.harmed or any(each.pid == process.parent and each.harmed for each in stage.hub.processes)
+        for process in beside
+    )
+
+
+def check_kept(stage: Stage) -> None:
+    """An overlap that failed has stopped nobody."""
+    for call in stage.calls:
+        asked = call.asked
+        if call.status == DONE or asked is None or not stage.instance.overlaps(asked.release, call.release):
+            continue
+        if asked.alive and not asked.harmed and not stage.ends and not stage.is_leaving(asked):
+            for worker in call.workers:
+                if not worker.harmed and (worker.stopping or not worker.alive):
+                    raise Broken(f"The reload to release {call.release} failed, and {worker} has not been kept.")
+
+
+def check_ends(stage: Stage) -> None:
+    """Whoever had time to end what it had begun has ended it."""
+    lines = map(parse, stage.instance.log())
+    ended = {line.facts["worker"] for line in lines if line.kind == "END"}
+    for worker in stage.hub.processes:
+        if worker.begun and str(worker.pid) not in ended and not was_cut(worker, stage.hub.supervisors):
+            raise Broken(f"{worker} was cut short, though nobody had a reason to kill it.")
 
 
 def check_verdict(stage: Stage, call: Call, lines: list[Line]) -> None:

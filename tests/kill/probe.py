@@ -1,9 +1,8 @@
 """The service that is killed. A copy of this file is `service.py` of each release, beside its `release.json`.
 
 It tells the test's hub of everything it does and waits for the hub's word before it starts and before it stops, so
-that a test can make it slow or stubborn at will. Whoever of its workers is released takes the flock on `probe` and
-keeps it for as long as it works: two at a time would be seen by the second of them, whatever any supervisor believes.
-Those of an overlap share it among themselves.
+that a test can make it slow or stubborn at will. Whoever of its workers is released keeps a locked file in `active` for
+as long as it takes on work: one too many at a time would be seen by the last of them, whatever any supervisor believes.
 """
 
 from __future__ import annotations
@@ -27,6 +26,8 @@ RELEASE = Path(__file__).resolve().parent
 PLACE = RELEASE.parents[1]
 FACTS = json.loads((RELEASE / "release.json").read_text())
 NUMBER = int(FACTS["number"])
+HANDOVER = FACTS["settings"].get("handover", "exclusive")
+ACTIVE = PLACE / "active"
 PING_SECONDS = 0.1
 
 # The two pauses on the way from a silent worker to a killed one are no settings, and too long for a thousand cases.
@@ -74,11 +75,56 @@ class Wire:
             pass
 
 
-def write(line: str) -> None:
+def write(line: str, more: str = "") -> None:
     """Append a line to the log in one piece: the order of the lines is the order of the events."""
     log = os.open(PLACE / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    os.write(log, f"{line} release={NUMBER} worker={os.getpid()} supervisor={os.getppid()}\n".encode())
+    os.write(log, f"{line} release={NUMBER} worker={os.getpid()} supervisor={os.getppid()}{more}\n".encode())
     os.close(log)
+
+
+class Mark:
+    """The file in `active` of a worker that takes on work, its name says whose; locked as long as that lives."""
+
+    def __init__(self, index: int) -> None:
+        self.mine = (str(os.getppid()), str(index), HANDOVER, str(os.getpid()))
+        fresh = PLACE / f"mark-{os.getpid()}"
+        self.file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        self.path = ACTIVE / ".".join(self.mine)
+        fresh.rename(self.path)  # who finds it finds it locked
+
+    def find_too_many(self) -> list[int]:
+        """The pids of all who take on work now and should not: everybody of another supervisor, or all but one
+        generation where both are for overlap; and who has our place among our supervisor's workers."""
+        supervisor, index, handover, _ = self.mine
+        others = [tuple(path.name.split(".")) for path in ACTIVE.iterdir() if is_held(path)]
+        others.remove(self.mine)
+        elsewhere = [other for other in others if other[0] != supervisor]
+        is_alone = handover == "exclusive" or any(other[2] == "exclusive" for other in elsewhere)
+        if not is_alone and len({other[0] for other in elsewhere}) <= 1:
+            elsewhere.clear()
+        here = [other for other in others if other[:2] == (supervisor, index)]
+        return [int(other[3]) for other in here + elsewhere]
+
+    def remove(self) -> None:
+        """It takes on no more work."""
+        self.path.unlink(missing_ok=True)
+
+
+def is_held(path: Path) -> bool:
+    """The worker that made this mark lives."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    path.unlink(missing_ok=True)  # it was killed
+    return False
 
 
 class Probe(SupervisedDaemon):
@@ -86,7 +132,7 @@ class Probe(SupervisedDaemon):
 
     can_do_hot_reload = True
     wire: Wire | None = None
-    probe = -1
+    mark: Mark | None = None
 
     def __init__(self) -> None:
         super().__init__(**FACTS["settings"])
@@ -114,14 +160,12 @@ class Probe(SupervisedDaemon):
         self.serve(self.wire)
 
     def begin(self) -> None:
-        if self.probe >= 0:
+        if self.mark is not None:
             return
-        self.probe = os.open(PLACE / "probe", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            kind = fcntl.LOCK_SH if FACTS["settings"].get("handover") == "overlap" else fcntl.LOCK_EX
-            fcntl.flock(self.probe, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            write("VIOLATION")
+        self.mark = Mark(self.worker_index)
+        too_many = self.mark.find_too_many()
+        if too_many:
+            write("VIOLATION", f" beside={','.join(map(str, too_many))}")
         write("BEGIN")
         assert self.wire is not None
         self.wire.say("begin")
@@ -139,13 +183,15 @@ class Probe(SupervisedDaemon):
                 next_ping = time.monotonic() + PING_SECONDS
 
     def supervised_shutdown(self) -> None:
+        if self.mark is not None and HANDOVER == "overlap":
+            self.mark.remove()  # from here on it takes on nothing new
         if self.wire is not None:
             self.wire.say("stopping")
             self.wire.wait_for("stop")
-        if self.probe >= 0:
+        if self.mark is not None:
             write("END")
-            os.close(self.probe)
-            self.probe = -1
+            self.mark.remove()
+            self.mark = None
 
 
 if __name__ == "__main__":

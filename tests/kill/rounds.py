@@ -11,37 +11,47 @@ from __future__ import annotations
 import random
 import signal
 import traceback
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.kill import oracle
 from tests.kill.cases import Outcome
 from tests.kill.hub import Broken, Place, Process
 from tests.kill.instance import Instance, Plain, Release, Unit
-from tests.kill.stage import LEAVING, Side, Stage, Target, next_state
+from tests.kill.places import LEAVING, next_state
+from tests.kill.stage import Side, Stage, Target
 
 CLIENT_PAUSE_SECONDS = 0.002
 MOST_PLACES = 45  # a reload without trouble takes some forty steps
 LONGEST_WHILE_SECONDS = 0.4
 CROSSING_SECONDS = 0.1
 
-KINDS = ("good",) * 6 + ("start", "serve", "import", "slow")
+KINDS = ("good",) * 6 + ("start", "serve", "import", "slow", "check")
 DEEDS = ("kill",) * 4 + ("stop",) * 3 + ("end",)
+POOLS = (1, 1, 1, 2, 3)
 HOW_MANY = (0, 1, 1, 1, 2, 2, 3)
 WAKES_AGAIN = 0.75
 SPARES = 0.2
 
-SETTINGS = {"reload_timeout": 1.5, "takeover_timeout": 0.6, "stop_timeout": 0.5, "worker_timeout": 0.6}
+DRAINS_SLOWLY = 0.5
+LONGEST_DRAIN_SECONDS = 2.0
+
+SETTINGS: Mapping[str, object] = {"reload_timeout": 1.5, "takeover_timeout": 0.6, "worker_timeout": 0.6}
+STOP_TIMEOUTS = (0.5, 2.5)
+CHECKS: tuple[list[str], ...] = ([],) * 4 + (["/bin/true"], ["/bin/sleep", "0.1"])
+HANDOVERS = {"exclusive": ("exclusive",), "overlap": ("overlap",), "mixed": ("overlap", "overlap", "exclusive")}
 
 
 class Chain(NamedTuple):
-    """So many rounds of one service."""
+    """So many rounds of one service; each of its releases is for one of the handovers of its kind."""
 
     systemd: bool
+    kind: str
     seed: int
     rounds: int
 
     def __str__(self) -> str:
-        return f"{'systemd' if self.systemd else 'plain'} {self.rounds} rounds with seed {self.seed}"
+        return f"{'systemd' if self.systemd else 'plain'} {self.kind} {self.rounds} rounds with seed {self.seed}"
 
 
 class Deed(NamedTuple):
@@ -58,7 +68,7 @@ class Deed(NamedTuple):
 def run(chain: Chain) -> Outcome:
     """All rounds of a chain, on one service; it ends at the first that breaks a promise."""
     instance: Instance = Unit() if chain.systemd else Plain()
-    players = Players(instance)
+    players = Players(instance, chain.kind, random.Random(chain.seed))
     stage, result, reason, story = players.stage, "held", "", list[str]()
     try:
         stage.start()
@@ -84,15 +94,17 @@ def run(chain: Chain) -> Outcome:
 class Players:
     """The client, the operator and the dice."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, kind: str, dice: random.Random) -> None:
         self.instance, self.hub = instance, instance.hub
-        self.stage = Stage(instance, Release(settings=SETTINGS), Release())
+        self.kind, self.dice = kind, dice
+        self.stage = Stage(instance, Release(settings=self._settings(dice)), Release())
         self.answers = 0
         self.log_begins = 0
         self.plan: list[Deed] = []
         self.passed = 0
-        self._on_place = self.hub.on_place
+        self._on_place, self._on_worker = self.hub.on_place, self.hub.on_worker
         self.hub.on_place = self._count_place
+        self.hub.on_worker = self._may_take_its_time
         self.hub.on_answer = self._answered
         self.hub.on_begin = self._ask
 
@@ -102,8 +114,9 @@ class Players:
         self._begin(number)
         kind = dice.choice(KINDS)
         breaks = kind if kind in ("start", "serve", "import") else ""
-        handover = dice.choice(("exclusive", "overlap"))
-        stage.new = Release(breaks, {**SETTINGS, "probation": dice.choice((0.0, 0.0, 0.1)), "handover": handover})
+        check = ["/bin/false"] if kind == "check" else dice.choice(CHECKS)
+        fitting = {"probation": dice.choice((0.0, 0.0, 0.1)), "before_commit": check}
+        stage.new = Release(breaks, {**self._settings(dice), **fitting})
         if kind == "slow":
             stage.hold_workers(Side.NEW, "start")
         self.plan = [self._throw(dice) for _ in range(dice.choice(HOW_MANY))]
@@ -116,6 +129,7 @@ class Players:
         if not self.hub.living("supervisor") and not self._crossed():
             oracle.check_end(stage)
         oracle.check_history(stage, self.log_begins)
+        oracle.check_kept(stage)
         if self.hub.living("supervisor"):
             oracle.check_present(stage, restarts_expected=True)
         else:
@@ -133,7 +147,7 @@ class Players:
             for killed in supervisors
             if killed.killed
             for other in supervisors
-            if other is not killed
+            if other is not killed and other not in self.stage.elders
             for place, at in zip(other.heard, other.heard_at, strict=True)
         )
 
@@ -147,7 +161,24 @@ class Players:
         """The caller has its answer, and from then on nothing is broken or slow any more; then, the usual."""
         if all(call.status is not None for call in self.stage.calls):
             self.stage.open()
-        return oracle.is_settled(self.stage)
+        return oracle.is_settled(self.stage, beside_elders=True)
+
+    def _settings(self, dice: random.Random) -> dict[str, object]:
+        return {
+            **SETTINGS,
+            "handover": dice.choice(HANDOVERS[self.kind]),
+            "workers": dice.choice(POOLS),
+            "stop_timeout": dice.choice(STOP_TIMEOUTS),
+        }
+
+    def _may_take_its_time(self, worker: Process, word: str) -> bool:
+        """Hold it back? It may have begun a long job, and drain beside later rounds."""
+        held = self._on_worker(worker, word)
+        if word == "start" or not self.instance.overlaps(worker.release) or self.dice.random() > DRAINS_SLOWLY:
+            return held
+        worker.waits_for = ""
+        self.hub.call_later(self.dice.uniform(0, LONGEST_DRAIN_SECONDS), lambda: self.hub.say(worker, "stop"))
+        return True
 
     def _throw(self, dice: random.Random) -> Deed:
         by_place = dice.random() < 0.6
@@ -199,14 +230,21 @@ class Players:
             self.hub.ask(worker)
 
     def _answered(self, worker: Process) -> None:
+        self.stage.witness.sees_answer(worker)
         self.answers += 1
         if worker.answered == worker.asked:
             self.hub.call_later(CLIENT_PAUSE_SECONDS, lambda: self._ask(worker))
 
 
 def chains(systemd: bool, seed: int, rounds: int, number: int) -> list[Chain]:
-    """So many rounds, shared among so many services; each has a seed of its own."""
+    """So many rounds, shared among so many services; each has a seed of its own, and the kinds take turns."""
     number = max(1, min(number, rounds))
     return [
-        Chain(systemd, seed * 1000 + index, rounds // number + (index < rounds % number)) for index in range(number)
+        Chain(
+            systemd,
+            list(HANDOVERS)[index % len(HANDOVERS)],
+            seed * 1000 + index,
+            rounds // number + (index < rounds % number),
+        )
+        for index in range(number)
     ]

@@ -15,13 +15,16 @@ from typing import NamedTuple
 from sdsupervise.core.takeover import RULES, Effect, Event, State
 from tests.kill.hub import PATIENCE_SECONDS, Place, Process
 from tests.kill.instance import Instance, Release
+from tests.kill.places import LEAVING, has_done, is_same_step, next_state
+from tests.kill.witness import Witness
 
-LEAVING = {State.DRAINING, State.STOPPING, State.EMPTY, State.LAST, State.GONE}
+ELDER = Release(settings={"stop_timeout": 3.0})
 
 
 class Side(Enum):
-    """The two supervisors of a reload, by age."""
+    """The two supervisors of a reload, and one that still drains, by age."""
 
+    ELDER = "elder"
     OLD = "old"
     NEW = "new"
 
@@ -29,6 +32,8 @@ class Side(Enum):
 class Target(Enum):
     """Whom to harm."""
 
+    ELDER_SUPERVISOR = "elder supervisor"
+    ELDER_WORKER = "elder worker"
     OLD_SUPERVISOR = "old supervisor"
     NEW_SUPERVISOR = "new supervisor"
     OLD_WORKER = "old worker"
@@ -59,17 +64,29 @@ class Focus(NamedTuple):
 class Call:
     """One `sdsupervise reload` or `systemctl reload`."""
 
-    def __init__(self, pid: int, release: int, asked: Process | None) -> None:
+    def __init__(self, pid: int, release: int, asked: Process | None, workers: list[Process]) -> None:
         self.pid, self.release, self.asked = pid, release, asked
+        self.workers = workers  # who served when it was asked
         self.status: int | None = None
 
 
 class Stage:
     """Means to lead one service somewhere. Everything that waits has the hub's patience."""
 
-    def __init__(self, instance: Instance, old: Release, new: Release, focus: Focus | None = None) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        old: Release,
+        new: Release,
+        focus: Focus | None = None,
+        *,
+        beside_elder: bool = False,
+    ) -> None:
         self.instance, self.hub = instance, instance.hub
         self.old, self.new, self.focus = old, new, focus
+        self.beside_elder = beside_elder
+        self.elders: list[Process] = []  # supervisors that drain since before the case
+        self.witness = Witness(self.hub, instance)
         self.reached: Place | None = None  # where the focus is held
         self.calls: list[Call] = []
         self.ends = False  # the service was told to stop, or has reason to give up
@@ -86,11 +103,14 @@ class Stage:
         self._seized = -1
         self.hub.on_place = self._on_place
         self.hub.on_worker = self._on_worker
+        self.hub.on_answer = self.witness.sees_answer
         self.hub.on_child_gone = self._on_child_gone
 
     def begin_anew(self) -> None:
         """From a service that serves by one supervisor: that one is the old side now, and nothing has happened yet."""
-        self.hub.forget_the_dead()
+        self.elders = [process for process in self.hub.living("supervisor") if self.is_leaving(process)]
+        self.hub.forget_the_dead(self.elders)
+        self.witness.begin_anew()
         self.calls.clear()
         self.harmed.clear()
         self.questions.clear()
@@ -102,7 +122,9 @@ class Stage:
     # The two sides
 
     def supervisor(self, side: Side) -> Process | None:
-        supervisors = self.hub.supervisors
+        if side is Side.ELDER:
+            return next((elder for elder in reversed(self.elders) if elder.alive), None)
+        supervisors = [process for process in self.hub.supervisors if process not in self.elders]
         number = 0 if side is Side.OLD else 1
         return supervisors[number] if len(supervisors) > number else None
 
@@ -125,8 +147,24 @@ class Stage:
 
     def start(self, *, wait: bool = True) -> None:
         """Start the old release, and wait until it serves."""
+        if self.beside_elder:
+            self._start_after_elder()
+            return
         self.instance.deploy(self.old)
         self.start_again(wait=wait)
+
+    def _start_after_elder(self) -> None:
+        """The old release serves by a reload, and what was before it still drains."""
+        self.instance.deploy(ELDER)
+        self.start_again()
+        self.elders = self.hub.supervisors
+        self.hold_workers(Side.ELDER, "stop")
+        release = self.instance.deploy(self.old)
+        self.calls.append(Call(self.instance.reload(), release, self.elders[0], []))
+        self.wait(lambda: self.calls[0].status is not None, "the verdict on the reload before")
+        self.wait(lambda: any(worker.stopping for worker in self.hub.living("worker")), "an elder that drains")
+        self.until_passed(Side.OLD, "ACTING+PEER_COMMITTED/0")
+        self.calls.clear()
 
     def start_again(self, *, wait: bool = True) -> None:
         """Start what is deployed."""
@@ -143,7 +181,9 @@ class Stage:
         """Deploy the new release and ask for a reload."""
         release = self.instance.deploy(self.new)
         living = self.hub.living("supervisor")
-        self.calls.append(Call(self.instance.reload(), release, living[-1] if living else None))
+        asked = living[-1] if living else None
+        workers = [worker for worker in self.hub.workers_of(asked) if worker.begun] if asked is not None else []
+        self.calls.append(Call(self.instance.reload(), release, asked, workers))
 
     def ask_stop(self) -> None:
         """Stop the service as an operator would."""
@@ -165,7 +205,9 @@ class Stage:
 
     def until_held(self, side: Side, place: str) -> None:
         self.wait(
-            lambda: any(held.process is self.supervisor(side) and held.name == place for held in self.hub.held),
+            lambda: any(
+                held.process is self.supervisor(side) and is_same_step(held.name, place) for held in self.hub.held
+            ),
             f"the {side.value} side held at {place}",
         )
 
@@ -175,7 +217,9 @@ class Stage:
     def let_go(self, side: Side) -> None:
         for place in list(self.hub.held):
             if place.process is self.supervisor(side):
-                self._holds.discard((side, place.name))
+                self._holds = {
+                    (who, name) for who, name in self._holds if who is not side or not is_same_step(name, place.name)
+                }
                 self.hub.let_go(place)
 
     def let_worker(self, target: Target, word: str) -> None:
@@ -195,6 +239,12 @@ class Stage:
         fcntl.flock(self._seized, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.hub.tell(f"we hold the lock of {pid_file}")
 
+    def release_lock(self) -> None:
+        """Hold the lock no more."""
+        if self._seized >= 0:
+            os.close(self._seized)
+            self._seized = -1
+
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
         self.hub.wait(condition, what, seconds)
 
@@ -205,9 +255,7 @@ class Stage:
         self.hub.tell("all are let go")
         self._open = True
         self.instance.cure()
-        if self._seized >= 0:
-            os.close(self._seized)
-            self._seized = -1
+        self.release_lock()
         for place in list(self.hub.held):
             self.hub.let_go(place)
         for worker in self.hub.living("worker"):
@@ -261,6 +309,10 @@ class Stage:
         told = any(has_done(process.heard, Effect.TELL_STOP) for process in self.hub.supervisors)
         return self.ends and (told or not any(process.role == "supervisor" for process in self.harmed))
 
+    def drains(self, supervisor: Process) -> bool:
+        """It has committed, and nobody has told it to stop the service since."""
+        return next_state(supervisor.heard[-1]) is State.DRAINING if supervisor.heard else False
+
     def is_leaving(self, supervisor: Process) -> bool:
         """It was told to, by us or by what it passed last."""
         last = supervisor.heard[-1:]
@@ -282,7 +334,7 @@ class Stage:
 
     def _has_heard(self, side: Side, place: str) -> bool:
         supervisor = self.supervisor(side)
-        return supervisor is not None and place in supervisor.heard
+        return supervisor is not None and any(is_same_step(heard, place) for heard in supervisor.heard)
 
     def _on_place(self, place: Place) -> bool:
         if self._open:
@@ -297,9 +349,11 @@ class Stage:
         ):
             self.reached = place
             return True
-        return self._still or (side, place.name) in self._holds
+        return self._still or any(who is side and is_same_step(name, place.name) for who, name in self._holds)
 
     def _on_worker(self, worker: Process, word: str) -> bool:
+        if word == "stop":
+            self.witness.sees_stopping(worker, service_ends=self.ends)
         if self._open:
             return False
         side = next((side for side in Side if _is(self.supervisor(side), worker.parent)), None)
@@ -312,23 +366,9 @@ class Stage:
             if call.pid == pid:
                 call.status = status
                 self.instance.write(f"VERDICT {status} release={call.release}")
+                if status == 0:
+                    self.witness.sees_done(call.release)
                 self.hub.tell(f"the reload's caller ends with status {status}")
-
-
-def next_state(place: str) -> State:
-    """Where the rule of a place leads."""
-    state, _, event = place.partition("/")[0].partition("+")
-    return RULES[State[state]][Event[event]].next
-
-
-def has_done(places: list[str], effect: Effect) -> bool:
-    """One of these places is behind this effect."""
-    for place in places:
-        transition, _, number = place.partition("/")
-        state, _, event = transition.partition("+")
-        if effect in RULES[State[state]][Event[event]].effects[: int(number)]:
-            return True
-    return False
 
 
 def _is(process: Process | None, pid: int) -> bool:

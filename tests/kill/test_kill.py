@@ -64,5 +64,5 @@ def test_random_rounds_with_systemd(machine: Machine) -> None:
 
 def test_a_case_without_a_victim_says_so() -> None:
     """A case cannot hold by harming nobody."""
-    outcome = cases.run(Case(False, "SERVING", "STOP_ASKED", 0, "new worker", "kill"))
+    outcome = cases.run(Case(False, "exclusive", "SERVING", "STOP_ASKED", 0, "new worker", "kill"))
     assert outcome.result == "absent"

@@ -1,5 +1,8 @@
 """What systemd is told, derived from the state of the one supervisor that is its main pid."""
 
+import os
+from collections.abc import Callable
+
 from .linux.event_loop import EventLoop, Timer
 from .systemd.notify import Notifier, extend_timeout, reloading, status
 
@@ -21,6 +24,8 @@ class Reporter:
         self._told = ("", "")  # main state and status sentence
         self._watchdog: Timer | None = None
         self._extension: Timer | None = None
+        self._barrier: int | None = None
+        self._on_processed: Callable[[], None] | None = None
 
     def become_main(self, *, systemd_believes: str) -> None:
         """From now on systemd listens to us, and believes the unit to be starting, or ready."""
@@ -51,12 +56,31 @@ class Reporter:
         elif self._extension is None:
             self._extend()
 
-    def name_main_pid(self, pid: int, sentence: str) -> int | None:
-        """Hand the unit to another supervisor; the barrier's descriptor, as Notifier.barrier."""
+    def name_main_pid(self, pid: int, sentence: str, on_processed: Callable[[], None]) -> None:
+        """Hand the unit to another supervisor; on_processed is called when systemd has taken that in."""
         # One datagram: there is no moment in which the new main pid is known and the unit not ready.
         self._notifier.send(f"MAINPID={pid}", "READY=1", "WATCHDOG=1", status(sentence))
         self._told = ("ready", sentence)
-        return self._notifier.barrier()
+        self._barrier = self._notifier.barrier()
+        self._on_processed = on_processed
+        if self._barrier is None:
+            self._loop.call_later(0, self._processed)
+        else:
+            self._loop.watch(self._barrier, self._processed)
+
+    def forget_barrier(self) -> None:
+        """Nobody waits for systemd any more."""
+        self._on_processed = None
+        if self._barrier is not None:
+            self._loop.unwatch(self._barrier)
+            os.close(self._barrier)
+            self._barrier = None
+
+    def _processed(self) -> None:
+        on_processed = self._on_processed
+        self.forget_barrier()
+        if on_processed is not None:
+            on_processed()
 
     def _extend(self) -> None:
         self._notifier.send(extend_timeout(_EXTEND_BY_SECONDS))

@@ -12,22 +12,23 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from . import __version__, scaling, varlink
+from . import scaling
+from .account import Account
 from .breakpoints import Breakpoint
 from .check import Check
 from .config import Settings
-from .control import Call, ControlServer
+from .control import ControlServer
 from .core.phases import PHASES
 from .core.takeover import RULES, Effect, Event, State, step
-from .errors import ExitStatus, ImpossibleEvent, PidFileError, SdsuperviseError
+from .errors import ExitStatus, ImpossibleEvent, SdsuperviseError
 from .launch import Started
-from .linux import limits, processes, signals
+from .linux import limits
 from .linux.event_loop import EventLoop, Timer
-from .linux.pid_file import PidFile
+from .lock import Lock
 from .peer import Peer
 from .reload import Reload
 from .reporting import Reporter
-from .standing import Standing
+from .requests import Answers, Requests
 from .succession import Hooks, Succession
 from .workers import python_worker
 from .workers.source import Source, Surroundings
@@ -35,8 +36,6 @@ from .workers.worker import Worker, WorkerListener, WorkerState
 from .workforce import Listener, Workforce
 
 _log = logging.getLogger("sdsupervise")
-
-_DESCRIPTORS_OF_RELOAD = 16  # at most so many at once: of channel, token, pipes, barrier, lock, pidfds
 
 _WAITING_FOR_LOCK = frozenset({State.CLAIMING, State.FORCING, State.STARTING, State.RETAKING})
 _AWAITED = {State.RAISING: "ready", State.YIELDED: "serving", State.CHECKING: "found good"}
@@ -81,15 +80,10 @@ class Supervisor:
         stop_signals: Iterable[signal.Signals],
         can_reload: bool,
     ) -> None:
-        self._name, self._settings, self._started = name, settings, started
-        self._can_reload = can_reload
+        self._settings, self._started = settings, started
         self._loop = EventLoop()
         self._breakpoint = Breakpoint.from_environment()
         self._reporter = Reporter(self._loop, started.notifier)
-        self._signals = signals.SignalReceiver({*stop_signals, *_signals_of_ours()})
-        self._control = (
-            ControlServer(self._loop, started.control, self._on_call) if started.control is not None else None
-        )
         self.generation = started.welcome.generation if started.welcome else 1
         self._source = source(
             Surroundings(self._loop, settings, self.generation, self._let_go_in_child, started.listeners)
@@ -110,19 +104,16 @@ class Supervisor:
             size=scaling.first_size(settings, started.welcome),
             forks=self._source.forks,
         )
-        self._pid_file: PidFile | None = started.pid_file
-        self._lock_inode = started.pid_file.path_fd()
+        self._lock = Lock(started.pid_file)
         self._events: deque[Event] = deque()
         self._stepping = False
         self._deadline: Timer | None = None
         self._status_timer: Timer | None = None
-        self._barrier: int | None = None
         self._owes_serving = False  # to the predecessor, which waits to hear it
         self._check: Check | None = None
         self._is_main = started.welcome is None
         self._named_main = False  # systemd has been, or is being, told that we are
         self._exit_status = int(ExitStatus.OK)
-        self._gave_up_because = ""
         self._succession = Succession(
             self._loop,
             started,
@@ -141,6 +132,27 @@ class Supervisor:
             ),
         )
         self.state = State.WARMING if started.welcome else State.OPENING
+        self._account = Account(name, settings, started, self._workforce, self._succession, can_reload=can_reload)
+        self._requests = Requests(
+            self._workforce,
+            Answers(
+                state=lambda: self.state,
+                is_main=lambda: self._is_main,
+                reload_waits=lambda: self._succession.waits,
+                facts=lambda: self._account.facts(self.state),
+                stop=lambda: self._happen(Event.STOP_ASKED),
+                reload=self._ask_reload,
+                scaled=self._tell_status_soon,
+            ),
+            stop_signals=stop_signals,
+            why_never="" if can_reload else f"{name} cannot be reloaded: its class does not set can_do_hot_reload.",
+            invocation_id=started.invocation.environment.get("INVOCATION_ID"),
+        )
+        self._control = (
+            ControlServer(self._loop, started.control, self._requests.take_call)
+            if started.control is not None
+            else None
+        )
 
     @property
     def _peer(self) -> Peer | None:
@@ -148,7 +160,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until we leave; the exit status."""
-        self._loop.watch(self._signals.fileno(), self._on_signals)
+        self._loop.watch(self._requests.fileno(), self._requests.take_signals)
         if self._started.welcome is not None:
             self._succession.meet_predecessor(self._started.welcome)
         else:
@@ -242,7 +254,7 @@ class Supervisor:
         """What follows from the state alone, but for what the last event says of the peer."""
         state = self.state
         if state is not State.COMMITTING:
-            self._close_barrier()
+            self._reporter.forget_barrier()
         if state is not State.ACTING and self._check is not None:
             self._check.cancel()
             self._check = None
@@ -289,12 +301,12 @@ class Supervisor:
             case Effect.KILL_WORKERS:
                 self._workforce.kill()
             case Effect.OPEN_LOCK:
-                self._pid_file = PidFile.through(self._lock_inode, self._started.pid_file.name)
+                self._lock.open()
             case Effect.CLOSE_LOCK:
-                self._close_lock()
+                self._lock.close()
                 self._succession.tell("unlocked")
             case Effect.WRITE_PID:
-                self._write_pid()
+                self._lock.write_pid()
             case Effect.START_SUCCESSOR:
                 self._succession.start_successor()
             case Effect.ASK_YIELD:
@@ -359,47 +371,24 @@ class Supervisor:
             self._succession.tell("reason", text=f"{why_failed}.", traceback=output)
         self._happen(Event.CHECK_FAILED if why_failed else Event.CHECK_PASSED)
 
-    def _write_pid(self) -> None:
-        assert self._pid_file is not None
-        try:
-            self._pid_file.write_pid(os.getpid())
-        except PidFileError as error:
-            _log.error("%s Serving all the same", error)  # the lock is what counts
-
-    def _close_lock(self) -> None:
-        if self._pid_file is not None:
-            self._pid_file.close()
-            self._pid_file = None
-
     def _name_main_pid(self) -> None:
         peer = self._peer
         assert peer is not None and peer.pid is not None
         self._succession.tell("naming")
-        self._barrier = self._reporter.name_main_pid(peer.pid, self._status_sentence())
-        if self._barrier is None:
-            self._loop.call_later(0, self._barrier_returned)
-        else:
-            self._loop.watch(self._barrier, self._barrier_returned)
+        self._reporter.name_main_pid(peer.pid, self._account.sentence(self.state), self._main_pid_named)
 
-    def _barrier_returned(self) -> None:
-        self._close_barrier()
+    def _main_pid_named(self) -> None:
         self._look_and_happen(Event.BARRIER_RETURNED)
 
     def _look_and_happen(self, event: Event) -> None:
         """Last looks before the main pid is named, and before "done" is said: that is only true of a successor that
         lives, and a stop goes first."""
         state = self.state
-        self._on_signals()
+        self._requests.take_signals()
         if self._peer is not None:
             self._peer.look()
         if self.state is state:
             self._happen(event)
-
-    def _close_barrier(self) -> None:
-        if self._barrier is not None:
-            self._loop.unwatch(self._barrier)
-            os.close(self._barrier)
-            self._barrier = None
 
     def _leave(self) -> None:
         if self._is_main or (self._peer is not None and self._peer.gone):
@@ -411,8 +400,8 @@ class Supervisor:
                 self._succession.leave_callers(self._control.idle_callers())
             if self._is_main and self.state is State.GONE and self._started.control is not None:
                 self._unlink_control(self._started.control)
-            if self._is_main and self._pid_file is not None:
-                self._pid_file.forget_pid()
+            if self._is_main:
+                self._lock.forget_pid()
         self._source.close()
         _log.info("Generation %d leaves", self.generation)
         self._loop.stop()
@@ -462,22 +451,20 @@ class Supervisor:
             self._happen(Event.DEADLINE)
 
     def _give_up_lock(self) -> None:
-        name = self._started.pid_file.name or "The nameless lock"
+        name = self._lock.name or "The nameless lock"
         self._give_up(ExitStatus.UNAVAILABLE, f"{name} is locked by a process that is none of ours.")
         self._happen(Event.STOP_ASKED)
 
     def _give_up(self, status: ExitStatus, why: str) -> None:
         """We leave with this status, whatever comes; the reason is the last STATUS, which outlives us."""
         _log.error("%s", why)
-        self._exit_status, self._gave_up_because = status, why
+        self._exit_status, self._account.gave_up_because = status, why
 
     def _try_lock(self) -> bool:
         """Take the lock if it is free: asked whenever a process that may have held it says so or dies."""
         if Event.LOCK_GAINED in self._events:
             return True
-        if self.state not in _WAITING_FOR_LOCK or self._pid_file is None or self._must_not_serve_beside_peer():
-            return False
-        if not self._pid_file.try_lock():
+        if self.state not in _WAITING_FOR_LOCK or self._must_not_serve_beside_peer() or not self._lock.try_take():
             return False
         self._happen(Event.LOCK_GAINED)
         return True
@@ -496,19 +483,15 @@ class Supervisor:
 
     def _let_go_in_child(self) -> None:
         """In a freshly forked worker: let go of all that is the supervisor's, and keep the lock's description."""
-        self._signals.close()
+        self._requests.close_in_child()
         self._started.notifier.close_in_child()
         if self._control is not None:
             self._control.close()
         self._succession.close_in_child()
-        os.close(self._lock_inode)
         if self._check is not None:
             self._check.close_in_child()
-        if self._pid_file is not None:
-            if self._settings.overlaps:
-                self._pid_file.close()  # the lock is to be free as soon as the supervisor gives it up
-            else:
-                _keep_from_children(self._pid_file)
+        # An overlapping service's lock is to be free as soon as its supervisor gives it up.
+        self._lock.become_workers(keep=not self._settings.overlaps)
         self._loop.close_in_child()  # and what it watches: of the other workers all
         limits.restore_in_child()
 
@@ -557,7 +540,7 @@ class Supervisor:
 
     def _heirlooms(self) -> dict[str, int]:
         """The descriptors a successor gets beside the channel."""
-        fds = {"lock": self._lock_inode}
+        fds = {"lock": self._lock.path_fd()}
         if self._control is not None:
             fds["control"] = self._control.fileno()
         return fds | self._started.listening.heirlooms()
@@ -586,73 +569,8 @@ class Supervisor:
 
     # -------------------------------------------------------------------------------------- people and systemd
 
-    def _on_signals(self) -> None:
-        numbers = self._signals.read()
-        if numbers - {signal.SIGUSR2, *scaling.SIGNALS}:
-            self._happen(Event.STOP_ASKED)
-        if signal.SIGUSR2 in numbers:
-            self._ask_reload(Reload("SIGUSR2", None, bear_there=False))
-        for number in scaling.SIGNALS.keys() & numbers:
-            self._scale(self._workforce.size + scaling.SIGNALS[number], number.name)
-
-    def _on_call(self, call: Call) -> None:
-        match call.method:
-            case "io.sdsupervise.Status":
-                call.reply(self._facts())
-            case "io.sdsupervise.Reload" | "io.sdsupervise.Scale" if call.uid not in (0, os.geteuid()):
-                reason = f"Only root and uid {os.geteuid()} may {call.method.rpartition('.')[2].lower()}."
-                call.fail(varlink.PERMISSION_DENIED, {"reason": reason})
-            case "io.sdsupervise.Scale":
-                size = scaling.wanted_size(call.parameters, self._workforce.size)
-                refusal = self._scale(size, f"pid {call.pid}, uid {call.uid}")
-                if refusal:
-                    call.fail("ScaleRefused", {"reason": refusal, "workers": self._workforce.size})
-                else:
-                    call.reply({"workers": size})
-            case "io.sdsupervise.Reload":
-                self._ask_reload(Reload(f"pid {call.pid}, uid {call.uid}", call, bear_there=self._is_of_our_unit(call)))
-            case _:
-                call.fail(varlink.METHOD_NOT_FOUND, {"method": call.method})
-
-    def _is_of_our_unit(self, call: Call) -> bool:
-        """The caller is an ExecReload= process: systemd gives it the unit's $INVOCATION_ID, as it gave us."""
-        ours = self._started.invocation.environment.get("INVOCATION_ID")
-        return ours is not None and call.parameters.get("invocation_id") == ours
-
     def _ask_reload(self, reload: Reload) -> None:
-        refusal = self._why_no_reload()
-        if refusal:
-            _log.warning("Reload asked by %s refused: %s", reload.asked_by, refusal)
-            reload.refuse(refusal, serves=PHASES[self.state].main_state != "stopping")
-        else:
-            self._succession.ask(reload, at_most=self._longest_wait())
-
-    def _scale(self, size: int | None, asked_by: str) -> str:
-        """Have so many workers from now on; why not, if we do not."""
-        now = self._workforce.size
-        refusal = scaling.why_not(self.state, size, is_main=self._is_main)
-        if size is None or refusal:
-            _log.warning("Scaling asked by %s refused: %s", asked_by, refusal)
-        elif size != now:
-            _log.info("Scaling from %d to %d workers, asked by %s", now, size, asked_by)
-            self._workforce.scale(size)
-            self._tell_status_soon()
-        return refusal
-
-    def _why_no_reload(self) -> str:
-        if not self._can_reload:
-            return f"{self._name} cannot be reloaded: its class does not set can_do_hot_reload."
-        if self.state is State.OPENING:
-            return "The service is not ready yet."
-        if not self._is_main and self.state in (State.DRAINING, State.GONE):
-            return "The next generation serves already; ask again."
-        if self.state in (State.STOPPING, State.EMPTY, State.LAST, State.GONE):
-            return "The service is stopping."
-        if self.state is not State.SERVING or self._succession.waits:
-            return "A reload is already in progress."
-        if not processes.can_open(_DESCRIPTORS_OF_RELOAD):
-            return "Too few file descriptors are left to reload with; raise the limit (LimitNOFILE=)."
-        return ""
+        self._succession.ask(reload, at_most=self._longest_wait())
 
     def _become_main(self, systemd_believes: str) -> None:
         self._is_main = True
@@ -677,63 +595,4 @@ class Supervisor:
         if self._status_timer is not None:
             self._status_timer.cancel()
             self._status_timer = None
-        self._reporter.report(PHASES[self.state].main_state, self._status_sentence())
-
-    def _status_sentence(self) -> str:
-        peer = self._peer
-        return Standing(
-            state=self.state,
-            generation=self.generation,
-            peer_generation=peer.generation if peer is not None else self.generation - 1,
-            code=str(self._started.receipt),
-            peer_code=peer.code if peer is not None else "",
-            serving=self._workforce.serving,
-            workers=self._workforce.size,
-            trouble=self._workforce.trouble,
-            failed_reload=self._succession.failure,
-            gave_up_because=self._gave_up_because,
-        ).sentence()
-
-    def _facts(self) -> dict[str, object]:
-        """What Status answers."""
-        started = self._started
-        return {
-            "name": self._name,
-            "version": __version__,
-            "state": self.state.name.lower(),
-            "status": self._status_sentence(),
-            "healthy": self.state is State.SERVING and self._workforce.serving >= self._workforce.size,
-            "generation": self.generation,
-            "pid": os.getpid(),
-            "handover": self._settings.handover,
-            "code": {"path": started.receipt.path, "fingerprint": started.receipt.fingerprint},
-            "directory": started.invocation.directory,
-            "pid_file": started.pid_file.name,
-            "can_reload": self._can_reload,
-            "sockets": started.listening.facts(),
-            "crashes": self._workforce.crashes,
-            "pool": {"workers": self._workforce.size, "serving": self._workforce.serving},
-            "workers": self._workforce.facts(),
-            "spare": spare.pid if (spare := self._workforce.spare) is not None else None,
-            "draining": self._succession.elders.facts(),
-            "last_reload": self._succession.facts(),
-        }
-
-
-def _signals_of_ours() -> set[signal.Signals]:
-    """Beside the service's shutdown signals. A closed terminal is a stop as well, unless SIGHUP is ignored (nohup) or
-    the service's own."""
-    hangup = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
-    return {signal.SIGTERM, signal.SIGUSR2, *scaling.SIGNALS} | hangup
-
-
-def _keep_from_children(pid_file: PidFile) -> None:
-    """In a worker: what *it* forks must not hold the lock (what it executes does not: the descriptor is
-    close-on-exec)."""
-    copies = [pid_file]
-
-    def close_copy() -> None:
-        while copies:
-            copies.pop().close()
-
-    os.register_at_fork(after_in_child=close_copy)
+        self._reporter.report(PHASES[self.state].main_state, self._account.sentence(self.state))

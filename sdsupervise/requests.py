@@ -1,0 +1,134 @@
+"""What people and systemd ask of a supervisor, by signal or on the control socket, and what is refused."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from . import scaling, varlink
+from .control import Call
+from .core.phases import PHASES
+from .core.takeover import State
+from .linux import processes
+from .linux.signals import SignalReceiver
+from .reload import Reload
+from .workforce import Workforce
+
+_log = logging.getLogger("sdsupervise")
+
+_DESCRIPTORS_OF_RELOAD = 16  # at most so many at once: of channel, token, pipes, barrier, lock, pidfds
+
+
+class Answers(NamedTuple):
+    """What requests need of the supervisor they are made to."""
+
+    state: Callable[[], State]
+    is_main: Callable[[], bool]
+    reload_waits: Callable[[], bool]  # one has been asked for, and its turn has not come
+    facts: Callable[[], dict[str, object]]
+    stop: Callable[[], None]
+    reload: Callable[[Reload], None]
+    scaled: Callable[[], None]
+
+
+class Requests:
+    """Takes them in."""
+
+    def __init__(
+        self,
+        workforce: Workforce,
+        answers: Answers,
+        *,
+        stop_signals: Iterable[signal.Signals],
+        why_never: str,
+        invocation_id: str | None,
+    ) -> None:
+        """`why_never` says why the service cannot be reloaded at all, "" if it can; $INVOCATION_ID is our unit's."""
+        self._workforce, self._answers = workforce, answers
+        self._why_never, self._invocation_id = why_never, invocation_id
+        self._signals = SignalReceiver({*stop_signals, *_signals_of_ours()})
+
+    def fileno(self) -> int:
+        """Readable when a signal has come."""
+        return self._signals.fileno()
+
+    def close_in_child(self) -> None:
+        """In a freshly forked worker."""
+        self._signals.close()
+
+    def take_signals(self) -> None:
+        """Do what the signals that have come ask for."""
+        numbers = self._signals.read()
+        if numbers - {signal.SIGUSR2, *scaling.SIGNALS}:
+            self._answers.stop()
+        if signal.SIGUSR2 in numbers:
+            self._reload(Reload("SIGUSR2", None, bear_there=False))
+        for number in scaling.SIGNALS.keys() & numbers:
+            self._scale(self._workforce.size + scaling.SIGNALS[number], number.name)
+
+    def take_call(self, call: Call) -> None:
+        """Do what a call on the control socket asks for."""
+        match call.method:
+            case "io.sdsupervise.Status":
+                call.reply(self._answers.facts())
+            case "io.sdsupervise.Reload" | "io.sdsupervise.Scale" if call.uid not in (0, os.geteuid()):
+                reason = f"Only root and uid {os.geteuid()} may {call.method.rpartition('.')[2].lower()}."
+                call.fail(varlink.PERMISSION_DENIED, {"reason": reason})
+            case "io.sdsupervise.Scale":
+                size = scaling.wanted_size(call.parameters, self._workforce.size)
+                refusal = self._scale(size, f"pid {call.pid}, uid {call.uid}")
+                if refusal:
+                    call.fail("ScaleRefused", {"reason": refusal, "workers": self._workforce.size})
+                else:
+                    call.reply({"workers": size})
+            case "io.sdsupervise.Reload":
+                # An ExecReload= process has the unit's $INVOCATION_ID, as systemd gave it to us, and bears a successor.
+                given = call.parameters.get("invocation_id")
+                ours = self._invocation_id is not None and given == self._invocation_id
+                self._reload(Reload(f"pid {call.pid}, uid {call.uid}", call, bear_there=ours))
+            case _:
+                call.fail(varlink.METHOD_NOT_FOUND, {"method": call.method})
+
+    def _reload(self, reload: Reload) -> None:
+        refusal = self._why_no_reload()
+        if refusal:
+            _log.warning("Reload asked by %s refused: %s", reload.asked_by, refusal)
+            reload.refuse(refusal, serves=PHASES[self._answers.state()].main_state != "stopping")
+        else:
+            self._answers.reload(reload)
+
+    def _why_no_reload(self) -> str:
+        state = self._answers.state()
+        if self._why_never:
+            return self._why_never
+        if state is State.OPENING:
+            return "The service is not ready yet."
+        if not self._answers.is_main() and state in (State.DRAINING, State.GONE):
+            return "The next generation serves already; ask again."
+        if PHASES[state].main_state == "stopping":
+            return "The service is stopping."
+        if state is not State.SERVING or self._answers.reload_waits():
+            return "A reload is already in progress."
+        if not processes.can_open(_DESCRIPTORS_OF_RELOAD):
+            return "Too few file descriptors are left to reload with; raise the limit (LimitNOFILE=)."
+        return ""
+
+    def _scale(self, size: int | None, asked_by: str) -> str:
+        """Have so many workers from now on; why not, if we do not."""
+        now = self._workforce.size
+        refusal = scaling.why_not(self._answers.state(), size, is_main=self._answers.is_main())
+        if size is None or refusal:
+            _log.warning("Scaling asked by %s refused: %s", asked_by, refusal)
+        elif size != now:
+            _log.info("Scaling from %d to %d workers, asked by %s", now, size, asked_by)
+            self._workforce.scale(size)
+            self._answers.scaled()
+        return refusal
+
+
+def _signals_of_ours() -> set[signal.Signals]:
+    """Beside the service's shutdown signals. A closed terminal is a stop as well, unless SIGHUP is ignored (nohup) or
+    the service's own."""
+    hangup = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
+    return {signal.SIGTERM, signal.SIGUSR2, *scaling.SIGNALS} | hangup

@@ -3,6 +3,7 @@
 asyncio is imported only where a coroutine turns up: it costs 60 ms and several MB.
 """
 
+import signal
 import sys
 import weakref
 from collections.abc import Callable, Coroutine
@@ -39,13 +40,18 @@ class Coroutines:
     def prepare(self, *methods: Callable[[], object]) -> None:
         """Before these methods run: if one is a coroutine, let asyncio set itself up.
 
-        It does so under a lock, once, and a signal that comes just then would find the lock taken for ever.
+        It does so under locks, once. A signal handler that shuts down by a coroutine must not find them taken, which
+        would be for ever: so no signal comes meanwhile.
         """
         codes = (getattr(method, "__code__", None) for method in methods)
         if any(code is not None and code.co_flags & CO_COROUTINE for code in codes):
-            import asyncio
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                import asyncio
 
-            asyncio.new_event_loop().close()
+                asyncio.new_event_loop().close()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def complete(self, result: object) -> object:
         """The value of a method that was called; None of a coroutine that cancel() ended.

@@ -118,6 +118,26 @@ def test_async_daemon(ground: Ground) -> None:
     ground.expect("shutdown")
 
 
+def test_signal_while_asyncio_sets_itself_up(ground: Ground) -> None:
+    """A signal that comes while asyncio holds the lock of its setting up waits until that is done."""
+    before = """
+    import asyncio
+    lock = threading.Lock()
+    os.environ.setdefault("INTERRUPTED", "")
+    def new_event_loop(original=asyncio.new_event_loop):
+        with lock:
+            if not os.environ["INTERRUPTED"]:
+                os.environ["INTERRUPTED"] = "yes"
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original()
+    asyncio.new_event_loop = asyncio.events.new_event_loop = new_event_loop
+    """
+    ground.deploy(1, service("async def supervised_shutdown(self):\n    report('shutdown')", before=before))
+    running = ground.start()
+    worker = ground.expect("shutdown").pid
+    running.expect_line(rf"Supervised process {worker} exited with status 0")
+
+
 # ------------------------------------------------------------------------------------------------- waiting for its turn
 
 

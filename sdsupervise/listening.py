@@ -108,20 +108,22 @@ class Listening:
         listening._open_missing()
         return listening
 
-    def _take_over(self, wanted: Sequence[Wanted], found: Iterable[Kept]) -> None:
+    def _take_over(self, wanted: Sequence[Wanted], found: Sequence[Kept]) -> None:
         """Keep what is listed, close the rest."""
         given = [kept for kept in found if kept.is_given]
-        ours = {kept.address: kept for kept in found if not kept.is_given}
+        ours = [kept for kept in found if not kept.is_given]
         if given:
             named = _agreed([listener.name for listener in wanted], [kept.label for kept in given])
             self._kept = {name: given[place] for name, place in named.items()}
         else:
             self._wanted = {listener.name: listener for listener in wanted}
         for listener in self._wanted.values():
-            kept = ours.get(listener.address)
-            if kept is not None and kept.can_be_reached:
-                self._kept[listener.name] = ours.pop(listener.address)
-        for kept in ours.values():
+            # A path can have had more than one socket, of which one can be reached.
+            kept = next((kept for kept in ours if kept.address == listener.address and kept.can_be_reached), None)
+            if kept is not None:
+                self._kept[listener.name] = kept
+                ours.remove(kept)
+        for kept in ours:
             kept.socket.close()
             self._dropped.append(kept)
 
@@ -155,9 +157,14 @@ class Listening:
         """By this generation: for the predecessor, which removes them if we fail, whatever becomes of us."""
         return [kept.file for kept in self._opened if kept.file is not None]
 
-    def note_files_of_successor(self, files: Iterable[Any]) -> None:
+    def note_files_of_successor(self, files: object) -> None:
         """What a successor's files_made() were."""
-        self._files_of_successor = [File(str(path), int(device), int(inode)) for path, device, inode in files]
+        try:
+            self._files_of_successor = [
+                File(str(path), int(device), int(inode)) for path, device, inode in _list(files)
+            ]
+        except (ValueError, TypeError):
+            _log.warning("The new supervisor says %r of the sockets it has made, which we cannot read, ignoring", files)
 
     def undo_successor(self) -> None:
         """The successor failed, and all of its processes are gone."""
@@ -255,6 +262,10 @@ def _taken_from_systemd() -> list[Kept]:
             _log.warning("systemd passes %r, which is no socket, ignoring", name)
             os.close(fd)
     return taken
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _inherited(fact: Any, fd: int) -> Kept:  # noqa: ANN401

@@ -271,8 +271,7 @@ class Succession:
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
             case "opened":
-                files = fields.get("files")
-                self._started.listening.note_files_of_successor(files if isinstance(files, list) else [])
+                self._started.listening.note_files_of_successor(fields.get("files"))
             case "naming":
                 self._hooks.named_main()
             case "reloaded":

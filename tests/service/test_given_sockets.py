@@ -175,6 +175,24 @@ def test_from_the_store(systemd: Systemd, ground: Ground) -> None:
     assert links(running.pid) & links(os.getpid()) == {link(systemd.sockets[0])}
 
 
+def test_two_stored_for_one_path(systemd: Systemd, ground: Ground) -> None:
+    """Of two sockets that were bound to one path after each other the one is used that clients reach."""
+    path = str(ground.directory / "app.sock")
+    ground.deploy(1, listed({"http": path}))
+    labels: list[str] = []
+    for _ in range(2):
+        systemd.sockets.insert(0, socket.socket(socket.AF_UNIX))  # systemd gives the newest first
+        systemd.sockets[0].bind(path)
+        systemd.sockets[0].listen()
+        file = os.stat(path)
+        labels.insert(0, f"sdsupervise/http/1.{file.st_dev:x}.{file.st_ino:x}")
+        if len(labels) == 1:
+            os.rename(path, f"{path}.old")  # and not unlinked, so that its inode is no other's
+    running = systemd.start(labels)
+    ground.expect("has")
+    assert links(running.pid) & links(os.getpid()) == {link(systemd.sockets[0])}
+
+
 def test_the_store_lets_go_first(systemd: Systemd, ground: Ground) -> None:
     """An address that overlaps with one that systemd still has a copy of is opened when systemd has closed that copy,
     which may take it a while."""

@@ -560,6 +560,25 @@ def test_rollback(ground: Ground, host: str, port: int, how: str) -> None:
     assert not (ground.directory / "old").exists()
 
 
+@pytest.mark.parametrize("handover", ["exclusive", "overlap"])
+def test_rollback_of_code_that_served(ground: Ground, host: str, port: int, handover: str) -> None:
+    """New code that took over and fails in its probation leaves the old sockets, which its predecessor never closed."""
+    old, new, body = ground.directory / "old", ground.directory / "new", _HANDOVERS[handover] + "probation = 25\n"
+    ground.deploy(1, echo({"a": f"{host}:{port}", "old": str(old)}, body))
+    ground.serving()
+    before = inodes(ground)
+    listen = {"b": f"{host}:{port}", "c": f"{host}:{port + 1000}", "new": str(new)}
+    fails = "def serve(self):\n    report('opened', there=os.path.exists(self.listen['new']))\n    os._exit(3)\n"
+    ground.deploy(2, echo(listen, f"{body}delay_before_respawn = 60\n{fails}"))
+    reload = ground.reload_process()
+    opened = ground.expect("opened", there=True)
+    assert reload.wait() == 1
+    wait_gone(opened.pid)
+    assert inodes(ground) == before
+    assert (ask((host, port))[:2], ask(str(old))[:2]) == (["1", "a"], ["1", "old"])
+    assert refused((host, port + 1000)) and not new.exists()
+
+
 def test_reload_to_a_taken_address(ground: Ground, host: str, port: int) -> None:
     """New code that cannot open what it lists fails its reload with the reason; the old code serves on, as it was."""
     new = ground.directory / "new"

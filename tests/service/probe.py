@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import struct
 
 from sdsupervise import Daemon, SupervisedDaemon
 
@@ -39,16 +40,24 @@ def be_one_of_a_pool(index: str, generation: str) -> None:
     locks = f"{GROUND}/locks"
     os.makedirs(locks, exist_ok=True)
     own = os.open(f"{locks}/{generation}", os.O_RDWR | os.O_CREAT)
-    fcntl.flock(own, fcntl.LOCK_SH)
+    fcntl.fcntl(own, fcntl.F_OFD_SETLK, _lock(fcntl.F_RDLCK))
     number = os.open(f"{locks}/{generation}.{index}", os.O_RDWR | os.O_CREAT)
     others = [name for name in os.listdir(locks) if "." not in name and name != generation]
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for name in others:
-            with open(f"{locks}/{name}") as other:
-                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Asking takes no lock, which somebody else who asks could meet.
+            with open(f"{locks}/{name}", "r+") as other:
+                found = fcntl.fcntl(other, fcntl.F_OFD_GETLK, _lock(fcntl.F_WRLCK))
+            if struct.unpack("hhqqi", found)[0] != fcntl.F_UNLCK:
+                raise BlockingIOError
     except BlockingIOError:
         report("VIOLATION", index=index, generation=generation)
+
+
+def _lock(kind: int) -> bytes:
+    """A struct flock for a whole file."""
+    return struct.pack("hhqqi", kind, os.SEEK_SET, 0, 0, 0)
 
 
 class Probe(SupervisedDaemon):

@@ -120,7 +120,7 @@ def _execute(command: Sequence[str], generation: int, writer: int, supervisor_pi
     forget_systemd()
     limits.restore_in_child()
     os.environ["SDSUPERVISE_GENERATION"] = str(generation)
-    for number in (signal.SIGPIPE, signal.SIGUSR2):
+    for number in (signal.SIGPIPE, *processes.IGNORED_IN_CHILDREN):
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], list(command))

@@ -15,6 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+# What a supervisor alone is meant by: `systemctl kill -s USR2` reaches every process of a unit. The first would end a
+# worker by default, and the other two would stop it.
+IGNORED_IN_CHILDREN = (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up once in the supervisor, not in every worker
@@ -79,14 +83,14 @@ def _blocked_signals() -> Iterator[None]:
 
 
 def _reset_for_child() -> None:
-    """In a forked child: default dispositions and an empty mask; SIGUSR2 is ignored, for `systemctl kill -s USR2`
-    reaches every process of a unit (SYSTEMD.md, "Also tried")."""
+    """In a forked child: default dispositions and an empty mask, but for IGNORED_IN_CHILDREN."""
     signal.set_wakeup_fd(-1)
     for number in _handled():
         _signal.signal(number, _signal.SIG_DFL)
     # CPython ignores SIGPIPE in every program of its own; a class worker is one, what it execs is not
     # (subprocess restores it).
-    _signal.signal(signal.SIGUSR2, _signal.SIG_IGN)
+    for number in IGNORED_IN_CHILDREN:
+        _signal.signal(number, _signal.SIG_IGN)
     _signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -17,10 +17,10 @@ _SUPERVISORS_OWN = (
     *("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"),
     *("SDSUPERVISE_HANDOVER", "SDSUPERVISE_BREAKPOINT"),
 )
-# CPython ignores the first two; the third is ours to ignore (processes.fork). A command gets what a shell would give
+# CPython ignores the first two; the others are ours to ignore (processes.fork). A command gets what a shell would give
 # it. An ignored SIGUSR2 would cross the exec, and a shell script could never trap it; so `systemctl kill -s USR2`
 # without --kill-whom=main reaches a command under us exactly as it would without us.
-_NOT_DEFAULT_IN_OUR_CHILDREN = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGUSR2)
+_NOT_DEFAULT_IN_OUR_CHILDREN = (signal.SIGPIPE, signal.SIGXFSZ, *processes.IGNORED_IN_CHILDREN)
 
 
 class Order(NamedTuple):

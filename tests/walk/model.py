@@ -5,9 +5,9 @@ any moment, workers that die or never get ready, and people who reload and stop.
 shell owes the table (the module docstring of `core/takeover.py`) is built in, and each such rule can be broken, a
 `Lapse`, to see that it matters.
 
-Not modelled: three generations at once (whom a reload finds draining takes no part in it), more than one worker, two
-generations of different handovers, a second start that takes the lock in the gap, a supervisor stopped for good between
-taking the token and killing, durations.
+Not modelled: three generations at once (whom a reload finds draining takes no part in it), more than one worker, a
+second start that takes the lock in the gap, a supervisor stopped for good between taking the token and killing,
+durations.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,6 @@ from .joint import (
     HUNG,
     LEAVING,
     LOCK,
-    LOCK_FD,
     MAIN,
     MODE,
     NEW,
@@ -129,7 +128,7 @@ class TwoSupervisors:
         elif mode == HUNG:
             kernel.resume(after, side)
             yield f"{name}: runs again", self._shell.settled(after), Kind.OUTSIDE
-        if not joint[LOCK] and joint[side + LOCK_FD] and self._shell.waits_for_lock(state):
+        if self._shell.may_take_lock(joint, side):
             after = list(joint)
             after[LOCK] = side + 1
             yield f"{name}: the kernel grants it the lock", self._shell.settled(after), Kind.ITSELF

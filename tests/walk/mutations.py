@@ -31,6 +31,7 @@ OVERLAP_PATIENT = World(stops=1, patient=True, overlap=True)
 OVERLAP_STOP = World(stops=1, overlap=True)
 OVERLAP_CRASH = World(crashes=1, overlap=True)
 OVERLAP_HANG = World(hangs=1, overlap=True)
+MIXED_CRASH = World(crashes=1, mixed=True)
 TRIAL = World(trial=True)
 TRIAL_HANG = World(trial=True, hangs=1)
 LATE_PATIENT = World(crashes=1, late=True, patient=True)
@@ -182,6 +183,7 @@ CAUGHT = (
     _lapse(Lapse.LEAVES_IN_HASTE, OVERLAP_CRASH, "2"),
     _lapse(Lapse.WORKERS_UNANNOUNCED, OVERLAP_HANG, "it settles"),
     _lapse(Lapse.NO_WORKER_DEADLINE, OVERLAP_HANG, "2"),
+    _lapse(Lapse.SERVES_BESIDE_PEER, MIXED_CRASH, "1: two generations"),
     _lapse(Lapse.WORKERS_KEEP_LOCK, OVERLAP_PATIENT, "3"),
     Mutation("the lock kept", OVERLAP_PATIENT, "3", dropping(X.CLOSE_LOCK, (S.RAISING, E.PEER_ASKS_LOCK))),
     Mutation(

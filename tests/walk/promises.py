@@ -82,11 +82,14 @@ def check(joint: Joint, world: World) -> None:
     if world.overlap:
         _check_overlap(joint, world)
     for side in (OLD, NEW):
-        if not world.overlap and is_active(joint[side + WORKER]) and joint[LOCK] != side + 1:
+        orphan_may = world.mixed and joint[side] >= DEAD  # it knows, and is waited for
+        if not world.overlap and is_active(joint[side + WORKER]) and joint[LOCK] != side + 1 and not orphan_may:
             raise Broken("1: a released worker without the lock")
         if joint[side] == _SERVING and joint[LOCK] == side + 1 != joint[PID_FILE]:
             raise Broken("the pid file names another than the one who serves")
     # With exclusive two active generations are then impossible: the lock has one owner.
+    if world.mixed and is_active(joint[OLD + WORKER]) and is_active(joint[NEW + WORKER]):
+        raise Broken("1: two generations at work")
     if joint[VERDICT] and joint[OLD] in (_SERVING, _DRAINING):
         raise Broken("3: the reload is over and its caller was not told")
 

@@ -126,7 +126,8 @@ class Shell:
         self._lapses = lapses
         # An overlap's workers hold none: the lock has to be free while they serve.
         wrongly = (Lapse.WORKERS_KEEP_LOCK if world.overlap else Lapse.WORKERS_WITHOUT_LOCK) in lapses
-        self._holds_copies = world.overlap == wrongly
+        self._holds_copies = (world.overlap or world.mixed) == wrongly
+        self._waits_for_peers_workers = world.mixed and Lapse.SERVES_BESIDE_PEER not in lapses
         self._rules = tuple(frozenset(event for event, rule in row.items() if rule) for row in table)
         self._labels = {
             (side, state, event): f"{SIDES[side]}: {STATES[state].name} + {EVENTS[event].name}"
@@ -160,6 +161,11 @@ class Shell:
     def waits_for_lock(self, state: int) -> bool:
         """Whether a supervisor in this state tries to get it."""
         return _LOCK_GAINED in self._rules[state]
+
+    def may_take_lock(self, joint: Joint, side: int) -> bool:
+        """Whether it does so next: the lock is free, and whoever must not serve beside it is gone."""
+        free = not joint[LOCK] and joint[side + LOCK_FD] and self.waits_for_lock(joint[side])
+        return bool(free and not (self._waits_for_peers_workers and lives(joint[kernel.other(side) + WORKER])))
 
     def settled(self, joint: list[int]) -> Joint:
         """See `kernel.settled`."""
@@ -258,7 +264,7 @@ class Shell:
             return False
         if side == NEW and joint[ELDER] and state == _SERVING:
             return False  # whoever drains has a deadline of its own, in every state
-        if self.waits_for_lock(state) and joint[LOCK] in (0, side + 1):
+        if (joint[LOCK] == side + 1 and self.waits_for_lock(state)) or self.may_take_lock(joint, side):
             return Lapse.KILLS_BEFORE_TRYING_LOCK in self._lapses
         if state == _SERVING:  # set only while old processes remain
             return joint[peer] < DEAD or lives(joint[peer + WORKER])

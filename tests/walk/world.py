@@ -15,10 +15,12 @@ class World(NamedTuple):
     # No deadline passes but probation's, so that nothing can be left to one; and the command does not fail.
     patient: bool = False
     overlap: bool = False  # the handover
+    mixed: bool = False  # exclusive, but of workers that hold no copy of the lock: they were started for overlap
     late: bool = False  # workers can only be started when they are released, as exclusive commands
 
     def __str__(self) -> str:
-        words = ["overlap" if self.overlap else "exclusive", "systemd" if self.systemd else "alone"]
+        handover = "overlap" if self.overlap else "mixed" if self.mixed else "exclusive"
+        words = [handover, "systemd" if self.systemd else "alone"]
         words += ["trial"] * self.trial + ["late"] * self.late + ["patient"] * self.patient
         return f"{', '.join(words)}: crashes {self.crashes}, hangs {self.hangs}, stops {self.stops}"
 
@@ -36,4 +38,5 @@ class Lapse(Enum):
     NO_WORKER_DEADLINE = auto()  # a hung worker is waited for
     UNLOCKS = auto()  # LOCK_UN, which frees the lock for every copy, instead of closing
     WORKERS_WITHOUT_LOCK = auto()  # they hold no copy of the lock, exclusive though they are
+    SERVES_BESIDE_PEER = auto()  # a free lock is taken though a worker of the peer's lives, which holds no copy
     WORKERS_KEEP_LOCK = auto()  # they hold one, in an overlap

@@ -31,9 +31,10 @@ def _is_quick(world: World) -> bool:
     return world.trial and not (world.crashes and world.overlap and world.systemd)
 
 
+_MIXED = (World(trial=True, crashes=1, stops=1, mixed=True), World(trial=True, hangs=1, stops=1, mixed=True))
 _LATE = tuple(world for world in _worlds(((0, 0, 1), (1, 0, 0)), late=True) if not world.overlap)
-FULL = (*_worlds(_PATIENT, patient=True), *_LATE, *_worlds(_FULL))
-STANDARD = (*_worlds(_PATIENT, patient=True), *_LATE, *filter(_is_quick, _worlds(_STANDARD)))
+FULL = (*_worlds(_PATIENT, patient=True), *_LATE, *_MIXED, *_worlds(_FULL))
+STANDARD = (*_worlds(_PATIENT, patient=True), *_LATE, *filter(_is_quick, (*_MIXED, *_worlds(_STANDARD))))
 
 
 class Walked(NamedTuple):

@@ -1,6 +1,5 @@
 """`sdsupervise COMMAND`. What scripts call often starts at once; every other command imports what it needs."""
 
-import gc
 import sys
 from collections.abc import Sequence
 
@@ -15,11 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from . import ready
 
             return ready.ready() if words == ["ready"] else ready.ping()
-        gc.disable()  # modules are no garbage, and looking for some among them takes a tenth of the start
         from . import commands
 
-        gc.freeze()  # nor will they ever be
-        gc.enable()
         return commands.main(words)
     except KeyboardInterrupt:
         return _INTERRUPTED

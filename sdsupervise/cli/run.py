@@ -8,12 +8,15 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from ..command import Command
 from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Settings, check_settings, in_words
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
+
+if TYPE_CHECKING:
+    from ..command import Command
 
 _ALSO_OF_CLASSES = (
     ("pid-file", "PATH", "use PATH as the pid file"),
@@ -68,7 +71,7 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
 
     Raises UsageError.
     """
-    if list(arguments[:1]) == ["run"] and "--" in arguments:
+    if "--" in arguments:
         # Cut here: argparse takes "--" away itself, and then reads as a TARGET what comes after it.
         cut = arguments.index("--")
         parsed = parser.parse_args(arguments[:cut])
@@ -105,7 +108,9 @@ def _run(parsed: argparse.Namespace) -> int:
     return runnable.run()
 
 
-def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> Command:
+def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> "Command":
+    from ..command import Command  # the supervisor of a class needs nothing of it
+
     pid_file = "" if parsed.pid_file is None else parsed.pid_file
     return Command(
         tuple(parsed.words),

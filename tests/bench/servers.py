@@ -104,7 +104,7 @@ class Ours(Process):
         self._pid_file = Path(self._directory.name) / "pid"
         command = [
             *(SDSUPERVISE, "run", "--handover", "overlap"),
-            *("--listen", f"http={self.address}", *service, "--pid-file", str(self._pid_file)),
+            *("--listen", f"http={self.address}", "--pid-file", str(self._pid_file), *service),
         ]
         super().__init__(command, clean_environment(NOTIFY_SOCKET=systemd.address), to_journal=True)
         systemd.wait_until_ready()

@@ -33,6 +33,7 @@ SETTINGS: Mapping[str, object] = {
     "stop_timeout": 0.8,
     "reload_timeout": 4.0,
     "takeover_timeout": 0.8,
+    "before_commit_timeout": 1.0,
     "barrier_timeout": 0.8,
 }
 

@@ -21,7 +21,7 @@ IMPATIENT = Release(settings={"start_timeout": 6.0, "reload_timeout": 1.2})
 HASTY = Release(settings={"reload_timeout": 1.2})
 CAREFUL = Release(settings={"probation": 1.5})
 FOUND_BAD = Release(settings={"before_commit": ["/bin/false"]})
-SLOWLY_CHECKED = Release(settings={"before_commit": ["/bin/sleep", "30"], "before_commit_timeout": 3.0})
+SLOWLY_CHECKED = Release(settings={"before_commit": ["/bin/sleep", "30"], "before_commit_timeout": 1.5})
 
 ASKED_TO_YIELD = "RAISING+PEER_ASKS_YIELD/0"
 YIELDS = "RAISING+PEER_ASKS_YIELD/1"
@@ -113,6 +113,16 @@ def last_words_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
 
 
 # A side held at a place
+
+
+def reload_to_hold(side: Side, place: str) -> Callable[[Stage], None]:
+    """Reload, and hold a side if it comes somewhere."""
+
+    def lead(stage: Stage) -> None:
+        stage.hold(side, place)
+        reload(stage)
+
+    return lead
 
 
 def held_at(side: Side, place: str, step: Callable[[Stage], None]) -> Callable[[Stage], None]:

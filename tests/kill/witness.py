@@ -52,7 +52,7 @@ class Witness:
         heard = supervisor.heard
         if has_done(heard, Effect.TELL_COMMITTED):
             younger = [each for each in self._hub.processes if each.release > worker.release]
-            if not any(self._serves(each) for each in younger) and not any(each.harmed for each in younger):
+            if not any(self._serves(each) or each.harmed or _has_failed(each) for each in younger):
                 self._stopped.append(Stopped(supervisor, f"{worker} was told to stop, nobody serves in its place."))
         elif not any(next_state(place) in ENDS or place.startswith("RAISING+PEER_ASKS_YIELD") for place in heard):
             self._stopped.append(Stopped(supervisor, f"{worker} was told to stop before the commit."))
@@ -79,6 +79,11 @@ class Witness:
         supervisor = next((each for each in self._hub.supervisors if each.pid == worker.parent), None)
         released = supervisor is not None and has_done(supervisor.heard, Effect.RELEASE_WORKERS)
         return worker.begun or ("ready" in worker.heard and released)
+
+
+def _has_failed(worker: Process) -> bool:
+    """Its code broke when it served."""
+    return worker.begun and not worker.alive
 
 
 def was_cut(worker: Process, supervisors: list[Process]) -> bool:

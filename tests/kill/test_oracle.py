@@ -5,21 +5,33 @@ This process is the init of each service, and so must have no other children: no
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 from tests.kill import oracle
 from tests.kill.hub import Broken
 from tests.kill.instance import Plain, Release
-from tests.kill.stage import Side, Stage
+from tests.kill.stage import Side, Stage, Target
 
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:
     """A service that serves, its new code another one's to choose."""
-    instance = Plain()
+    yield from serving({})
+
+
+@pytest.fixture
+def overlapping() -> Iterator[Stage]:
+    """The same with overlap."""
+    yield from serving({"handover": "overlap"})
+
+
+def serving(settings: Mapping[str, object]) -> Iterator[Stage]:
+    instance = Plain(settings)
     stage = Stage(instance, Release(), Release())
     stage.start()
     yield stage
@@ -48,6 +60,86 @@ def test_two_active_workers_are_noticed(stage: Stage) -> None:
     stage.open()
     with pytest.raises(Broken, match="Two workers were active at a time: VIOLATION release=2"):
         oracle.judge(stage)
+
+
+def test_three_active_generations_are_noticed(overlapping: Stage) -> None:
+    """With overlap two may be active, until the commit; a third may not."""
+    fake = overlapping.instance.directory / "active" / "1.0.overlap.1"
+    with fake.open("w") as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        overlapping.reload()
+        overlapping.open()
+        with pytest.raises(Broken, match=r"active at a time: VIOLATION release=2 .* beside=\S*\b1\b"):
+            oracle.judge(overlapping)
+
+
+def test_an_old_worker_that_stops_too_early_is_noticed(overlapping: Stage) -> None:
+    """Told to stop before the commit, by whomever, it is missed: in an overlap it is to serve until then."""
+    place = "YIELDED+PEER_SERVES/0"
+    overlapping.hold(Side.OLD, place)
+    overlapping.reload()
+    overlapping.until_held(Side.OLD, place)
+    worker = overlapping.need(Target.OLD_WORKER)
+    os.kill(worker.pid, signal.SIGTERM)
+    overlapping.wait(lambda: worker.stopping, "the old worker's end")
+    overlapping.open()
+    with pytest.raises(Broken, match=r"worker \d+ \(release 1\) was told to stop before the commit"):
+        oracle.judge(overlapping)
+
+
+def test_a_gap_is_noticed(overlapping: Stage) -> None:
+    """The old workers are told to stop while nobody serves in their place."""
+    place = "COMMITTING+BARRIER_RETURNED/1"
+    overlapping.hold(Side.OLD, place)
+    overlapping.hold_workers(Side.NEW, "stop")
+    overlapping.reload()
+    overlapping.until_held(Side.OLD, place)
+    worker = overlapping.need(Target.NEW_WORKER)
+    os.kill(worker.pid, signal.SIGTERM)
+    overlapping.wait(lambda: worker.stopping, "the new worker about to stop")
+    overlapping.let_go(Side.OLD)
+    overlapping.wait(lambda: overlapping.calls[0].status is not None, "the verdict")
+    overlapping.open()
+    with pytest.raises(Broken, match=r"worker \d+ \(release 1\) was told to stop, nobody serves in its place"):
+        oracle.judge(overlapping)
+
+
+def test_new_work_by_old_code_is_noticed(overlapping: Stage) -> None:
+    """An old worker answers a question that was asked after the reload was said to be done."""
+    overlapping.hold_workers(Side.OLD, "stop")
+    overlapping.reload()
+    overlapping.wait(lambda: overlapping.calls[0].status is not None, "the verdict")
+    worker = overlapping.need(Target.OLD_WORKER)
+    worker.answered = worker.asked
+    overlapping.witness.sees_answer(worker)
+    overlapping.open()
+    with pytest.raises(Broken, match=r"worker \d+ \(release 1\) took on new work"):
+        oracle.judge(overlapping)
+
+
+def test_a_worker_that_is_not_kept_is_noticed(overlapping: Stage) -> None:
+    """A reload that failed should have left the old worker alone."""
+    overlapping.new = Release("import")
+    worker = overlapping.need(Target.OLD_WORKER)
+    overlapping.reload()
+    os.kill(worker.pid, signal.SIGKILL)
+    overlapping.wait(lambda: overlapping.calls[0].status is not None, "the verdict")
+    overlapping.open()
+    with pytest.raises(Broken, match=r"The reload to release 2 failed, and worker \d+ \(release 1\) has not been kept"):
+        oracle.judge(overlapping)
+
+
+def test_a_drain_that_is_cut_is_noticed(overlapping: Stage) -> None:
+    """A worker that was told to drain is killed before it has ended what it began."""
+    overlapping.hold_workers(Side.OLD, "stop")
+    worker = overlapping.need(Target.OLD_WORKER)
+    overlapping.reload()
+    overlapping.wait(lambda: worker.stopping, "the old worker about to stop")
+    os.kill(worker.pid, signal.SIGKILL)
+    overlapping.wait(lambda: not worker.alive, "its end")
+    overlapping.open()
+    with pytest.raises(Broken, match=r"worker \d+ \(release 1\) was cut short"):
+        oracle.judge(overlapping)
 
 
 def test_a_lie_about_success_is_noticed(stage: Stage) -> None:

@@ -27,7 +27,9 @@ class Stopped:
 
     @property
     def was_orphaned(self) -> bool:
-        return not self._supervisor.alive and self._supervisor.died_at < self._at + DYING_SECONDS
+        """Its supervisor was killed at that moment, and has not left by itself since."""
+        killed = not self._supervisor.alive and next_state(self._supervisor.heard[-1]) is not State.GONE
+        return killed and self._supervisor.died_at < self._at + DYING_SECONDS
 
 
 class Witness:
@@ -88,6 +90,6 @@ def _has_failed(worker: Process) -> bool:
 
 def was_cut(worker: Process, supervisors: list[Process]) -> bool:
     """Somebody may have killed it before it had ended what it began: we, or a supervisor that lost its patience."""
-    return worker.harmed or any(
-        each.harmed or any(has_done(each.heard, effect) for effect in KILLS) for each in supervisors
-    )
+    # The last to leave kills what may be left of a peer, which is nothing where all went well.
+    passed = [place for each in supervisors for place in each.heard if not place.startswith("EMPTY+NO_PEER")]
+    return worker.harmed or any(each.harmed for each in supervisors) or any(has_done(passed, each) for each in KILLS)

@@ -157,6 +157,40 @@ def test_predecessor_killed_in_a_reload(ground: Ground, at: str) -> None:
     assert reload.wait() == 69
 
 
+def test_shim_killed_in_a_reload(ground: Ground) -> None:
+    """The shim of a command that is being stopped is killed: the new one still waits for the last of the old."""
+    point = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD/1")
+    start(ground, FORKS, environment=point.environment)
+    worker, *left = family(ground)
+    shim = shim_of(worker)
+    ground.program(2, FORKS)
+    reload = ground.reload_process()
+    point.wait()
+    os.kill(shim, signal.SIGKILL)
+    point.release()
+    family(ground, 2)
+    assert [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"] == []
+    assert reload.wait() == 0
+
+
+@pytest.mark.parametrize("at", ["CLAIMING+LOCK_GAINED/0", "CLAIMING+LOCK_GAINED/2"])
+def test_successor_killed_in_a_reload(ground: Ground, at: str) -> None:
+    """A successor is killed before, or after, it has released its command: the old one comes back when nothing of the
+    new one is left."""
+    point = Breakpoint(ground, at)
+    start(ground, FORKS, environment=point.environment)
+    family(ground)
+    ground.program(2, FORKS)
+    reload = ground.reload_process()
+    successor = point.wait()
+    if at.endswith("2"):
+        family(ground, 2)
+    os.kill(successor, signal.SIGKILL)
+    family(ground)
+    assert reload.wait() == 1
+    assert len(ground.seen("serves")) == (3 if at.endswith("2") else 2)
+
+
 # --------------------------------------------------------------------------------------- what waits for its release
 
 WARMS_UP = f"""

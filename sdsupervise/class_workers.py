@@ -8,6 +8,7 @@ from .linux import processes
 from .workers import python_worker
 from .workers.link import Link
 from .workers.linked_worker import LinkedWorker
+from .workers.python_worker import Beginning
 from .workers.source import Surroundings
 from .workers.worker import WorkerListener
 
@@ -24,7 +25,7 @@ class ClassWorkers:
         self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
     ) -> LinkedWorker:
         """As Source."""
-        loop, settings, generation, let_go, _ = self._surroundings
+        loop, settings, generation, let_go, *_ = self._surroundings
         ours, theirs = socket.socketpair()
         supervisor_pid = os.getpid()
 
@@ -32,15 +33,8 @@ class ClassWorkers:
             ours.close()
             let_go()
             logs.describe("worker", generation, os.getpid())
-            return python_worker.run(
-                self._service,
-                Link(theirs),
-                supervisor_pid=supervisor_pid,
-                stop_timeout=settings.stop_timeout,
-                wait_for_go=spare or wait_for_go,
-                generation=generation,
-                index=index,
-            )
+            beginning = Beginning(supervisor_pid, settings.stop_timeout, spare or wait_for_go, generation, index)
+            return self._be_worker(theirs, beginning)
 
         with theirs:
             try:
@@ -49,6 +43,10 @@ class ClassWorkers:
                 ours.close()
                 raise
         return LinkedWorker(loop, settings, child, ours, listener, index=index, spare=spare)
+
+    def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
+        """In the freshly forked process, which has let go of what is the supervisor's; the exit status."""
+        return python_worker.run(self._service, Link(link), beginning)
 
     def close(self) -> None:
         """As Source: nothing is left."""

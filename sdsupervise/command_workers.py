@@ -57,7 +57,7 @@ class CommandWorkers:
         self, listener: WorkerListener, notify: NotifySocket, *, index: int, wait_for_go: bool
     ) -> NotifiedWorker:
         """Nothing stands between it and the supervisor."""
-        loop, settings, _, let_go, _ = self._surroundings
+        loop, settings, _, let_go, *_ = self._surroundings
         become = self._becoming(notify, index, parent_pid=os.getpid(), at_its_death=settings.stop_signal)
         gate = os.pipe() if wait_for_go else None
 
@@ -84,7 +84,7 @@ class CommandWorkers:
         self, listener: WorkerListener, notify: NotifySocket, *, index: int, wait_for_go: bool, may_serve: bool
     ) -> ShimmedWorker:
         """A shim of ours holds the lock for it; see shim.py."""
-        loop, settings, generation, let_go, _ = self._surroundings
+        loop, settings, generation, let_go, *_ = self._surroundings
         waits = not may_serve and not settings.waits_for_release
         ours, theirs = socket.socketpair()
         gate = os.pipe()

@@ -238,27 +238,30 @@ class SupervisedDaemon(Daemon):
 
         return end
 
+    def prepare_workers(self, sockets: Mapping[str, socket.socket]) -> None:
+        """What every worker is to know, before there is one."""
+        if sockets:
+            self.sockets = sockets
+        # A worker whose code never calls ready_to_take_over is ready when it enters supervised_process, but must not
+        # enter it before its turn. Where the call is hidden from us the class is asked to wait at the entry: safe, only
+        # its warm-up comes late.
+        self._asks_to_take_over = mentions(type(self), "ready_to_take_over")
+        self._drains = self._drains or mentions(type(self), "draining")
+
     def _run(self) -> int:
         settings = launch.settings_of(self)
         plan = self._plan()._replace(supervised=True, can_reload=self.can_do_hot_reload, listen=settings.listen)
         started = launch.start(plan)
         if isinstance(started, int):
             return started
-        if started.listeners:
-            self.sockets = started.listeners
-        name, can_reload = type(self).__name__, self.can_do_hot_reload
-        # A worker whose code never calls ready_to_take_over is ready when it enters supervised_process, but must not
-        # enter it before its turn. Where the call is hidden from us the class is asked to wait at the entry: safe, only
-        # its warm-up comes late.
-        self._asks_to_take_over = mentions(type(self), "ready_to_take_over")
-        self._drains = self._drains or mentions(type(self), "draining")
+        self.prepare_workers(started.listeners)
         return supervise(
-            name,
+            plan.name,
             lambda surroundings: ClassWorkers(surroundings, self),
             settings,
             started,
             stop_signals=self.shutdown_signals,
-            can_reload=can_reload,
+            can_reload=plan.can_reload,
         )
 
 

@@ -16,7 +16,10 @@ def set_up(identifier: str, *, generation: int, silent: bool) -> None:
     ours, root = logging.getLogger("sdsupervise"), logging.getLogger()
     handler: logging.Handler
     if stderr_is_journal():
-        handler = JournalHandler(identifier, _fields)
+        try:
+            handler = JournalHandler(identifier, _fields)
+        except ImportError:  # in a worker of another interpreter, which need not have it
+            handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
     else:
         handler = logging.StreamHandler()

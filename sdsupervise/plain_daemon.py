@@ -91,6 +91,13 @@ class Daemon(ABC):
 
     # ------------------------------------------------------------------------------------------------- our side
 
+    def plan(self) -> launch.Plan | None:
+        """What it asks for; None if its command line asked for help, which has been given.
+
+        Raises UsageError.
+        """
+        return self._plan() if self._parse() else None
+
     def _run(self) -> int:
         started = launch.start(self._plan())
         if isinstance(started, int):

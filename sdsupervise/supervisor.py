@@ -86,7 +86,9 @@ class Supervisor:
         self._reporter = Reporter(self._loop, started.notifier)
         self.generation = started.welcome.generation if started.welcome else 1
         self._source = source(
-            Surroundings(self._loop, settings, self.generation, self._let_go_in_child, started.listeners)
+            Surroundings(
+                *(self._loop, settings, self.generation, self._let_go_in_child, started.listeners, self._lock_in_child)
+            )
         )
         self._workforce = Workforce(
             self._loop,
@@ -494,6 +496,9 @@ class Supervisor:
         self._lock.become_workers(keep=not self._settings.overlaps)
         self._loop.close_in_child()  # and what it watches: of the other workers all
         limits.restore_in_child()
+
+    def _lock_in_child(self) -> int | None:
+        return None if self._pid_file is None or self._settings.overlaps else self._pid_file.fileno()
 
     def _workers_forked(self, workers: list[Worker]) -> None:
         if self._peer is not None and not self._peer.gone:

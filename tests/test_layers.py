@@ -74,13 +74,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "starts",
     ),
     (
+        "elsewhere_workers",
         "plain_daemon",
         "succession",
         "workforce",
     ),
     ("account", "requests"),
     ("supervisor",),
-    ("command", "daemon"),
+    ("command", "daemon", "elsewhere"),
     ("cli.target",),
     (
         "cli.ready",
@@ -89,7 +90,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cli.scale",
         "cli.status",
     ),
-    ("cli.commands",),
+    ("cli.commands", "cli.inside"),
     ("cli.main",),
     ("__main__",),
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Settings, check_settings, in_words
 from ..daemon import Daemon, SupervisedDaemon
+from ..elsewhere import Elsewhere, Wanted
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
 
@@ -43,6 +44,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         parser.add_argument(f"--{name}", metavar=metavar, help=meaning)
     parser.add_argument("--no-pid-file", action="store_true", help="do not use a pid file")
     parser.add_argument("--no-warn", action="store_true", help="say nothing")
+    parser.add_argument(
+        "--python", metavar="PATH", help="the interpreter of a TARGET's own virtual environment; needs nothing of ours"
+    )
     parser.add_argument(
         "--name", help="what a COMMAND is called, in the journal and by its pid file; else as the program"
     )
@@ -112,6 +116,8 @@ def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen
     from ..command import Command  # the supervisor of a class needs nothing of it
 
     pid_file = "" if parsed.pid_file is None else parsed.pid_file
+    if parsed.python is not None:
+        raise UsageError("--python is for a TARGET; a COMMAND names its interpreter itself.")
     return Command(
         tuple(parsed.words),
         CommandSettings(*check_settings("sdsupervise run", {**overrides, "listen": listen})),
@@ -124,16 +130,16 @@ def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen
     )
 
 
-def _service(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> Daemon:
+def _service(
+    parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]
+) -> Daemon | Elsewhere:
     if parsed.name is not None:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
-    service = _make(parsed.target, listen, foreground=not parsed.daemonize, **overrides)
     texts = {name: getattr(parsed, name.replace("-", "_")) for name, *_ in _ALSO_OF_CLASSES}
     own = [f"--{name}={text}" for name, text in texts.items() if text is not None]
     own += [f"--{name}" for name in ("no-pid-file", "no-warn") if getattr(parsed, name.replace("-", "_"))]
-    service.orig_args = [*own, *parsed.arguments]
-    service.script_name = f"sdsupervise run {parsed.target}"
-    return service
+    wanted = Wanted(parsed.target, [*own, *parsed.arguments], overrides, listen, foreground=not parsed.daemonize)
+    return Elsewhere(parsed.python, wanted) if parsed.python is not None else make(wanted)
 
 
 def _name_process(name: str) -> None:
@@ -149,11 +155,12 @@ def _enter(directory: str) -> None:
         raise ConfigError(f"Cannot change to --directory {directory}: {error.strerror}.") from error
 
 
-def _make(target: str, listen: Mapping[str, object], **attributes: object) -> Daemon:
-    """The service a target names. What it is to listen on beats its own, name by name.
+def make(wanted: Wanted) -> Daemon:
+    """The service that is wanted. What it is to listen on beats its own, name by name.
 
     Raises ServiceNotLoadable, UsageError.
     """
+    target, arguments, attributes, listen, foreground = wanted
     service_class = load(target)
     for name in KINDS:
         option = name.replace("_", "-")
@@ -163,11 +170,13 @@ def _make(target: str, listen: Mapping[str, object], **attributes: object) -> Da
         if given and not issubclass(service_class, SupervisedDaemon):
             raise UsageError(f"{service_class.__name__} is not supervised, so --{option} means nothing to it.")
     try:
-        service = service_class(**attributes)
+        service = service_class(foreground=foreground, **attributes)
     except (Exception, SystemExit) as error:
         raise _not_loadable(target, error) from error
     if listen and isinstance(service, SupervisedDaemon) and isinstance(service.listen, Mapping):
         service.listen = {**service.listen, **listen}
+    service.orig_args = list(arguments)
+    service.script_name = f"sdsupervise run {target}"
     return service
 
 

@@ -12,10 +12,13 @@ from typing import NamedTuple
 
 from ..errors import HandoverError
 
+BREAKPOINT_VARIABLE = "SDSUPERVISE_BREAKPOINT"  # of tests; see breakpoints.py
 HANDOVER_VARIABLE = "SDSUPERVISE_HANDOVER"  # "CHANNEL:STDERR", two descriptor numbers
 
 # Set anew for each process by whoever starts it, so never inherited.
 _NOT_INHERITED = (HANDOVER_VARIABLE, "MAINPID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+
+_SUPERVISORS_OWN = (*_NOT_INHERITED, "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE", BREAKPOINT_VARIABLE)
 
 
 class Invocation(NamedTuple):
@@ -56,6 +59,11 @@ def environment_of_successor(environment: Mapping[str, str], channel_fd: int, ow
     if "WATCHDOG_USEC" in kept:
         kept["WATCHDOG_PID"] = str(os.getpid())
     return kept
+
+
+def without_supervisors_own(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a program of another's gets of an environment: nothing that systemd, or a predecessor, says to us."""
+    return {name: value for name, value in environment.items() if name not in _SUPERVISORS_OWN}
 
 
 def inherited_handover(environment: Mapping[str, str]) -> tuple[int, int] | None:

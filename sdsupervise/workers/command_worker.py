@@ -9,14 +9,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..linux import notifying, processes
+from ..linux.inheritance import without_supervisors_own
 
 FIRST_LISTENER = 3  # SD_LISTEN_FDS_START
-# Others than ours set them, for the supervisor; what the command is to know comes from us.
-_SUPERVISORS_OWN = (
-    *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "MAINPID", "FDSTORE"),
-    *("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"),
-    *("SDSUPERVISE_HANDOVER", "SDSUPERVISE_BREAKPOINT"),
-)
 # CPython ignores the first two; the others are ours to ignore (processes.fork). A command gets what a shell would give
 # it. An ignored SIGUSR2 would cross the exec, and a shell script could never trap it; so `systemctl kill -s USR2`
 # without --kill-whom=main reaches a command under us exactly as it would without us.
@@ -34,7 +29,7 @@ class Order(NamedTuple):
 
 def environment_of_commands(inherited: Mapping[str, str], *, generation: int, worker_timeout: float) -> dict[str, str]:
     """What all commands of a generation get of the supervisor's environment and beside it."""
-    environment = {name: value for name, value in inherited.items() if name not in _SUPERVISORS_OWN}
+    environment = without_supervisors_own(inherited)
     environment.setdefault("PYTHONUNBUFFERED", "1")  # a print() is in the journal at once
     environment["SDSUPERVISE_GENERATION"] = str(generation)
     if worker_timeout:

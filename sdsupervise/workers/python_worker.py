@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..errors import LinkLost
 from ..linux import processes
@@ -50,6 +50,16 @@ class Service(Protocol):
         """From a signal handler, perhaps again: have the service's code finish what it began, or shut it down."""
 
 
+class Beginning(NamedTuple):
+    """What a worker begins with."""
+
+    supervisor_pid: int
+    stop_timeout: float
+    wait_for_go: bool
+    generation: int
+    slot: int  # its index, which another may replace where it waits to go
+
+
 def prepare() -> None:
     """In the supervisor, once: what its workers inherit need not be done by each of them.
 
@@ -61,17 +71,9 @@ def prepare() -> None:
     gc.freeze()  # a worker's garbage collector need not look at, and so copy, what the supervisor imported
 
 
-def run(
-    service: Service,
-    link: Link,
-    *,
-    supervisor_pid: int,
-    stop_timeout: float,
-    wait_for_go: bool,
-    generation: int,
-    index: int,
-) -> int:
+def run(service: Service, link: Link, beginning: Beginning) -> int:
     """Be a worker, in a freshly forked process; the exit status."""
+    supervisor_pid, stop_timeout, wait_for_go, generation, index = beginning
     gc.freeze()  # nor at what the supervisor has made since, of hundreds of other workers
     forget_systemd()
     _drain_on_signal(service, link, supervisor_pid, stop_timeout)

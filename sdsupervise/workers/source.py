@@ -17,6 +17,7 @@ class Surroundings(NamedTuple):
     generation: int
     let_go: Callable[[], None]  # in a freshly forked process: close what is the supervisor's
     listeners: Mapping[str, socket.socket]
+    lock: Callable[[], int | None]  # in a freshly forked process: the descriptor to keep, where there is one
 
 
 class Source(Protocol):

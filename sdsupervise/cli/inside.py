@@ -1,0 +1,99 @@
+"""What another interpreter executes for us, see elsewhere.py: it describes a service class, or is a worker of it.
+
+Standard library only, as all that is imported here: nothing of ours, nor of what we need, is installed there.
+"""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from .. import launch, logs
+from ..config import KINDS, ONLY_FOR_COMMANDS
+from ..daemon import SupervisedDaemon
+from ..elsewhere import Wanted
+from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
+from ..linux import processes
+from ..receipt import pin_imports, take_receipt
+from ..workers import python_worker
+from ..workers.link import Link
+from .run import make
+
+
+def main() -> NoReturn:
+    """Be what the command line says."""
+    role, facts = sys.argv[2], json.loads(sys.argv[3])
+    sys.argv[:] = [sys.argv[0]]
+    wanted = Wanted(*facts["wanted"])
+    status = _describe(wanted, facts["answer"]) if role == "describe" else _be_worker(wanted, facts)
+    processes.flush()
+    os._exit(status)
+
+
+def _describe(wanted: Wanted, answer: int) -> int:
+    os.set_inheritable(answer, False)
+    try:
+        facts = _facts_of(wanted)
+    except (ServiceNotLoadable, ConfigError, UsageError) as error:
+        print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
+        facts = {"exit_status": launch.say_failure(error)}
+    with open(answer, "w") as channel:
+        json.dump(facts, channel, default=repr)
+    return ExitStatus.OK
+
+
+def _facts_of(wanted: Wanted) -> dict[str, object]:
+    service = make(wanted)
+    if not isinstance(service, SupervisedDaemon):
+        raise UsageError(f"{type(service).__name__} is not supervised, so --python means nothing to it.")
+    plan = service.plan()
+    if plan is None:
+        return {"exit_status": ExitStatus.OK}
+    pin_imports()
+    return {
+        "name": plan.name,
+        "pid_file": plan.pid_file,
+        "user": plan.user,
+        "group": plan.group,
+        "silent": plan.silent,
+        "detach": plan.detach,
+        "can_reload": service.can_do_hot_reload,
+        "shutdown_signals": [int(number) for number in service.shutdown_signals],
+        "receipt": take_receipt(type(service).__module__),
+        "settings": {name: getattr(service, name) for name in KINDS if name not in ONLY_FOR_COMMANDS},
+    }
+
+
+def _be_worker(wanted: Wanted, facts: Mapping[str, Any]) -> int:
+    beginning = python_worker.Beginning(*facts["beginning"])
+    link = Link(_own_socket(facts["link"]))
+    if facts["lock"] is not None:
+        _keep_from_children(facts["lock"])
+    try:
+        service = make(wanted)
+        plan = service.plan()
+    except (ServiceNotLoadable, ConfigError, UsageError) as error:
+        text = f"{getattr(error, 'traceback_text', '')}{error}"
+        print(text, file=sys.stderr)
+        link.tell_failure(text)
+        return error.exit_status
+    assert isinstance(service, SupervisedDaemon) and plan is not None
+    logs.set_up(plan.name, generation=beginning.generation, silent=facts["silent"])
+    logs.describe("worker", beginning.generation, os.getpid())
+    pin_imports()
+    service.prepare_workers({name: _own_socket(fd) for name, fd in facts["listeners"].items()})
+    python_worker.prepare()
+    return python_worker.run(service, link, beginning)
+
+
+def _own_socket(fd: int) -> socket.socket:
+    os.set_inheritable(fd, False)
+    return socket.socket(fileno=fd)
+
+
+def _keep_from_children(lock: int) -> None:
+    """What this worker forks, or executes, must not hold the lock."""
+    os.set_inheritable(lock, False)
+    os.register_at_fork(after_in_child=lambda: os.close(lock))

@@ -1,0 +1,102 @@
+"""A service class in a virtual environment of its own, below a supervisor that is installed elsewhere.
+
+The supervisor cannot import the class. A short run of the class's interpreter says of it what the supervisor must know,
+in JSON, and then is gone; the workers are runs of that interpreter, too.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from . import launch
+from .command_workers import find, pinned
+from .config import check_settings
+from .elsewhere_workers import ElsewhereWorkers, command_line
+from .errors import ConfigError, SdsuperviseError
+from .receipt import Receipt
+from .supervisor import supervise
+
+
+class Wanted(NamedTuple):
+    """Which service `sdsupervise run` is to run, and how."""
+
+    target: str
+    arguments: Sequence[str]
+    attributes: Mapping[str, object]
+    listen: Mapping[str, object]
+    foreground: bool
+
+
+class Elsewhere:
+    """A wanted service, and the interpreter that knows it."""
+
+    def __init__(self, python: str, wanted: Wanted) -> None:
+        self._python, self._wanted = python, wanted
+
+    def run(self) -> int:
+        """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
+        try:
+            return self._run()
+        except SdsuperviseError as error:
+            return launch.say_failure(error)
+
+    def _run(self) -> int:
+        python, _ = pinned(find([self._python]), [self._python])
+        # A worker that is started anew runs the code of its generation, though a deployment has swapped a symlink.
+        place, colon, name = self._wanted.target.partition(":")
+        place = os.path.realpath(place) if os.path.isfile(place) else place
+        wanted = self._wanted._replace(target=f"{place}{colon}{name}")
+        facts = _describe(python, wanted)
+        if "exit_status" in facts:
+            return int(facts["exit_status"])  # it has said why itself
+        settings = check_settings(facts["name"], facts["settings"])
+        plan = launch.Plan(
+            name=facts["name"],
+            take_receipt=lambda: Receipt(*facts["receipt"]),
+            pid_file=facts["pid_file"],
+            user=facts["user"],
+            group=facts["group"],
+            silent=facts["silent"],
+            detach=facts["detach"],
+            supervised=True,
+            can_reload=facts["can_reload"],
+            listen=settings.listen,
+        )
+        started = launch.start(plan)
+        if isinstance(started, int):
+            return started
+        return supervise(
+            plan.name,
+            lambda surroundings: ElsewhereWorkers(surroundings, python, wanted, silent=plan.silent),
+            settings,
+            started,
+            stop_signals=[signal.Signals(number) for number in facts["shutdown_signals"]],
+            can_reload=plan.can_reload,
+        )
+
+
+def _describe(python: str, wanted: Wanted) -> dict[str, Any]:
+    """What the interpreter says of the service; with "exit_status" if there is nothing more to do.
+
+    Raises ConfigError where it says nothing.
+    """
+    ours, theirs = os.pipe()
+    os.set_inheritable(theirs, True)
+    words = command_line(python, "describe", {"wanted": wanted, "answer": theirs})
+    pid = os.posix_spawn(python, words, os.environ)
+    os.close(theirs)
+    with open(ours, "rb") as answer:
+        text = answer.read()
+    _, status = os.waitpid(pid, 0)
+    try:
+        facts = json.loads(text)
+    except ValueError:
+        raise ConfigError(
+            f"--python {python} ended with status {os.waitstatus_to_exitcode(status)} before it had described "
+            f"{wanted.target}; it must be Python 3.11 or newer."
+        ) from None
+    if not isinstance(facts, dict):
+        raise ConfigError(f"--python {python} described {wanted.target} by what is no description.")
+    return facts

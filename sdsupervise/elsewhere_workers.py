@@ -1,0 +1,53 @@
+"""Where the workers of a class come from that another interpreter runs: each is executed anew, in its environment."""
+
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+
+from .class_workers import ClassWorkers
+from .linux.inheritance import without_supervisors_own
+from .workers.python_worker import Beginning
+from .workers.source import Surroundings
+
+# Nothing of ours is installed there: the package is found by its path, and with it none of what lies beside it.
+_BEGIN = """
+import importlib.util, sys
+place = sys.argv[1]
+spec = importlib.util.spec_from_file_location("sdsupervise", place + "/__init__.py", submodule_search_locations=[place])
+sys.modules["sdsupervise"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from sdsupervise.cli.inside import main
+main()
+"""
+
+
+def command_line(python: str, role: str, facts: Mapping[str, object]) -> list[str]:
+    """What that interpreter is executed with. -P keeps the working directory out of where it looks for modules."""
+    return [python, "-P", "-c", _BEGIN, os.path.dirname(os.path.realpath(__file__)), role, json.dumps(facts)]
+
+
+class ElsewhereWorkers(ClassWorkers):
+    """Forks workers that execute an interpreter, import the service's code, and then wait for what others wait for.
+
+    The import is done in the worker, so that it is all the more worth while to have a spare.
+    """
+
+    def __init__(self, surroundings: Surroundings, python: str, wanted: Sequence[object], *, silent: bool) -> None:
+        self._surroundings = surroundings
+        self._python, self._wanted, self._silent = python, wanted, silent
+
+    def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
+        listeners, lock = self._surroundings.listeners, self._surroundings.lock()
+        for fd in (link.fileno(), *(listener.fileno() for listener in listeners.values()), lock):
+            if fd is not None:
+                os.set_inheritable(fd, True)
+        facts = {
+            "wanted": self._wanted,
+            "silent": self._silent,
+            "beginning": beginning,
+            "link": link.fileno(),
+            "lock": lock,
+            "listeners": {name: listener.fileno() for name, listener in listeners.items()},
+        }
+        os.execve(self._python, command_line(self._python, "worker", facts), without_supervisors_own(os.environ))

@@ -21,6 +21,10 @@ class Lock:
         """The O_PATH descriptor by which a successor finds the inode; it stays ours."""
         return self._inode
 
+    def fileno(self) -> int | None:
+        """The descriptor that holds it, or is to; None while it is given up."""
+        return self._pid_file.fileno() if self._pid_file is not None else None
+
     def try_take(self) -> bool:
         """Take it if it is free."""
         return self._pid_file is not None and self._pid_file.try_lock()

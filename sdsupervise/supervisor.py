@@ -498,7 +498,7 @@ class Supervisor:
         limits.restore_in_child()
 
     def _lock_in_child(self) -> int | None:
-        return None if self._pid_file is None or self._settings.overlaps else self._pid_file.fileno()
+        return None if self._settings.overlaps else self._lock.fileno()
 
     def _workers_forked(self, workers: list[Worker]) -> None:
         if self._peer is not None and not self._peer.gone:

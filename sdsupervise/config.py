@@ -309,7 +309,10 @@ def _seconds(low: float, meaning: str) -> Number:
 
 
 KINDS: Mapping[str, Kind] = {
-    "listen": Sockets("a socket the service keeps: port, 127.0.0.1:8000, [::1]:8000, /path or @abstract"),
+    "listen": Sockets(
+        "a socket the service keeps: port, 127.0.0.1:8000, [::1]:8000, /path or @abstract; after it, if need be, "
+        ",backlog=N,mode=0660,user=U,group=G,reuse-port"
+    ),
     "handover": Choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
     "workers": Count(10_000, "so many processes; auto: one for each CPU this process may use"),
     "delay_before_respawn": _seconds(0, "wait between a worker's exit and the next one; 0: a spare is kept forked"),

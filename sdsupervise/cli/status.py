@@ -8,6 +8,7 @@ from typing import Any
 
 from ..client import Client
 from ..errors import ExitStatus, HandoverError
+from ..linux import memory
 from . import target
 
 _TIMEOUT_SECONDS = 5.0
@@ -54,7 +55,8 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
         origin = "   from systemd" if listener["from"] == "systemd" else ""
         lines.append(f"  socket     {listener['name']}   {listener['address']}{origin}")
     crashes = facts["crashes"]
-    lines += [f"  supervisor {facts['pid']}" + (f"   {_crashes(crashes)}" if not facts["workers"] or crashes else "")]
+    supervisor = f"  supervisor {facts['pid']}{_megabytes(facts['pid'])}"
+    lines.append(supervisor + (f"   {_crashes(crashes)}" if crashes or not facts["workers"] else ""))
     workers = _worker_lines(facts["workers"])
     lines += [f"  {'└─' if line is workers[-1] else '├─'} {line}" for line in workers]
     return lines
@@ -77,10 +79,15 @@ def _worker_lines(workers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _worker_line(worker: Mapping[str, Any]) -> str:
     ping = "no ping yet" if worker["last_ping"] is None else f"ping {worker['last_ping']:.1f} s ago"
-    line = f"worker {worker['index']}  {worker['pid']}   {worker['state']}   age {worker['age']:.1f} s   {ping}"
-    line += f"   {_crashes(worker['crashes'])}"
+    line = f"worker {worker['index']}  {worker['pid']}   {worker['state']}{_megabytes(worker['pid'])}"
+    line += f"   age {worker['age']:.1f} s   {ping}   {_crashes(worker['crashes'])}"
     line += f"   to be replaced: {worker['retiring']}" if worker["retiring"] else ""
     return line + (f"   {worker['status']}" if worker["status"] else "")
+
+
+def _megabytes(pid: int) -> str:
+    size = memory.resident_bytes(pid)
+    return f"   {size / 2**20:.1f} MB" if size else ""
 
 
 def _crashes(number: int) -> str:

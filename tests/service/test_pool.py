@@ -243,10 +243,10 @@ def test_links_are_held_by_nobody_else(ground: Ground) -> None:
 
 
 def status_lines(ground: Ground) -> list[str]:
-    """What `sdsupervise status` prints, without the times."""
+    """What `sdsupervise status` prints, without times and sizes."""
     shown = ground.finish(ground.run(SDSUPERVISE, "status", "--pid-file", ground.pid_file))
     assert shown.returncode == 0, shown.stderr
-    return re.sub(r"\d+\.\d (to|s)", r"_ \1", shown.stdout).splitlines()
+    return re.sub(r"\d+\.\d (to|s|MB)", r"_ \1", shown.stdout).splitlines()
 
 
 def test_status(ground: Ground) -> None:
@@ -259,10 +259,10 @@ def test_status(ground: Ground) -> None:
     os.kill(pids[1], signal.SIGKILL)
     pids[1] = ground.expect("pinged").pid
     lines = status_lines(ground)
-    assert lines[lines.index(f"  supervisor {running.pid}   1 crash") + 1 :] == [
-        f"  ├─ worker 0  {pids[0]}   serving   age _ s   ping _ s ago   0 crashes",
-        f"  ├─ worker 1  {pids[1]}   serving   age _ s   ping _ s ago   1 crash",
-        f"  └─ worker 2  {pids[2]}   serving   age _ s   ping _ s ago   0 crashes",
+    assert lines[lines.index(f"  supervisor {running.pid}   _ MB   1 crash") + 1 :] == [
+        f"  ├─ worker 0  {pids[0]}   serving   _ MB   age _ s   ping _ s ago   0 crashes",
+        f"  ├─ worker 1  {pids[1]}   serving   _ MB   age _ s   ping _ s ago   1 crash",
+        f"  └─ worker 2  {pids[2]}   serving   _ MB   age _ s   ping _ s ago   0 crashes",
     ]
 
 
@@ -276,7 +276,7 @@ def test_status_of_many(ground: Ground) -> None:
     running.signal(signal.SIGTTOU)
     running.expect_line("Scaling from 15 to 14")
     leaving, rest = status_lines(ground)[-2:]
-    assert re.fullmatch(r"  ├─ worker 14  \d+   stopping   age _ s   no ping yet   0 crashes", leaving)
+    assert re.fullmatch(r"  ├─ worker 14  \d+   stopping   _ MB   age _ s   no ping yet   0 crashes", leaving)
     assert rest.startswith("  └─ 14 workers   serving")
 
 

@@ -207,6 +207,16 @@ def test_memory_is_no_matter_without_a_limit(ground: Ground) -> None:
         stop(running)
 
 
+def test_no_psutil(ground: Ground) -> None:
+    """A limit that cannot be watched is a wrong setting, and one sentence says what to install."""
+    ground.write("lib/psutil.py", "raise ImportError")
+    ground.deploy(1, member("max_memory = '1G'"))
+    running = ground.start()
+    assert running.wait() == 78
+    assert running.err.splitlines()[-1].startswith("max_memory needs psutil, which ")
+    ground.expect_nothing_left()
+
+
 def test_spare_as_replacement(ground: Ground) -> None:
     """Where a spare is kept it is the replacement."""
     ground.deploy(1, member(OVERLAP, "delay_before_respawn = 0", RETIRES))

@@ -118,6 +118,8 @@ class Requests:
         """Have so many workers from now on; why not, if we do not."""
         now = self._workforce.size
         refusal = scaling.why_not(self._answers.state(), size, is_main=self._answers.is_main())
+        if not refusal and size is not None and not self._workforce.has_room_for(size):
+            refusal = "Too few file descriptors are left for so many workers; raise the limit (LimitNOFILE=)."
         if size is None or refusal:
             _log.warning("Scaling asked by %s refused: %s", asked_by, refusal)
         elif size != now:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .config import Settings
 from .core.respawn import CrashCount, Policy, Respawn
-from .linux import limits
+from .linux import limits, processes
 from .linux.event_loop import EventLoop
 from .recycling import Recycler
 from .starts import Slot, StartListener, Starts
@@ -18,6 +18,7 @@ _log = logging.getLogger("sdsupervise")
 
 _DESCRIPTORS = 512  # beside those of workers, at most
 _DESCRIPTORS_OF_A_WORKER = 8  # with those that two older generations leave us, at most
+_DESCRIPTORS_OF_A_START = 5  # with those that are closed again
 _MOST_FACTS = 1000  # workers: more would not fit into an answer of the control socket
 
 
@@ -141,6 +142,11 @@ class Workforce:
     def recycle(self, allowed: bool) -> None:
         """Whether workers may be replaced now because of their age or size, or because they ask for it."""
         self._recycler.allow(allowed)
+
+    def has_room_for(self, size: int) -> bool:
+        """There are descriptors enough for so many workers."""
+        limits.make_room(_DESCRIPTORS + size * _DESCRIPTORS_OF_A_WORKER)
+        return processes.can_open(max(0, size - len(self._slots)) * _DESCRIPTORS_OF_A_START)
 
     def scale(self, size: int) -> None:
         """There are to be so many workers from now on: the highest numbers leave, the lowest free ones come."""

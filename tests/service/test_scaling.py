@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 
@@ -130,6 +131,17 @@ print(s.recv(4096).decode())
     assert asked.wait() == 0, asked.err
     assert "org.varlink.service.PermissionDenied" in asked.out and "may scale" in asked.out
     assert indices(ground) == [0, 1, 2]
+
+
+def test_too_few_descriptors(ground: Ground) -> None:
+    """More workers than there can be descriptors for are refused, and those that serve are left alone."""
+    ground.deploy(1, member())
+    ground.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)))
+    serving(ground)
+    done = scale(ground, "60")
+    assert done.returncode == 1 and "NOT SCALED. Too few file descriptors are left for so many workers" in done.stderr
+    assert scale(ground, "4").returncode == 0
+    ground.expect("serves", index=3)
 
 
 def test_one_that_takes_its_time(ground: Ground) -> None:

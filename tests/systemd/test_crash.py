@@ -54,8 +54,9 @@ def test_a_crash_loop_ends_with_its_reason(trial: Trial) -> None:
 
 # Where a successor can die after its predecessor has stopped its workers for it.
 AFTER_THE_YIELD = [
-    *(f"CLAIMING+LOCK_GAINED/{effect}" for effect in range(3)),
+    *(f"CLAIMING+LOCK_GAINED/{effect}" for effect in range(4)),
     "YIELDED+PEER_SERVES/0",
+    "CHECKING+PEER_CHECKED/0",
     "WATCHING+DEADLINE/0",  # dead when it is named to systemd, which does not take it
 ]
 # Where it is systemd's main pid, and the reload is not done yet.

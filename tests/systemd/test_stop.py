@@ -17,15 +17,17 @@ _WAY = (
     (State.RAISING, Event.PEER_ASKS_YIELD),
     (State.YIELDING, Event.NO_WORKER),
     (State.YIELDED, Event.PEER_SERVES),
+    (State.CHECKING, Event.PEER_CHECKED),
     (State.WATCHING, Event.DEADLINE),
     (State.COMMITTING, Event.BARRIER_RETURNED),
     (State.DRAINING, Event.NO_WORKER),
     (State.WARMING, Event.WORKER_READY),
     (State.CLAIMING, Event.LOCK_GAINED),
+    (State.ACTING, Event.CHECK_PASSED),
     (State.ACTING, Event.PEER_COMMITTED),
 )
 # From here on the caller may have been told already that the reload is done.
-_AFTER_THE_COMMIT = ("CLAIMING+LOCK_GAINED/3", "COMMITTING+BARRIER_RETURNED/2", "DRAINING+", "ACTING+")
+_AFTER_THE_COMMIT = ("ACTING+CHECK_PASSED/1", "ACTING+PEER_COMMITTED", "COMMITTING+BARRIER_RETURNED/3", "DRAINING+")
 
 
 def stages(*transitions: tuple[State, Event]) -> list[str]:

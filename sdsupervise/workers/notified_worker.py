@@ -46,6 +46,8 @@ class NotifiedWorker(Worker):
         self._leftovers: Leftovers | None = None
         super().__init__(loop, settings, child, listener, index=index, spare=False)
         loop.watch(notify.fileno(), self._hear_some)
+        if gate is not None:
+            loop.watch(gate, self._close_gate)  # nobody is behind it any more
 
     @property
     def crashed(self) -> bool:
@@ -59,9 +61,6 @@ class NotifiedWorker(Worker):
             return  # the number is free
         processes.signal_group(self._child, signal.SIGKILL)
 
-    def close_in_child(self) -> None:
-        """As Worker. All of ours is close-on-exec, and the child of a supervisor of commands executes one."""
-
     # ------------------------------------------------------------------------------------------ what it is told
 
     def _tell_go(self) -> None:
@@ -70,6 +69,11 @@ class NotifiedWorker(Worker):
                 os.write(self._gate, b"g")
             except OSError:
                 pass  # it is dead
+            self._close_gate()
+
+    def _close_gate(self) -> None:
+        if self._gate is not None:
+            self._loop.unwatch(self._gate)
             os.close(self._gate)
             self._gate = None
 
@@ -216,8 +220,7 @@ class NotifiedWorker(Worker):
         self._loop.unwatch(self._notify.fileno())
         self._notify.close()
         self._drop_waiters()
-        if self._gate is not None:
-            os.close(self._gate)
+        self._close_gate()
 
 
 def _answer(waiter: int) -> None:

@@ -47,6 +47,8 @@ class ShimmedWorker(NotifiedWorker):
         super().__init__(loop, settings, child, notify, gate, listener, index=index)
         self.pid, self.pidfd = command.pid, command.pidfd
         link.setblocking(False)
+        # Watched, it is also closed in whatever we fork: a held copy would hide our end from the shim, when we die.
+        loop.watch(link.fileno(), self._read_link)
         if waits:
             loop.call_later(0, self._be_ready)
 
@@ -77,12 +79,6 @@ class ShimmedWorker(NotifiedWorker):
     def _kill_shim(self) -> None:
         signals.send(self._child.pidfd, signal.SIGKILL)
 
-    def close_in_child(self) -> None:
-        """As Worker; a held copy would hide the supervisor's end from another shim, or from a command that waits."""
-        self._link.close()
-        if self._gate is not None:
-            os.close(self._gate)
-
     # --------------------------------------------------------------------------------------- what both sides say
 
     def _tell_go(self) -> None:
@@ -97,9 +93,7 @@ class ShimmedWorker(NotifiedWorker):
 
     def _tell_stop(self) -> None:
         self._say(shim.STOP)
-        if self._gate is not None:
-            os.close(self._gate)  # it was not executed yet, and never will be
-            self._gate = None
+        self._close_gate()  # if it was not executed yet it never will be
         if self._settings.kill_mode == "mixed":
             signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
         self._drop_waiters()
@@ -139,10 +133,19 @@ class ShimmedWorker(NotifiedWorker):
 
     def _hear_the_rest(self) -> None:
         super()._hear_the_rest()
+        self._read_link()
+
+    def _read_link(self) -> None:
         try:
-            self._command_status = int(self._link.recv(64) or b"x")
-        except (OSError, ValueError):
-            pass  # the shim was killed
+            status = self._link.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            status = b""
+        if status:
+            self._command_status = int(status)
+        else:
+            self._loop.unwatch(self._link.fileno())
 
     def _may_have_left(self) -> bool:
         return self.exit_status != 0
@@ -163,6 +166,7 @@ class ShimmedWorker(NotifiedWorker):
     def _close(self) -> None:
         if self._command_status is not None:
             self.exit_status = self._command_status
+        self._loop.unwatch(self._link.fileno())
         self._link.close()
         os.close(self.pidfd)
         super()._close()

@@ -132,6 +132,20 @@ def test_command_that_outlives_its_supervisor(ground: Ground) -> None:
     ground.expect("serves")
 
 
+def test_killed_supervisor_of_several(ground: Ground) -> None:
+    """Each of several commands is told at once that the supervisor is dead, however long the others take to stop."""
+    text = """
+    deaf = os.environ["SDSUPERVISE_WORKER_INDEX"] == "1"
+    signal.signal(signal.SIGTERM, signal.SIG_IGN) if deaf else leave_on(signal.SIGTERM)
+    report("serves", deaf=deaf); notify("READY=1"); wait()
+    """
+    running = start(ground, text, "--workers", "3", "--stop-timeout", "1000")
+    hearing = {ground.expect("serves", deaf=False).pid for _ in range(2)}
+    ground.expect("serves", deaf=True)
+    running.signal(signal.SIGKILL)
+    assert {ground.expect("signal", name="SIGTERM").pid for _ in range(2)} == hearing
+
+
 def test_deaf_command_of_a_killed_supervisor(ground: Ground) -> None:
     """A command that does not stop when its supervisor is dead is killed in the end."""
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + SERVES

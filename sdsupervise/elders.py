@@ -52,6 +52,11 @@ class Elders:
             for peer, due, _ in self._elders.values()
         ]
 
+    def seconds_left(self) -> float:
+        """Until the last of them is gone at the latest, be it ours to watch or the predecessor's still."""
+        dues = [elder.due for elder in self._elders.values()] + [float(str(each["due"])) for each in self._inherited]
+        return max(0.0, max(dues, default=0.0) - time.monotonic())
+
     def see_out(self, peer: Peer, *, due: float) -> None:
         """Watch a supervisor that drains. If it is not gone by then it is killed, with its workers."""
         peer.listener = self._listener_for(peer)

@@ -425,6 +425,8 @@ class Supervisor:
         if not parts or (self.state is State.SERVING and self._peer is None):
             return
         seconds = sum(self._seconds(part) for part in parts)
+        if self.state is State.EMPTY:
+            seconds += self._succession.elders.seconds_left()  # the peer, if it is the main one, leaves after them
         self._deadline = self._loop.call_later(seconds, self._deadline_passed)
 
     def _longest_wait(self) -> float:

@@ -20,6 +20,7 @@ from tests.kill.ways import NEVER_IN_OVERLAP, OVERLAP_WAYS, UNREACHABLE, WAYS, W
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 ANYBODY = "anybody"
 PARTIES = (Target.OLD_SUPERVISOR, Target.NEW_SUPERVISOR, Target.OLD_WORKER, Target.NEW_WORKER)
+NOT_BESIDE_ELDER = {State.OPENING, State.EMPTY}  # nobody is older, and whoever is older has left
 # Where in an overlap the old workers serve beside the new ones, or still have to end.
 BESIDE = {
     State.YIELDED,
@@ -79,7 +80,7 @@ def ways_of(systemd: bool, kind: str) -> dict[tuple[State, Event], Way]:
         for rule in rules()
         if rule in ways
         and not (systemd and ways[rule].only_plain)
-        and not (kind == ELDER and (rule[0] is State.OPENING or ways[rule].mute_pid1))
+        and not (kind == ELDER and (rule[0] in NOT_BESIDE_ELDER or ways[rule].mute_pid1))
     }
 
 

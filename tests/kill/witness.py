@@ -28,8 +28,8 @@ class Stopped:
     @property
     def was_orphaned(self) -> bool:
         """Its supervisor was killed at that moment, and has not left by itself since."""
-        killed = not self._supervisor.alive and next_state(self._supervisor.heard[-1]) is not State.GONE
-        return killed and self._supervisor.died_at < self._at + DYING_SECONDS
+        left = any(next_state(place) is State.GONE for place in self._supervisor.heard[-1:])
+        return not self._supervisor.alive and not left and self._supervisor.died_at < self._at + DYING_SECONDS
 
 
 class Witness:

@@ -220,6 +220,15 @@ def is_being_born(stage: Stage, target: Target) -> bool:
     return target is Target.NEW_SUPERVISOR and focus.side is Side.OLD and Effect.START_SUCCESSOR in done
 
 
+def impossible(case: str) -> set[str]:
+    """The transitions that are not to be seen in this case; in a mixture of handovers those that neither has."""
+    exclusive, overlap = (
+        {f"{state.name}+{event.name}" for state, event in no} for no in (UNREACHABLE, NEVER_IN_OVERLAP)
+    )
+    kind = case.split()[1]
+    return exclusive if kind == EXCLUSIVE else overlap if kind in (OVERLAP, ELDER) else exclusive & overlap
+
+
 def missing_ways() -> list[str]:
     """Rules of the table of which nobody has said how they are reached, or that they cannot be."""
     return [

@@ -222,11 +222,11 @@ def is_being_born(stage: Stage, target: Target) -> bool:
 
 def impossible(case: str) -> set[str]:
     """The transitions that are not to be seen in this case; in a mixture of handovers those that neither has."""
-    exclusive, overlap = (
-        {f"{state.name}+{event.name}" for state, event in no} for no in (UNREACHABLE, NEVER_IN_OVERLAP)
-    )
     kind = case.split()[1]
-    return exclusive if kind == EXCLUSIVE else overlap if kind in (OVERLAP, ELDER) else exclusive & overlap
+    never = {*UNREACHABLE} if kind == EXCLUSIVE else {*NEVER_IN_OVERLAP}
+    if kind not in KINDS:
+        never &= {*UNREACHABLE}
+    return {f"{state.name}+{event.name}" for state, event in never}
 
 
 def missing_ways() -> list[str]:

@@ -117,7 +117,7 @@ def check_present(stage: Stage, *, restarts_expected: bool) -> None:
         # Where systemd has restarted it, it may not have read READY=1 yet; this returns when it has.
         stage.start_again(wait=False)
         stage.until_started()
-    (supervisor,) = [each for each in stage.hub.living("supervisor") if not stage.drains(each)]
+    (supervisor,) = [each for each in stage.hub.living("supervisor") if not stage.is_leaving(each)]
     stage.instance.check(supervisor.pid, restarts_expected=restarts_expected)
 
 

@@ -23,8 +23,12 @@ def main() -> int:
     for measure in rows.ALL:
         if not arguments.only or measure.__name__ in arguments.only:
             print(f"measuring {measure.__name__} …", file=sys.stderr)
-            measured += measure(effort)
-    text = f"{report.table(measured)}\n\n{machine}"
+            try:
+                measured += measure(effort)
+            except ground.BenchError as error:
+                print(error, file=sys.stderr)
+                return 69
+    text = f"{report.table(measured)}\n\n{machine}\n\n{report.NOTES}"
     print(text)
     if arguments.write_readme and not report.write_readme(text):
         print(f"README.md has no {report.BEGIN} … {report.END} to put the table into.", file=sys.stderr)

@@ -30,7 +30,7 @@ Type=notify
 NotifyAccess=main
 KillMode=mixed
 RuntimeDirectory=sdsupervise/%N
-ExecStart=/usr/bin/sdsupervise run --workers {count} -- /exchange/one
+ExecStart=/usr/bin/sdsupervise run --handover overlap --workers {count} -- /exchange/one
 """
 
 

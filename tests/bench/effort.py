@@ -6,7 +6,7 @@ from typing import NamedTuple
 class Effort(NamedTuple):
     """How often each thing is done; a whole run stays below five minutes."""
 
-    respawns: int = 200
+    respawns: int = 150
     peer_respawns: int = 40
     ping_rounds: int = 300
     pings: int = 100  # in each round: less than the scheduler's slice, or each holds other processes' time too
@@ -18,7 +18,7 @@ class Effort(NamedTuple):
     reloads_under_load: int = 5  # in each load
     crowds: int = 3
     crowd: int = 500
-    crowd_seconds: float = 10.0
+    crowd_seconds: float = 4.0
 
 
 QUICK = Effort(

@@ -20,6 +20,13 @@ def machine() -> str:
     )
 
 
+NOTES = """\
+Under load: half of the runs close each connection, half keep them. *A class* is the standard library's http.server in
+two workers, gunicorn has two of threads and `--preload`. Both are asked by USR2. For gunicorn alone the rest is its
+manual's: when the new master's workers run, TERM to the old one (WINCH is for a daemonized gunicorn). *Bare* and exec:
+the socket is there before, with a request waiting in it. *Its most*: not above the baseline's worst run."""
+
+
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -59,6 +66,8 @@ def _number(value: float) -> str:
     """Three digits that count."""
     if value == int(value) or value >= 100:
         return f"{value:.0f}"
+    if value < 1:
+        return f"{value:.3g}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 

@@ -17,6 +17,7 @@ from .notification import NotificationSocket
 from .servers import WEB, Gunicorn, Ours, gunicorn_of_threads
 
 MODES = ("close", "keep-alive")
+_PEER = "gunicorn alone, USR2"
 _PAUSE_SECONDS = 0.3  # between a reload and the next
 
 
@@ -45,9 +46,9 @@ def traffic(effort: Effort) -> Iterable[Row]:
     """Requests that failed, the longest pause, the slowest answers, and how soon the new code answers."""
     with NotificationSocket() as systemd, ExitStack() as kept:
         servers: dict[str, Ours | Gunicorn] = {
-            "a class": Ours(systemd, WEB),
-            "gunicorn": Ours(systemd, "--", *gunicorn_of_threads()),
-            "gunicorn USR2": Gunicorn(),
+            "a class": Ours(systemd, "--workers", "2", WEB),
+            "gunicorn, supervised": Ours(systemd, "--", *gunicorn_of_threads()),
+            _PEER: Gunicorn(),
         }
         for server in servers.values():
             kept.push(server)
@@ -56,7 +57,7 @@ def traffic(effort: Effort) -> Iterable[Row]:
             for mode in MODES:
                 for name, server in servers.items():
                     _take(server, mode, effort.reloads_under_load, taken[name])
-    theirs = taken.pop("gunicorn USR2")
+    theirs = taken.pop(_PEER)
     for name, ours in taken.items():
         yield from _rows(name, ours, theirs, effort)
 
@@ -72,6 +73,8 @@ def _take(server: Ours | Gunicorn, mode: str, reloads: int, into: Taken) -> None
             into.first_answers.append((load.new_answer() - asked) / 1e6)
         result = load.result()
     into.with_reloads.append(result)
+    if isinstance(server, Gunicorn):
+        return  # only we are compared with ourselves
     with Load(server.address, mode) as load:
         load.new_answer()
         let_time_pass(server.pid, result.seconds)
@@ -79,12 +82,12 @@ def _take(server: Ours | Gunicorn, mode: str, reloads: int, into: Taken) -> None
 
 
 def _rows(name: str, ours: Taken, theirs: Taken, effort: Effort) -> Iterable[Row]:
-    reloads = f"{effort.reloads_under_load} reloads at {RATE} requests/s"
+    reloads = f"{effort.reloads_under_load} reloads at {RATE}/s"
     yield Row(
         f"Requests failed in {reloads}: {name}",
         "requests",
         ours.of_reloads("failed"),
-        "gunicorn USR2",
+        _PEER,
         theirs.of_reloads("failed"),
         limit=None,
         at_most=0.0,
@@ -92,7 +95,7 @@ def _rows(name: str, ours: Taken, theirs: Taken, effort: Effort) -> Iterable[Row
     for what, field in (("Longest pause", "longest_pause"), ("p99.9 latency", "p999")):
         for baseline, quantity, limit in (
             ("the same without a reload", ours.of_quiet(field), None),
-            ("gunicorn USR2", theirs.of_reloads(field), 1.0),
+            (_PEER, theirs.of_reloads(field), 1.0),
         ):
             yield Row(
                 f"{what} in {reloads}: {name}",
@@ -107,7 +110,7 @@ def _rows(name: str, ours: Taken, theirs: Taken, effort: Effort) -> Iterable[Row
         f"Reload asked, to the new code's first answer: {name}",
         "ms",
         Figures(tuple(ours.first_answers)),
-        "gunicorn USR2",
+        _PEER,
         Figures(tuple(theirs.first_answers)),
         limit=0.5,
     )

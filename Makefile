@@ -29,7 +29,7 @@ test:
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy --strict $(TYPED)
-	$(PYTHON) -m pytest tests $(PYTEST)
+	$(PYTHON) -m pytest tests --numprocesses 2 --dist loadfile $(PYTEST)
 
 bench:
 	@packaging/provision bench

@@ -75,6 +75,15 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have to show beside that they passed, wherever they ran."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "summary" and report.when == "call":
+                terminalreporter.section(report.nodeid)
+                terminalreporter.write_line(str(value))
+
+
 def journal_tail(machine: Machine) -> str:
     try:
         # A PID 1 that logs at level debug drowns everything else in what it says of D-Bus.

@@ -78,7 +78,7 @@ def test_the_old_worker_serves_until_the_commit(ground: Ground) -> None:
 def test_a_rollback_stops_nothing(ground: Ground, place: str) -> None:
     """A successor that hangs, before or after it has the lock, is killed; the old worker was serving all the time."""
     hold = Breakpoint(ground, place)
-    deploy(ground, 1, "reload_timeout = 3.0")
+    deploy(ground, 1, "reload_timeout = 5.0" if place.startswith("WARMING") else "")
     running = ground.serving()
     workers = ground.worker_pids()
     deploy(ground, 2, before=f"os.environ.update({hold.environment})")

@@ -34,7 +34,7 @@ def test_its_links_lead_somewhere() -> None:
 
 
 def test_it_can_be_read_in_one_go() -> None:
-    """It stays within 330 lines of at most 120 characters, but for what commands print, such as `make bench`."""
-    assert len(re.sub(r"<!-- bench -->.*<!-- /bench -->", "", TEXT, flags=re.DOTALL).splitlines()) <= 330
+    """It stays within 360 lines of at most 120 characters, but for what commands print, such as `make bench`."""
+    assert len(re.sub(r"<!-- bench -->.*<!-- /bench -->", "", TEXT, flags=re.DOTALL).splitlines()) <= 360
     prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
     assert [line for line in prose.splitlines() if len(line) > 120 and not line.startswith("|")] == []

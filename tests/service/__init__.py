@@ -52,12 +52,8 @@ Hazards: 1 to 6 in test_takeover; 7 in tests/test_layers (test_no_signal_by_numb
 Hazard 6 also in test_sockets, with all that becomes of listeners; systemd's in test_given_sockets, tests/systemd.
 
 Beyond the tables: test_broken_code (the reload's failures), test_control (the control socket), test_receipt,
-<<<<<<< HEAD
 test_logging, test_liveness (silent workers), test_drain (`self.draining`), test_async, test_web_examples; any program:
 test_command (what it gets, its life), test_command_exclusive, test_command_notify, test_command_stop; test_elsewhere (a
-class in a virtual environment of its own).
-=======
-test_logging, test_liveness (silent workers), test_drain (`self.draining`), test_async, test_web_examples, and several
-workers at once: test_pool, test_scaling, test_recycling, test_command_pool.
->>>>>>> 70dd093 (Refuse to scale beyond the descriptors there are)
+class in a virtual environment of its own); several workers at once: test_pool, test_scaling, test_recycling,
+test_command_pool.
 """

@@ -281,7 +281,7 @@ def test_status_of_many(ground: Ground) -> None:
 
 
 LIMITED = """
-    workers = 70
+    workers = 30
     def serve(self):
         import resource
         report("limit", soft=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -293,11 +293,11 @@ def test_more_workers_than_descriptors(ground: Ground) -> None:
     """The soft limit on descriptors is there for programs that use select(2): a supervisor raises its own as it needs.
     What it starts has the limit as it was: workers, and a successor with its workers."""
     ground.deploy(1, member(LIMITED))
-    first = ground.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 4096)))
-    assert {ground.expect("limit").said("soft") for _ in range(70)} == {"80"}
+    first = ground.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (45, 4096)))
+    assert {ground.expect("limit").said("soft") for _ in range(30)} == {"45"}
     ground.deploy(2, member(LIMITED))
     first.signal(signal.SIGUSR2)
-    for _ in range(70):
+    for _ in range(30):
         ground.expect("serves", release=2)
-    assert {ground.expect("limit").said("soft") for _ in range(70)} == {"80"}
+    assert {ground.expect("limit").said("soft") for _ in range(30)} == {"45"}
     assert first.wait() == 0

@@ -61,7 +61,7 @@ class Recycler:
             self._serving[worker] += self._max_lifetime * (1 - _JITTER * int.from_bytes(os.urandom(4)) / 2**32)
             self._await_end(self._serving[worker])
         if self._max_memory and self._sampling is None:
-            self._sampling = self._loop.call_later(self._sampling_pause, self._sample)
+            self._sampling = self._loop.call_later(0, self._sample)  # all of them will serve by the next
         self._go_on()
 
     def ask(self, worker: Worker, why: str) -> None:
@@ -137,14 +137,11 @@ class Recycler:
 
     # --------------------------------------------------------------------------------------------------- memory
 
-    @property
-    def _sampling_pause(self) -> float:
-        return _SAMPLING_SECONDS / max(1, len(self._serving))
-
     def _sample(self) -> None:
         """Look at one worker, and soon at the next: at hundreds at once we would be deaf for too long."""
         self._to_sample = self._to_sample or list(reversed(self._serving))
-        self._sampling = self._loop.call_later(self._sampling_pause, self._sample) if self._to_sample else None
+        pause = _SAMPLING_SECONDS / max(1, len(self._serving))
+        self._sampling = self._loop.call_later(pause, self._sample) if self._to_sample else None
         while self._to_sample:
             worker = self._to_sample.pop()
             if worker in self._serving and worker not in self._due:

@@ -310,8 +310,8 @@ class Stage:
         return self.ends and (told or not any(process.role == "supervisor" for process in self.harmed))
 
     def drains(self, supervisor: Process) -> bool:
-        """It has committed, and nobody has told it to stop the service since."""
-        return next_state(supervisor.heard[-1]) is State.DRAINING if supervisor.heard else False
+        """It has committed, and nobody has told it to stop the service since; or it has just left."""
+        return bool(supervisor.heard) and next_state(supervisor.heard[-1]) in (State.DRAINING, State.GONE)
 
     def is_leaving(self, supervisor: Process) -> bool:
         """It was told to, by us or by what it passed last."""

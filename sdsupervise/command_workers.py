@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from . import logs
 from .client import runtime_directory
 from .errors import ConfigError, UsageError
-from .linux import processes
+from .linux import processes, signals
 from .linux.channel import receive_with_fds
 from .workers import command_worker, shim
 from .workers.command_worker import Order
@@ -20,6 +20,7 @@ from .workers.shimmed_worker import ShimmedWorker
 from .workers.source import Surroundings
 from .workers.worker import WorkerListener
 
+_SHIM_SECONDS = 10.0  # for the two forks at its start
 _PREFIX = "notify."  # of a directory's name, followed by its supervisor's pid
 _MAX_PATH = 96  # of 107 characters that a socket's address has
 _PLACE_HOLDER = re.compile(r"\{\{([\w.-]+)\}\}|(?<!\$)\{([\w.-]+)\}")
@@ -109,6 +110,7 @@ class CommandWorkers:
         if command is None:
             ours.close()
             os.close(gate[1])
+            signals.send(child.pidfd, signal.SIGKILL)
             os.waitpid(child.pid, 0)
             os.close(child.pidfd)
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -145,8 +147,12 @@ class CommandWorkers:
 
 
 def _hear_of_command(link: socket.socket) -> processes.Child | None:
-    """What a shim says first, two forks from now; None if it could not fork."""
-    data, fds, _ = receive_with_fds(link, 64, 1)
+    """What a shim says first, two forks from now; None if it could not fork, or hangs."""
+    link.settimeout(_SHIM_SECONDS)
+    try:
+        data, fds, _ = receive_with_fds(link, 64, 1)
+    except TimeoutError:
+        return None
     return processes.Child(int(data), fds[0]) if data and fds else None
 
 

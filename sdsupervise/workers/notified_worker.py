@@ -16,6 +16,7 @@ from .worker import Worker, WorkerListener, WorkerState
 _log = logging.getLogger("sdsupervise")
 
 _MOST_AT_ONCE = 64  # notifications of one worker, before it is another's turn
+_SHOWN_CHARACTERS = 1000
 _GRACE_SECONDS = 5.0  # what a dead command left behind may take to stop; a stop has its own, longer deadline
 
 
@@ -129,11 +130,13 @@ class NotifiedWorker(Worker):
         # we keep nothing. What is not named here (RELOADING=1, MAINPIDFD=1, ERRNO=, ...) is systemd's, not ours.
         fields = notification.fields
         if "STATUS" in fields:
-            self.status = fields["STATUS"]
+            self.status = _shown(fields["STATUS"])
         if FAILED in fields:
-            self.failure = fields[FAILED]
+            self.failure = _shown(fields[FAILED])
         if "MAINPID" in fields and fields["MAINPID"] != str(self.pid):
-            self._warn(f"It sent MAINPID={fields['MAINPID'][:20]}. A worker stays the process we started; ignoring it")
+            self._warn(
+                f"It sent MAINPID={_shown(fields['MAINPID'])}. A worker stays the process we started; ignoring it"
+            )
         if fields.get("EXTEND_TIMEOUT_USEC", "").isdecimal():
             self._extend(int(fields["EXTEND_TIMEOUT_USEC"][:18]) / 1e6)
         asks_answer = ASKS_ANSWER in fields and len(notification.fds) > 0
@@ -221,6 +224,12 @@ class NotifiedWorker(Worker):
         self._notify.close()
         self._drop_waiters()
         self._close_gate()
+
+
+def _shown(text: str) -> str:
+    """One line of a log, or of somebody's terminal."""
+    line = " ".join(text.split())[:_SHOWN_CHARACTERS]
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def _answer(waiter: int) -> None:

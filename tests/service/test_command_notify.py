@@ -45,13 +45,13 @@ def test_not_ready_before_it_says_so(ground: Ground, options: tuple[str, ...]) -
 def test_status_and_ping_are_shown(ground: Ground) -> None:
     """STATUS= and WATCHDOG=1 are shown of the worker, the last of each."""
     text = """
-    notify("READY=1", "STATUS=warm"); notify("WATCHDOG=1"); notify("STATUS=serves ünder 100 %"); barrier()
+    notify("READY=1", "STATUS=warm"); notify("WATCHDOG=1"); notify("STATUS=serves \\x1b[2J ünder\\t100 %"); barrier()
     report("said"); wait()
     """
     start(ground, text)
     ground.expect("said")
     facts = worker(ground)
-    assert facts["status"] == "serves ünder 100 %"
+    assert facts["status"] == "serves ?[2J ünder 100 %"
     assert isinstance(facts["last_ping"], float)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from .linux.channel import Channel
+from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop, Timer
 from .peer import Peer, PeerListener
 
@@ -136,7 +136,21 @@ class Elders:
             self._listener.lock_may_be_free()
             self._forget_gone(peer)
 
-        return self._listener._replace(lock_may_be_free=look)
+        def told(message: Message) -> None:
+            seconds = message.fields.get("seconds")
+            if message.kind == "extends" and isinstance(seconds, int | float):
+                self._put_off(peer, time.monotonic() + seconds)
+            else:
+                self._listener.told(message)
+
+        return self._listener._replace(lock_may_be_free=look, told=told)
+
+    def _put_off(self, peer: Peer, due: float) -> None:
+        """Its worker was given more time to finish."""
+        elder = self._elders.get(peer.generation)
+        if elder is not None and elder.due < due:
+            elder.timer.cancel()
+            self.see_out(peer, due=due)
 
     def _forget_gone(self, peer: Peer) -> None:
         if peer.left_nothing and peer.generation in self._elders:

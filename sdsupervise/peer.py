@@ -9,6 +9,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent
     holders   pids; [pidfd …]                   either: each holds the lock until nothing of a worker is left
     reason    text, traceback                   successor: why it is about to fail
+    extends   seconds                           either: a worker was given more time to start or to stop, so wait on
     naming                                      predecessor: systemd is being told that you are the main pid
     reloaded  facts                             predecessor: how the reload went, for the successor's status
     caller    [connection]                      predecessor: it leaves, and had accepted this on the control socket

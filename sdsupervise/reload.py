@@ -41,6 +41,12 @@ class Reload:
         if self.call is not None:
             self.call.progress({"phase": self._phase, "message": sentence})
 
+    def extend(self, seconds: float) -> None:
+        """This phase may take so many seconds from now; the caller waits on."""
+        if self.call is not None:
+            sentence = f"a worker asks for up to {seconds:g} s more"
+            self.call.progress({"phase": self._phase, "message": sentence, "at_most": seconds})
+
     def succeed(self, facts: Mapping[str, object]) -> None:
         """The verdict "done"."""
         self._end("done", "")

@@ -36,6 +36,7 @@ class Hooks(NamedTuple):
     holders: Callable[[], dict[int, int]]  # who holds the lock for them
     pool: Callable[[], dict[str, object]]  # how many there are to be
     elder_gone: Callable[[], None]
+    put_off: Callable[[float], None]  # the peer was given so many seconds more for what we wait for
 
 
 class Succession:
@@ -159,6 +160,14 @@ class Succession:
         if self.peer is not None:
             self.peer.tell(say, (), **fields)
 
+    def extend(self, seconds: float) -> None:
+        """A worker of ours is given more time; whoever waits for us is to know."""
+        seconds += self._patience
+        if self.peer is not None:
+            self.peer.tell("extends", (), seconds=seconds)
+        if self.reload is not None:
+            self.reload.extend(seconds)
+
     def leave_callers(self, connections: Sequence[int]) -> None:
         """Let the peer go on with connections of the control socket."""
         if self.peer is not None and not self.peer.gone:
@@ -272,6 +281,8 @@ class Succession:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
             case "opened":
                 self._started.listening.note_files_of_successor(fields.get("files"))
+            case "extends" if peer is not None:
+                self._hooks.put_off(_seconds(fields.get("seconds"), 0.0))
             case "naming":
                 self._hooks.named_main()
             case "reloaded":

@@ -41,6 +41,13 @@ _WAITING_FOR_LOCK = frozenset({State.CLAIMING, State.FORCING, State.STARTING, St
 _AWAITED = {State.RAISING: "ready", State.YIELDED: "serving", State.CHECKING: "found good"}
 # Of those that want workers.
 _HOLDING_LOCK = frozenset({State.OPENING, State.ACTING, State.SERVING, State.RAISING, State.CANCELLING})
+# Their deadlines are for our workers' start, or stop.
+_BOUND_BY_WORKERS = frozenset(
+    {
+        *(State.WARMING, State.ACTING, State.FAILED, State.YIELDING, State.REVIVING),
+        *(State.DRAINING, State.STOPPING, State.LAST),
+    }
+)
 _SETTLED = frozenset({State.SERVING, State.FORCING, State.STARTING})  # a successor in one of these is the main one
 
 
@@ -101,6 +108,7 @@ class Supervisor:
                 self._workers_gave_up,
                 self._cannot_start_worker,
                 self._worker_up,
+                self._worker_extends,
             ),
             generation=self.generation,
             size=scaling.first_size(settings, started.welcome),
@@ -131,6 +139,7 @@ class Supervisor:
                 holders=self._workforce.holders,
                 pool=self._pool_facts,
                 elder_gone=self._reconsider,
+                put_off=self._put_off_deadline,
             ),
         )
         self.state = State.WARMING if started.welcome else State.OPENING
@@ -429,6 +438,12 @@ class Supervisor:
             seconds += self._succession.elders.seconds_left()  # the peer, if it is the main one, leaves after them
         self._deadline = self._loop.call_later(seconds, self._deadline_passed)
 
+    def _put_off_deadline(self, seconds: float) -> None:
+        """The one that runs ends in so many seconds, where it were to end sooner."""
+        if self._deadline is not None and self._deadline.seconds_left < seconds:
+            self._deadline.cancel()
+            self._deadline = self._loop.call_later(seconds, self._deadline_passed)
+
     def _longest_wait(self) -> float:
         """Seconds until this state ends at the latest, by its deadline or by the death of a process that was killed."""
         parts = PHASES[self.state].deadline or ("takeover_timeout",)
@@ -525,6 +540,11 @@ class Supervisor:
         _log.info("Worker (pid %d) of generation %d is up", worker.pid, self.generation)
         self._tell_serving()
         self._tell_status_soon()
+
+    def _worker_extends(self, _worker: Worker, seconds: float) -> None:
+        if self.state in _BOUND_BY_WORKERS:
+            self._put_off_deadline(seconds)
+            self._succession.extend(seconds)
 
     def _worker_gone(self, worker: Worker) -> None:
         if worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING):

@@ -31,6 +31,7 @@ class Listener(NamedTuple):
     gave_up: Callable[[str], None]  # too many crashes; the text says which
     cannot_start: Callable[[str], None]  # one of those that are tried only once; the text says why
     up: Callable[[Worker], None]  # one that was released before it was; see Worker.up
+    extends: Callable[[Worker, float], None]  # one asks for so many seconds to start, or to stop
 
 
 class Workforce:
@@ -58,7 +59,7 @@ class Workforce:
         self._loop, self._settings, self._start_worker, self._listener = loop, settings, start_worker, listener
         self._generation, self._forks = generation, forks
         self._worker_listener = WorkerListener(
-            self._worker_ready, self._worker_asks_to_retire, self._worker_gone, self._worker_up
+            *(self._worker_ready, self._worker_asks_to_retire, self._worker_gone, self._worker_up), listener.extends
         )
         self._policy = Policy(
             settings.delay_before_respawn,

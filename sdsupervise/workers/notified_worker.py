@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from collections.abc import Callable
 
 from ..config import Settings
 from ..errors import ProtocolError
@@ -169,10 +170,23 @@ class NotifiedWorker(Worker):
             self._set_timer(self._settings.stop_timeout, self.kill)
 
     def _extend(self, seconds: float) -> None:
-        """Of a start: from now on it may take so many seconds more, if that is later than it was to end."""
-        if self.state is WorkerState.STARTING and not self._settings.ready_after and self._settings.start_timeout:
-            if self._timer is None or self._timer.seconds_left < seconds:
-                self._set_timer(seconds, self._never_ready)
+        """Of a start, or of a stop: it may take so many seconds from now, if that is later than it was to end."""
+        if self.state is WorkerState.STOPPING:
+            self._listener.extends(self, seconds)
+        elif self._leaves:
+            self._put_off(seconds, self.kill)
+        elif self._starts and not self._settings.ready_after:
+            self._put_off(seconds, self._never_ready)
+            self._listener.extends(self, seconds)
+
+    @property
+    def _starts(self) -> bool:
+        """It has not said yet that it is ready."""
+        return self.state is WorkerState.STARTING
+
+    def _put_off(self, seconds: float, then: Callable[[], None]) -> None:
+        if self._timer is not None and self._timer.seconds_left < seconds:
+            self._set_timer(seconds, then)
 
     # ------------------------------------------------------------------------------------------- its deadlines
 

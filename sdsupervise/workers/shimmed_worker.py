@@ -58,6 +58,10 @@ class ShimmedWorker(NotifiedWorker):
         return super().up and self._up
 
     @property
+    def _starts(self) -> bool:
+        return super()._starts or (self.state is WorkerState.SERVING and not self._up)
+
+    @property
     def holder(self) -> processes.Child:
         """As Worker."""
         return self._child

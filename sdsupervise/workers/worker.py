@@ -34,6 +34,10 @@ def _nobody_hears(_worker: "Worker") -> None:
     pass
 
 
+def _nobody_is_asked(_worker: "Worker", _seconds: float) -> None:
+    pass
+
+
 class WorkerListener(NamedTuple):
     """Who hears of one worker."""
 
@@ -41,6 +45,7 @@ class WorkerListener(NamedTuple):
     retire: Callable[["Worker"], None]  # it asks to be replaced
     gone: Callable[["Worker"], None]  # at the very end, once
     up: Callable[["Worker"], None] = _nobody_hears  # once, where that is later than its release
+    extends: Callable[["Worker", float], None] = _nobody_is_asked  # it asks for so many seconds to start, or to stop
 
 
 class Worker(ABC):

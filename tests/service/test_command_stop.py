@@ -8,7 +8,7 @@ import signal
 import psutil
 import pytest
 
-from tests.service.harness import Ground
+from tests.service.harness import SDSUPERVISE, Ground
 from tests.service.running import Deadline, Running, wait_gone, wait_readable
 
 EXCLUSIVE = ("--delay-before-respawn", "0")
@@ -188,3 +188,65 @@ def test_a_shim_is_small(ground: Ground) -> None:
     assert shim is not None
     private = shim.memory_full_info().uss
     assert private < 5 * 2**20, private
+
+
+# ------------------------------------------------------------------------------------------------ more time to stop
+
+# A stop that takes as long as the FIFO does, with and without asking for the time.
+SLOW = """
+def stop(*_):
+    report("stops", release=release)
+    if release == "1":
+        notify("EXTEND_TIMEOUT_USEC=60000000"); barrier()
+        report("extended"); open(f"{GROUND}/go").read(); report("finished")
+    else:
+        wait()
+    os._exit(0)
+signal.signal(signal.SIGTERM, stop)
+"""
+
+
+def cut_short(ground: Ground, handover: tuple[str, ...]) -> None:
+    """The same time passes for a command that does not ask for more, until it is cut short."""
+    ground.program("other", SLOW + SERVES)
+    options = [*handover, "--stop-timeout", "2"]
+    pid_file = ground.directory / "other.pid"
+    other = ground.run(SDSUPERVISE, "run", "--pid-file", pid_file, *options, "--", "current/program")
+    ground.expect("serves", release="other")
+    other.expect_line("is ready")
+    other.signal(signal.SIGTERM)
+    other.expect_line("which was told to stop")
+    assert other.wait() == 0
+
+
+@BOTH
+def test_stop_that_takes_longer(ground: Ground, handover: tuple[str, ...]) -> None:
+    """EXTEND_TIMEOUT_USEC= gives a stop that is going on more time."""
+    os.mkfifo(ground.directory / "go")
+    running = start(ground, SLOW + SERVES, *handover, "--stop-timeout", "0.5")
+    ground.expect("serves")
+    running.expect_line("is ready")
+    running.signal(signal.SIGTERM)
+    ground.expect("extended")
+    cut_short(ground, handover)
+    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    ground.expect("finished")
+    assert running.wait() == 0
+
+
+@BOTH
+def test_old_command_that_takes_longer(ground: Ground, handover: tuple[str, ...]) -> None:
+    """The other side of a reload waits as long as the old command was given, in either handover."""
+    os.mkfifo(ground.directory / "go")
+    start(ground, SLOW + SERVES, *handover, "--stop-timeout", "0.5", "--takeover-timeout", "0.5").expect_line(
+        "is ready"
+    )
+    ground.expect("serves", release="1")
+    ground.program(2, SERVES)
+    reload = ground.reload_process()
+    ground.expect("extended")
+    cut_short(ground, handover)
+    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    ground.expect("finished")
+    assert reload.wait() == 0
+    ground.expect("serves", release="2")

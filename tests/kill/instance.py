@@ -82,6 +82,7 @@ class Instance(ABC):
         self.directory = directory
         self._settings = {**SETTINGS, **settings}
         self._overlapping: set[int] = set()  # releases
+        self._breaking: set[int] = set()
         (directory / "active").mkdir()
         self.hub = Hub(directory / "hub")
         self.number = 0  # of the release that is deployed
@@ -95,6 +96,8 @@ class Instance(ABC):
         settings = {**self._settings, **release.settings}
         if settings.get("handover") == "overlap":
             self._overlapping.add(self.number)
+        if release.breaks:
+            self._breaking.add(self.number)
         facts = {"number": self.number, "breaks": release.breaks, "settings": settings}
         (place / "release.json").write_text(json.dumps(facts))
         (self.directory / "broken").touch()
@@ -107,6 +110,10 @@ class Instance(ABC):
     def overlaps(self, *releases: int) -> bool:
         """All of these releases are for overlap."""
         return self._overlapping.issuperset(releases)
+
+    def breaks(self, release: int) -> bool:
+        """Its workers may die of their own code."""
+        return release in self._breaking
 
     def cure(self) -> None:
         """Code that broke at its start breaks no more."""

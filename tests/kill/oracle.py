@@ -172,6 +172,8 @@ def check_kept(stage: Stage) -> None:
         asked = call.asked
         if call.status == DONE or asked is None or not stage.instance.overlaps(asked.release, call.release):
             continue
+        if stage.instance.breaks(asked.release):
+            continue
         if asked.alive and not asked.harmed and not stage.ends and not stage.is_leaving(asked):
             for worker in call.workers:
                 if not worker.harmed and (worker.stopping or not worker.alive):

@@ -17,6 +17,7 @@ from .workers.worker import Worker, WorkerState
 _log = logging.getLogger("sdsupervise")
 
 _SAMPLING_SECONDS = 10.0  # every worker's memory is looked at once in this time
+_LEAST_PAUSE_SECONDS = 0.1  # after a replacement that failed: nothing is urgent, the old one serves
 _JITTER = 0.1  # of max_lifetime: workers that started together shall not end together
 
 
@@ -91,6 +92,7 @@ class Recycler:
         worker, self._current = self._current, None
         pause = self._failures.worker_crashed(now=time.monotonic(), lived=lived)
         assert pause is not None
+        pause = max(pause, _LEAST_PAUSE_SECONDS)
         if worker is not None:
             _log.warning(
                 "What was to replace worker %d %s; its pid %d serves on, trying again in %g s",
@@ -129,7 +131,9 @@ class Recycler:
         self._next_end = None
         now = time.monotonic()
         for worker, end in list(self._serving.items()):
-            if end <= now:
+            if worker.state is WorkerState.STOPPING:
+                self.forget(worker)  # it leaves anyway
+            elif end <= now:
                 self.ask(worker, f"it has lived {worker.lived:.0f} s")
         ends = [end for worker, end in self._serving.items() if worker not in self._due]
         if ends:

@@ -118,7 +118,7 @@ def test_replacement_that_never_gets_ready(ground: Ground) -> None:
         line = running.expect_line(r"What was to replace worker 1 exited with status 1 \(OSError: no disk\)")
         assert f"its pid {old[1]} serves on" in line
         pauses += re.findall(r"trying again in (\S+) s", line)
-    assert pauses == ["0.05", "0.2", "0.4", "0.8"]
+    assert pauses == ["0.1", "0.2", "0.4", "0.8"]
     retiring = {worker["pid"]: worker["retiring"] for worker in workers(ground)}
     assert retiring[old[1]] == "it asked to retire" and retiring[old[0]] == ""
     assert ground.status()["healthy"] is True

@@ -14,11 +14,12 @@ import traceback
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from sdsupervise.core.takeover import Effect
 from tests.kill import oracle
 from tests.kill.cases import Outcome
 from tests.kill.hub import Broken, Place, Process
 from tests.kill.instance import Instance, Plain, Release, Unit
-from tests.kill.places import LEAVING, next_state
+from tests.kill.places import LEAVING, next_state, rule_of
 from tests.kill.stage import Side, Stage, Target
 
 CLIENT_PAUSE_SECONDS = 0.002
@@ -139,17 +140,23 @@ class Players:
             stage.start_again()
 
     def _crossed(self) -> bool:
-        """A supervisor was killed just when the other, seeing it alive, had decided to leave the service to it. Out
-        here nobody can tell which came first; where it matters the matrix holds them apart."""
+        """A supervisor was killed just when the other, seeing it alive, had decided to leave the service to it, or when
+        it was killing the other. Out here nobody can tell which came first; the matrix holds them apart."""
         supervisors = self.hub.supervisors
-        return any(
-            next_state(place) in LEAVING and at - killed.died_at < CROSSING_SECONDS
-            for killed in supervisors
-            if killed.killed
+        killed = [supervisor for supervisor in supervisors if supervisor.killed]
+        left_to_it = any(
+            next_state(place) in LEAVING and at - victim.died_at < CROSSING_SECONDS
+            for victim in killed
             for other in supervisors
-            if other is not killed and other not in self.stage.elders
+            if other is not victim and other not in self.stage.elders
             for place, at in zip(other.heard, other.heard_at, strict=True)
         )
+        took_the_other_along = any(
+            Effect.KILL_PEER in rule_of(place).effects and victim.died_at - at < CROSSING_SECONDS
+            for victim in killed
+            for place, at in zip(victim.heard[-1:], victim.heard_at[-1:], strict=True)
+        )
+        return left_to_it or took_the_other_along
 
     def _begin(self, number: int) -> None:
         self.hub.tell(f"=== round {number}")

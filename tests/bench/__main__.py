@@ -1,7 +1,10 @@
 """Measure everything and print the table; `make bench` runs this."""
 
 import argparse
+import os
+import signal
 import sys
+from collections.abc import Iterator, Sequence
 
 from . import ground, report, rows
 from .effort import QUICK, Effort
@@ -15,25 +18,30 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a few samples each, to see that it works")
     parser.add_argument("--only", metavar="NAME", action="append", help=f"one of: {names}")
     parser.add_argument("--write-readme", action="store_true", help="put the table into README.md, between its marks")
+    parser.add_argument("--note", default="", help="how it came to run, to be said below the table")
     arguments = parser.parse_args()
     effort = QUICK if arguments.quick else Effort()
-    machine = report.machine()  # its load before we add to it
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is measured is not left behind
     ground.adopt_orphans()
-    measured: list[Row] = []
-    for measure in rows.ALL:
-        if not arguments.only or measure.__name__ in arguments.only:
-            print(f"measuring {measure.__name__} …", file=sys.stderr)
-            try:
-                measured += measure(effort)
-            except ground.BenchError as error:
-                print(error, file=sys.stderr)
-                return 69
-    text = f"{report.table(measured)}\n\n{machine}\n\n{report.NOTES}"
+    load = os.getloadavg()[0]  # before we add to it
+    try:
+        measured = list(_measure(arguments.only, effort))
+    except ground.BenchError as error:
+        print(error, file=sys.stderr)
+        return 69
+    text = f"{report.table(measured)}\n\n{report.machine(load, arguments.note)}\n\n{report.NOTES}"
     print(text)
     if arguments.write_readme and not report.write_readme(text):
         print(f"README.md has no {report.BEGIN} … {report.END} to put the table into.", file=sys.stderr)
         return 1
     return 0
+
+
+def _measure(only: Sequence[str] | None, effort: Effort) -> Iterator[Row]:
+    for measure in rows.ALL:
+        if not only or measure.__name__ in only:
+            print(f"measuring {measure.__name__} …", file=sys.stderr)
+            yield from measure(effort)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
-def machine() -> str:
-    """Where this was measured."""
+def machine(load: float, note: str) -> str:
+    """Where this was measured, at which load, and what else is to be said of it."""
     return (
         f"{len(os.sched_getaffinity(0))} cores ({_processor()}), Linux {platform.release()}, "
-        f"Python {platform.python_version()},\nload average {os.getloadavg()[0]:.1f} before; "
+        f"Python {platform.python_version()},\nload average {load:.1f} before{note and f', {note}'}; "
         "medians (least–most), measured in turns."
     )
 

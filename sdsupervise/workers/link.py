@@ -22,6 +22,7 @@ class Link:
         self.socket = end
         self._reader = protocol.LineReader()
         self.lost = False  # its end was met by an event loop
+        self.asks = False  # somebody waits for an answer; beside a running event loop that is a thread
         self.on_release: Callable[[], None] | None = None  # hears of an "ok" that nobody waits for here
 
     def ping(self) -> None:
@@ -94,18 +95,18 @@ class Link:
             pass
 
     def _ask(self, question: bytes, answer: bytes) -> None:
+        self.asks = True
         try:
             self.socket.sendall(question)
+            self._wait_for(answer)
         except OSError as error:
             raise LinkLost from error
-        self._wait_for(answer)
+        finally:
+            self.asks = False
 
     def _wait_for(self, answer: bytes) -> None:
         while True:
-            try:
-                data = self.socket.recv(4096)
-            except OSError as error:
-                raise LinkLost from error
+            data = self.socket.recv(4096)
             if data == answer or answer in self._hear(data):  # nearly always it comes alone and whole
                 return
 
@@ -154,6 +155,8 @@ class LinkInLoop:
         self._loop.remove_reader(self._link.socket)
 
     def _read(self) -> None:
+        if self._link.asks:
+            return  # the answer is a thread's, which would wait for ever if it were taken here
         try:
             self._link.read_at_once()
         except LinkLost:

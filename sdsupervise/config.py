@@ -357,7 +357,13 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
             raise ConfigError(f"{owner}: {error}") from None
         except ValueError:
             raise ConfigError(f"{owner}: {name} is {value!r}; it must be {kind.wanted} ({kind.meaning}).") from None
-    return Settings(**checked)
+    settings = Settings(**checked)
+    if not settings.overlaps and any(entry.lanes for entry in settings.listen):
+        raise ConfigError(
+            f"{owner}: listen has lanes, which are for handover overlap; in an exclusive service clients wait for the "
+            "new worker in the queue of the old one."
+        )
+    return settings
 
 
 def in_words(value: object) -> str:

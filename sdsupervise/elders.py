@@ -66,8 +66,12 @@ class Elders:
 
     def tell_empty(self) -> None:
         """The service stops and we have no workers left: one that was told to stop by hand waits to hear it."""
+        self.tell("empty")
+
+    def tell(self, kind: str) -> None:
+        """Say it to each."""
         for elder in self._elders.values():
-            elder.peer.tell("empty")
+            elder.peer.tell(kind)
 
     def heirlooms(self) -> tuple[list[dict[str, object]], dict[str, int]]:
         """What a successor has to know to watch them after us, and the descriptors for it, by name."""

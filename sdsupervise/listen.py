@@ -25,6 +25,7 @@ class Listen(NamedTuple):
     user: str = ""
     group: str = ""
     reuse_port: bool = False
+    lanes: bool = False  # two sockets, one for each of two generations; see linux/lanes.py
 
     @property
     def has_file_options(self) -> bool:
@@ -46,9 +47,11 @@ def check(value: object) -> tuple[Listen, ...]:
         raise ConfigError(
             f'listen is {value!r}; it must be a mapping of names to addresses, such as {{"http": "127.0.0.1:8000"}}.'
         )
-    if len(value) > MAX_ENTRIES:
-        raise ConfigError(f"listen has {len(value)} sockets; {MAX_ENTRIES} at most can be handed on in a reload.")
-    return tuple(_check_entry(name, entry) for name, entry in value.items())
+    checked = tuple(_check_entry(name, entry) for name, entry in value.items())
+    sockets = sum(2 if entry.lanes else 1 for entry in checked)
+    if sockets > MAX_ENTRIES:
+        raise ConfigError(f"listen has {sockets} sockets; {MAX_ENTRIES} at most can be handed on in a reload.")
+    return checked
 
 
 def read(text: str) -> dict[str, object]:
@@ -96,6 +99,8 @@ def _check_entry(name: object, entry: object) -> Listen:
         raise ConfigError(f"{where} has an option {unknown[0]!r}, which does not exist; known are {known}.")
     values: dict[str, Any] = {option: _CHECKS[option](where, value) for option, value in options.items()}
     checked = Listen(str(name), address, **values)
+    if checked.lanes and address.startswith(("/", "@")):
+        raise ConfigError(f"{where} has lanes, but {address} is a UNIX socket; only TCP has them.")
     if checked.has_file_options and not address.startswith("/"):
         raise ConfigError(f"{where} has a mode, user or group, but {address} is no path; only a file can have them.")
     return checked
@@ -127,10 +132,17 @@ def _check_flag(where: str, value: object) -> bool:
     return value
 
 
+def _check_lanes(where: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: lanes is {value!r}; it must be True or False (as an option, without '=').")
+    return value
+
+
 _CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "backlog": _check_backlog,
     "mode": _check_mode,
     "user": _check_account,
     "group": _check_account,
     "reuse_port": _check_flag,
+    "lanes": _check_lanes,
 }

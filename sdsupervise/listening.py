@@ -4,6 +4,8 @@ A listener of ours is known by where it is, not by its name: so a reload may ren
 are known by their names, for where those are is the .socket unit's to say.
 
     first start      take what systemd gives (a .socket unit's, or our own out of the fd store), open what is missing
+    lanes            of an address that has two each generation has its own: the kernel is told at the commit to send
+                     clients into the other one, and the old generation leaves its own one when it is empty
     reload           the successor keeps what both codes list, opens what is new, and tells the predecessor of the
                      files it makes; nothing is taken away yet, so that a rollback has nothing to bring back
     commit           the old main supervisor closes all its copies; the new one stores what is new, and removes what its
@@ -14,14 +16,13 @@ are known by their names, for where those are is the .socket unit's to say.
 """
 
 import logging
-import os
 import socket
-import stat
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from .addresses import Address, address_of
 from .errors import ConfigError, HandoverError
+from .kept import STORED, Kept, inherited, name_in_store, taken_from_systemd
+from .linux import lanes
 from .linux.listeners import File, Listener, Wanted
 from .systemd import listen_fds
 from .systemd.notify import Notifier
@@ -29,27 +30,8 @@ from .systemd.notify import Notifier
 _log = logging.getLogger("sdsupervise")
 
 _HEIRLOOM = "listener:"  # what a successor gets them as
-_STORED = "sdsupervise/"  # how the names of ours begin in the fd store
+_OTHER_HEIRLOOM = "listener in the other lane:"
 _BARRIER_SECONDS = 5.0
-
-
-class Kept(NamedTuple):
-    """One listener that is open."""
-
-    socket: Listener
-    is_given: bool  # by systemd, from a .socket unit, and so none of ours to store, change or remove
-    label: str  # systemd's name for it, in a .socket unit or in the fd store
-    file: File | None  # which we have made
-
-    @property
-    def address(self) -> Address:
-        """Where it is."""
-        return address_of(self.socket)
-
-    @property
-    def can_be_reached(self) -> bool:
-        """Its file, if it has one, is still there: a unit's RuntimeDirectory= may be gone with all that was in it."""
-        return self.file is None or self.file.is_there()
 
 
 class Listening:
@@ -61,6 +43,7 @@ class Listening:
         self._opened: list[Kept] = []  # by this generation, and not committed yet
         self._dropped: list[Kept] = []  # closed, not listed; their files and stored copies are left
         self._files_of_successor: list[File] = []
+        self._left_lanes: list[Listener] = []
         self._settled = False
 
     @property
@@ -84,12 +67,12 @@ class Listening:
         Raises ConfigError, ListenError, NotPermitted; then no file is left that was not there before.
         """
         listening = cls()
-        listening._take_over(wanted, _taken_from_systemd())
+        listening._take_over(wanted, taken_from_systemd())
         if listening._dropped:
             listening._forget_dropped(notifier)
             notifier.wait_for_barrier(_BARRIER_SECONDS)  # systemd's copy still occupies what is perhaps opened next
         listening._open_missing()
-        listening.settle(notifier)  # there is no way back, and from now on no crash closes one
+        listening.settle(notifier, alone=True)  # there is no way back, and from now on no crash closes one
         return listening
 
     @classmethod
@@ -100,11 +83,12 @@ class Listening:
         """
         listening = cls()
         descriptors = [fd for name, fd in fds.items() if name.startswith(_HEIRLOOM)]
+        others = iter([fd for name, fd in fds.items() if name.startswith(_OTHER_HEIRLOOM)])
         try:
-            inherited = [_inherited(fact, fd) for fact, fd in zip(facts, descriptors, strict=True)]
-        except (ValueError, TypeError, KeyError) as error:
+            found = [inherited(fact, fd, others) for fact, fd in zip(facts, descriptors, strict=True)]
+        except (ValueError, TypeError, KeyError, StopIteration) as error:
             raise HandoverError(f"The predecessor's hand-over of its sockets is malformed: {error!r}.") from error
-        listening._take_over(wanted, inherited)
+        listening._take_over(wanted, found)
         listening._open_missing()
         return listening
 
@@ -124,7 +108,7 @@ class Listening:
                 self._kept[listener.name] = kept
                 ours.remove(kept)
         for kept in ours:
-            kept.socket.close()
+            kept.close()
             self._dropped.append(kept)
 
     def _open_missing(self) -> None:
@@ -132,11 +116,15 @@ class Listening:
             for name, listener in self._wanted.items():
                 if name not in self._kept:
                     opened, file = listener.open()
-                    self._kept[name] = kept = Kept(opened, False, _name_in_store(name, opened, file), file)
+                    kept = Kept(opened, False, name_in_store(name, opened, file), file)
+                    if listener.lanes:
+                        lanes.steer(opened, 0)  # before there is a choice
+                        kept = kept._replace(other=listener.open()[0])
+                    self._kept[name] = kept
                     self._opened.append(kept)
         except BaseException:
             for kept in self._opened:
-                kept.socket.close()
+                kept.close()
                 if kept.file is not None:
                     kept.file.unlink()
             raise
@@ -147,11 +135,16 @@ class Listening:
 
     def heirlooms(self) -> dict[str, int]:
         """The descriptors a successor gets."""
-        return {f"{_HEIRLOOM}{name}": kept.socket.fileno() for name, kept in self._kept.items()}
+        mine = {f"{_HEIRLOOM}{name}": kept.socket.fileno() for name, kept in self._kept.items()}
+        others = {name: kept.other.fileno() for name, kept in self._kept.items() if kept.other is not None}
+        return mine | {f"{_OTHER_HEIRLOOM}{name}": fd for name, fd in others.items()}
 
     def for_successor(self) -> list[dict[str, object]]:
         """What it must know of them, in the same order."""
-        return [{"given": kept.is_given, "label": kept.label, "file": kept.file} for kept in self._kept.values()]
+        return [
+            {"given": kept.is_given, "label": kept.label, "file": kept.file, "lane": kept.lane if kept.other else None}
+            for kept in self._kept.values()
+        ]
 
     def files_made(self) -> list[File]:
         """By this generation: for the predecessor, which removes them if we fail, whatever becomes of us."""
@@ -172,8 +165,9 @@ class Listening:
             file.unlink()
         self._files_of_successor.clear()
 
-    def settle(self, notifier: Notifier) -> None:
-        """From now on this generation is the one that serves, in systemd's eyes too. Once."""
+    def settle(self, notifier: Notifier, *, alone: bool) -> None:
+        """From now on this generation is the one that serves, in systemd's eyes too; alone: nobody of the one before it
+        does any more. Once."""
         if self._settled:
             return
         self._settled = True
@@ -181,15 +175,29 @@ class Listening:
         self._forget_dropped(notifier)
         self._adjust()
         for kept in self._kept.values():
-            if not kept.is_given:
-                notifier.store(kept.label, kept.socket.fileno())
+            if kept.other is not None:
+                lanes.steer(kept.socket, kept.lane)
+                if alone:
+                    lanes.abandon(kept.other)
+            for label, listener in kept.stored if not kept.is_given else ():
+                notifier.store(label, listener.fileno())
 
     def close(self) -> None:
         """Another generation serves: let go of our copies, and of what becomes of files and stored ones."""
         for kept in self._kept.values():
-            kept.socket.close()
+            if kept.other is None:
+                kept.close()
+            else:
+                lanes.steer(kept.other, 1 - kept.lane)  # so that who hears of the commit meets the new code
+                self._left_lanes.append(kept.socket)
+                kept.other.close()
         for left in (self._kept, self._opened, self._dropped, self._files_of_successor):
             left.clear()
+
+    def leave_lanes(self) -> list[Listener]:
+        """Our lanes of those addresses that have two, once another generation serves; the caller closes them."""
+        left, self._left_lanes = self._left_lanes, []
+        return left
 
     def end(self, *, files_stay: bool) -> None:
         """The service stops."""
@@ -204,7 +212,8 @@ class Listening:
         for kept in self._dropped:
             if kept.file is not None:
                 kept.file.unlink()
-            notifier.forget_stored(kept.label)
+            for label, _ in kept.stored:
+                notifier.forget_stored(label)
         self._dropped.clear()
 
     def _adjust(self) -> None:
@@ -214,7 +223,8 @@ class Listening:
             if kept is None or kept in self._opened:
                 continue
             try:
-                listener.adjust(kept.socket, kept.file)
+                for _, each in kept.stored:
+                    listener.adjust(each, kept.file)
             except OSError as error:
                 _log.warning("%s stays as it is: %s (listen %r)", kept.address, error.strerror, name)
 
@@ -224,7 +234,7 @@ def expected_names(configured: Sequence[str]) -> list[str]:
 
     Raises ConfigError.
     """
-    given = [label for label in listen_fds.announced() if not label.startswith(_STORED)]
+    given = [label for label in listen_fds.announced() if not label.startswith(STORED)]
     return list(_agreed(configured, given)) if given else list(configured)
 
 
@@ -253,40 +263,5 @@ def _agreed(configured: Sequence[str], given: Sequence[str]) -> dict[str, int]:
     return named
 
 
-def _taken_from_systemd() -> list[Kept]:
-    taken = []
-    for name, fd in listen_fds.take():
-        if stat.S_ISSOCK(os.fstat(fd).st_mode):
-            taken.append(_kept(fd, not name.startswith(_STORED), name, None))
-        else:
-            _log.warning("systemd passes %r, which is no socket, ignoring", name)
-            os.close(fd)
-    return taken
-
-
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _inherited(fact: Any, fd: int) -> Kept:  # noqa: ANN401
-    file = fact["file"]
-    return _kept(fd, fact["given"] is True, str(fact["label"]), File(*file) if file else None)
-
-
-def _kept(fd: int, is_given: bool, label: str, file: File | None) -> Kept:
-    listener = Listener(fileno=fd)
-    path = address_of(listener).path
-    if not is_given and file is None and path:
-        try:
-            _, device, inode = label.rpartition("/")[2].split(".")
-            file = File(path, int(device, 16), int(inode, 16))
-        except ValueError:
-            file = File(path, 0, 0)  # not stored by us: whose file it is cannot be known
-    return Kept(listener, is_given, label, file)
-
-
-def _name_in_store(name: str, listener: Listener, file: File | None) -> str:
-    """For good, of this very socket: systemd stores no socket twice, so that it could not be renamed; two that follow
-    each other under one name are told apart; and a later process learns which file was made with it."""
-    numbers = [os.fstat(listener.fileno()).st_ino, *(file[1:] if file is not None else ())]
-    return f"{_STORED}{name}/" + ".".join(f"{number:x}" for number in numbers)

@@ -37,6 +37,7 @@ class Hooks(NamedTuple):
     pool: Callable[[], dict[str, object]]  # how many there are to be
     elder_gone: Callable[[], None]
     put_off: Callable[[float], None]  # the peer was given so many seconds more for what we wait for
+    lane_is_needed: Callable[[], None]  # by the generation after the next
 
 
 class Succession:
@@ -189,6 +190,7 @@ class Succession:
         """Bear a successor, or order the caller to; its birth, or that there is none, comes over the channel."""
         reload = self.reload
         assert reload is not None
+        self.elders.tell("lane")  # the successor takes the one that they may still be in
         channel, theirs = Channel.pair()
         reader, writer = os.pipe()
         self.peer = self._new_peer(channel, make_token(), self.generation + 1, self._settings.stop_timeout)
@@ -283,6 +285,8 @@ class Succession:
                 self._started.listening.note_files_of_successor(fields.get("files"))
             case "extends" if peer is not None:
                 self._hooks.put_off(_seconds(fields.get("seconds"), 0.0))
+            case "lane":
+                self._hooks.lane_is_needed()
             case "naming":
                 self._hooks.named_main()
             case "reloaded":

@@ -21,6 +21,7 @@ from .control import ControlServer
 from .core.phases import PHASES
 from .core.takeover import RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent, SdsuperviseError
+from .lane import EndOfLanes
 from .launch import Started
 from .linux import limits
 from .linux.event_loop import EventLoop, Timer
@@ -119,6 +120,7 @@ class Supervisor:
         self._stepping = False
         self._deadline: Timer | None = None
         self._status_timer: Timer | None = None
+        self._end_of_lanes: EndOfLanes | None = None
         self._owes_serving = False  # to the predecessor, which waits to hear it
         self._check: Check | None = None
         self._is_main = started.welcome is None
@@ -140,6 +142,7 @@ class Supervisor:
                 pool=self._pool_facts,
                 elder_gone=self._reconsider,
                 put_off=self._put_off_deadline,
+                lane_is_needed=self._lane_is_needed,
             ),
         )
         self.state = State.WARMING if started.welcome else State.OPENING
@@ -277,7 +280,7 @@ class Supervisor:
             self._reporter.become_main(systemd_believes="ready")  # the stop came in the middle of the commit
         if state is State.SERVING:
             self._workforce.first_crash_is_final = False
-            self._started.listening.settle(self._started.notifier)
+            self._started.listening.settle(self._started.notifier, alone=not self._succession.elders)
         if state is State.DRAINING:
             self._retire()
         if state is State.STOPPING:
@@ -308,7 +311,7 @@ class Supervisor:
                 self._workforce.release()
                 self._tell_status()
             case Effect.STOP_WORKERS:
-                self._workforce.stop()
+                self._stop_workers()
             case Effect.KILL_WORKERS:
                 self._workforce.kill()
             case Effect.OPEN_LOCK:
@@ -351,6 +354,22 @@ class Supervisor:
                 self._leave()
             case _:
                 assert_never(effect)
+
+    def _stop_workers(self) -> None:
+        """At once, unless they only drain, and their lanes must become empty first."""
+        lanes = self._started.listening.leave_lanes()
+        if lanes and self.state is State.DRAINING:
+            patience = self._settings.stop_timeout / 2
+            self._end_of_lanes = EndOfLanes(self._loop, lanes, self._stop_workers, at_most=patience)
+            return
+        if self._end_of_lanes is not None:
+            self._end_of_lanes.cancel()
+            self._end_of_lanes = None
+        self._workforce.stop()
+
+    def _lane_is_needed(self) -> None:
+        if self._end_of_lanes is not None:
+            self._stop_workers()
 
     def _tell_serving(self) -> None:
         """Say so once it is true: an exclusive command was only started by its release, and takes its time."""

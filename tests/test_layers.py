@@ -34,6 +34,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "systemd",
     ),
     (
+        "kept",
+        "lane",
         "workers.coroutines",
         "workers.leftovers",
         "workers.link",

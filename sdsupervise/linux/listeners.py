@@ -92,6 +92,7 @@ class Wanted(NamedTuple):
     uid: int | None  # None: as it comes
     gid: int | None
     reuse_port: bool
+    lanes: bool
 
     @classmethod
     def of(cls, listen: Listen, uid: int | None, gid: int | None) -> Self:
@@ -111,7 +112,8 @@ class Wanted(NamedTuple):
             _DEFAULT_MODE if listen.mode is None else listen.mode,
             _uid(where, listen.user) if listen.user else uid,
             _gid(where, listen.group) if listen.group else gid,
-            listen.reuse_port,
+            listen.reuse_port or listen.lanes,
+            listen.lanes,
         )
 
     def open(self) -> tuple[Listener, File | None]:

@@ -1,5 +1,8 @@
 """Hello, for servers of either kind: `hello:application` for WSGI, `hello:app` for ASGI."""
 
+import os
+import subprocess
+
 RELEASE = 1
 
 ANSWER = f"release {RELEASE}\n".encode()
@@ -13,6 +16,8 @@ def application(environ, start_response):
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         while (event := await receive())["type"] != "lifespan.shutdown":
+            if "NOTIFY_SOCKET" in os.environ:  # below a supervisor: all is imported, and the server about to accept
+                subprocess.call(["sdsupervise", "ready"])
             await send({"type": event["type"] + ".complete"})
         await send({"type": "lifespan.shutdown.complete"})
     elif scope["type"] == "http":

@@ -35,7 +35,7 @@ def test_reload_by_control_socket(ground: Ground) -> None:
     assert verdict.startswith("RELOADED in ") and "generation 2 serves" in verdict and "releases/2" in verdict
     assert any("generation 2 is starting" in phase for phase in phases)
     assert "same code" not in verdict and done.stderr == ""
-    assert len(ground.seen("serves")) == 2  # when the caller is back it serves already
+    ground.expect("serves", release=2)
     assert running.wait() == 0
     status = ground.status()
     assert (status["generation"], status["state"]) == (2, "serving")
@@ -50,6 +50,7 @@ def test_order_of_a_reload(ground: Ground) -> None:
     ground.serving()
     ground.deploy(2)
     assert ground.reload().returncode == 0
+    ground.expect("serves", release=2)
     words = [(report.word, report.details["release"]) for report in ground.history]
     assert words == [("warm", "1"), ("serves", "1"), ("warm", "2"), ("shutdown", "1"), ("serves", "2")]
 

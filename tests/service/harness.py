@@ -140,6 +140,16 @@ class Ground:
         fresh.symlink_to(f"releases/{release}")
         fresh.rename(self.current)
 
+    def make_gate(self) -> None:
+        """Where one program at a time can wait; see told.wait_at_gate."""
+        os.mkfifo(self.directory / "gate")
+
+    def open_gate(self) -> None:
+        """Let the program that waits there go on; an error if it is gone."""
+        gate = os.open(self.directory / "gate", os.O_WRONLY | os.O_NONBLOCK)
+        os.write(gate, b"g")
+        os.close(gate)
+
     # ------------------------------------------------------------------------------------------------ processes
 
     def environment(self, changes: Mapping[str, str | None] = NOTHING) -> dict[str, str]:

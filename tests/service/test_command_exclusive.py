@@ -211,6 +211,8 @@ WARMS_UP = f"""
 report("warm", release=release)
 status = subprocess.run([{SDSUPERVISE!r}, "ready"]).returncode
 report("released", status=status)
+if status:
+    sys.exit(status)
 {SERVES}
 """
 
@@ -287,7 +289,7 @@ def test_supervisor_dies_while_a_command_waits(ground: Ground) -> None:
 def test_serving_is_said_of_a_command_that_is_up(ground: Ground) -> None:
     """The reload is done when the new command, which could only start when the old one was gone, says READY=1; one that
     ends instead is a failed reload, and the old command is started anew."""
-    os.mkfifo(ground.directory / "go")
+    ground.make_gate()
     running = start(ground, SERVES, "--handover", "exclusive")
     ground.expect("serves", release=1)
     ground.program(2, "be_the_only_one(); sys.exit(3)")
@@ -297,11 +299,11 @@ def test_serving_is_said_of_a_command_that_is_up(ground: Ground) -> None:
     assert "its worker was stopped and is started anew from what is on disk." in failed.stderr
     running.expect_line("Not reloaded: .* The old command had been stopped, and is started anew from what is on disk")
     ground.expect("serves", release=1)
-    ground.program(3, f"be_the_only_one(); report('starts'); open('{ground.directory}/go').read(); {SERVES[19:]}")
+    ground.program(3, f'wait_at_gate("starts"); {SERVES}')
     reload = ground.reload_process()
     ground.expect("starts")
     assert reload.alive
     assert len(ground.seen("serves")) == 2
-    (ground.directory / "go").write_text("now\n")
+    ground.open_gate()
     assert reload.wait() == 0
     ground.expect("serves", release=3)

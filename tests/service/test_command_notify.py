@@ -33,11 +33,11 @@ def worker(ground: Ground) -> dict[str, object]:
 @pytest.mark.parametrize("options", [QUICK, OVERLAP], ids=["exclusive", "overlap"])
 def test_not_ready_before_it_says_so(ground: Ground, options: tuple[str, ...]) -> None:
     """The first generation serves when its command has said READY=1, not before."""
-    os.mkfifo(ground.directory / "go")
-    running = start(ground, f'report("starts"); open(f"{{GROUND}}/go").read(); {SERVES}', *options)
+    ground.make_gate()
+    running = start(ground, f'wait_at_gate("starts"); {SERVES}', *options)
     ground.expect("starts")
     assert ground.status()["state"] == "opening" and worker(ground)["state"] == "starting"
-    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    ground.open_gate()
     running.expect_line("is ready")
     assert ground.status()["state"] == "serving" and worker(ground)["state"] == "serving"
 
@@ -92,18 +92,18 @@ def test_command_that_leaves_too_slowly(ground: Ground) -> None:
 
 def test_start_that_takes_longer(ground: Ground) -> None:
     """EXTEND_TIMEOUT_USEC= gives a start that is going on more time, and a shorter one takes none away."""
-    os.mkfifo(ground.directory / "go")
+    ground.make_gate()
     text = """
     if os.environ["SDSUPERVISE_WORKER_INDEX"] == "0":
         notify("EXTEND_TIMEOUT_USEC=" + "9" * 50); notify("EXTEND_TIMEOUT_USEC=1"); barrier()
-        report("extended"); open(f"{GROUND}/go").read()
+        wait_at_gate("extended")
         report("goes on"); notify("READY=1")
     wait()
     """
     running = start(ground, text, *OVERLAP, "--start-timeout", "0.5", "--workers", "2")
     ground.expect("extended")
     running.expect_line("sent no READY=1 within 0.5 s")  # the other, which was started later
-    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    ground.open_gate()
     ground.expect("goes on")
 
 

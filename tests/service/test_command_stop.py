@@ -102,10 +102,10 @@ def test_deaf_command(ground: Ground, handover: tuple[str, ...]) -> None:
 @BOTH
 def test_what_a_shell_forgot(ground: Ground, handover: tuple[str, ...]) -> None:
     """A shell without `exec` dies and forgets its program: that is named in the log, told to stop, and may finish."""
-    os.mkfifo(ground.directory / "finish")
+    ground.make_gate()
     text = """
     def finish(*_):
-        report("told"); open(f"{GROUND}/finish").read(); report("finished"); os._exit(0)
+        wait_at_gate("told"); report("finished"); os._exit(0)
     signal.signal(signal.SIGTERM, finish)
     """
     ground.program(1, text + SERVES)
@@ -116,7 +116,7 @@ def test_what_a_shell_forgot(ground: Ground, handover: tuple[str, ...]) -> None:
     ground.expect("told")
     line = running.expect_line("left a process behind")
     assert f"pid {program} (" in line and "current/program" in line
-    os.close(os.open(ground.directory / "finish", os.O_WRONLY))
+    ground.open_gate()
     ground.expect("finished")
     assert running.wait() == 0
     ground.expect_nothing_left()
@@ -192,13 +192,13 @@ def test_a_shim_is_small(ground: Ground) -> None:
 
 # ------------------------------------------------------------------------------------------------ more time to stop
 
-# A stop that takes as long as the FIFO does, with and without asking for the time.
+# A stop that takes until the gate opens, with and without asking for the time.
 SLOW = """
 def stop(*_):
     report("stops", release=release)
     if release == "1":
         notify("EXTEND_TIMEOUT_USEC=60000000"); barrier()
-        report("extended"); open(f"{GROUND}/go").read(); report("finished")
+        wait_at_gate("extended"); report("finished")
     else:
         wait()
     os._exit(0)
@@ -222,14 +222,14 @@ def cut_short(ground: Ground, handover: tuple[str, ...]) -> None:
 @BOTH
 def test_stop_that_takes_longer(ground: Ground, handover: tuple[str, ...]) -> None:
     """EXTEND_TIMEOUT_USEC= gives a stop that is going on more time."""
-    os.mkfifo(ground.directory / "go")
+    ground.make_gate()
     running = start(ground, SLOW + SERVES, *handover, "--stop-timeout", "0.5")
     ground.expect("serves")
     running.expect_line("is ready")
     running.signal(signal.SIGTERM)
     ground.expect("extended")
     cut_short(ground, handover)
-    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    ground.open_gate()
     ground.expect("finished")
     assert running.wait() == 0
 
@@ -237,7 +237,7 @@ def test_stop_that_takes_longer(ground: Ground, handover: tuple[str, ...]) -> No
 @BOTH
 def test_old_command_that_takes_longer(ground: Ground, handover: tuple[str, ...]) -> None:
     """The other side of a reload waits as long as the old command was given, in either handover."""
-    os.mkfifo(ground.directory / "go")
+    ground.make_gate()
     start(ground, SLOW + SERVES, *handover, "--stop-timeout", "0.5", "--takeover-timeout", "0.5").expect_line(
         "is ready"
     )
@@ -246,7 +246,7 @@ def test_old_command_that_takes_longer(ground: Ground, handover: tuple[str, ...]
     reload = ground.reload_process()
     ground.expect("extended")
     cut_short(ground, handover)
-    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    ground.open_gate()
     ground.expect("finished")
     assert reload.wait() == 0
     ground.expect("serves", release="2")

@@ -54,6 +54,14 @@ def leave_on(number: signal.Signals, status: int = 0) -> None:
     signal.signal(number, leave)
 
 
+def wait_at_gate(word: str) -> None:
+    """Report that we wait, and do so until the test lets us go on; see Ground.gate."""
+    gate = os.open(f"{GROUND}/gate", os.O_RDWR)
+    report(word)
+    os.read(gate, 1)
+    os.close(gate)
+
+
 def wait() -> None:
     """For signals, for ever."""
     while True:

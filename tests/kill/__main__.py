@@ -3,6 +3,7 @@
     python -m tests.kill --all                       the complete matrix, with systemd and without
     python -m tests.kill --rounds 500 --seed 7       so many random rounds, with and without
     python -m tests.kill --only 'YIELDING+DEADLINE'  the cases whose name contains this
+    python -m tests.kill --only 'plain elder'        those of one kind: exclusive, overlap, elder
 
 --plain leaves out what needs to boot a systemd, --systemd the rest. Exit status 0: all promises held.
 """

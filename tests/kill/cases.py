@@ -122,10 +122,20 @@ def usual_cases(systemd: bool) -> list[Case]:
                 cases.append(Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn)))
             elif is_plain_reload(way):
                 for effect, (who, target) in product(range(last + 1), enumerate(PARTIES)):
-                    cases.append(Case(*rule, effect, target.value, _by_turns(turn + effect + who)))
+                    if not _is_missing(target, kind, state, event, effect):
+                        cases.append(Case(*rule, effect, target.value, _by_turns(turn + effect + who)))
             elif kind == EXCLUSIVE or (kind == OVERLAP and (state in BESIDE or way is not WAYS.get((state, event)))):
                 cases.append(Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn)))
     return cases
+
+
+def _is_missing(target: Target, kind: str, state: State, event: Event, effect: int) -> bool:
+    """In a good reload nobody of this kind is there: not yet, or in an exclusive one not any more."""
+    if target.side is Side.NEW:
+        is_born = event is Event.RELOAD_ASKED and effect > 0 and target.is_supervisor
+        return state in (State.OPENING, State.SERVING) and not is_born
+    stopped = kind == EXCLUSIVE and (state in BESIDE or event is Event.LOCK_GAINED)
+    return target is Target.OLD_WORKER and (stopped or event is Event.NO_WORKER)
 
 
 def _by_turns(number: int) -> str:

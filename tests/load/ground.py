@@ -38,6 +38,11 @@ class Program(NamedTuple):
     """It needs half a core for 500 requests a second, which it may not have where tests share a machine."""
 
     @property
+    def rate_in_tests(self) -> float:
+        """Requests per second that it can answer where tests share a machine."""
+        return 100 if self.is_slow else 500
+
+    @property
     def unit(self) -> str:
         """The unit file that units/example has for it."""
         if not self.target:

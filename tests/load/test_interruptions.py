@@ -9,20 +9,24 @@ import pytest
 from tests.ground.machine import Machine
 from tests.load.ground import MODES, PROGRAMS, Program, result_of, serving, under_load
 
-SOME = [program for program in PROGRAMS if program.name in ("web", "gunicorn", "haproxy")]
 TIMES = 2
 
 every_mode = pytest.mark.parametrize("mode", MODES)
-some_programs = pytest.mark.parametrize("program", SOME, ids=lambda program: program.name)
+
+
+def programs(*names: str) -> pytest.MarkDecorator:
+    """Run the test with each of these."""
+    chosen = [program for program in PROGRAMS if program.name in names]
+    return pytest.mark.parametrize("program", chosen, ids=lambda program: program.name)
 
 
 @every_mode
-@some_programs
+@programs("web", "gunicorn", "uvicorn")
 def test_killed_supervisors(machine: Machine, program: Program, mode: str) -> None:
     """kill -9 of systemd's main pid, whose workers do not survive it: systemd keeps the listener, so that who comes
     meanwhile waits, and is answered by the code that is current then. A request that a worker had accepted may be cut
     off. Nobody is refused, and nobody waits in vain."""
-    with serving(machine, program) as service, under_load(machine, program, mode) as load:
+    with serving(machine, program) as service, under_load(machine, program, mode, rate=program.rate_in_tests) as load:
         for release in range(2, TIMES + 2):
             service.deploy(release)
             machine.kill(service.main_pid, signal.SIGKILL)
@@ -33,11 +37,11 @@ def test_killed_supervisors(machine: Machine, program: Program, mode: str) -> No
 
 
 @every_mode
-@some_programs
+@programs("web", "gunicorn", "haproxy")
 def test_restarts(machine: Machine, program: Program, mode: str) -> None:
     """`systemctl restart`: workers finish what they have begun, systemd keeps the listener, the current code starts.
     Not one request fails."""
-    with serving(machine, program) as service, under_load(machine, program, mode) as load:
+    with serving(machine, program) as service, under_load(machine, program, mode, rate=program.rate_in_tests) as load:
         for release in range(2, TIMES + 2):
             service.deploy(release)
             service.systemctl("restart")

@@ -15,7 +15,7 @@ RELOADS = 5
 def test_no_request_fails(machine: Machine, program: Program, mode: str) -> None:
     """Reloaded again and again under 500 requests a second, each reload done and its release seen to answer, not one
     request fails. (Slow programs get 100; `python -m tests.load` gives 500 to all, for longer.)"""
-    result = reload_under_load(machine, program, mode, RELOADS, rate=100 if program.is_slow else 500)
+    result = reload_under_load(machine, program, mode, RELOADS, rate=program.rate_in_tests)
     assert result.failed == 0, result.failures
     assert result.answered == result.requests
     assert list(result.bodies) == [f"release {release}" for release in range(1, RELOADS + 2)]

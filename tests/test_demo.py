@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.demo.story import SABOTAGE
+from tests.demo import counter_story, web_story
 
 LIMIT_SECONDS = 120
 COMMAND = (sys.executable, "-m", "tests.demo")
@@ -74,32 +74,55 @@ def test_the_demo_is_true_and_leaves_nothing(stage: Stage, systemd: str) -> None
     """Both stories come to their end, every claim held, and nothing is left."""
     status, output = stage.run(*COMMAND, systemd=systemd)
     assert status == 0, output
-    assert "none twice" in output
-    assert "No module named 'requsts'" in " ".join(output.split())
+    words = " ".join(output.split())
+    assert "numbers, none twice" in words
+    assert "requests: 0 refused, 0 late, 0 wrong" in words
+    assert words.count("No module named 'requsts'") == 2
+    assert ("kill -9 of supervisor" in words) == (systemd == "yes")
     assert "\033" not in output  # colours are for terminals
     assert stage.leftovers() == []
 
 
-@pytest.mark.parametrize("sabotage", SABOTAGE)
-def test_the_demo_notices_what_is_not_true(stage: Stage, sabotage: str) -> None:
+@pytest.mark.parametrize(
+    ("story", "sabotage", "claim"),
+    [
+        ("counter", "new-code-is-broken", "the reload to release 2 succeeds"),
+        ("counter", "broken-code-works", "the reload to broken code fails"),
+        ("counter", "numbers-repeat", "no number came twice"),
+        ("web", "answers-are-wrong", "no request fails, but"),
+        ("web", "answers-are-cut", "no request fails, but"),
+        ("web", "canary-is-good", "the canary found bad fails"),
+    ],
+)
+def test_the_demo_notices_what_is_not_true(stage: Stage, story: str, sabotage: str, claim: str) -> None:
     """Where the service does not do what the story says, the demo names the claim, exits 1, and still cleans up."""
-    status, output = stage.run(*COMMAND, "--sabotage", sabotage, systemd="no")
+    assert sabotage in {"counter": counter_story, "web": web_story}[story].SABOTAGE
+    status, output = stage.run(*COMMAND, "--only", story, "--sabotage", sabotage, systemd="no")
     assert status == 1, output
-    assert "NOT TRUE: " in output
+    assert f"NOT TRUE: {claim}" in output
     assert stage.leftovers() == []
 
 
 def test_the_demo_with_systemd_notices_it_too(stage: Stage, systemd: str) -> None:
     """The exit status of `systemctl reload` is looked at, not supposed."""
-    status, output = stage.run(*COMMAND, "--sabotage", SABOTAGE[0], systemd=systemd)
+    status, output = stage.run(*COMMAND, "--only", "counter", "--sabotage", "new-code-is-broken", systemd=systemd)
     assert status == 1, output
     assert "NOT TRUE: the reload to release 2 succeeds" in output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_nothing(stage: Stage, systemd: str, number: signal.Signals) -> None:
-    """Ctrl-C in the middle of the story ends it and all it started."""
-    with stage.popen(*COMMAND, systemd=systemd) as demo:
+@pytest.mark.skipif(os.environ.get("SYSTEMD") == "no", reason="SYSTEMD=no")
+def test_the_demo_notices_a_lost_listener(stage: Stage) -> None:
+    """Where systemd does not keep the listener, killing the supervisor has clients refused, and the demo says so."""
+    status, output = stage.run(*COMMAND, "--only", "web", "--sabotage", web_story.SABOTAGE_OF_UNIT, systemd="yes")
+    assert status == 1, output
+    assert "(refused: Connection refused" in " ".join(output.split())
+    assert stage.leftovers() == []
+
+
+@pytest.mark.parametrize(("story", "number"), [("counter", signal.SIGINT), ("web", signal.SIGTERM)])
+def test_an_interrupted_demo_leaves_nothing(stage: Stage, systemd: str, story: str, number: signal.Signals) -> None:
+    """Ctrl-C in the middle of a story ends it and all it started."""
+    with stage.popen(*COMMAND, "--only", story, systemd=systemd) as demo:
         assert demo.stdout is not None
         for line in demo.stdout:
             if line.startswith("3  "):
@@ -113,7 +136,7 @@ def test_an_interrupted_demo_leaves_nothing(stage: Stage, systemd: str, number: 
 def test_without_root_the_demo_does_without_systemd(stage: Stage) -> None:
     """Who is not root gets the story without systemd, and is told why."""
     not_root = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
-    status, output = stage.run(*not_root, *COMMAND, systemd="yes")
+    status, output = stage.run(*not_root, *COMMAND, "--only", "counter", systemd="yes")
     assert status == 0, output
     assert "Without systemd, since booting one takes root" in " ".join(output.split())
     assert stage.leftovers() == []

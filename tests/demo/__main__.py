@@ -1,6 +1,6 @@
-"""`python -m tests.demo`: tell the story; the exit status says whether it was true.
+"""`python -m tests.demo`: tell the stories; the exit status says whether they were true.
 
-0 all of it was; 1 a claim turned out false, which is named; 69 it cannot be told on this machine.
+0 all of them was; 1 a claim turned out false, which is named; 69 it cannot be told on this machine.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from tests.demo.ground import Ground
-from tests.demo.in_foreground import foreground
+from tests.demo import counter_story, web_story
+from tests.demo.ground import Ground, Service
+from tests.demo.in_foreground import ForegroundGround, foreground
 from tests.demo.lines import NoSuchLine
-from tests.demo.narrator import DIM, RED, ClaimFailed, Narrator
-from tests.demo.story import SABOTAGE, Story, releases
+from tests.demo.narrator import DIM, GREEN, RED, ClaimFailed, Narrator
+from tests.demo.story import Story
 from tests.demo.with_systemd import SystemdGround
 from tests.ground.guarded import MachineError, MachineUnavailable
 from tests.ground.journal import NotInJournal
 from tests.ground.machine import Machine
 
 CLAIM_FAILED, UNAVAILABLE = 1, 69
+STORIES: dict[str, type[Story]] = {"counter": counter_story.CounterStory, "web": web_story.WebStory}
+SABOTAGE = (*counter_story.SABOTAGE, *web_story.SABOTAGE, web_story.SABOTAGE_OF_UNIT)
 
 
 class Interrupted(Exception):
@@ -37,52 +40,55 @@ def interrupted(number: int, _frame: object) -> None:
 
 
 @contextlib.contextmanager
-def chosen_ground(narrator: Narrator) -> Iterator[Ground]:
+def grounds(narrator: Narrator) -> Iterator[Callable[[Service], Ground]]:
     """With systemd where root asks for it, else without; said in a sentence."""
     if os.environ.get("SYSTEMD") != "no" and os.geteuid() == 0:
         began = time.monotonic()
         with Machine() as machine:
             seconds = time.monotonic() - began
             narrator.say(
-                f"A throw-away machine with a real systemd ({machine.systemd_version}) is up, after {seconds:.1f} s. "
-                "A client in there asks the example service for numbers, all the time."
+                f"A throw-away machine with a real systemd ({machine.systemd_version}) is up, after {seconds:.1f} s."
             )
-            yield SystemdGround(machine, narrator)
+            yield lambda service: SystemdGround(machine, narrator, service)
         return
     why = "as SYSTEMD=no asks for" if os.environ.get("SYSTEMD") == "no" else "since booting one takes root"
-    with foreground(narrator) as ground:
-        narrator.say(
-            f"Without systemd, {why}: the example service runs in the foreground of D={ground.home}, "
-            "and a client asks it for numbers, all the time."
-        )
-        yield ground
+    with foreground() as directory:
+        narrator.say(f"Without systemd, {why}: the examples run in the foreground of D={directory}.")
+        yield lambda service: ForegroundGround(directory, narrator, service)
 
 
-def tell(narrator: Narrator, sabotage: str | None) -> int:
-    """Tell the story; the exit status."""
-    with chosen_ground(narrator) as ground:
-        ground.install(releases(sabotage))
-        with ground.talk() as talk:
+def tell(narrator: Narrator, only: str | None, sabotage: str) -> int:
+    """Tell the stories; the exit status."""
+    told: list[Story] = []
+    with grounds(narrator) as ground_of:
+        for name in [only] if only else STORIES:
+            story = STORIES[name](ground_of, narrator)
+            print()
+            narrator.say(story.introduction)
+            told.append(story)
             try:
-                Story(ground, narrator, talk).tell()
+                story.tell(sabotage)
             except (ClaimFailed, NoSuchLine, NotInJournal, ValueError) as error:
                 print()
                 narrator.say(f"NOT TRUE: {error}" if isinstance(error, ClaimFailed) else str(error), colour=RED)
-                print(ground.last_words())
+                print(story.ground.last_words())
                 return CLAIM_FAILED
+    sentences = [story.sum_up() for story in told]
+    narrator.say(f"{' '.join(sentences)} What you read was checked: {narrator.claims} claims, all true.", colour=GREEN)
     return 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description="Show what sdsupervise does.")
-    parser.add_argument("--sabotage", choices=SABOTAGE, help=argparse.SUPPRESS)
-    sabotage = parser.parse_args().sabotage
+    parser.add_argument("--sabotage", choices=SABOTAGE, default="", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=STORIES, help="tell this story alone")
+    parsed = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
     narrator = Narrator()
     began = time.monotonic()
     try:
-        status = tell(narrator, sabotage)
+        status = tell(narrator, parsed.only, parsed.sabotage)
     except MachineUnavailable as error:
         print(error, file=sys.stderr)
         return UNAVAILABLE

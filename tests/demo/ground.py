@@ -1,16 +1,39 @@
-"""What the story is told on: a machine with systemd, or a directory and a process in the foreground."""
+"""What a story is told on: a machine with systemd, or a directory and a process in the foreground."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from tests.demo.talk import Talk
-
-EXAMPLE = Path(__file__).parents[2] / "units" / "example"
-CLIENT = Path(__file__).with_name("client.py")
+CLONE = Path(__file__).parents[2]
+EXAMPLE = CLONE / "units" / "example"
 LIMIT_SECONDS = 20.0
+
+NUMBERS_CLIENT = "tests.demo.client"
+TRAFFIC_CLIENT = "tests.demo.visitors"
+CLIENT_MODULES = (NUMBERS_CLIENT, TRAFFIC_CLIENT, "tests.load.client")
+"""What the clients are made of; they need the standard library alone."""
+
+
+class Service(NamedTuple):
+    """One of units/example."""
+
+    name: str
+    """Of its unit, without .service, and of its file, without .py."""
+    target: str
+    """What `sdsupervise run` is given."""
+    port: int
+    workers: int
+    sign: str
+    """What is logged when a worker serves."""
+    options: tuple[str, ...] = ()
+    """What it needs on another port and in another home."""
+
+
+COUNTER = Service("counter", "counter.py:Counter", 7000, 1, " serves, ", ("--port", "{port}", "--state", "{home}/last"))
+WEB = Service("web", "web.py:Web", 8080, 2, " is ready")
 
 
 class Facts(NamedTuple):
@@ -19,7 +42,7 @@ class Facts(NamedTuple):
     main_pid: int
     """As systemd says it; without systemd, the pid file's."""
     supervisor_pid: int
-    worker_pid: int
+    worker_pids: tuple[int, ...]
     restarts: int
     """How often the supervisor had to be started again."""
     crashes: int
@@ -36,20 +59,24 @@ class Outcome(NamedTuple):
 
 
 class Ground(Protocol):
-    """Runs each command of the story, after showing it."""
+    """Runs each command of a story, after showing it."""
 
     teller: str
     """Who tells the facts."""
     pid_name: str
     """What the main pid is called there."""
     restarts_name: str
-    """What counts the supervisor's restarts there; empty where nothing does."""
+    """What counts the supervisor's restarts there; empty where nobody restarts it."""
 
-    def install(self, releases: Mapping[str, str]) -> None:
-        """Put these releases of the example in place: name and source."""
+    @property
+    def port(self) -> int:
+        """Where the service listens, on 127.0.0.1."""
 
-    def talk(self) -> Talk:
-        """Start the client."""
+    def install(self, releases: Mapping[str, str], unit: str) -> None:
+        """Put these files of releases in place (`1/counter.py` and its text), and the unit where there is a systemd."""
+
+    def client(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start one of CLIENT_MODULES; it ends with its standard input, or when it is killed."""
 
     def deploy(self, release: str) -> None:
         """Swap the symlink."""
@@ -63,8 +90,17 @@ class Ground(Protocol):
     def reload(self, main_pid: int) -> Outcome:
         """Reload the service, and wait for the verdict."""
 
+    def kill_supervisor(self, pid: int) -> None:
+        """Kill the main pid, and wait until the service is started again; only where somebody restarts it."""
+
+    def restart(self) -> Outcome:
+        """Restart the service, and wait until it is ready; only where there is somebody who can."""
+
     def stop(self, main_pid: int) -> Outcome:
         """Stop the service, and wait until it has."""
+
+    def wait_until_gone(self, pid: int) -> None:
+        """Wait until this process has ended."""
 
     def facts(self) -> Facts:
         """What is said of the running service."""

@@ -18,22 +18,21 @@ from pathlib import Path
 
 import psutil
 
-from tests.demo.ground import CLIENT, LIMIT_SECONDS, Facts, Outcome
-from tests.demo.lines import Lines
+from tests.demo.ground import LIMIT_SECONDS, Facts, Outcome, Service
+from tests.demo.lines import Lines, NoSuchLine
 from tests.demo.narrator import Narrator
-from tests.demo.talk import Talk
 
 PR_SET_CHILD_SUBREAPER = 36
 
 
 @contextlib.contextmanager
-def foreground(narrator: Narrator) -> Iterator[ForegroundGround]:
-    """A ground of which nothing is left, however the story ends."""
+def foreground() -> Iterator[Path]:
+    """A directory to tell stories in; nothing of them is left, however they end."""
     # Successors are nobody's children: as their reaper we learn of every one, and see when the last has ended.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory(prefix="sdsupervise-demo-") as directory:
         try:
-            yield ForegroundGround(Path(directory), narrator)
+            yield Path(directory)
         finally:
             end_children()
 
@@ -53,10 +52,20 @@ def children() -> list[int]:
 
 def reap(pid: int) -> bool:
     """Wait until a child has ended; False if it does not."""
-    with open(os.pidfd_open(pid), "rb") as pidfd:
-        ended, _, _ = select.select([pidfd], [], [], LIMIT_SECONDS)
-    if ended:
+    has_ended = wait_for_end(pid)
+    if has_ended:
         os.waitpid(pid, 0)
+    return has_ended
+
+
+def wait_for_end(pid: int) -> bool:
+    """Wait until a process has ended, and leave it unreaped; False if it does not end."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with open(pidfd, "rb"):
+        ended, _, _ = select.select([pidfd], [], [], LIMIT_SECONDS)
     return bool(ended)
 
 
@@ -67,34 +76,35 @@ class ForegroundGround:
     pid_name = "pid"
     restarts_name = ""
 
-    def __init__(self, home: Path, narrator: Narrator) -> None:
-        self.home, self.narrator = home, narrator
-        self.pid_file = home / "counter.pid"
+    def __init__(self, directory: Path, narrator: Narrator, service: Service) -> None:
+        self.directory, self.narrator, self.service = directory, narrator, service
+        self.home = directory / service.name
+        self.pid_file = self.home / "pid"
         self.command = Path(sysconfig.get_path("scripts"), "sdsupervise")
         self.log: Lines | None = None
-        self.client_pid = 0
+        self.clients: set[int] = set()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
 
-    def install(self, releases: Mapping[str, str]) -> None:
-        for name, source in releases.items():
-            release = self.home / "releases" / name
-            release.mkdir(parents=True)
-            (release / "counter.py").write_text(source)
+    def install(self, releases: Mapping[str, str], unit: str) -> None:
+        for path, text in releases.items():
+            file = self.home / "releases" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
 
-    def talk(self) -> Talk:
-        command = [sys.executable, str(CLIENT), str(self.port)]
-        client = self.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.client_pid = client.pid
-        return Talk(client)
+    def client(self, module: str, *arguments: str) -> subprocess.Popen[str]:
+        client = self.popen([sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.clients.add(client.pid)
+        return client
 
     def deploy(self, release: str) -> None:
         self.show("ln", "-sfn", f"releases/{release}", f"{self.home}/current")
         subprocess.run(["ln", "-sfn", f"releases/{release}", f"{self.home}/current"], check=True)
 
     def start(self) -> Outcome:
-        arguments = ["run", "--directory", f"{self.home}/current", "counter.py:Counter", "--port", str(self.port)]
-        arguments += ["--state", f"{self.home}/last", "--pid-file", str(self.pid_file)]
+        arguments = ["run", "--directory", f"{self.home}/current", self.service.target]
+        arguments += [option.format(port=self.port, home=self.home) for option in self.service.options]
+        arguments += ["--pid-file", str(self.pid_file)]
         self.show("sdsupervise", *arguments, "&")
         process = self.popen(
             [str(self.command), *arguments],
@@ -104,13 +114,13 @@ class ForegroundGround:
         )
         assert process.stdout is not None
         self.log = Lines(process.stdout, "service")
-        self.wait_for(" serves, ", after=0)
+        self.wait_for(self.service.sign, after=0, times=self.service.workers)
         return Outcome(True, "ready")
 
     def kill_worker(self, pid: int) -> None:
         after = self.said()
         self.kill("-9", pid, signal.SIGKILL)
-        self.wait_for(" serves, ", after=after)
+        self.wait_for(self.service.sign, after=after)
 
     def reload(self, main_pid: int) -> Outcome:
         after = self.said()
@@ -119,11 +129,21 @@ class ForegroundGround:
         done = "Not reloaded" not in verdict
         return Outcome(done, "done" if done else "failed")
 
+    def kill_supervisor(self, pid: int) -> None:
+        raise NotImplementedError("Nobody would restart it.")
+
+    def restart(self) -> Outcome:
+        raise NotImplementedError("Nobody would keep the listener.")
+
     def stop(self, main_pid: int) -> Outcome:
         assert self.log is not None
         self.kill("-TERM", main_pid, signal.SIGTERM)
         ended = self.log.wait_for_end(timeout_seconds=LIMIT_SECONDS)
         return Outcome(ended, "done" if ended else "failed")
+
+    def wait_until_gone(self, pid: int) -> None:
+        if not wait_for_end(pid):
+            raise NoSuchLine(f"Process {pid} is still there after {LIMIT_SECONDS:g} s.")
 
     def facts(self) -> Facts:
         asked = subprocess.run(
@@ -136,14 +156,14 @@ class ForegroundGround:
         return Facts(
             main_pid=int(self.pid_file.read_text()),
             supervisor_pid=status["pid"],
-            worker_pid=status["workers"][0]["pid"] if status["workers"] else 0,
+            worker_pids=tuple(worker["pid"] for worker in status["workers"]),
             restarts=0,
             crashes=status["crashes"],
-            sentence=status["status"].replace(str(self.home), "$D"),
+            sentence=status["status"].replace(str(self.directory), "$D"),
         )
 
     def leftovers(self) -> list[str]:
-        return [f"process {pid}" for pid in children() if pid != self.client_pid and not reap(pid)]
+        return [f"process {pid}" for pid in children() if pid not in self.clients and not reap(pid)]
 
     def last_words(self) -> str:
         return "\n".join(self.log.said[-20:]) if self.log is not None else ""
@@ -159,11 +179,19 @@ class ForegroundGround:
         os.kill(pid, number)
 
     def show(self, *command: str) -> None:
-        self.narrator.command(" ".join(command).replace(str(self.home), "$D"))
+        self.narrator.command(" ".join(command).replace(str(self.directory), "$D"))
 
     def said(self) -> int:
         return len(self.log.said) if self.log is not None else 0
 
-    def wait_for(self, text: str, *, after: int) -> str:
+    def wait_for(self, text: str, *, after: int, times: int = 1) -> str:
+        """Wait until the service has said this so many times; the last such line."""
         assert self.log is not None
-        return self.log.wait_for(lambda line: text in line, after=after, timeout_seconds=LIMIT_SECONDS)
+        missing = times
+
+        def is_the_last(line: str) -> bool:
+            nonlocal missing
+            missing -= text in line
+            return missing <= 0
+
+        return self.log.wait_for(is_the_last, after=after, timeout_seconds=LIMIT_SECONDS)

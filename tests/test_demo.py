@@ -76,7 +76,7 @@ def test_the_demo_is_true_and_leaves_nothing(stage: Stage, systemd: str) -> None
     assert status == 0, output
     words = " ".join(output.split())
     assert "numbers, none twice" in words
-    assert "requests: 0 refused, 0 late, 0 wrong" in words
+    assert "requests: 0 refused, 0 timed out, 0 wrong" in words
     assert words.count("No module named 'requsts'") == 2
     assert ("kill -9 of supervisor" in words) == (systemd == "yes")
     assert "\033" not in output  # colours are for terminals

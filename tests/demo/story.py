@@ -76,6 +76,10 @@ class Story(ABC):
             self.ground.wait_until_gone(before.main_pid)
             self.end(f"reload to release {new}", "done", pids, [old, new])
 
+    def refuse_broken_code(self, serving: int) -> None:
+        sentence = "Deploy release 3, which imports a module that does not exist, and reload."
+        self.refuse(sentence, "reload to broken code", "3", "No module named 'requsts'", [serving])
+
     def refuse(self, sentence: str, name: str, release: str, reason: str, answered: Sequence[int]) -> None:
         with self.step(sentence) as before:
             self.ground.deploy(release)

@@ -74,6 +74,7 @@ def tell(narrator: Narrator, only: str | None, sabotage: str) -> int:
                 print(story.ground.last_words())
                 return CLAIM_FAILED
     sentences = [story.sum_up() for story in told]
+    print()
     narrator.say(f"{' '.join(sentences)} What you read was checked: {narrator.claims} claims, all true.", colour=GREEN)
     return 0
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.demo.ground import COUNTER, NUMBERS_CLIENT, Facts
-from tests.demo.story import Story, changed, milliseconds, source, unit, unloadable
+from tests.demo.story import Story, changed, milliseconds, source, told_of, unit, unloadable
 from tests.demo.talk import Talk
 
 HEADS = ("Counter, exclusive", "outcome", "main pid", "answers from", "longest pause")
@@ -61,8 +61,7 @@ class CounterStory(Story):
         seen = self.talk.since(self.began)
         self.claim(f"only release {' and '.join(map(str, releases))} answered", set(seen.answers) <= set(releases))
         pause = milliseconds(seen.longest_pause)
-        counts = ", ".join(f"{count} from release {release}" for release, count in seen.answers.items())
-        self.narrator.seen("client", f"{counts.replace(' from', ' answers from', 1)}; longest pause {pause}")
+        self.narrator.seen("client", f"{told_of(seen.answers)}; longest pause {pause}")
         return (" -> ".join(map(str, seen.answers)), pause)
 
     def check_the_numbers(self) -> None:

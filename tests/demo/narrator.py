@@ -34,7 +34,7 @@ class Narrator:
     def step(self, sentence: str) -> None:
         """What is about to be done."""
         self._steps += 1
-        print(f"\n{self._coloured(f'{self._steps}  {sentence}', BOLD)}", flush=True)
+        print(f"\n{self._coloured(f'{self._steps:<{len(MARGIN)}}{sentence}', BOLD)}", flush=True)
 
     def command(self, command: str) -> None:
         """A command that is about to be run."""
@@ -60,7 +60,6 @@ class Narrator:
             first, *others = zip(row, widths, strict=True)
             line = "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)])
             self._print(MARGIN + line.rstrip(), BOLD if number == 0 else PLAIN)
-        print()
 
     def _hanging(self, label: str, text: str) -> str:
         return textwrap.fill(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from tests.demo.ground import EXAMPLE, Facts, Ground, Service
@@ -144,6 +144,12 @@ def changed(text: str, old: str, new: str) -> str:
     """The text with something else in one place."""
     assert text.count(old) == 1, f"the example no longer says {old!r} once"
     return text.replace(old, new)
+
+
+def told_of(answers: Mapping[int, int]) -> str:
+    """How many came from which release, in words."""
+    counts = ", ".join(f"{count} from release {release}" for release, count in answers.items())
+    return counts.replace(" from", " answers from", 1)
 
 
 def milliseconds(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tests.demo.ground import TRAFFIC_CLIENT, WEB
-from tests.demo.story import Story, changed, milliseconds, source, unit, unloadable
+from tests.demo.story import Story, changed, milliseconds, source, told_of, unit, unloadable
 from tests.demo.traffic import Seen, Traffic
 
 HEADS = ("Web, overlap", "outcome", "main pid", "release", "refused", "cut", "pause")
@@ -73,7 +73,7 @@ class WebStory(Story):
             self.take_new_code("Deploy release 2 and reload.", 1, 2)
             self.refuse_broken_code(2)
             self.refuse(
-                "Deploy release 4, a canary: it serves beside the old code until its before_commit finds it bad.",
+                "Deploy release 4, a canary, and reload; its before_commit, run while both serve, finds it bad.",
                 "canary found bad",
                 "4",
                 WHAT_IS_WRONG,
@@ -128,9 +128,9 @@ class WebStory(Story):
         self.claim(f"only release {' and '.join(map(str, releases))} answered", set(seen.answers) <= set(releases))
         self.claim(f"in the end release {releases[-1]} serves", seen.afterwards == {releases[-1]})
         pause = milliseconds(seen.longest_pause)
-        answers = ", ".join(f"{count} answered by release {release}" for release, count in seen.answers.items())
         cut = f", {len(seen.cut)} cut" if was_killed else ""
-        self.narrator.seen("client", f"{seen.requests} requests: {answers}, 0 refused{cut}; longest pause {pause}")
+        told = told_of(seen.answers)
+        self.narrator.seen("client", f"{seen.requests} requests, 0 refused{cut}: {told}; longest pause {pause}")
         by = ", ".join(map(str, seen.answers))
         return (by, f"0 of {seen.requests}", str(len(seen.cut)), pause)
 

@@ -18,6 +18,7 @@ OLD_WORKER, NEW_WORKER = Target.OLD_WORKER, Target.NEW_WORKER
 GOOD = Release()
 PATIENT = Release(settings={"start_timeout": 6.0})  # longer than any deadline its workers are to miss
 HASTY = Release(settings={"start_timeout": 6.0, "reload_timeout": 2.0})
+LENIENT = Release(settings={"reload_timeout": 6.0})  # longer than a hasty successor takes to give up
 CAREFUL = Release(settings={"probation": 1.5})
 FOUND_BAD = Release(settings={"before_commit": ["/bin/false"]})
 SLOWLY_CHECKED = Release(settings={"before_commit": ["/bin/sleep", "30"], "before_commit_timeout": 1.5})

@@ -20,6 +20,7 @@ from tests.kill.leads import (
     GOOD,
     HASTY,
     HEARS_SERVING,
+    LENIENT,
     NAMES_MAIN,
     NEW,
     NEW_SUPERVISOR,
@@ -106,7 +107,7 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     #
     (S.WARMING, E.WORKER_READY): Way(NEW, reload),
     (S.WARMING, E.WORKER_GONE): Way(NEW, reload, new=Release("start")),
-    (S.WARMING, E.DEADLINE): Way(NEW, warm_up, new=HASTY),
+    (S.WARMING, E.DEADLINE): Way(NEW, warm_up, old=LENIENT, new=HASTY),
     (S.WARMING, E.PEER_GONE): Way(NEW, warm_up_and(kill(OLD_SUPERVISOR)), new=PATIENT, only_plain=ENDED_BY_SYSTEMD),
     (S.WARMING, E.PEER_STOPS): Way(NEW, warm_up_and(stop_old), new=PATIENT),
     (S.WARMING, E.STOP_ASKED): Way(NEW, warm_up_and(cancel), new=PATIENT),
@@ -139,13 +140,13 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.ACTING, E.PEER_STOPS): Way(NEW, held_at_and_on(OLD, HEARS_SERVING, stop_old)),
     (S.ACTING, E.STOP_ASKED): Way(NEW, held_at(OLD, HEARS_SERVING, stop_new)),
     #
-    (S.FAILED, E.NO_WORKER): Way(NEW, warm_up, new=HASTY),
-    (S.FAILED, E.DEADLINE): Way(NEW, stubborn_failure_and(nothing), new=HASTY),
+    (S.FAILED, E.NO_WORKER): Way(NEW, warm_up, old=LENIENT, new=HASTY),
+    (S.FAILED, E.DEADLINE): Way(NEW, stubborn_failure_and(nothing), old=LENIENT, new=HASTY),
     (S.FAILED, E.PEER_GONE): Way(
-        NEW, stubborn_failure_and(kill(OLD_SUPERVISOR)), new=HASTY, only_plain=ENDED_BY_SYSTEMD
+        NEW, stubborn_failure_and(kill(OLD_SUPERVISOR)), old=LENIENT, new=HASTY, only_plain=ENDED_BY_SYSTEMD
     ),
-    (S.FAILED, E.PEER_STOPS): Way(NEW, stubborn_failure_and(stop_old), new=HASTY),
-    (S.FAILED, E.STOP_ASKED): Way(NEW, stubborn_failure_and(cancel), new=HASTY),
+    (S.FAILED, E.PEER_STOPS): Way(NEW, stubborn_failure_and(stop_old), old=LENIENT, new=HASTY),
+    (S.FAILED, E.STOP_ASKED): Way(NEW, stubborn_failure_and(cancel), old=LENIENT, new=HASTY),
     #
     (S.SERVING, E.WORKER_READY): Way(OLD, lose_worker),
     (S.SERVING, E.RELOAD_ASKED): Way(OLD, reload),

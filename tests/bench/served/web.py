@@ -19,16 +19,21 @@ _ANSWER = b"%d\n" % time.monotonic_ns()
 
 
 class _Request(BaseHTTPRequestHandler):
+    server: Server
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # head and body in one packet
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
+        self.server.between_requests.discard(self.connection)
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(_ANSWER)))
+        if self.server.stops:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(_ANSWER)
+        self.server.between_requests.add(self.connection)
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing."""
@@ -44,7 +49,8 @@ class Server(ThreadingHTTPServer):
         self.socket.close()
         self.socket = listener
         self.socket.setblocking(False)  # another worker may be faster
-        self._open: set[socket.socket] = set()
+        self.stops = False
+        self.between_requests: set[socket.socket] = set()  # kept alive, after at least one answer
 
     def serve_until(self, stop: FileDescriptorLike) -> None:
         """Answer until `stop` is readable; then finish what has begun."""
@@ -53,23 +59,18 @@ class Server(ThreadingHTTPServer):
             if stop in readable:
                 break
             self.handle_request()
-        for connection in tuple(self._open):
+        self.stops = True
+        for connection in tuple(self.between_requests):
             try:
                 connection.shutdown(socket.SHUT_RD)  # what is there already is still read, and answered
             except OSError:
                 pass  # closed meanwhile
         self.server_close()
 
-    def process_request(self, request: object, client_address: object) -> None:
-        """A connection has come."""
-        assert isinstance(request, socket.socket)
-        self._open.add(request)
-        super().process_request(request, client_address)
-
     def shutdown_request(self, request: object) -> None:
         """A connection is over."""
         assert isinstance(request, socket.socket)
-        self._open.discard(request)
+        self.between_requests.discard(request)
         super().shutdown_request(request)
 
 

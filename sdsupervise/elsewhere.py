@@ -7,8 +7,7 @@ in JSON, and then is gone; the workers are runs of that interpreter, too.
 import json
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import launch
 from .command_workers import find, pinned
@@ -17,16 +16,7 @@ from .elsewhere_workers import ElsewhereWorkers, command_line
 from .errors import ConfigError, SdsuperviseError
 from .receipt import Receipt
 from .supervisor import supervise
-
-
-class Wanted(NamedTuple):
-    """Which service `sdsupervise run` is to run, and how."""
-
-    target: str
-    arguments: Sequence[str]
-    attributes: Mapping[str, object]
-    listen: Mapping[str, object]
-    foreground: bool
+from .wanted import Wanted
 
 
 class Elsewhere:

@@ -77,6 +77,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "elsewhere_workers",
+        "wanted",
         "plain_daemon",
         "succession",
         "workforce",

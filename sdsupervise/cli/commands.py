@@ -42,10 +42,11 @@ def main(arguments: Sequence[str]) -> int:
 def _define(commands: "argparse._SubParsersAction[_Parser]", names: Sequence[str]) -> None:
     """Only what was asked for: a service need not start with what `status` imports, nor a reload with a supervisor."""
     gc.disable()  # modules are no garbage, and looking for some among them takes a tenth of the start
-    for name in names:
-        import_module(f"{__package__}.{name}").add_parser(commands)
+    modules = [import_module(f"{__package__}.{name}") for name in names]
     gc.freeze()  # nor will they ever be
     gc.enable()
+    for module in modules:
+        module.add_parser(commands)
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

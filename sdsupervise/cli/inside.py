@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 from .. import launch, logs
 from ..config import KINDS, ONLY_FOR_COMMANDS
 from ..daemon import SupervisedDaemon
-from ..elsewhere import Wanted
 from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
 from ..linux import processes
 from ..receipt import pin_imports, take_receipt
+from ..wanted import Wanted
 from ..workers import python_worker
 from ..workers.link import Link
 from .run import make

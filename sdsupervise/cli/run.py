@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Settings, check_settings, in_words
 from ..daemon import Daemon, SupervisedDaemon
-from ..elsewhere import Elsewhere, Wanted
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
+from ..wanted import Wanted
 
 if TYPE_CHECKING:
     from ..command import Command
+    from ..elsewhere import Elsewhere
 
 _ALSO_OF_CLASSES = (
     ("pid-file", "PATH", "use PATH as the pid file"),
@@ -132,14 +133,18 @@ def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen
 
 def _service(
     parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]
-) -> Daemon | Elsewhere:
+) -> "Daemon | Elsewhere":
     if parsed.name is not None:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
     texts = {name: getattr(parsed, name.replace("-", "_")) for name, *_ in _ALSO_OF_CLASSES}
     own = [f"--{name}={text}" for name, text in texts.items() if text is not None]
     own += [f"--{name}" for name in ("no-pid-file", "no-warn") if getattr(parsed, name.replace("-", "_"))]
     wanted = Wanted(parsed.target, [*own, *parsed.arguments], overrides, listen, foreground=not parsed.daemonize)
-    return Elsewhere(parsed.python, wanted) if parsed.python is not None else make(wanted)
+    if parsed.python is None:
+        return make(wanted)
+    from ..elsewhere import Elsewhere  # the supervisor of a class it has imported needs nothing of it
+
+    return Elsewhere(parsed.python, wanted)
 
 
 def _name_process(name: str) -> None:

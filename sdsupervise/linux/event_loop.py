@@ -74,17 +74,18 @@ class EventLoop:
         """Serve until stop() is called from a callback."""
         self._running = True
         while self._running:
-            found = self._epoll.poll(self._seconds_to_next_timer())
+            found = self._epoll.poll(self._seconds_to_next_timer() if self._timers else None)
             # A callback may take long, or we may be stopped in it. What arrives meanwhile is looked at before a timer
             # that becomes due meanwhile: nobody who spoke in time is taken for silent.
-            now = time.monotonic()
+            now = time.monotonic() if self._timers else 0.0
             for fd, on_ready in [(fd, self._watched[fd]) for fd, _ in found]:
                 # An earlier callback of this round may have unwatched it, and even have got its number for another.
                 if self._watched.get(fd) is on_ready:
                     on_ready()
                     if not self._running:
                         return
-            self._fire_timers_due(now)
+            if self._timers:
+                self._fire_timers_due(now)
 
     def stop(self) -> None:
         """Let run() return after the current callback."""

@@ -98,17 +98,13 @@ class Link:
         self.asks = True
         try:
             self.socket.sendall(question)
-            self._wait_for(answer)
+            # Nearly always the answer comes alone and whole.
+            while (data := self.socket.recv(4096)) != answer and answer not in self._hear(data):
+                pass
         except OSError as error:
             raise LinkLost from error
         finally:
             self.asks = False
-
-    def _wait_for(self, answer: bytes) -> None:
-        while True:
-            data = self.socket.recv(4096)
-            if data == answer or answer in self._hear(data):  # nearly always it comes alone and whole
-                return
 
     def _hear(self, data: bytes) -> list[bytes]:
         if not data:

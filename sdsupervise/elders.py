@@ -40,6 +40,10 @@ class Elders:
         """Somebody still drains."""
         return bool(self._elders)
 
+    def in_words(self) -> str:
+        """Their generations."""
+        return " and ".join(f"generation {generation}" for generation in self._elders)
+
     def facts(self) -> list[dict[str, object]]:
         """What status shows of them; seconds."""
         return [

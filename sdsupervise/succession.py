@@ -264,6 +264,13 @@ class Succession:
             event = Event.PEER_ASKS_LOCK
         self._hooks.event(event)
 
+    def _refuse_beside_elders(self, peer: Peer) -> None:
+        """New code that may not serve beside any other cannot take over while older generations finish their work."""
+        if self.elders and not self.overlaps:
+            generations = self.elders.in_words()
+            peer.reason = f"The new code is exclusive, and {generations} still drains; reload again when it has left."
+            self.kill_peer()
+
     def _elder_says(self, event: Event) -> None:
         if event is Event.PEER_STOPS:  # somebody sent the stop to a generation that drains; it means the service
             self._hooks.event(Event.STOP_ASKED)
@@ -281,6 +288,7 @@ class Succession:
                 peer.probation = _seconds(fields.get("probation"), 0.0)
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
+                self._refuse_beside_elders(peer)
             case "opened":
                 self._started.listening.note_files_of_successor(fields.get("files"))
             case "extends" if peer is not None:

@@ -210,6 +210,23 @@ def test_a_change_of_the_handover_is_exclusive(ground: Ground, old: str, new: st
     ground.expect("alone", release=2)
 
 
+def test_exclusive_code_waits_for_those_that_drain(ground: Ground) -> None:
+    """What may serve beside no other does not, though the other only finishes: such a reload fails and says so."""
+    deploy(ground, 1, drains=True)
+    running = ground.serving()
+    deploy(ground, 2)
+    reload(ground, 2)
+    ground.expect("drains", release=1)
+    deploy(ground, 3, "handover = 'exclusive'\n")
+    failed = ground.reload()
+    assert failed.returncode == 1
+    assert "The new code is exclusive, and generation 1 still drains; reload again when it has left" in failed.stderr
+    let_drain(ground, 1)
+    assert running.wait() == 0
+    deploy(ground, 4, "handover = 'exclusive'\n")
+    reload(ground, 4)
+
+
 # ---------------------------------------------------------------------------------------------------- before_commit
 
 

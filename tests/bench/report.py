@@ -45,7 +45,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    ratio = f"{row.ratio:.2f}" if row.ratio is not None else "–"
+    ratio = _number(row.ratio) if row.ratio is not None else "–"
     limit = f"{row.limit:.3g} ×" if row.limit is not None else ""
     if row.at_most is not None:
         limit = f"{row.at_most:g} {row.unit}"

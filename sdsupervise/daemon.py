@@ -161,15 +161,16 @@ class SupervisedDaemon(Daemon):
 
     # ------------------------------------------------------------------------------------------------- our side
 
-    def become_worker(self, link: Link) -> None:
+    def become_worker(self, link: Link, *, waits: bool) -> None:
         """In the worker: what need not wait until the service's code may run. A spare has it done by then."""
+        self.is_supervisor = waits  # as long as it does there is nothing to shut down
         self._link = link
         self._draining.renew_in_worker()
         self._coroutines.prepare(self.supervised_process, self.supervised_shutdown)
 
     def be_worker(self, *, index: int) -> None:
         """In the worker: run the service's code."""
-        self.is_supervisor = False  # from here on there is something to shut down
+        self.is_supervisor = False
         self.worker_index = index
         if not self._asks_to_take_over:
             self.ready_to_take_over()

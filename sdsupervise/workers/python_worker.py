@@ -40,7 +40,7 @@ class Service(Protocol):
 
     shutdown_signals: Sequence[signal.Signals]
 
-    def become_worker(self, link: Any) -> None:  # noqa: ANN401 (the link is between supervisor and service)
+    def become_worker(self, link: Any, *, waits: bool) -> None:  # noqa: ANN401 (it is between supervisor and service)
         """Get ready to run the service's code: whatever can be done before it may."""
 
     def be_worker(self, *, index: int) -> None:
@@ -83,7 +83,7 @@ def run(service: Service, link: Link, beginning: Beginning) -> int:
             raise LinkLost
         # For what the service starts, too.
         os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(generation), str(index)
-        service.become_worker(link)
+        service.become_worker(link, waits=wait_for_go)
         if wait_for_go and (known := link.wait_for_go()) != index:
             index = known
             os.environ[INDEX_VARIABLE] = str(index)

@@ -86,6 +86,7 @@ class Instance(ABC):
         (directory / "active").mkdir()
         self.hub = Hub(directory / "hub")
         self.number = 0  # of the release that is deployed
+        self.told_to_stop = 0  # the supervisor that was sent SIGTERM, as an operator would; none under systemd
 
     def deploy(self, release: Release) -> int:
         """Install a release and swap the symlink to it; its number."""
@@ -147,6 +148,10 @@ class Instance(ABC):
     def ask_stop(self) -> int | None:
         """Begin to stop it as an operator would; the pid of the command that does it, if there is one."""
 
+    def named_pid(self) -> int:
+        """The supervisor that the pid file names; 0 for none, and under systemd, where nobody looks there."""
+        return 0
+
     @abstractmethod
     def left(self, *, tidy: bool = False) -> list[str]:
         """What is there of it, in words, once it has ended; where it had the time to tidy up, not only processes."""
@@ -195,11 +200,14 @@ class Plain(Instance):
     def reload(self) -> int:
         return self._spawn([_command("sdsupervise"), "reload", "--pid-file", str(self.pid_file)])
 
-    def ask_stop(self) -> None:
+    def named_pid(self) -> int:
         text = self.pid_file.read_text()
-        pid = int(text.partition("\n")[0]) if text[:1].isdigit() else 0
+        return int(text.partition("\n")[0]) if text[:1].isdigit() else 0
+
+    def ask_stop(self) -> None:
+        pid = self.told_to_stop = self.named_pid()
         if pid <= 1:
-            raise Broken(f"The pid file says {text!r}.")
+            raise Broken(f"The pid file says {self.pid_file.read_text()!r}.")
         self.hub.tell(f"SIGTERM to {pid}, as the pid file names it")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)

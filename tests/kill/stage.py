@@ -190,6 +190,15 @@ class Stage:
         self.ends = self.stop_asked = True
         self.stopper = self.instance.ask_stop()
 
+    def ask_stop_again(self) -> None:
+        """Do so if whom the pid file named was killed by the other before it could take the signal. Without systemd
+        nobody else can know of it; an operator sees that the service goes on, and that the file names another."""
+        told = next((each for each in self.hub.supervisors if each.pid == self.instance.told_to_stop), None)
+        if told is None or told.alive or told in self.harmed or self.instance.named_pid() in (0, told.pid):
+            return
+        if not any("+STOP_ASKED" in place for place in told.heard):
+            self.ask_stop()
+
     # Holding, and being led on
 
     def hold(self, side: Side, place: str) -> None:

@@ -11,7 +11,7 @@ from tests.kill import cases, crew
 from tests.kill.cases import Case, Outcome
 from tests.kill.rounds import chains
 
-ROUNDS = 60
+ROUNDS = 40
 RUNNERS = 4 * (os.cpu_count() or 1)
 
 

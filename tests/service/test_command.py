@@ -12,6 +12,7 @@ import pytest
 
 from tests.service.harness import SDSUPERVISE, Ground
 from tests.service.running import Running, wait_gone
+from tests.service.test_stopping import ignored_here
 
 OVERLAP = ("--handover", "overlap", "--delay-before-respawn", "0")
 SERVES = 'report("serves", release=release); notify("READY=1"); wait()'
@@ -58,8 +59,8 @@ def test_what_a_command_gets(ground: Ground) -> None:
     ground.expect("serves")
     assert got["arguments"] == "['one', '--pid-file', 'two words', '--']"
     assert (got["open"], got["input"]) == ("[0, 1, 2]", "/dev/null")
-    # Python itself ignores SIGPIPE and SIGXFSZ before a program of its own can look.
-    mine = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
+    # Python itself ignores SIGPIPE and SIGXFSZ before a program of its own can look; what our caller ignored stays so.
+    mine = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1 | ignored_here()
     assert (int(got["ignored"]) & ~mine, got["blocked"], got["session"]) == (0, "0", "True")
     assert (got["mode"], got["place"]) == ("0o600", "0o700")
     (worker,) = ground.worker_pids()

@@ -40,9 +40,10 @@ class Elders:
         """Somebody still drains."""
         return bool(self._elders)
 
-    def in_words(self) -> str:
-        """Their generations."""
-        return " and ".join(f"generation {generation}" for generation in self._elders)
+    def at_work(self) -> str:
+        """The generations of which a worker still drains, in words; "" if only supervisors are on their way out."""
+        at_work = [generation for generation, (peer, _, _) in self._elders.items() if peer.has_workers]
+        return " and ".join(f"generation {generation}" for generation in at_work)
 
     def facts(self) -> list[dict[str, object]]:
         """What status shows of them; seconds."""

@@ -266,9 +266,9 @@ class Succession:
 
     def _refuse_beside_elders(self, peer: Peer) -> None:
         """New code that may not serve beside any other cannot take over while older generations finish their work."""
-        if self.elders and not self.overlaps:
-            generations = self.elders.in_words()
-            peer.reason = f"The new code is exclusive, and {generations} still drains; reload again when it has left."
+        at_work = self.elders.at_work()
+        if at_work and not self.overlaps:
+            peer.reason = f"The new code is exclusive, and {at_work} still drains; reload again when it has left."
             self.kill_peer()
 
     def _elder_says(self, event: Event) -> None:

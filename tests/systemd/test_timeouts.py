@@ -38,15 +38,20 @@ def outlast(trial: Trial) -> None:
     trial.machine.follow_journal(f"{name}.service", after=trial.began).wait_for("it is time")
 
 
+def outlasts(trial: Trial, verb: str, go_on: Fifo) -> None:
+    """`systemctl VERB` waits longer than systemd's limits, and ends well when what it waits for goes on."""
+    with trial.calling(verb) as call:
+        outlast(trial)
+        assert call.poll() is None
+        go_on.write("now\n")
+        assert call.wait(20) == 0
+
+
 def test_a_slow_start(hurried: Trial) -> None:
     """A worker that warms up for longer than TimeoutStartSec= gets the time."""
     go_on = hurried.fifo("go_on")
     hurried.deploy(1, source(1, warm_up=slow(go_on)))
-    with hurried.calling("start") as start:
-        outlast(hurried)
-        assert start.poll() is None
-        go_on.write("now\n")
-        assert start.wait(20) == 0
+    outlasts(hurried, "start", go_on)
     hurried.assert_serves(1)
 
 
@@ -55,11 +60,7 @@ def test_a_slow_reload(hurried: Trial) -> None:
     go_on = hurried.fifo("go_on")
     hurried.start()
     hurried.deploy(2, source(2, warm_up=slow(go_on)))
-    with hurried.calling("reload") as reload:
-        outlast(hurried)
-        assert reload.poll() is None
-        go_on.write("now\n")
-        assert reload.wait(20) == 0
+    outlasts(hurried, "reload", go_on)
     hurried.assert_serves(2)
 
 
@@ -68,11 +69,7 @@ def test_a_slow_import_in_a_reload(hurried: Trial) -> None:
     go_on = hurried.fifo("go_on")
     hurried.start()
     hurried.deploy(2, source(2, top=f"open({go_on.path!r}).readline()"))
-    with hurried.calling("reload") as reload:
-        outlast(hurried)
-        assert reload.poll() is None
-        go_on.write("now\n")
-        assert reload.wait(20) == 0
+    outlasts(hurried, "reload", go_on)
     hurried.assert_serves(2)
 
 
@@ -82,11 +79,7 @@ def test_a_slow_yield(hurried: Trial) -> None:
     hurried.deploy(1, source(1, shut_down=f"open({go_on.path!r}).readline()"))
     hurried.start()
     hurried.deploy(2)
-    with hurried.calling("reload") as reload:
-        outlast(hurried)
-        assert reload.poll() is None
-        go_on.write("now\n")
-        assert reload.wait(20) == 0
+    outlasts(hurried, "reload", go_on)
     hurried.assert_serves(2)
     assert not hurried.story().says("Killing worker")
 
@@ -112,11 +105,7 @@ def test_a_slow_stop(hurried: Trial, generation: int) -> None:
         assert hurried.reload() == 0
     else:
         hurried.start()
-    with hurried.calling("stop") as stop:
-        outlast(hurried)
-        assert stop.poll() is None
-        go_on.write("now\n")
-        assert stop.wait(20) == 0
+    outlasts(hurried, "stop", go_on)
     hurried.assert_gone()
     story = hurried.story()
     assert story.says("release 1 stops")

@@ -57,7 +57,8 @@ class Client:
     def call(self, method: str, parameters: Mapping[str, object] = _NONE, *, more: bool = False) -> Iterator[Answer]:
         """Call a method of ours; its answers, the last one with continues False.
 
-        Raises HandoverError when the supervisor is gone or silent before the last answer.
+        Raises NotPermitted when the caller may not do that, HandoverError when the supervisor is gone or silent before
+        the last answer.
         """
         name = f"{varlink.INTERFACE}.{method}"
         reader = varlink.MessageReader()
@@ -70,6 +71,8 @@ class Client:
                 for message in reader.feed(data):
                     answer = _answer(message, fds)
                     fds = []
+                    if answer.error == varlink.PERMISSION_DENIED:
+                        raise NotPermitted(str(answer.parameters.get("reason", answer.error)))
                     at_most = answer.parameters.get("at_most")
                     if isinstance(at_most, int | float):  # the supervisor's own deadline for what it does now
                         self._connection.settimeout(self._timeout_seconds + at_most)

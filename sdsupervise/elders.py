@@ -17,8 +17,7 @@ from .peer import Peer, PeerListener
 _log = logging.getLogger("sdsupervise")
 
 _MAX_DESCRIPTORS = 150  # of the 253 that a message can carry
-_PREFIX = "elder:"  # of their descriptors in a welcome: elder:GENERATION:pidfd, :token, :channel,
-# :worker:PID, :holder:PID
+_PREFIX = "elder:"  # of descriptors in a welcome: elder:GENERATION:pidfd, :token, :channel, :worker:PID, :holder:PID
 
 
 class _Elder(NamedTuple):

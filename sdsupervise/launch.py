@@ -58,6 +58,11 @@ class Started(NamedTuple):
     welcome: Welcome | None
 
     @property
+    def generation(self) -> int:
+        """Counted from 1."""
+        return self.welcome.generation if self.welcome is not None else 1
+
+    @property
     def listeners(self) -> Mapping[str, socket.socket]:
         """What the service listens on, in the order in which it is listed; close-on-exec."""
         return self.listening.sockets
@@ -223,8 +228,6 @@ def _answers_second_start(plan: Plan, path: str, notifier: Notifier) -> bool:
         raise AlreadyRunning(f"{_already_running(plan)} {error}") from error
     finally:
         caller.close()
-    if "PermissionDenied" in answer.error:
-        raise NotPermitted(str(answer.parameters.get("reason")))
     if answer.error == "ReloadRefused":
         raise AlreadyRunning(f"Daemon is already running: {answer.parameters.get('reason')}")
     _log.warning("Daemon is already running, initiated hot reload")

@@ -51,7 +51,7 @@ class Succession:
         self._inherited: dict[str, object] | None = None  # the last reload, as the predecessor told of it
         self.reload: Reload | None = None  # the one that runs; a predecessor's
         self.peer: Peer | None = None
-        self.generation = started.welcome.generation if started.welcome else 1
+        self.generation = started.generation
         self.elders = Elders(
             loop,
             PeerListener(self._elder_says, self._told, hooks.caller, hooks.lock_may_be_free, _not_listening),

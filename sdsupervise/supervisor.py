@@ -92,7 +92,7 @@ class Supervisor:
         self._loop = EventLoop()
         self._breakpoint = Breakpoint.from_environment()
         self._reporter = Reporter(self._loop, started.notifier)
-        self.generation = started.welcome.generation if started.welcome else 1
+        self.generation = started.generation
         self._source = source(
             Surroundings(
                 *(self._loop, settings, self.generation, self._let_go_in_child, started.listeners, self._lock_in_child)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from ..birth import bear
 from ..client import Answer, Client
-from ..errors import ExitStatus, HandoverError, NotPermitted, ReloadFailed, SdsuperviseError
+from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError
 from ..linux.inheritance import Invocation
 from . import target
 
@@ -98,8 +98,6 @@ def _bear(answer: Answer) -> None:
 def _failure(answer: Answer, *, with_traceback: bool) -> SdsuperviseError:
     facts = answer.parameters
     reason = str(facts.get("reason", answer.error))
-    if "PermissionDenied" in answer.error:
-        return NotPermitted(reason)
     if answer.error != "ReloadFailed":
         return ReloadFailed(f"NOT RELOADED. {reason}", because_of_stop=facts.get("serves") is False)
     traceback = str(facts.get("traceback", "")).strip()

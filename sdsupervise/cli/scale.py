@@ -4,7 +4,7 @@ import argparse
 import re
 
 from ..client import Client
-from ..errors import ExitStatus, NotPermitted, ScaleRefused, UsageError
+from ..errors import ExitStatus, ScaleRefused, UsageError
 from . import target
 
 _TIMEOUT_SECONDS = 5.0
@@ -31,6 +31,6 @@ def _scale(parsed: argparse.Namespace) -> int:
     answer = next(connection.call("Scale", {"by" if relative else "workers": int(parsed.number)}))
     if answer.error:
         reason = str(answer.parameters.get("reason", answer.error))
-        raise NotPermitted(reason) if "PermissionDenied" in answer.error else ScaleRefused(f"NOT SCALED. {reason}")
+        raise ScaleRefused(f"NOT SCALED. {reason}")
     print(f"SCALED: {answer.parameters.get('workers')} workers")
     return ExitStatus.OK

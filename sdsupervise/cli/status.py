@@ -100,5 +100,5 @@ def _reload_line(reload: Mapping[str, Any]) -> str:
     if reload["reason"]:
         return f"{line}: {reload['reason']}"
     phases = reload["phases"]
-    took = {step: sum(phases.get(name, 0) for name in names) for step, names in _STEPS.items()}
-    return f"{line}: " + ", ".join(f"{step} {seconds:.2f}" for step, seconds in took.items() if seconds)
+    took = {step: [phases[name] for name in names if name in phases] for step, names in _STEPS.items()}
+    return f"{line}: " + ", ".join(f"{step} {sum(seconds):.2f}" for step, seconds in took.items() if seconds)

@@ -38,6 +38,7 @@ from tests.service.running import LIMIT_SECONDS, Deadline, Missed, Running, wait
 PYTHON = sys.executable
 SDSUPERVISE = str(Path(sys.executable).with_name("sdsupervise"))
 _PR_SET_CHILD_SUBREAPER = 36
+_MARK = b"mark"  # no report looks like this
 
 
 class Report(NamedTuple):
@@ -71,7 +72,8 @@ class Ground:
         self._reports.bind(str(self.directory / "reports"))
         (self.directory / "reports").chmod(0o777)
         self._unread: list[Report] = []
-        self.history: list[Report] = []
+        self._history: list[Report] = []
+        self._marks_sent = self._marks_seen = 0
         # The kernel queues a few datagrams only, and a service must not wait for a test to look at what it said.
         self._reported = threading.Condition()
         self._receiver = threading.Thread(target=self._receive, name="reports")
@@ -103,9 +105,9 @@ class Ground:
 
     def check_nothing_broke(self) -> None:
         """No service reported that it served beside another."""
-        broken = [report for report in self.history if report.word == "VIOLATION"]
+        broken = [report for report in self._history if report.word == "VIOLATION"]
         if broken:
-            raise Missed(f"two released workers at a time: {broken}\nall reports: {self.history}")
+            raise Missed(f"two released workers at a time: {broken}\nall reports: {self._history}")
 
     # ------------------------------------------------------------------------------------------- files and code
 
@@ -270,26 +272,43 @@ class Ground:
                     break
         raise Missed(f"no report {word!r} {details}; unread: {self._unread}\n{self.transcript()}")
 
-    def seen(self, word: str) -> list[Report]:
-        """All reports with this word that came so far."""
+    @property
+    def history(self) -> list[Report]:
+        """All reports so far: at least those that were sent before this was asked."""
+        self._marks_sent += 1
+        mark = self._marks_sent
+        self._reports.sendto(_MARK, str(self.directory / "reports"))  # it comes after them
+        deadline = Deadline()
         with self._reported:
-            return [report for report in self.history if report.word == word]
+            while self._marks_seen < mark:
+                if not self._reported.wait(deadline.left):
+                    raise Missed("the receiver of reports is stuck")
+            return list(self._history)
+
+    def seen(self, word: str) -> list[Report]:
+        """Those of the history with this word."""
+        return [report for report in self.history if report.word == word]
 
     def transcript(self) -> str:
         """Everything anybody wrote or reported."""
         texts = [f"--- pid {running.pid}\n{running.out}{running.err}" for running in self._running]
-        return "\n".join([*texts, f"--- reports\n{self.history}"])
+        return "\n".join([*texts, f"--- reports\n{self._history}"])
 
     def _receive(self) -> None:
         while True:
             data, ancillary, _, _ = self._reports.recvmsg(65536, socket.CMSG_SPACE(12))
             if not data:
                 return
+            if data == _MARK:
+                with self._reported:
+                    self._marks_seen += 1
+                    self._reported.notify_all()
+                continue
             pid, _, _ = struct.unpack("3i", ancillary[0][2][:12])
             report = Report(json.loads(data)[0], pid, json.loads(data)[1])
             with self._reported:
                 self._unread.append(report)
-                self.history.append(report)
+                self._history.append(report)
                 self._reported.notify_all()
 
     # ---------------------------------------------------------------------------------------- the control socket

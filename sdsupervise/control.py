@@ -110,9 +110,12 @@ class ControlServer:
         for connection in list(self._connections):
             connection.read()
 
-    def idle_callers(self) -> list[int]:
-        """The connections of those who have been answered or have not asked yet: a successor can go on with them."""
-        return [connection.fileno() for connection in self._connections if connection.idle]
+    def leave_idle_callers(self, take: Callable[[int], bool]) -> None:
+        """Let somebody else go on with those who have been answered or have not asked yet, where that takes the
+        connection. What they send from now on is not ours to read, nor is what we have not read yet."""
+        for connection in list(self._connections):
+            if connection.idle and take(connection.fileno()):
+                connection.close()
 
     def adopt(self, fd: int) -> None:
         """Go on with a caller that our predecessor had accepted."""

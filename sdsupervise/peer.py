@@ -12,7 +12,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     extends   seconds                           either: a worker was given more time to start or to stop, so wait on
     naming                                      predecessor: systemd is being told that you are the main pid
     reloaded  facts                             predecessor: how the reload went, for the successor's status
-    caller    [connection]                      predecessor: it leaves, and had accepted this on the control socket
+    caller    [connection]                      predecessor: it has committed; a caller of the control socket
     yield, serving, checked, failed, committed, stop, empty, unlocked      the takeover itself
 """
 

@@ -6,7 +6,7 @@ A supervisor has at most one peer: the predecessor it was born to follow, or the
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .birth import bear
@@ -169,11 +169,10 @@ class Succession:
         if self.reload is not None:
             self.reload.extend(seconds)
 
-    def leave_callers(self, connections: Sequence[int]) -> None:
-        """Let the peer go on with connections of the control socket."""
-        if self.peer is not None and not self.peer.gone:
-            for connection in connections:
-                self.peer.tell("caller", (connection,))
+    def leave_caller(self, connection: int) -> bool:
+        """Let the peer go on with a connection of the control socket; False if it cannot."""
+        peer = self.peer
+        return peer is not None and not peer.gone and peer.tell("caller", (connection,))
 
     def stop_peer(self) -> None:
         """Tell the peer of a stop."""

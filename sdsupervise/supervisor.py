@@ -425,9 +425,9 @@ class Supervisor:
             self._started.listening.end(files_stay=self._started.notifier.active)
         if self._control is not None:
             self._control.stop_accepting()
-            self._control.answer_the_rest()
             if not self._is_main:
-                self._succession.leave_callers(self._control.idle_callers())
+                self._control.leave_idle_callers(self._succession.leave_caller)
+            self._control.answer_the_rest()
             if self._is_main and self.state is State.GONE and self._started.control is not None:
                 self._unlink_control(self._started.control)
             if self._is_main:
@@ -631,6 +631,8 @@ class Supervisor:
         self._reporter.retire()
         if self._control is not None:
             self._control.stop_accepting()
+            # At once, not when we leave, which may be hours from now: what they ask is of whoever serves.
+            self._control.leave_idle_callers(self._succession.leave_caller)
 
     def _tell_status_soon(self) -> None:
         """Of hundreds of workers to which something happens at the same time systemd need hear only once."""

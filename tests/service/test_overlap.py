@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sdsupervise.client import Client
 from tests.service.harness import Breakpoint, Ground, service
-from tests.service.running import wait_gone
+from tests.service.running import LIMIT_SECONDS, wait_gone
 
 # Reports that it drains when it is told to stop, and leaves when the test has opened its FIFO.
 SHARED = """
@@ -72,6 +73,22 @@ def test_the_old_worker_serves_until_the_commit(ground: Ground) -> None:
     ground.expect("drained", release=1)
     assert running.wait() == 0
     assert [report.details["release"] for report in ground.seen("drains")] == ["1"]
+
+
+def test_a_caller_follows_the_service(ground: Ground) -> None:
+    """Whoever had connected before a reload is answered by the new generation, also while the old one still drains."""
+    deploy(ground, 1, drains=True)
+    running = ground.serving()
+    caller = Client.connect(ground.control, timeout_seconds=LIMIT_SECONDS)
+    assert caller.ask("Status").parameters["generation"] == 1
+    deploy(ground, 2)
+    reload(ground, 2)
+    assert caller.ask("Status").parameters["generation"] == 2
+    assert running.alive
+    let_drain(ground, 1)
+    assert running.wait() == 0
+    assert caller.ask("Status").parameters["generation"] == 2
+    caller.close()
 
 
 @pytest.mark.parametrize("place", ["WARMING+WORKER_READY", "CLAIMING+LOCK_GAINED/1", "CLAIMING+LOCK_GAINED/3"])

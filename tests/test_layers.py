@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "linux",
         "mentions",
         "options",
+        "places",
         "systemd",
     ),
     (

@@ -3,15 +3,14 @@
 import argparse
 import os
 
+from .. import places
 from ..client import control_path, runtime_directory
 from ..errors import UsageError
-
-RUN_DIRECTORY = "/run/sdsupervise"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """NAME and --pid-file."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help=f"the instance: {RUN_DIRECTORY}/NAME")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the instance, or its unit")
     parser.add_argument("--pid-file", metavar="PATH", help="the instance with this pid file")
 
 
@@ -23,8 +22,7 @@ def socket_path(parsed: argparse.Namespace) -> str:
     if parsed.name and parsed.pid_file:
         raise UsageError("Name one instance: NAME or --pid-file, not both.")
     if parsed.name:
-        name = parsed.name.removeprefix("sdsupervise@").removesuffix(".service")
-        return os.path.join(RUN_DIRECTORY, name, "control")
+        return os.path.join(places.run_directory(places.instance_name(parsed.name)), "control")
     if parsed.pid_file:
         beside = control_path(parsed.pid_file, {})
         in_same_directory = os.path.join(os.path.dirname(parsed.pid_file), "control")

@@ -1,0 +1,64 @@
+"""Where instances are found by name: the file that describes one, and the directory it runs in.
+
+Root has one place for each, the system's. Any other user has places of their own before it, as `systemd --user` gives
+them ($XDG_RUNTIME_DIR for RuntimeDirectory=, ~/.config for what is configured).
+"""
+
+import os
+from collections.abc import Mapping
+
+_OURS = "sdsupervise"
+
+
+def instance_name(text: str) -> str:
+    """The instance that somebody means who says its name, or its unit's: NAME, NAME.service, sdsupervise@NAME."""
+    return text.removesuffix(".service").removeprefix(f"{_OURS}@")
+
+
+def config_directories(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Where NAME.toml may stand, the first one first."""
+    system = f"/etc/{_OURS}"
+    if os.geteuid() == 0:
+        return [system]
+    home = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return [os.path.join(home, _OURS), system]
+
+
+def run_directories(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Where a directory called as the instance may stand, the first one first."""
+    system, own = f"/run/{_OURS}", environment.get("XDG_RUNTIME_DIR", "")
+    return [system] if os.geteuid() == 0 or not own else [os.path.join(own, _OURS), system]
+
+
+def config_file(name: str) -> str | None:
+    """The file that describes the instance, if there is one."""
+    paths = (os.path.join(directory, f"{name}.toml") for directory in config_directories())
+    return next((path for path in paths if os.path.exists(path)), None)
+
+
+def run_directory(name: str) -> str:
+    """Where the instance runs; where it would, if it does not."""
+    paths = [os.path.join(directory, name) for directory in run_directories()]
+    return next((path for path in paths if os.path.exists(path)), paths[0])
+
+
+def configured() -> list[str]:
+    """The names of all instances that have a file, sorted."""
+    return _names(config_directories(), ".toml")
+
+
+def running() -> list[str]:
+    """The names of all instances that have a control socket, sorted; their supervisors may be dead all the same."""
+    directories = run_directories()
+    return [name for name in _names(directories) if os.path.exists(os.path.join(run_directory(name), "control"))]
+
+
+def _names(directories: list[str], suffix: str = "") -> list[str]:
+    found = set()
+    for directory in directories:
+        try:
+            entries = os.listdir(directory)
+        except OSError:  # not there, or not ours to look into
+            continue
+        found |= {entry.removesuffix(suffix) for entry in entries if entry.endswith(suffix) and entry[0] != "."}
+    return sorted(found)

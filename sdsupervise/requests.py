@@ -63,7 +63,7 @@ class Requests:
         if numbers - {signal.SIGUSR2, *scaling.SIGNALS}:
             self._answers.stop()
         if signal.SIGUSR2 in numbers:
-            self._reload(Reload("SIGUSR2", None, bear_there=False))
+            self._reload(Reload("SIGUSR2", None, by_systemd=False, bear_there=False))
         for number in scaling.SIGNALS.keys() & numbers:
             self._scale(self._workforce.size + scaling.SIGNALS[number], number.name)
 
@@ -83,10 +83,12 @@ class Requests:
                 else:
                     call.reply({"workers": size})
             case "io.sdsupervise.Reload":
-                # An ExecReload= process has the unit's $INVOCATION_ID, as systemd gave it to us, and bears a successor.
+                # An ExecReload= process has the unit's $INVOCATION_ID, as systemd gave it to us, and bears a successor
+                # if it can.
                 given = call.parameters.get("invocation_id")
                 ours = self._invocation_id is not None and given == self._invocation_id
-                self._reload(Reload(f"pid {call.pid}, uid {call.uid}", call, bear_there=ours))
+                bears = ours and call.parameters.get("bears") is True
+                self._reload(Reload(f"pid {call.pid}, uid {call.uid}", call, by_systemd=ours, bear_there=bears))
             case _:
                 call.fail(varlink.METHOD_NOT_FOUND, {"method": call.method})
 

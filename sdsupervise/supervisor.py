@@ -643,4 +643,9 @@ class Supervisor:
         if self._status_timer is not None:
             self._status_timer.cancel()
             self._status_timer = None
-        self._reporter.report(PHASES[self.state].main_state, self._account.sentence(self.state))
+        reload = self._succession.reload
+        self._reporter.report(
+            PHASES[self.state].main_state,
+            self._account.sentence(self.state),
+            systemd_reloads=reload is not None and reload.by_systemd,
+        )

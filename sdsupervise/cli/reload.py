@@ -56,14 +56,15 @@ def _ask(parsed: argparse.Namespace, invocation: str) -> int:
     connection = Client.connect(target.socket_path(parsed), timeout_seconds=_ANSWER_SECONDS)
     # An ExecReload= process writes to the journal of its unit, where the supervisor has said all this already.
     quiet = bool(invocation)
-    if quiet and not _has_credentials():
-        # systemd 252 gives them to ExecStart= alone, and a mount namespace of our own hides them.
+    credentials = _credentials_of_unit(connection) if quiet else ""
+    bears = quiet and (not credentials or os.access(credentials, os.R_OK | os.X_OK))
+    if quiet and not bears:
+        # systemd gives them to ExecStart= alone, and a mount namespace of our own hides them.
         print("The unit's credentials are out of reach here: this reload applies no change of the unit.", flush=True)
-        invocation = ""  # which says that the successor may be born here
     answer = None
-    for answer in connection.call("Reload", {"invocation_id": invocation}, more=True):
+    for answer in connection.call("Reload", {"invocation_id": invocation, "bears": bears}, more=True):
         if "bear" in answer.parameters:
-            _bear(answer)
+            _bear(answer, {"CREDENTIALS_DIRECTORY": credentials} if credentials else {})
         elif answer.continues and not quiet:
             print(answer.parameters.get("message", ""), flush=True)
     assert answer is not None
@@ -74,19 +75,20 @@ def _ask(parsed: argparse.Namespace, invocation: str) -> int:
     return ExitStatus.OK
 
 
-def _has_credentials() -> bool:
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    return directory is None or os.access(directory, os.R_OK | os.X_OK)
+def _credentials_of_unit(connection: Client) -> str:
+    """$CREDENTIALS_DIRECTORY of the unit, "" for one that has none. systemd 252 sets it for ExecReload= too, 257 does
+    not."""
+    return str(connection.ask("Status").parameters.get("credentials_directory") or "")
 
 
-def _bear(answer: Answer) -> None:
+def _bear(answer: Answer, more: Mapping[str, str]) -> None:
     """Fork and exec the successor here, in a child of systemd's with the unit's environment, limits and sandbox of
-    today."""
+    today, and what more that lacks."""
     order = answer.parameters["bear"]
     if not isinstance(order, dict) or len(answer.fds) != 2:
         raise HandoverError("The supervisor sent an order to start its successor that this sdsupervise cannot read.")
     channel_fd, stderr_fd = answer.fds
-    environment = {**os.environ, **order["environment"]}
+    environment = {**os.environ, **more, **order["environment"]}
     try:
         # systemd has resolved WorkingDirectory= anew for us, so here is where the successor belongs.
         bear(Invocation(list(order["argv"]), "", environment), channel_fd, stderr_fd)

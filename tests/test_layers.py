@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "options",
         "places",
         "systemd",
+        "toml_text",
     ),
     (
         "kept",
@@ -67,7 +68,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "reporting",
         "standing",
     ),
-    ("instance", "run_directory"),
+    ("instance", "instance_check", "run_directory"),
+    ("instance_file",),
+    ("instance_reader",),
     (
         "class_workers",
         "command_workers",

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Settings, check_settings, in_words
 from ..daemon import Daemon, SupervisedDaemon
-from ..errors import ConfigError, ServiceNotLoadable, UsageError
+from ..errors import ConfigError, SdsuperviseError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
 from ..wanted import Wanted
 
@@ -120,11 +121,16 @@ def _run(parsed: argparse.Namespace) -> int:
             _enter(parsed.directory)
         make = _command if parsed.target is None else _service
         runnable = make(parsed, overrides, listen)
-    except (ServiceNotLoadable, ConfigError) as error:
+    except (ServiceNotLoadable, ConfigError) as failure:
+        error = _in_view_of_instances(parsed, failure)
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
         return say_failure(error)
     _name_process("sdsupervise")
     return runnable.run()
+
+
+def _may_be_instance(target: str | None) -> bool:
+    return bool(target) and not re.search(r"[:/]|\.py$", target or "")
 
 
 def _file_of_instance(parsed: argparse.Namespace) -> str | None:
@@ -137,11 +143,34 @@ def _file_of_instance(parsed: argparse.Namespace) -> str | None:
         if target is not None:
             raise UsageError("--config says what to run; the service's own arguments come after it and '--'.")
         return str(parsed.config)
-    if not target or ":" in target or "/" in target or target.endswith(".py"):
+    if not _may_be_instance(target):
         return None
-    from .. import instance, places
+    from .. import places
 
-    return places.config_file(target) if instance.is_name(target) else None
+    if places.is_name(target):
+        return places.config_file(target)
+    if all(part.isidentifier() for part in target.split(".")):
+        return None
+    raise UsageError(f"Neither an instance nor a module can be called {target!r}: {places.NAMES}.")
+
+
+def _in_view_of_instances(parsed: argparse.Namespace, error: SdsuperviseError) -> SdsuperviseError:
+    """What was called as instances are may have been meant to be one."""
+    name = parsed.target
+    if not isinstance(error, ServiceNotLoadable) or parsed.instance or not _may_be_instance(name):
+        return error
+    from .. import places
+
+    files = " or ".join(os.path.join(directory, f"{name}.toml") for directory in places.config_directories())
+    missing = error.__cause__
+    if isinstance(missing, ModuleNotFoundError) and missing.name == name.partition(".")[0]:
+        return ServiceNotLoadable(
+            f"There is neither an instance {name} ({files}) nor a module {name} (in {os.getcwd()}, or where Python "
+            "looks for modules)."
+        )
+    return ServiceNotLoadable(
+        f"{error} Nor is it an instance: there is no {files}.", traceback_text=error.traceback_text
+    )
 
 
 def _with_file(
@@ -151,11 +180,12 @@ def _with_file(
 
     Raises UsageError, BadFile.
     """
-    from .. import instance, run_directory
+    from .. import run_directory
+    from ..instance_reader import read_apart
 
     if parsed.name is not None:
         raise UsageError("--name is for a COMMAND; an instance is called by its file.")
-    described = instance.read(file)
+    described = read_apart(file, directory=parsed.directory)
     values = described.values
     parsed.instance = parsed.name = described.name
     parsed.target = values.get("service")

@@ -90,9 +90,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("account", "requests"),
     ("supervisor",),
-    ("command", "daemon", "elsewhere"),
-    ("cli.target",),
+    ("command", "daemon", "elsewhere", "rehearsal"),
+    ("cli.by_name", "cli.target"),
     (
+        "cli.check",
         "cli.ready",
         "cli.reload",
         "cli.run",

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from . import instance_check
+from . import instance_check, places
 from .errors import BadFile, ConfigError
 from .file_keys import FILE_KEYS
 from .instance import Instance, name_of
@@ -17,6 +17,26 @@ _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")  #
 _START = Place.at(1, 1)
 
 
+def file_of(name: str) -> str:
+    """The file of the instance with this name, or unit.
+
+    Raises ConfigError if it has none.
+    """
+    name = places.instance_name(name)
+    file = places.config_file(name) if places.is_name(name) else None
+    if file is None:
+        meant = instance_check.nearest(name, places.configured())
+        where = " or ".join(os.path.join(place, f"{name}.toml") for place in places.config_directories())
+        hint = f"; did you mean {meant}?" if meant else "."
+        raise ConfigError(f"There is no instance {name}, for there is no {where}{hint}")
+    return file
+
+
+def lines(file: str) -> dict[str, int]:
+    """At which line of the file each of its keys stands first. Raises as read."""
+    return {str(path[0]): place.key.line for path, place in locate(_text_of(file)).items() if len(path) == 1}
+
+
 def read(file: str, *, directory: str | None = None) -> Instance:
     """The instance that a file describes. A directory goes before the one in the file, which must be there otherwise.
 
@@ -24,7 +44,7 @@ def read(file: str, *, directory: str | None = None) -> Instance:
     that is wrong in it.
     """
     name = name_of(file)
-    text = text_of(file)
+    text = _text_of(file)
     found = _parse(file, text)
     base = os.path.dirname(os.path.abspath(file))
     values, mistakes = instance_check.check(found, base=base, directory=directory)
@@ -40,11 +60,8 @@ def _place(located: Mapping[tuple[str | int, ...], Place], mistake: instance_che
     return place.key if mistake.in_key else place.value
 
 
-def text_of(file: str) -> str:
-    """What stands in it, with "\\n" at its lines' ends.
-
-    Raises ConfigError, BadFile.
-    """
+def _text_of(file: str) -> str:
+    """What stands in it, with a line feed alone at each line's end."""
     try:
         with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as content:
             if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):  # a FIFO would have us wait for ever

@@ -39,6 +39,25 @@ class Surroundings(NamedTuple):
         """Which gives it listeners that its file does not list."""
         return ".socket" in self.properties.get("TriggeredBy", "")
 
+    @property
+    def is_somebody_else(self) -> bool:
+        """It does not run as who we are.
+
+        Raises ConfigError for a user or group that is not there.
+        """
+        whom = privileges.look_up(self.user, self.group)
+        return whom is not None and (os.geteuid(), os.getegid()) != (whom.uid, whom.gid)
+
+    def identity(self) -> Identity | None:
+        """Whom to become to be it; None where that is not needed, or we may not. Raises as is_somebody_else."""
+        may = self.is_somebody_else and os.geteuid() == 0
+        return privileges.look_up(self.user, self.group) if may else None
+
+
+def default_pid_file(name: str) -> str:
+    """Of an instance for which nobody names one."""
+    return os.path.join(places.run_directory(name), f"{name}.pid")
+
 
 def surroundings(instance: Instance) -> Surroundings:
     """By its unit, and else by its file."""

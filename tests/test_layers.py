@@ -94,6 +94,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli.by_name", "cli.target"),
     (
         "cli.check",
+        "cli.config",
         "cli.ready",
         "cli.reload",
         "cli.run",

@@ -26,9 +26,8 @@ def file_of(name: str) -> str:
     file = places.config_file(name) if places.is_name(name) else None
     if file is None:
         meant = instance_check.nearest(name, places.configured())
-        where = " or ".join(os.path.join(place, f"{name}.toml") for place in places.config_directories())
         hint = f"; did you mean {meant}?" if meant else "."
-        raise ConfigError(f"There is no instance {name}, for there is no {where}{hint}")
+        raise ConfigError(f"There is no instance {name}: no {places.where_configured(name)}{hint}")
     return file
 
 
@@ -37,8 +36,9 @@ def lines(file: str) -> dict[str, int]:
     return {str(path[0]): place.key.line for path, place in locate(_text_of(file)).items() if len(path) == 1}
 
 
-def read(file: str, *, directory: str | None = None) -> Instance:
-    """The instance that a file describes. A directory goes before the one in the file, which must be there otherwise.
+def read(file: str, *, directory: str | None = None, started_in: str | None = None) -> Instance:
+    """The instance that a file describes. A directory goes before the one in the file, which must be there otherwise;
+    where neither is said it is to be started in this one, or here.
 
     Raises UsageError for a file whose name is no instance's, ConfigError for one that cannot be read, BadFile with all
     that is wrong in it.
@@ -47,7 +47,7 @@ def read(file: str, *, directory: str | None = None) -> Instance:
     text = _text_of(file)
     found = _parse(file, text)
     base = os.path.dirname(os.path.abspath(file))
-    values, mistakes = instance_check.check(found, base=base, directory=directory)
+    values, mistakes = instance_check.check(found, base=base, directory=directory, started_in=started_in or os.getcwd())
     if mistakes:
         located = locate(text)
         placed = [(_place(located, mistake), mistake.sentence) for mistake in mistakes]

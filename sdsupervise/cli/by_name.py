@@ -49,7 +49,7 @@ def _file(parsed: argparse.Namespace) -> str | None:
         raise UsageError(f"Neither an instance nor a module can be called {name!r}: {places.NAMES}.")
     file = places.config_file(name) if places.is_name(name) else None
     if file is None:
-        files = " or ".join(os.path.join(place, f"{name}.toml") for place in places.config_directories())
+        files = places.where_configured(name)
         here = parsed.directory or os.getcwd()
         # Another interpreter's modules are elsewhere.
         if not is_module or (parsed.python is None and not _finds_module(name, here)):

@@ -7,6 +7,7 @@ from .. import instance_file, places, rehearsal
 from ..command_workers import with_descriptors
 from ..errors import BadFile, ExitStatus, SdsuperviseError, UsageError
 from ..instance import Instance
+from ..rehearsal import Surroundings
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -49,8 +50,8 @@ def _mistakes(name: str | None, parsed: argparse.Namespace) -> list[str]:
     mistakes: list[str] = []
     instance = None
     try:
-        instance = instance_file.read(parsed.config if name is None else instance_file.file_of(name))
-        _look_beyond(instance, imports=parsed.imports)
+        instance, around = rehearsal.load(parsed.config if name is None else instance_file.file_of(name))
+        _look_beyond(instance, around, imports=parsed.imports)
         print(f"{instance.name}: ok", flush=True)
     except BadFile as error:
         mistakes += error.mistakes
@@ -61,12 +62,11 @@ def _mistakes(name: str | None, parsed: argparse.Namespace) -> list[str]:
     return mistakes
 
 
-def _look_beyond(instance: Instance, *, imports: bool) -> None:
+def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> None:
     """At what the file does not say itself.
 
     Raises SdsuperviseError.
     """
-    around = rehearsal.surroundings(instance)
     command = instance.values.get("command")
     if command and not around.has_socket_unit:
         with_descriptors(command, list(instance.listen))

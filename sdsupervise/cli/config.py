@@ -46,15 +46,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _config(parsed: argparse.Namespace) -> int:
     if bool(parsed.name) == bool(parsed.config):
         raise UsageError("Say which instance: NAME or --config FILE.")
-    instance = instance_file.read(parsed.config or instance_file.file_of(parsed.name))
-    values = list(_values(instance))
+    instance, around = rehearsal.load(parsed.config or instance_file.file_of(parsed.name))
+    values = list(_values(instance, around))
     print(_as_json(instance, values) if parsed.json else "\n".join(_lines(values)))
     return ExitStatus.OK
 
 
-def _values(instance: Instance) -> Iterator[_Value]:
+def _values(instance: Instance, around: Surroundings) -> Iterator[_Value]:
     """Of all keys that have one and mean something, in the order of FILE_KEYS."""
-    around = rehearsal.surroundings(instance)
     facts = rehearsal.describe(instance, around, around.identity()) if "service" in instance.values else None
     lines = instance_file.lines(instance.file)
     of_others = {**_of_class(instance, facts), **_of_unit(instance, around)}
@@ -83,7 +82,7 @@ def _of_class(instance: Instance, facts: Mapping[str, Any] | None) -> dict[str, 
     return {
         key: (value, origin)
         for key, value in said.items()
-        if (tuple(value) if isinstance(value, list) else value) != usual[key] and (key == "listen" or key not in instance.values)
+        if value != usual[key] and (key == "listen" or key not in instance.values)
     }
 
 
@@ -91,7 +90,7 @@ def _of_unit(instance: Instance, around: Surroundings) -> dict[str, tuple[object
     """Of whom it runs as the unit has the last word, for whom systemd makes it nobody can change but root; of where it
     runs the file has."""
     said = {key: around.properties.get(key.capitalize()) for key in ("user", "group")}
-    if "directory" not in instance.values:
+    if "directory" not in instance.values and around.properties.get("WorkingDirectory"):
         said["directory"] = around.directory
     return {key: (value, around.unit) for key, value in said.items() if value}
 
@@ -108,7 +107,5 @@ def _lines(values: list[_Value]) -> Iterator[str]:
 
 
 def _as_json(instance: Instance, values: list[_Value]) -> str:
-    found = {
-        each.key: {"value": each.value, "from": each.origin, "unit": unit(FILE_KEYS[each.key])} for each in values
-    }
+    found = {each.key: {"value": each.value, "from": each.origin, "unit": unit(FILE_KEYS[each.key])} for each in values}
     return json.dumps({"name": instance.name, "file": instance.file, "values": found}, default=str)

@@ -75,6 +75,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "class_workers",
         "command_workers",
         "elders",
+        "example_file",
         "launch",
         "recycling",
         "reload",

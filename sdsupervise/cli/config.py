@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .. import instance_file, rehearsal
+from .. import example_file, instance_file, rehearsal
 from ..config import KINDS
 from ..errors import ExitStatus, UsageError
 from ..file_keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
@@ -40,10 +40,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("name", nargs="?", metavar="NAME", help="the instance, or its unit")
     parser.add_argument("--config", metavar="FILE", help="the instance that FILE describes")
     parser.add_argument("--json", action="store_true", help="the same as one JSON object")
+    parser.add_argument("--example", action="store_true", help="a file to begin with: every key, and what it means")
     parser.set_defaults(command=_config)
 
 
 def _config(parsed: argparse.Namespace) -> int:
+    if parsed.example:
+        print(example_file.text(), end="")
+        return ExitStatus.OK
     if bool(parsed.name) == bool(parsed.config):
         raise UsageError("Say which instance: NAME or --config FILE.")
     instance, around = rehearsal.load(parsed.config or instance_file.file_of(parsed.name))

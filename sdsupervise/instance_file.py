@@ -10,7 +10,7 @@ from typing import Any
 from . import instance_check, places
 from .errors import BadFile, ConfigError
 from .file_keys import FILE_KEYS
-from .instance import Instance, name_of
+from .instance import Instance, is_file, name_of
 from .toml_text import Place, locate, position
 
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")  # tomllib's, before Python 3.14
@@ -18,10 +18,12 @@ _START = Place.at(1, 1)
 
 
 def file_of(name: str) -> str:
-    """The file of the instance with this name, or unit.
+    """The file of the instance with this name, or unit; the name may be the file's path, too.
 
     Raises ConfigError if it has none.
     """
+    if is_file(name):
+        return name
     name = places.instance_name(name)
     file = places.config_file(name) if places.is_name(name) else None
     if file is None:

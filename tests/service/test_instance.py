@@ -205,6 +205,18 @@ def test_from_a_class_to_a_command_and_back(ground: Ground, instance: Instance) 
     assert not instance.run_directory.exists()
 
 
+def test_an_instance_by_its_file(ground: Ground, instance: Instance) -> None:
+    """A path that ends in .toml is taken for what it is, where a NAME is asked for."""
+    ground.deploy(1, KNOWS)
+    instance.say(CLASS)
+    ground.run(SDSUPERVISE, "run", f"./{instance.name}.toml", "--port", "9")
+    assert ground.expect("knows").said("port") == "9"
+    assert instance.reload().wait() == 0
+    checked = ground.run(SDSUPERVISE, "check", instance.file, f"{instance.name}.toml")
+    assert checked.wait() == 0
+    assert checked.out == f"{instance.name}: ok\n" * 2
+
+
 def test_a_command_by_name(ground: Ground, instance: Instance) -> None:
     """Its words are those of the file, with the descriptors of what it listens on, and what follows on the command
     line."""

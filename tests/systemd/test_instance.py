@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import booted
 from tests.ground.machine import Machine
 
+EXAMPLES = Path(__file__).parents[2] / "units" / "example"
 TEMPLATE = """\
 [Unit]
 StartLimitIntervalSec=0
@@ -158,6 +160,30 @@ def test_who_imports(ticker: Machine) -> None:
     finally:
         ticker.run("rm", drop_in)
         ticker.run("systemctl", "daemon-reload")
+
+
+ASK = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8081', timeout=30).read().decode(), end='')"
+
+
+def test_the_example(machine: Machine) -> None:
+    """units/example/web.toml works as it stands, as the user it names, with the listener it names."""
+    machine.write("/etc/sdsupervise/web.toml", (EXAMPLES / "web.toml").read_text())
+    code = (EXAMPLES / "web.py").read_text()
+    for release in 1, 2:
+        machine.write(f"/srv/web/releases/{release}/web.py", code.replace("RELEASE = 1", f"RELEASE = {release}"))
+    machine.symlink("releases/1", "/srv/web/current")
+    try:
+        assert machine.run("sdsupervise", "check", "--import", "web").stdout == "web: ok\n"
+        machine.run("systemctl", "start", "sdsupervise@web")
+        assert "1" in machine.run("python3", "-c", ASK).stdout
+        machine.symlink("releases/2", "/srv/web/current")
+        assert machine.run("systemctl", "reload", "sdsupervise@web").returncode == 0
+        assert "2" in machine.run("python3", "-c", ASK).stdout
+        main_pid = machine.show("sdsupervise@web.service", "MainPID")["MainPID"]
+        assert "\nUid:\t65534\t65534\t65534\t" in machine.read(f"/proc/{main_pid}/status")
+    finally:
+        machine.run("systemctl", "stop", "sdsupervise@web")
+        machine.run("rm", "/etc/sdsupervise/web.toml")
 
 
 def test_check_of_all(ticker: Machine) -> None:

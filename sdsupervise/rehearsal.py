@@ -147,9 +147,10 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
 
 
 def _enter(directory: str, identity: Identity | None) -> str:
-    """In a forked child: be there, as this identity; where that is."""
+    """In a forked child: be there, as this identity, and no longer than whoever asked; where that is."""
     if identity is not None:
         privileges.become(identity)
+    processes.die_with_parent(os.getppid(), signal.SIGKILL)
     try:
         os.chdir(directory)
     except OSError as error:

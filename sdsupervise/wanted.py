@@ -12,3 +12,4 @@ class Wanted(NamedTuple):
     attributes: Mapping[str, object]
     listen: Mapping[str, object]
     foreground: bool
+    instance: str = ""  # what it is called, where it is called by its file

@@ -57,6 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "birth",
         "check",
         "client",
+        "file_keys",
         "control",
         "listening",
         "lock",
@@ -66,6 +67,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "reporting",
         "standing",
     ),
+    ("instance", "run_directory"),
     (
         "class_workers",
         "command_workers",

@@ -32,11 +32,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "run",
         help="run a service in the foreground",
-        usage="%(prog)s [OPTION ...] TARGET [ARGUMENT ...]\n       %(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]",
-        description="Run a service class, or any command, under a supervisor, in the foreground.",
+        usage="%(prog)s [OPTION ...] NAME [ARGUMENT ...]\n"
+        "       %(prog)s [OPTION ...] TARGET [ARGUMENT ...]\n"
+        "       %(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]",
+        description="Run a service under a supervisor, in the foreground: an instance by its NAME, which "
+        "/etc/sdsupervise/NAME.toml describes, a service class, or any command. Options go before what the file says, "
+        "and that before what the class says.",
         epilog="Everything after TARGET is the service's own; see 'sdsupervise run TARGET --help'. In the arguments "
         "of a COMMAND, {NAME} is the number of the descriptor at which it finds the listener of that name.",
     )
+    parser.add_argument("--config", metavar="FILE", help="run the instance that FILE describes, and is called after")
     parser.add_argument(
         "--directory", metavar="DIR", help="change to DIR first; a symlink is followed anew by each reload"
     )
@@ -66,9 +71,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                 action="append" if name == "listen" else "store",
                 help=meaning,
             )
-    parser.add_argument("target", metavar="TARGET", nargs="?", help="package.module:Class or path/to/file.py:Class")
+    parser.add_argument(
+        "target",
+        metavar="NAME | TARGET",
+        nargs="?",
+        help="an instance; or package.module:Class or path/to/file.py:Class",
+    )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(command=_run, words=[])
+    parser.set_defaults(command=_run, words=[], instance="")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -81,7 +91,8 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
         cut = arguments.index("--")
         parsed = parser.parse_args(arguments[:cut])
         if parsed.target is None:
-            parsed.words = list(arguments[cut + 1 :])
+            rest = list(arguments[cut + 1 :])
+            parsed.words, parsed.arguments = ([], rest) if parsed.config else (rest, [])
             return parsed
     return parser.parse_args(arguments)
 
@@ -100,8 +111,11 @@ def _run(parsed: argparse.Namespace) -> int:
     overrides = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
     listen = {name: entry for given in overrides.pop("listen", ()) for name, entry in given.items()}
     try:
+        file = _file_of_instance(parsed)
+        if file:
+            overrides, listen = _with_file(parsed, file, overrides, listen)
         if not (parsed.target or any(parsed.words)):
-            raise UsageError("Say what to run: a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
+            raise UsageError("Say what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
         if parsed.directory is not None:
             _enter(parsed.directory)
         make = _command if parsed.target is None else _service
@@ -111,6 +125,48 @@ def _run(parsed: argparse.Namespace) -> int:
         return say_failure(error)
     _name_process("sdsupervise")
     return runnable.run()
+
+
+def _file_of_instance(parsed: argparse.Namespace) -> str | None:
+    """The file that describes what is to run, if one does.
+
+    Raises UsageError.
+    """
+    target = parsed.target
+    if parsed.config is not None:
+        if target is not None:
+            raise UsageError("--config says what to run; the service's own arguments come after it and '--'.")
+        return str(parsed.config)
+    if not target or ":" in target or "/" in target or target.endswith(".py"):
+        return None
+    from .. import instance, places
+
+    return places.config_file(target) if instance.is_name(target) else None
+
+
+def _with_file(
+    parsed: argparse.Namespace, file: str, overrides: Mapping[str, object], listen: Mapping[str, object]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """Have the file say what the command line does not; the settings, and what to listen on.
+
+    Raises UsageError, BadFile.
+    """
+    from .. import instance, run_directory
+
+    if parsed.name is not None:
+        raise UsageError("--name is for a COMMAND; an instance is called by its file.")
+    described = instance.read(file)
+    values = described.values
+    parsed.instance = parsed.name = described.name
+    parsed.target = values.get("service")
+    parsed.words = [*values.get("command", ()), *parsed.arguments]
+    parsed.arguments = [*values.get("arguments", ()), *parsed.arguments]
+    for key in ("directory", "python", "user", "group", "pid_file"):
+        if getattr(parsed, key) is None and not (key == "pid_file" and parsed.no_pid_file):
+            setattr(parsed, key, values.get(key))
+    parsed.no_warn = parsed.no_warn or values.get("no_warn", False)
+    run_directory.provide(described.name)
+    return {**described.settings, **overrides}, {**described.listen, **listen}
 
 
 def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> "Command":
@@ -134,12 +190,16 @@ def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen
 def _service(
     parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]
 ) -> "Daemon | Elsewhere":
-    if parsed.name is not None:
+    if parsed.name is not None and not parsed.instance:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
     texts = {name: getattr(parsed, name.replace("-", "_")) for name, *_ in _ALSO_OF_CLASSES}
     own = [f"--{name}={text}" for name, text in texts.items() if text is not None]
     own += [f"--{name}" for name in ("no-pid-file", "no-warn") if getattr(parsed, name.replace("-", "_"))]
-    wanted = Wanted(parsed.target, [*own, *parsed.arguments], overrides, listen, foreground=not parsed.daemonize)
+    wanted = Wanted(
+        *(parsed.target, [*own, *parsed.arguments], overrides, listen),
+        foreground=not parsed.daemonize,
+        instance=parsed.instance,
+    )
     if parsed.python is None:
         return make(wanted)
     from ..elsewhere import Elsewhere  # the supervisor of a class it has imported needs nothing of it
@@ -165,7 +225,7 @@ def make(wanted: Wanted) -> Daemon:
 
     Raises ServiceNotLoadable, UsageError.
     """
-    target, arguments, attributes, listen, foreground = wanted
+    target, arguments, attributes, listen, foreground, instance = wanted
     service_class = load(target)
     for name in KINDS:
         option = name.replace("_", "-")
@@ -181,7 +241,8 @@ def make(wanted: Wanted) -> Daemon:
     if listen and isinstance(service, SupervisedDaemon) and isinstance(service.listen, Mapping):
         service.listen = {**service.listen, **listen}
     service.orig_args = list(arguments)
-    service.script_name = f"sdsupervise run {target}"
+    service.script_name = f"sdsupervise run {instance or target}"
+    service.instance_name = instance
     return service
 
 

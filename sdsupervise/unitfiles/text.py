@@ -62,10 +62,9 @@ class UnitText(NamedTuple):
         pairs = (word.partition("=") for word in self.words("Environment"))
         return {name: value for name, equals, value in pairs if equals}
 
-    @property
-    def paths(self) -> list[str]:
-        """The files that it is made of."""
-        return list(dict.fromkeys(assignment.path for assignment in self.assignments if assignment.path))
+    def without(self, path: str) -> "UnitText":
+        """The same as if it had no such file."""
+        return UnitText(self.name, tuple(assignment for assignment in self.assignments if assignment.path != path))
 
 
 _BOOLEANS = dict.fromkeys(("1", "yes", "y", "true", "t", "on"), True) | dict.fromkeys(

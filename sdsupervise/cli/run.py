@@ -4,6 +4,7 @@ import argparse
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Sett
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
-from ..wanted import Wanted
+from ..wanted import Wanted, own_options
 
 if TYPE_CHECKING:
     from ..command import Command
@@ -78,7 +79,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="an instance; or package.module:Class or path/to/file.py:Class",
     )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(command=_run, words=[], instance="")
+    parser.set_defaults(command=_run, words=[], instance="", no_file="")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -108,12 +109,14 @@ def _reader(kind: Kind) -> Callable[[str], object]:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    overrides = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
-    listen = {name: entry for given in overrides.pop("listen", ()) for name, entry in given.items()}
+    given = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
+    listen: Mapping[str, object] = {name: entry for each in given.pop("listen", ()) for name, entry in each.items()}
+    overrides: Mapping[str, object] = given
     try:
-        file = _file_of_instance(parsed)
-        if file:
-            overrides, listen = _with_file(parsed, file, overrides, listen)
+        if parsed.config is not None or _may_be_name(parsed):
+            from . import by_name  # a class that is told all on its command line needs nothing of it
+
+            overrides, listen = by_name.complete(parsed, overrides, listen)
         if not (parsed.target or any(parsed.words)):
             raise UsageError("Say what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
         if parsed.directory is not None:
@@ -122,51 +125,16 @@ def _run(parsed: argparse.Namespace) -> int:
         runnable = make(parsed, overrides, listen)
     except (ServiceNotLoadable, ConfigError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
+        if parsed.no_file and isinstance(error, ServiceNotLoadable):
+            error.args = (f"{str(error).rstrip('.')}. Nor is it an instance: there is no {parsed.no_file}.",)
         return say_failure(error)
     _name_process("sdsupervise")
     return runnable.run()
 
 
-def _file_of_instance(parsed: argparse.Namespace) -> str | None:
-    """The file that describes what is to run, if one does.
-
-    Raises UsageError.
-    """
-    target = parsed.target
-    if parsed.config is not None:
-        if target is not None:
-            raise UsageError("--config says what to run; the service's own arguments come after it and '--'.")
-        return str(parsed.config)
-    if not target or ":" in target or "/" in target or target.endswith(".py"):
-        return None
-    from .. import instance, places
-
-    return places.config_file(target) if instance.is_name(target) else None
-
-
-def _with_file(
-    parsed: argparse.Namespace, file: str, overrides: Mapping[str, object], listen: Mapping[str, object]
-) -> tuple[dict[str, object], dict[str, object]]:
-    """Have the file say what the command line does not; the settings, and what to listen on.
-
-    Raises UsageError, BadFile.
-    """
-    from .. import instance, run_directory
-
-    if parsed.name is not None:
-        raise UsageError("--name is for a COMMAND; an instance is called by its file.")
-    described = instance.read(file)
-    values = described.values
-    parsed.instance = parsed.name = described.name
-    parsed.target = values.get("service")
-    parsed.words = [*values.get("command", ()), *parsed.arguments]
-    parsed.arguments = [*values.get("arguments", ()), *parsed.arguments]
-    for key in ("directory", "python", "user", "group", "pid_file"):
-        if getattr(parsed, key) is None and not (key == "pid_file" and parsed.no_pid_file):
-            setattr(parsed, key, values.get(key))
-    parsed.no_warn = parsed.no_warn or values.get("no_warn", False)
-    run_directory.provide(described.name)
-    return {**described.settings, **overrides}, {**described.listen, **listen}
+def _may_be_name(parsed: argparse.Namespace) -> bool:
+    """What is to run is called as an instance, or as a module whose only class is meant."""
+    return bool(parsed.target) and not re.search(r"[:/]|\.py$", parsed.target)
 
 
 def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> "Command":
@@ -192,11 +160,8 @@ def _service(
 ) -> "Daemon | Elsewhere":
     if parsed.name is not None and not parsed.instance:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
-    texts = {name: getattr(parsed, name.replace("-", "_")) for name, *_ in _ALSO_OF_CLASSES}
-    own = [f"--{name}={text}" for name, text in texts.items() if text is not None]
-    own += [f"--{name}" for name in ("no-pid-file", "no-warn") if getattr(parsed, name.replace("-", "_"))]
     wanted = Wanted(
-        *(parsed.target, [*own, *parsed.arguments], overrides, listen),
+        *(parsed.target, [*own_options(vars(parsed)), *parsed.arguments], overrides, listen),
         foreground=not parsed.daemonize,
         instance=parsed.instance,
     )
@@ -217,7 +182,7 @@ def _enter(directory: str) -> None:
     try:
         os.chdir(directory)
     except OSError as error:
-        raise ConfigError(f"Cannot change to --directory {directory}: {error.strerror}.") from error
+        raise ConfigError(f"Cannot change to the directory {directory}: {error.strerror}.") from error
 
 
 def make(wanted: Wanted) -> Daemon:

@@ -101,14 +101,15 @@ def _drop_in(parsed: argparse.Namespace) -> "DropIn":
 
 
 def _fitted(name: str) -> "DropIn":
-    from .. import instance
+    from .. import instance_file
     from ..config import check_settings
     from ..unitfiles.fit import fit
 
     file = places.config_file(name)
     if file is None:
-        raise UnitUnavailable(f"There is no instance {name}; it would be described by {instance.places_of(name)}.")
-    read = instance.read(file)
+        where = " or ".join(f"{directory}/{name}.toml" for directory in places.config_directories())
+        raise UnitUnavailable(f"There is no instance {name}, for there is no {where}.")
+    read = instance_file.read(file)
     return fit(read, check_settings(file, {**read.settings, "listen": read.listen}))
 
 
@@ -172,12 +173,12 @@ def _lint(parsed: argparse.Namespace) -> int:
 
 def _settings_of(unit: "UnitText") -> "Settings | None":
     """Those of the instance that a unit of the template's runs, if its file is a good one."""
-    from .. import instance
+    from .. import instance_file
     from ..config import check_settings
 
     file = places.config_file(places.instance_name(unit.name)) if unit.name.startswith("sdsupervise@") else None
     try:
-        read = instance.read(file) if file else None
+        read = instance_file.read(file) if file else None
         return check_settings(file or "", {**read.settings, "listen": read.listen}) if read else None
     except (ConfigError, UsageError):
         return None  # which `sdsupervise check` tells

@@ -186,16 +186,15 @@ def _runtime_directory(subject: Subject) -> Iterator[Finding]:
             "RuntimeDirectory", f"sdsupervise status {name} and the like look for it in /run/{wanted}", fix, WARNING
         )
     for other, others in subject.host.runtime_directories.items():
-        for directory in directories:
-            if other != unit.name and any(
-                directory == theirs or theirs.startswith(f"{directory}/") for theirs in others
-            ):
-                yield Finding(
-                    "RuntimeDirectory",
-                    f"{other} has RuntimeDirectory={directory} too, which is deleted when either of them stops",
-                    fix,
-                )
-                break
+        shared = [theirs for theirs in others if any(_is_within(theirs, ours) for ours in directories)]
+        if shared and other != unit.name:
+            problem = f"{other} has RuntimeDirectory={shared[0]}, and the first to stop deletes it for both"
+            yield Finding("RuntimeDirectory", problem, fix)
+
+
+def _is_within(one: str, other: str) -> bool:
+    """The directories are the same, or one is below the other."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def expanded(unit_name: str, text: str) -> str:

@@ -45,6 +45,8 @@ def read(name: str) -> UnitText:
         if "No files found" in done.stderr:
             raise UnitUnavailable(f"There is no unit {unit}; systemctl list-unit-files shows those there are.")
         raise UnitUnavailable(f"systemctl cat {unit} failed: {_last_line(done.stderr)}")
+    if f"# Unit {unit} is masked." in done.stdout:
+        raise UnitUnavailable(f"{unit} is masked; systemctl unmask {unit} brings it back.")
     return parse(unit, done.stdout)
 
 

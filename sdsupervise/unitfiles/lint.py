@@ -21,7 +21,7 @@ def lint(unit: UnitText, settings: Settings | None = None, host: Host = _UNKNOWN
     starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
     if not any(map(runs_us, starts)) and not any(map(reloads_by_us, reloads(unit))):
         return [
-            Finding("ExecStart", f"{unit.name} does not run sdsupervise", f"try sdsupervise unit wrap {unit.name}"),
+            Finding("ExecStart", "it does not run sdsupervise", f"try sdsupervise unit wrap {unit.name}"),
         ]
     if len(starts) != 1:
         return [Finding("ExecStart", f"it has {len(starts)} commands, and a supervisor is one", "leave one ExecStart=")]

@@ -45,9 +45,9 @@ class UnitText(NamedTuple):
         """The words of all values of a key that is a list."""
         return [word for value in self.values(key, section) for word in words.split(value)]
 
-    def flag(self, key: str, default: bool = False) -> bool:
+    def flag(self, key: str, default: bool = False, section: str = "Service") -> bool:
         """A yes or no; what is neither is the default, as for systemd."""
-        return _BOOLEANS.get(self.value(key).lower(), default)
+        return _BOOLEANS.get(self.value(key, section=section).lower(), default)
 
     def seconds(self, key: str, default: float) -> float:
         """A time in seconds, math.inf for none at all; what is no time is the default, as for systemd."""

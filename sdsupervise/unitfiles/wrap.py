@@ -88,6 +88,8 @@ def _start_of(unit: UnitText) -> words.Exec:
     starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
     if any(map(runs_us, starts)):
         raise CannotWrap(f"{name} is under sdsupervise already; sdsupervise unit lint {name} says if all is well.")
+    if name.startswith(("systemd-", "dbus")) or not unit.flag("DefaultDependencies", default=True, section="Unit"):
+        raise CannotWrap(f"{name} is a part of the machine itself, which other services need in order to start.")
     if kind == "oneshot":
         raise CannotWrap(f"{name} is of Type=oneshot: it does its work and ends, and there is nothing to supervise.")
     if kind == "dbus" or unit.value("BusName"):
@@ -236,7 +238,7 @@ def _commands_beside(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
             f"ExecReload was {reloads[-1]}: a reload now waits until the new code serves, and fails if it does not",
         )
     if line.given:
-        yield "", f"{', '.join(line.given)} goes on giving it its sockets, which a reload hands on"
+        yield "", f"its sockets still come from {', '.join(line.given)}, and a reload hands them on"
 
 
 def _exec_lines(start: words.Exec, line: Line, program: str) -> list[str]:

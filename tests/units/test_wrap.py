@@ -224,7 +224,7 @@ def test_sockets_of_systemd() -> None:
     """A .socket unit's sockets stay systemd's to open."""
     assert "--listen" not in run("gunicorn -b fd://3 a", given=["app.socket"])
     assert run("uvicorn a:a", given=["app.socket"]).endswith("uvicorn --fd 3 a:a")
-    assert "app.socket goes on" in " ".join(wrapped("ExecStart=/bin/any", given=["app.socket"]).notes)
+    assert "come from app.socket" in " ".join(wrapped("ExecStart=/bin/any", given=["app.socket"]).notes)
 
 
 @pytest.mark.parametrize(
@@ -233,6 +233,7 @@ def test_sockets_of_systemd() -> None:
         (["Type=oneshot", "ExecStart=/bin/true"], "there is nothing to supervise"),
         (["Type=oneshot", "ExecStart=/bin/a", "ExecStart=/bin/b"], "there is nothing to supervise"),
         (["Type=forking", "ExecStart=/usr/sbin/nginx"], "the option that keeps its program in the foreground"),
+        (["ExecStart=/bin/a", "[Unit]", "DefaultDependencies=no"], "part of the machine itself"),
         (["Type=dbus", "BusName=org.x", "ExecStart=/bin/a"], "name on D-Bus"),
         (["ExecStart=/bin/a ; /bin/b"], "2 commands"),
         ([], "no ExecStart="),

@@ -134,11 +134,12 @@ def test_somebody_else_s_file(machine: Machine, service: Service) -> None:
 
 
 def test_no_such_unit(machine: Machine) -> None:
-    """A unit that is not there is told in one sentence, whatever is asked of it."""
-    for verb in ("wrap", "lint", "unwrap"):
-        done = sdsupervise(machine, "unit", verb, "nothing")
-        assert (done.returncode, len(done.stderr.splitlines())) == (69, 1)
-        assert "nothing.service" in done.stderr
+    """A unit that is not there, or is masked, is told in one sentence, whatever is asked of it."""
+    for name in ("nothing", "redis-server"):
+        for verb in ("wrap", "lint", "unwrap"):
+            done = sdsupervise(machine, "unit", verb, name)
+            assert (done.returncode, len(done.stderr.splitlines())) == (69, 1)
+            assert f"{name}.service" in done.stderr
 
 
 def test_an_instance(machine: Machine) -> None:

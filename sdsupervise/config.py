@@ -108,7 +108,7 @@ class Number(NamedTuple):
     def wanted(self) -> str:
         """As Kind."""
         kind = "a whole number" if self.whole else "a number of seconds"
-        return f"{kind} from {self.low:g} to {self.high:g}"
+        return f"{kind} from {self.low:g} to {self.high:.8g}"
 
     @property
     def metavar(self) -> str:
@@ -162,7 +162,7 @@ class Flag(NamedTuple):
     @property
     def wanted(self) -> str:
         """As Kind."""
-        return "True or False"
+        return "true or false"
 
     @property
     def metavar(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .config import KINDS, ONLY_FOR_COMMANDS, Command, Flag, Kind, Number, Settings, Size
 
-__all__ = ["DEFAULTS", "FILE_KEYS", "ONLY_FOR_CLASSES", "ONLY_FOR_COMMANDS", "unit"]
+__all__ = ["DEFAULTS", "EXAMPLES", "FILE_KEYS", "ONLY_FOR_CLASSES", "ONLY_FOR_COMMANDS", "unit"]
 
 
 class Text(NamedTuple):
@@ -109,6 +109,20 @@ FILE_KEYS: Mapping[str, Kind] = {**_KEYS, **KINDS}
 
 # None: there is no value until one is given.
 DEFAULTS: Mapping[str, object] = {**dict.fromkeys(_KEYS), "arguments": (), "no_warn": False, **Settings._field_defaults}
+
+# Of what has no default, or one that shows nothing.
+EXAMPLES: Mapping[str, object] = {
+    "service": "myapp.service:MyApp",
+    "command": ["venv/bin/gunicorn", "--bind", "fd://{http}", "myapp.wsgi"],
+    "arguments": ["--verbose"],
+    "directory": "/srv/myapp/current",
+    "python": "venv/bin/python",
+    "user": "myapp",
+    "group": "myapp",
+    "pid_file": "/run/myapp.pid",
+    "listen": {"http": "127.0.0.1:8000", "admin": {"address": "/run/myapp/admin.sock", "mode": "0660", "group": "adm"}},
+    "before_commit": ["curl", "-fsS", "http://127.0.0.1:8000/health"],
+}
 
 ONLY_FOR_CLASSES = frozenset({"arguments", "python"})
 

@@ -8,6 +8,8 @@ from . import places
 from .config import KINDS
 from .errors import UsageError
 
+SUFFIX = ".toml"
+
 
 class Instance(NamedTuple):
     """What a file says, checked."""
@@ -27,12 +29,17 @@ class Instance(NamedTuple):
         return {key: value for key, value in self.values.items() if key in KINDS and key != "listen"}
 
 
+def is_file(text: str) -> bool:
+    """Somebody who was to say a NAME has said a file, as a shell completes it."""
+    return text.endswith(SUFFIX)
+
+
 def name_of(file: str) -> str:
     """What the instance is called that a file describes.
 
     Raises UsageError for a file whose name is no instance's.
     """
-    name = os.path.basename(file).removesuffix(".toml")
+    name = os.path.basename(file).removesuffix(SUFFIX)
     if not places.is_name(name):
         raise UsageError(f"{file}: an instance cannot be called {name!r}; {places.NAMES}.")
     return name

@@ -24,10 +24,13 @@ class Mistake(NamedTuple):
     in_key: bool = False  # and not in its value
 
 
-def check(found: Mapping[str, Any], *, base: str, directory: str | None) -> tuple[dict[str, Any], list[Mistake]]:
+def check(
+    found: Mapping[str, Any], *, base: str, directory: str | None, started_in: str
+) -> tuple[dict[str, Any], list[Mistake]]:
     """The values of all keys that are good, and every mistake.
 
-    What is said relatively of `directory` is said from base, and if a directory is given, that goes before it.
+    What is said relatively of `directory` is said from base, and if a directory is given, that goes before it; without
+    either the service stays where it is started.
     """
     values: dict[str, Any] = {}
     mistakes: list[Mistake] = []
@@ -49,7 +52,12 @@ def check(found: Mapping[str, Any], *, base: str, directory: str | None) -> tupl
         mistakes += _between_listeners(values)
     if "directory" in values:
         values["directory"] = os.path.join(base, values["directory"])
-    mistakes += _on_this_host(values, directory)
+    place = directory or values.get("directory") or started_in
+    if os.path.isdir(place):
+        mistakes += _in_directory(values, place)
+    elif not directory:  # whoever gives one is told when it is entered
+        mistakes.append(Mistake(("directory",), f"There is no directory {place}."))
+    mistakes += _of_accounts(values)
     return values, mistakes
 
 
@@ -72,6 +80,8 @@ def _unknown(path: tuple[str, ...], known: Iterable[str], value: object) -> Mist
 def _in_choice(found: Mapping[str, object]) -> Iterator[Mistake]:
     """Between a class and a command."""
     if ("service" in found) == ("command" in found):
+        if {"service", "command"} & {nearest(key, FILE_KEYS) for key in found if key not in FILE_KEYS}:
+            return  # it was said, if not rightly
         path = ("command",) if "command" in found else ()
         yield Mistake(path, "Say what to run, by either service (a class) or command.", in_key=True)
         return
@@ -139,21 +149,19 @@ def _between_listeners(values: Mapping[str, Any]) -> Iterator[Mistake]:
 # --------------------------------------------------------------------------------------------------- on this host
 
 
-def _on_this_host(values: Mapping[str, Any], directory: str | None) -> Iterator[Mistake]:
-    """What a file names, and is not there."""
+def _of_accounts(values: Mapping[str, Any]) -> Iterator[Mistake]:
     for key in ("user", "group"):
         try:
             privileges.look_up(*(values.get(key) if key == each else None for each in ("user", "group")))
         except ConfigError:
             yield Mistake((key,), f"There is no {key} {shown(values[key])} on this host.")
-    place = directory if directory is not None else values.get("directory")
-    if place is not None and not os.path.isdir(place):
-        if directory is None:
-            yield Mistake(("directory",), f"There is no directory {place}.")
-        return
+
+
+def _in_directory(values: Mapping[str, Any], place: str) -> Iterator[Mistake]:
+    """Of the files that are looked for from there."""
     file, _, _ = str(values.get("service", "")).partition(":")
     if file.endswith(".py") or "/" in file:
-        path = os.path.join(place or os.getcwd(), file)
+        path = os.path.join(place, file)
         if not os.path.isfile(path):
             yield Mistake(("service",), f"There is no file {path}.")
     if "python" in values:
@@ -162,9 +170,9 @@ def _on_this_host(values: Mapping[str, Any], directory: str | None) -> Iterator[
         yield from _in_program(("command", 0), values["command"][0], place)
 
 
-def _in_program(path: tuple[str | int, ...], name: str, place: str | None) -> Iterator[Mistake]:
+def _in_program(path: tuple[str | int, ...], name: str, place: str) -> Iterator[Mistake]:
     """As command_workers.find, but from another directory than the one we are in."""
-    places = [place or os.getcwd()] if "/" in name else [entry for entry in os.get_exec_path() if entry]
+    places = [place] if "/" in name else [entry for entry in os.get_exec_path() if entry]
     there = [found for each in places if os.path.isfile(found := os.path.join(each, name))]
     if not there:
         where = os.path.join(places[0], name) if "/" in name else f"{name} in PATH ({':'.join(places)})"

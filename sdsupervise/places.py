@@ -46,6 +46,11 @@ def config_file(name: str) -> str | None:
     return next((path for path in paths if os.path.exists(path)), None)
 
 
+def where_configured(name: str) -> str:
+    """Where that file may stand, for people."""
+    return " or ".join(os.path.join(directory, f"{name}.toml") for directory in config_directories())
+
+
 def run_directory(name: str) -> str:
     """Where the instance runs; where it would, if it does not."""
     paths = [os.path.join(directory, name) for directory in run_directories()]

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from . import places
+from . import instance_file, places
 from .command_workers import find
 from .config import Settings, check_settings
 from .elsewhere_workers import command_line
 from .errors import ConfigError, ExitStatus, SdsuperviseError, ServiceNotLoadable
-from .instance import Instance
+from .instance import Instance, name_of
 from .linux import privileges, processes
 from .linux.inheritance import without_supervisors_own
 from .linux.privileges import Identity
@@ -31,7 +31,7 @@ class Surroundings(NamedTuple):
     unit: str  # "" if systemd knows none
     user: str | None
     group: str | None
-    directory: str | None
+    directory: str
     properties: Mapping[str, str]  # of the unit
 
     @property
@@ -39,17 +39,42 @@ class Surroundings(NamedTuple):
         """Which gives it listeners that its file does not list."""
         return ".socket" in self.properties.get("TriggeredBy", "")
 
+    @property
+    def is_somebody_else(self) -> bool:
+        """It does not run as who we are.
 
-def surroundings(instance: Instance) -> Surroundings:
-    """By its unit, and else by its file."""
-    unit = f"sdsupervise@{instance.name}.service"
+        Raises ConfigError for a user or group that is not there.
+        """
+        whom = privileges.look_up(self.user, self.group)
+        return whom is not None and (os.geteuid(), os.getegid()) != (whom.uid, whom.gid)
+
+    def identity(self) -> Identity | None:
+        """Whom to become to be it; None where that is not needed, or we may not. Raises as is_somebody_else."""
+        may = self.is_somebody_else and os.geteuid() == 0
+        return privileges.look_up(self.user, self.group) if may else None
+
+
+def default_pid_file(name: str) -> str:
+    """Of an instance for which nobody names one."""
+    return os.path.join(places.run_directory(name), f"{name}.pid")
+
+
+def load(file: str) -> tuple[Instance, Surroundings]:
+    """The instance that a file describes, and where it runs: by its unit, and else by the file.
+
+    Raises as instance_file.read.
+    """
+    unit = f"sdsupervise@{name_of(file)}.service"
     found = _properties(unit)
     if found.get("LoadState") != "loaded":
         unit, found = "", {}
+    started_in = found.get("WorkingDirectory", "").lstrip("!-")
+    if not started_in.startswith("/"):
+        started_in = "/" if unit else os.getcwd()
+    instance = instance_file.read(file, started_in=started_in)
     values = instance.values
     user, group = found.get("User") or values.get("user"), found.get("Group") or values.get("group")
-    directory = values.get("directory") or found.get("WorkingDirectory", "").lstrip("!-")
-    return Surroundings(unit, user, group, directory or None, found)
+    return instance, Surroundings(unit, user, group, values.get("directory") or started_in, found)
 
 
 def _properties(unit: str) -> Mapping[str, str]:
@@ -74,7 +99,7 @@ def rehearse_command(instance: Instance, around: Surroundings, identity: Identit
     """
 
     def look() -> int:
-        _enter(around.directory or ".", identity)
+        _enter(around.directory, identity)
         find(instance.values["command"])
         return ExitStatus.OK
 
@@ -97,7 +122,7 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
     answer = os.memfd_create("answer", os.MFD_CLOEXEC)
 
     def become() -> int:
-        directory = _enter(around.directory or ".", identity)
+        directory = _enter(around.directory, identity)
         environment = without_supervisors_own(os.environ)
         environment |= {"PWD": directory, "RUNTIME_DIRECTORY": places.run_directory(instance.name)}
         os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
@@ -117,7 +142,8 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
     if facts["supervised"]:
         check_settings(facts["class"], facts["settings"])
     privileges.look_up(facts["user"], facts["group"])
-    return dict(facts)
+    settings = facts["settings"].items()
+    return {**facts, "settings": {key: tuple(said) if isinstance(said, list) else said for key, said in settings}}
 
 
 def _enter(directory: str, identity: Identity | None) -> str:

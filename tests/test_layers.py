@@ -75,6 +75,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "class_workers",
         "command_workers",
         "elders",
+        "example_file",
         "launch",
         "recycling",
         "reload",
@@ -99,6 +100,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("unitfiles.fit", "unitfiles.install"),
     (
         "cli.check",
+        "cli.config",
         "cli.ready",
         "cli.reload",
         "cli.run",

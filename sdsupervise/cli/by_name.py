@@ -8,6 +8,7 @@ from importlib.machinery import PathFinder
 
 from .. import places, run_directory
 from ..errors import ServiceNotLoadable, UsageError
+from ..instance import is_file
 from ..instance_reader import read_apart
 
 
@@ -44,12 +45,14 @@ def _file(parsed: argparse.Namespace) -> str | None:
         if name is not None:
             raise UsageError("--config says what to run; the service's own arguments come after it and '--'.")
         return str(parsed.config)
+    if is_file(name):
+        return str(name)
     is_module = all(part.isidentifier() for part in name.split("."))
     if not places.is_name(name) and not is_module:
         raise UsageError(f"Neither an instance nor a module can be called {name!r}: {places.NAMES}.")
     file = places.config_file(name) if places.is_name(name) else None
     if file is None:
-        files = " or ".join(os.path.join(place, f"{name}.toml") for place in places.config_directories())
+        files = places.where_configured(name)
         here = parsed.directory or os.getcwd()
         # Another interpreter's modules are elsewhere.
         if not is_module or (parsed.python is None and not _finds_module(name, here)):

@@ -1,15 +1,13 @@
 """`sdsupervise check`: will these instances start? Nothing is started, and nothing changed."""
 
 import argparse
-import os
 import sys
 
 from .. import instance_file, places, rehearsal
 from ..command_workers import with_descriptors
-from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
+from ..errors import BadFile, ExitStatus, SdsuperviseError, UsageError
 from ..instance import Instance
-from ..instance_check import nearest
-from ..linux import privileges
+from ..rehearsal import Surroundings
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -36,24 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser, *, nargs: str) -> None:
     parser.add_argument("--config", metavar="FILE", help="the instance that FILE describes")
 
 
-def file_of(name: str) -> str:
-    """The file of the instance with this name, or unit.
-
-    Raises ConfigError if it has none.
-    """
-    name = places.instance_name(name)
-    file = places.config_file(name) if places.is_name(name) else None
-    if file is None:
-        meant = nearest(name, places.configured())
-        where = " or ".join(os.path.join(place, f"{name}.toml") for place in places.config_directories())
-        raise ConfigError(f"There is no instance {name}, for there is no {where}{_did_you_mean(meant)}")
-    return file
-
-
-def _did_you_mean(name: str) -> str:
-    return f"; did you mean {name}?" if name else "."
-
-
 def _check(parsed: argparse.Namespace) -> int:
     if parsed.names and parsed.config is not None:
         raise UsageError("Name instances by NAME or by --config, not both.")
@@ -70,8 +50,8 @@ def _mistakes(name: str | None, parsed: argparse.Namespace) -> list[str]:
     mistakes: list[str] = []
     instance = None
     try:
-        instance = instance_file.read(parsed.config if name is None else file_of(name))
-        _look_beyond(instance, imports=parsed.imports)
+        instance, around = rehearsal.load(parsed.config if name is None else instance_file.file_of(name))
+        _look_beyond(instance, around, imports=parsed.imports)
         print(f"{instance.name}: ok", flush=True)
     except BadFile as error:
         mistakes += error.mistakes
@@ -82,26 +62,16 @@ def _mistakes(name: str | None, parsed: argparse.Namespace) -> list[str]:
     return mistakes
 
 
-def _look_beyond(instance: Instance, *, imports: bool) -> None:
+def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> None:
     """At what the file does not say itself.
 
     Raises SdsuperviseError.
     """
-    around = rehearsal.surroundings(instance)
     command = instance.values.get("command")
     if command and not around.has_socket_unit:
         with_descriptors(command, list(instance.listen))
     if imports:
-        identity = _identity(instance.name, around)
+        identity = around.identity()
+        if identity is None and around.is_somebody_else:
+            print(f"{instance.name}: looked at as who we are; only root can do it as {around.user or around.group}.")
         (rehearsal.rehearse_command if command else rehearsal.describe)(instance, around, identity)
-
-
-def _identity(name: str, around: rehearsal.Surroundings) -> privileges.Identity | None:
-    """As whom to look; None: as we are."""
-    identity = privileges.look_up(around.user, around.group)
-    if identity is None or (os.geteuid(), os.getegid()) == identity[:2]:
-        return None
-    if os.geteuid() != 0:
-        print(f"{name}: looked at as uid {os.geteuid()}, since only root can do it as {around.user or around.group}.")
-        return None
-    return identity

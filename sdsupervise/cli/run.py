@@ -133,8 +133,8 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 def _may_be_name(parsed: argparse.Namespace) -> bool:
-    """What is to run is called as an instance, or as a module whose only class is meant."""
-    return bool(parsed.target) and not re.search(r"[:/]|\.py$", parsed.target)
+    """What is to run is called as an instance, its file, or a module whose only class is meant."""
+    return bool(parsed.target) and (parsed.target.endswith(".toml") or not re.search(r"[:/]|\.py$", parsed.target))
 
 
 def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> "Command":

@@ -97,7 +97,14 @@ def _drop_in(parsed: argparse.Namespace) -> "DropIn":
     text = text.without(_written(text.name).path)  # to be told anew what it was before
     program = _PROGRAM if os.access(_PROGRAM, os.X_OK) else os.path.abspath(sys.argv[0])
     given = host.sockets_of(text.name)
-    return wrap(text, program=program, given=given, listen=parsed.listen, handover=parsed.handover or "")
+    return wrap(
+        text,
+        program=program,
+        given=given,
+        listen=parsed.listen,
+        handover=parsed.handover or "",
+        variables=host.variables_of(text),
+    )
 
 
 def _fitted(name: str) -> "DropIn":

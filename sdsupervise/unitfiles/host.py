@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UnitUnavailable
+from . import words
 from .subject import Host
 from .text import UnitText, parse
 
@@ -48,6 +49,24 @@ def read(name: str) -> UnitText:
     if f"# Unit {unit} is masked." in done.stdout:
         raise UnitUnavailable(f"{unit} is masked; systemctl unmask {unit} brings it back.")
     return parse(unit, done.stdout)
+
+
+def variables_of(unit: UnitText) -> Mapping[str, str] | None:
+    """What the files of EnvironmentFile= set; None if there is one that we cannot read."""
+    found: dict[str, str] = {}
+    for path in unit.values("EnvironmentFile"):
+        try:
+            with open(path.removeprefix("-")) as file:
+                lines = [line for line in file.read().splitlines() if not line.lstrip().startswith(("#", ";"))]
+        except FileNotFoundError:
+            if path.startswith("-") and "%" not in path:
+                continue  # it need not be there
+            return None
+        except (OSError, UnicodeDecodeError):
+            return None
+        pairs = (line.partition("=") for line in lines)
+        found |= {name.strip(): " ".join(words.split(value)) for name, equals, value in pairs if equals}
+    return found
 
 
 def facts() -> Host:

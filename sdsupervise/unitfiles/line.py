@@ -21,6 +21,7 @@ class Line:
         notifies: bool = False,
         directory: str = "",
         environment: Mapping[str, str] | None = None,
+        sees_all: bool = True,
         given: Sequence[str] = (),
         listen: Sequence[str] = (),
         stop_seconds: float = 90.0,
@@ -29,6 +30,7 @@ class Line:
         self.notifies = notifies  # its unit was of Type=notify
         self.directory = directory  # that it runs in; "" = /
         self.environment = environment or {}
+        self.sees_all = sees_all  # that is all of its environment
         self.given = given  # .socket units that give it its sockets
         self.listen = list(listen)  # NAME=ADDRESS, said by whoever asks
         self.stop_seconds = stop_seconds  # that it may take to stop
@@ -53,9 +55,10 @@ class Line:
         return [*told[:2], *(["--directory", self.directory] if self.directory else []), *listens, *told[2:]]
 
     @property
-    def has_unseen_words(self) -> bool:
-        """A $VARIABLE that stands alone can be any number of words."""
-        return any(word.startswith("$") and not word.startswith(("$$", "${")) for word in self.arguments)
+    def is_told_more(self) -> bool:
+        """It may be told things that we cannot see: a $VARIABLE that stands alone can be any number of words."""
+        words = (word for word in self.arguments if word.startswith("$"))
+        return not self.sees_all or any(not word.startswith(("$$", "${")) for word in words)
 
     def note(self, sentence: str) -> None:
         """Something that whoever asked should know."""

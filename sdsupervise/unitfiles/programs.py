@@ -56,7 +56,7 @@ def _gunicorn(line: Line) -> None:
     if not line.given:
         binds = line.take("-b", "--bind") or _binds(said.get("bind")) or _binds_of_variables(line)
         if not binds and not line.listen:
-            if line.has_unseen_words or (file and "bind" in said):
+            if line.is_told_more or (file and "bind" in said):
                 raise line.must_know_address()
             binds = ["127.0.0.1:8000"]
         line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes="uvicorn" in kind)
@@ -120,7 +120,7 @@ def _uvicorn(line: Line) -> None:
     port = (line.take("--port") or [variables["PORT"] or "8000"])[-1]
     paths = line.take("--uds") or ([variables["UDS"]] if variables["UDS"] else [])
     if not line.given:
-        if line.has_unseen_words and not line.listen:
+        if line.is_told_more and not line.listen:
             raise line.must_know_address()
         option = "--uds" if paths else "--host, --port"
         line.listen_on(paths or [line.address(host, port)], option, lanes=True)
@@ -148,7 +148,7 @@ def _hypercorn(line: Line) -> None:
     if not line.given:
         binds = line.take("-b", "--bind")
         if not binds and not line.listen:
-            if line.has_unseen_words or line.values("-c", "--config"):
+            if line.is_told_more or line.values("-c", "--config"):
                 raise line.must_know_address()
             binds = ["127.0.0.1:8000"]
         line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes=True)

@@ -3,7 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ..config import STOP_SIGNALS
@@ -19,6 +20,7 @@ _MARK = "# Written by `sdsupervise unit wrap`; `sdsupervise unit unwrap {}` take
 STORE = 64
 _LEAST_SECONDS = 10  # that are left to the supervisor where the unit says how long it may take
 GRACE_SECONDS = 20  # that systemd gives the supervisor beyond what that gives its workers
+_NONE: Mapping[str, str] = MappingProxyType({})
 _PLACE_HOLDER = re.compile(r"(?<!\$)(\{[\w.-]+\})")  # of `sdsupervise run`
 
 
@@ -65,14 +67,15 @@ def wrap(
     given: Sequence[str] = (),
     listen: Sequence[str] = (),
     handover: str = "",
+    variables: Mapping[str, str] | None = _NONE,
 ) -> DropIn:
-    """Put a unit under sdsupervise, which is that program. It is given the sockets of those .socket units; `listen` and
-    `handover` are for what cannot be found out.
+    """Put a unit under sdsupervise, which is that program. It is given the sockets of those .socket units, and those
+    variables by files, which are not known if they are None; `listen` and `handover` are for what cannot be found out.
 
     Raises CannotWrap, in one sentence, for what cannot work.
     """
     start = _start_of(unit)
-    line = _line(unit, start, given, listen)
+    line = _line(unit, start, given, listen, variables)
     programs.adapt(line)
     if handover:
         line.options["handover"] = handover
@@ -113,7 +116,13 @@ def _start_of(unit: UnitText) -> words.Exec:
     return start
 
 
-def _line(unit: UnitText, start: words.Exec, given: Sequence[str], listen: Sequence[str]) -> Line:
+def _line(
+    unit: UnitText,
+    start: words.Exec,
+    given: Sequence[str],
+    listen: Sequence[str],
+    variables: Mapping[str, str] | None,
+) -> Line:
     told = list(start.words)
     if "@" in start.prefixes:
         del told[1:2]
@@ -123,7 +132,8 @@ def _line(unit: UnitText, start: words.Exec, given: Sequence[str], listen: Seque
         program=programs.find_program(told),
         notifies=unit.value("Type").startswith("notify"),
         directory="" if place == "~" else place,
-        environment=unit.environment,
+        environment={**unit.environment, **(variables or {})},
+        sees_all=variables is not None,
         given=given,
         listen=listen,
         stop_seconds=_seconds(unit, "TimeoutStopSec", 90.0),

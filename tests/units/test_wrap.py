@@ -158,6 +158,23 @@ def test_what_is_told_goes_first() -> None:
     assert "HTTP={http} haproxy" in run("haproxy -Ws -f x", listen=["http=127.0.0.1:1"])
 
 
+@pytest.mark.parametrize(
+    ("command", "variables", "expected"),
+    [
+        ("gunicorn a", {"GUNICORN_CMD_ARGS": "--bind=127.0.0.1:1 --workers=2"}, "127.0.0.1:1"),
+        ("gunicorn a", {"PORT": "1"}, "0.0.0.0:1"),
+        ("uvicorn a:a", {"UVICORN_HOST": "127.0.0.1", "UVICORN_PORT": "1"}, "127.0.0.1:1,lanes"),
+        ("uvicorn a:a", {"UVICORN_UDS": "/run/x"}, "/run/x"),
+    ],
+)
+def test_told_by_variables(command: str, variables: dict[str, str], expected: str) -> None:
+    """Where a program listens may stand in a file of variables; where that cannot be read it has to be told."""
+    unit = text.parse("a.service", f"[Service]\nEnvironmentFile=/etc/default/a\nExecStart={command}")
+    assert f" --listen http={expected} " in wrap(unit, variables=variables).text
+    with pytest.raises(CannotWrap, match="tell it with --listen"):
+        wrap(unit, variables=None)
+
+
 def test_gunicorn_s_own_file(tmp_path: Path) -> None:
     """What gunicorn.conf.py sets plainly is respected; what is computed has to be told."""
     where = f"WorkingDirectory={tmp_path}"

@@ -100,8 +100,11 @@ def _main_process(subject: Subject) -> Iterator[Finding]:
         yield Finding("RemainAfterExit", "RemainAfterExit=yes shows a dead service as active", "RemainAfterExit=no")
     if "--daemonize" in subject.start.words[: _end_of_options(subject.start)]:
         yield Finding("ExecStart", "--daemonize hides the supervisor from systemd", "take --daemonize away")
-    if unit.flag("PrivateUsers") and option(subject.start, "--user"):
-        yield Finding("PrivateUsers", "with PrivateUsers=yes --user cannot change to another user", "User= of the unit")
+    user = option(subject.start, "--user")
+    if user and unit.flag("PrivateUsers"):
+        yield Finding("PrivateUsers", "with PrivateUsers=yes --user cannot change to another user", f"User={user[-1]}")
+    elif user and unit.value("User", "root") not in ("root", "0", user[-1]):
+        yield Finding("User", f"only root can change to --user {user[-1]}", f"User={user[-1]}, or none")
 
 
 def _end_of_options(command: words.Exec) -> int:

@@ -1,10 +1,8 @@
-"""When systemd learnt what units of today say: its release notes, and the man pages' "Added in version"."""
+"""Since when systemd knows settings that Debian 12's does not: its NEWS, and "Added in version" in its man pages."""
 
 from collections.abc import Mapping
 
 SINCE: Mapping[str, int] = {
-    "ExitType": 250,
-    "OOMPolicy": 243,
     "ReloadSignal": 253,
     "OpenFile": 253,
     "LogFilterPatterns": 253,
@@ -26,4 +24,5 @@ SINCE: Mapping[str, int] = {
     "PrivateBPF": 258,
     "DelegateNamespaces": 258,
     "ExecReloadPost": 259,
+    "RestartRandomizedDelaySec": 262,
 }

@@ -21,6 +21,8 @@ STORE = 64
 _LEAST_SECONDS = 10  # that are left to the supervisor where the unit says how long it may take
 GRACE_SECONDS = 20  # that systemd gives the supervisor beyond what that gives its workers
 _NONE: Mapping[str, str] = MappingProxyType({})
+_MACHINES_OWN = ("systemd-", "dbus")
+_MACHINES_PROGRAMS = ("/lib/systemd/", "/usr/lib/systemd/")
 _PLACE_HOLDER = re.compile(r"(?<!\$)(\{[\w.-]+\})")  # of `sdsupervise run`
 
 
@@ -91,8 +93,6 @@ def _start_of(unit: UnitText) -> words.Exec:
     starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
     if any(map(runs_us, starts)):
         raise CannotWrap(f"{name} is under sdsupervise already; sdsupervise unit lint {name} says if all is well.")
-    if name.startswith(("systemd-", "dbus")) or not unit.flag("DefaultDependencies", default=True, section="Unit"):
-        raise CannotWrap(f"{name} is a part of the machine itself, which other services need in order to start.")
     if kind == "oneshot":
         raise CannotWrap(f"{name} is of Type=oneshot: it does its work and ends, and there is nothing to supervise.")
     if kind == "dbus" or unit.value("BusName"):
@@ -102,6 +102,9 @@ def _start_of(unit: UnitText) -> words.Exec:
     if len(starts) != 1:
         raise CannotWrap(f"{name} has {len(starts)} commands in ExecStart=, and a supervisor runs one.")
     start = starts[0]
+    early = not unit.flag("DefaultDependencies", default=True, section="Unit")
+    if early or name.startswith(_MACHINES_OWN) or start.words[0].startswith(_MACHINES_PROGRAMS):
+        raise CannotWrap(f"{name} is a part of the machine itself, which other services need in order to start.")
     place = programs.find_program(start.words)
     if kind == "forking" and not programs.knows(start.words[place]):
         raise CannotWrap(
@@ -111,8 +114,10 @@ def _start_of(unit: UnitText) -> words.Exec:
     for key in ("RootDirectory", "RootImage"):
         if unit.value(key):
             raise CannotWrap(f"{name} has {key}=, in which there is no sdsupervise to start.")
-    if unit.value("StandardInput").startswith("socket"):
-        raise CannotWrap(f"{name} is started for each connection (StandardInput=socket): nothing is to be reloaded.")
+    if "|" in start.prefixes:
+        raise CannotWrap(f'{name} has a "|" before its command, which a shell splits; let it be /bin/sh -c and a text.')
+    if unit.value("StandardInput", "null") != "null":
+        raise CannotWrap(f"{name} reads its standard input (StandardInput=), and what is supervised has none.")
     return start
 
 

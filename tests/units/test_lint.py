@@ -80,6 +80,7 @@ def test_the_template_is_clean() -> None:
         ),
         (f"ExecStart=\n{COMMAND}\nFileDescriptorStoreMax=1", "warning", "FileDescriptorStoreMax"),
         (f"ExecStart=\n{COMMAND.replace('--listen', '--stop-timeout 90 --listen')}", "warning", "TimeoutStopSec"),
+        ("User=y\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user=x x.py", "error", "User"),
         ("PrivateUsers=yes\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user x x.py", "error", "PrivateUsers"),
     ],
 )

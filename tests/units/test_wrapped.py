@@ -89,7 +89,8 @@ def test_from_plain_to_wrapped_and_back(machine: Machine, service: Service) -> N
     with under_load(machine, service.program, "close", rate=50) as load:
         for release in (2, 3):
             service.deploy(release)
-            service.systemctl("reload")
+            ask = ("systemctl", "reload", name) if release == 2 else ("sdsupervise", "reload", name)
+            machine.run(*ask)
             load.wait_for(f"release {release}")
         result = result_of(load)
     assert result.answered == result.requests, result

@@ -86,13 +86,22 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("account", "requests"),
     ("supervisor",),
     ("command", "daemon", "elsewhere"),
-    ("cli.target",),
     (
+        "cli.ask",
+        "cli.target",
+        "cli.telling",
+        "cli.terminal",
+    ),
+    ("cli.outdated", "cli.progress", "cli.tree"),
+    ("cli.several", "cli.watch"),
+    (
+        "cli.list",
         "cli.ready",
         "cli.reload",
         "cli.run",
         "cli.scale",
         "cli.status",
+        "cli.version",
     ),
     ("cli.commands", "cli.inside"),
     ("cli.main",),
@@ -101,7 +110,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 WITHOUT_THE_SYSTEM = ("core", "protocol", "config", "varlink")
 SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "threading", "asyncio", "ctypes"}
 # What costs every service memory or start-up time is imported where it is used; DESIGN.md, "Libraries".
-COSTLY = {"asyncio", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
+COSTLY = {"asyncio", "curses", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -99,7 +99,8 @@ class Requests:
                 if ours and not call.wants_more:
                     call.fail(varlink.EXPECTED_MORE, {})  # the order to bear one would not be its last answer
                 else:
-                    self._reload(Reload(f"pid {call.pid}, uid {call.uid}", call, bear_there=ours))
+                    asked_by = f"systemd (pid {call.pid})" if ours else f"pid {call.pid}, uid {call.uid}"
+                    self._reload(Reload(asked_by, call, bear_there=ours))
             case "org.varlink.service.GetInfo":
                 info = {"vendor": "sdsupervise", "product": "sdsupervise", "version": __version__, "url": ""}
                 call.reply({**info, "interfaces": varlink.INTERFACES})

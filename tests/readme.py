@@ -28,8 +28,10 @@ VARIABLE = (
     (re.compile(r"\b[0-9a-f]{16}\b"), "FINGERPRINT"),
     (re.compile(r"since \w+ \d.*"), "since WHEN"),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
+    (re.compile(r"\b\d+(\.\d+)? s\b"), "SECONDS"),
     (re.compile(r"\b\d+\.\d+\b"), "SECONDS"),
-    (re.compile(r"\bno ping yet\b"), "ping SECONDS s ago"),
+    (re.compile(r" +"), " "),
+    (re.compile(r"(?<= MB) -(?= )"), " SECONDS"),  # no ping yet
     (re.compile(r"\b\d{2,}\b"), "PID"),
 )
 

@@ -66,7 +66,8 @@ def lines(
 ) -> list[Line]:
     """All there is to say of one instance, each line as wide as the screen at most. `full` cuts nothing."""
     state, style = state_in_words(facts)
-    title = str(facts["name"]) if name in ("", facts["name"]) else f"{name} ({facts['name']})"
+    same = not name or name.casefold() == str(facts["name"]).casefold()
+    title = name or str(facts["name"]) if same else f"{name} ({facts['name']})"
     since = facts.get("since")
     when = [f"since {clock(since)}"] if since is not None else []
     head = " · ".join([state, f"generation {facts['generation']}", str(facts["handover"]), *when])
@@ -230,7 +231,7 @@ def _workers(workers: Sequence[Mapping[str, Any]], meter: Meter, most: int | Non
         says += [str(worker["status"])] if worker["status"] else []
         if usage is not None and usage.processes > 1:
             says.insert(0, count(usage.processes, "process"))
-        ping = "" if worker["last_ping"] is None else duration(worker["last_ping"])
+        ping = "-" if worker["last_ping"] is None else duration(worker["last_ping"])
         crashes, state = str(worker["crashes"]), str(worker["state"])
         label = f"worker {worker['index']}"
         row = _row(label, worker["pid"], state, usage, meter, worker["age"], ping, crashes, "; ".join(says))

@@ -280,7 +280,7 @@ def test_status_of_many(ground: Ground) -> None:
     running.signal(signal.SIGTTOU)
     running.expect_line("Scaling from 15 to 14")
     leaving, rest = (line for line in status_lines(ground) if "─ " in line)
-    assert re.fullmatch(r" ├─ worker 14 \d+ stopping _ _ _ 0", leaving)
+    assert re.fullmatch(r" ├─ worker 14 \d+ stopping _ _ _ - 0", leaving)
     assert rest.startswith(" └─ 14 workers serving 0 ")
 
 

@@ -91,6 +91,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cli.target",
         "cli.telling",
         "cli.terminal",
+        "cli.typed",
     ),
     ("cli.outdated", "cli.progress", "cli.tree"),
     ("cli.several", "cli.watch"),

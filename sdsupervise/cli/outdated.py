@@ -1,14 +1,17 @@
-"""Whether a running instance is what the disk has now: its directory, its code, and sdsupervise itself."""
+"""Whether a running instance is what the disk has now: its directory, code and file, and sdsupervise itself."""
 
 import contextlib
 import os
 import re
 import shlex
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from ..client import Client
+from ..linux.usage import Processes
 from ..receipt import fingerprint_of, take_receipt_of_command
+from . import typed
 from .ask import TIMEOUT_SECONDS
 
 
@@ -19,13 +22,13 @@ def why_outdated(path: str) -> str:
     """
     connection = Client.connect(path, timeout_seconds=TIMEOUT_SECONDS)
     try:
-        answer = connection.ask("Code")
+        answer, status = connection.ask("Code"), connection.ask("Status")
     finally:
         connection.close()
     if answer.error:
         return "its sdsupervise is too old to say what it runs"
     facts = answer.parameters
-    return _why_package(facts) or _why_moved(facts) or _why_changed(facts)
+    return _why_package(facts) or _why_moved(facts) or _why_changed(facts) or _why_configured(facts, status.parameters)
 
 
 def _why_package(facts: Mapping[str, Any]) -> str:
@@ -42,17 +45,12 @@ def _why_package(facts: Mapping[str, Any]) -> str:
 
 def _why_moved(facts: Mapping[str, Any]) -> str:
     """What it was given by name, a directory or a script, is another one now."""
-    running = facts["path"]
-    directory = _directory(facts)
-    if directory:
-        now = os.path.realpath(directory)
-        if now != facts["working_directory"]:
-            return f"{directory} is {now} now, and it runs {facts['working_directory']}"
-    if facts["command"]:
-        return ""  # whose program and files are compared by content and name
-    for word in _own_words(facts):
-        script = word.rpartition(":")[0] or word
-        now = os.path.realpath(os.path.join(directory or facts["directory"], script))
+    running, by_name = facts["path"], typed.directory(facts["argv"], facts["directory"])
+    now = os.path.realpath(by_name)
+    if by_name and now != facts["working_directory"]:
+        return f"{by_name} is {now} now, and it runs in {facts['working_directory']}"
+    for script in () if facts["command"] else typed.scripts(facts["argv"]):
+        now = os.path.realpath(os.path.join(by_name, script))
         same_name = os.path.basename(now) == os.path.basename(running)
         if same_name and now != running and os.path.isfile(now):
             return f"{script} is {now} now, and it runs {running}"
@@ -77,19 +75,12 @@ def _why_changed(facts: Mapping[str, Any]) -> str:
     return ""
 
 
-def _directory(facts: Mapping[str, Any]) -> str:
-    """The working directory by the name that a reload follows anew."""
-    given = ""
-    words = _own_words(facts)
-    for number, word in enumerate(words):
-        if word == "--directory" and number + 1 < len(words):
-            given = words[number + 1]
-        elif word.startswith("--directory="):
-            given = word.partition("=")[2]
-    return os.path.join(facts["directory"], given)
-
-
-def _own_words(facts: Mapping[str, Any]) -> list[str]:
-    """Its command line, without that of a command it runs."""
-    argv = list(facts["argv"])
-    return argv[: argv.index("--")] if "--" in argv else argv
+def _why_configured(facts: Mapping[str, Any], status: Mapping[str, Any]) -> str:
+    """Its file was written since it started."""
+    file = typed.config_file(facts["argv"])
+    usage = Processes().usage(status["pid"])
+    try:
+        changed = bool(file) and usage is not None and os.stat(file).st_mtime > time.time() - usage.age
+    except OSError:
+        return f"{file} is gone"
+    return f"{file} is newer than what runs" if changed else ""

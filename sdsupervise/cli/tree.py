@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from ..core.phases import PHASES
 from ..core.takeover import State
-from ..linux.usage import Processes, Usage, proportional_bytes, unit_of
+from ..linux.usage import Processes, Usage, connections, proportional_bytes, unit_of
+from . import typed
 from .terminal import Screen, clock, count, cut, duration, size
 
 MOST_WORKERS = 10  # of a generation that are shown one by one
@@ -150,16 +151,15 @@ def _entry(title: str, text: str, width: int | None, style: str = "") -> list[Li
 
 def _typed_directories(facts: Mapping[str, Any]) -> list[str]:
     """The working directories by the names they were given, the one that counts first."""
-    started_in = str(facts.get("directory", ""))
     try:
         with open(f"/proc/{facts['pid']}/cmdline", "rb") as file:
             words = os.fsdecode(file.read()).split("\0")
     except OSError:
         words = []
-    given = re.search(r"\0--directory[=\0]([^\0]+)", "\0".join(words[: words.index("--") if "--" in words else None]))
-    scripts = [os.path.dirname(word) for word in words[1:] if ".py" in word and "/" in word]
-    found = [given[1]] if given else []
-    return [os.path.join(started_in, directory) for directory in (*found, started_in, *scripts) if directory]
+    started_in = str(facts.get("directory", ""))
+    by_name = typed.directory(words, started_in)
+    scripts = [os.path.join(by_name, os.path.dirname(script)) for script in typed.scripts(words)]
+    return [directory for directory in (by_name, *scripts) if directory]
 
 
 def _beside(real: str, directory: str) -> str:
@@ -207,10 +207,14 @@ def _other_generation(facts: Mapping[str, Any], state: str, says: str, meter: Me
     pids = facts["workers"]
     usage = meter.processes.usage(facts["pid"], apart_from=set(pids))
     yield _row(f"generation {facts['generation']}", facts["pid"], state, usage, meter, says=says), "busy"
-    shown = pids[:MOST_WORKERS]
-    children = [(_row("worker", pid, state, meter.processes.usage(pid), meter), "busy") for pid in shown]
-    if len(pids) > len(shown):
-        children.append((_row(f"{len(pids) - len(shown)} more", None, state, None, meter), "busy"))
+    children = []
+    for pid in pids[:MOST_WORKERS]:
+        usage = meter.processes.usage(pid)
+        open_ones = connections(usage.pids) if usage is not None and state == "draining" else None
+        says = "" if open_ones is None else count(open_ones, "connection")
+        children.append((_row("worker", pid, state, usage, meter, says=says), "busy"))
+    if len(pids) > len(children):
+        children.append((_row(f"{len(pids) - len(children)} more", None, state, None, meter), "busy"))
     yield from _as_children(children)
 
 
@@ -229,8 +233,8 @@ def _workers(workers: Sequence[Mapping[str, Any]], meter: Meter, most: int | Non
         usage = meter.processes.usage(worker["pid"])
         says = [f"to be replaced: {worker['retiring']}"] if worker["retiring"] else []
         says += [str(worker["status"])] if worker["status"] else []
-        if usage is not None and usage.processes > 1:
-            says.insert(0, count(usage.processes, "process"))
+        if usage is not None and len(usage.pids) > 1:
+            says.insert(0, count(len(usage.pids), "process"))
         ping = "-" if worker["last_ping"] is None else duration(worker["last_ping"])
         crashes, state = str(worker["crashes"]), str(worker["state"])
         label = f"worker {worker['index']}"

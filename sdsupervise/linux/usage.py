@@ -7,7 +7,7 @@ in one line.
 import os
 import time
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -17,7 +17,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Usage(NamedTuple):
     """What a process takes, and all processes below it."""
 
-    processes: int
+    pids: tuple[int, ...]
     age: float  # seconds since the first of them started
     cpu_seconds: float  # of those that live, and of their children that were waited for
     resident: int  # bytes, each counting in full what it shares with others
@@ -57,7 +57,7 @@ class Processes:
         stats = [self._stats[one] for one in counted]
         shares = [proportional_bytes(one) for one in counted]
         return Usage(
-            len(counted),
+            tuple(counted),
             max(0.0, self._now - stats[0].started),
             sum(stat.cpu_seconds for stat in stats),
             sum(stat.resident for stat in stats),
@@ -72,6 +72,30 @@ def proportional_bytes(pid: int) -> int | None:
             return next((int(line.split()[1]) * 1024 for line in rollup if line.startswith(b"Pss:")), None)
     except OSError:
         return None
+
+
+def connections(pids: Iterable[int]) -> int | None:
+    """How many TCP connections these processes have open to somebody; None if they are not ours to look at.
+
+    They have one network, that of the first.
+    """
+    inodes = set()
+    try:
+        for pid in pids:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{fd}")
+                if target.startswith("socket:["):
+                    inodes.add(target[8:-1])
+        return sum(_established(f"/proc/{pid}/net/{kind}", inodes) for pid in [*pids][:1] for kind in ("tcp", "tcp6"))
+    except OSError:
+        return None
+
+
+def _established(path: str, inodes: Container[str]) -> int:
+    """How many of these sockets are in state ESTABLISHED there; proc(5)."""
+    with open(path) as table:
+        rows = [row.split() for row in table]
+    return sum(row[3] == "01" and row[9] in inodes for row in rows[1:])
 
 
 def unit_of(pid: int) -> tuple[str, bool]:

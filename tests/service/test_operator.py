@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from sdsupervise.errors import ExitStatus
+from tests.service import test_overlap
 from tests.service.harness import SDSUPERVISE, Ground, installed_package, service
 from tests.service.running import Running
 from tests.service.terminal import Terminal
@@ -243,6 +244,29 @@ def test_a_generation_that_starts_is_seen(ground: Ground) -> None:
         ground.expect("warming")
         ground.open_gate()
     assert reload.wait() == 0
+
+
+TALKING = """
+def serve(self):
+    listener = socket.create_server(("127.0.0.1", 0))
+    client = socket.create_connection(listener.getsockname())
+    server, _ = listener.accept()
+    super().serve()
+"""
+
+
+def test_a_generation_that_drains_is_seen(ground: Ground) -> None:
+    """status shows how long it may still take, its workers, and how many connections keep them."""
+    test_overlap.deploy(ground, 1, TALKING, drains=True)
+    ground.serving()
+    (worker,) = ground.worker_pids()
+    test_overlap.deploy(ground, 2)
+    test_overlap.reload(ground, 2)
+    ground.expect("drains", release=1)
+    seen = run(ground, "status", "--pid-file", ground.pid_file).out
+    assert re.search(r"generation 1 +\d+ +draining .*[0-9.]+ s left$", seen, re.MULTILINE)
+    assert re.search(rf"└─ worker +{worker} +draining .* 2 connections$", seen, re.MULTILINE)
+    test_overlap.let_drain(ground, 1)
 
 
 def test_who_asked_and_where_the_logs_are(ground: Ground) -> None:

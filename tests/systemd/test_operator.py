@@ -106,7 +106,7 @@ def test_outdated(machine: Machine, trials: list[Trial]) -> None:
     machine.write("/srv/three/releases/1/trial.py", source(1) + "# changed\n")
     would = sdsupervise(machine, "reload", "--outdated", "--dry-run").stdout.splitlines()
     assert would == [
-        "Would reload one: /srv/one/current is /srv/one/releases/2 now, and it runs /srv/one/releases/1.",
+        "Would reload one: /srv/one/current is /srv/one/releases/2 now, and it runs in /srv/one/releases/1.",
         "Would reload three: /srv/three/releases/1/trial.py has changed on disk.",
     ]
     done = sdsupervise(machine, "reload", "--outdated")

@@ -11,7 +11,7 @@ from .standing import Standing
 from .succession import Succession
 from .workforce import Workforce
 
-_MOST_MODULES = 1000  # more would not fit into an answer of the control socket
+_MOST_SHOWN = 1000  # more would not fit into an answer of the control socket
 
 
 class Account:
@@ -86,8 +86,8 @@ class Account:
         return {
             "path": path,
             "fingerprint": fingerprint,
-            "modules": [{"name": name, "file": file} for name, file in modules[:_MOST_MODULES]],
-            "complete": len(modules) <= _MOST_MODULES,
+            "modules": [{"name": name, "file": file} for name, file in modules[:_MOST_SHOWN]],
+            "complete": len(modules) <= _MOST_SHOWN,
             "command": words,
             "argv": self._started.invocation.argv,
             "directory": self._started.invocation.directory,
@@ -101,5 +101,5 @@ class Account:
         peer = self._succession.peer
         if peer is None or peer.generation <= self._succession.generation or peer.gone:
             return None
-        pids = peer.worker_pids
+        pids = peer.worker_pids[:_MOST_SHOWN]
         return {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "workers": pids, "ready": peer.ready}

@@ -47,7 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit status (errors.ExitStatus)."""
     parsed = argparse.Namespace()
     try:
-        if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+        if not arguments:
+            raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
+        if not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
             from .target import nearest
 
             known = nearest(arguments[0], list(_COMMANDS))
@@ -105,5 +107,6 @@ def _complain(sentence: str) -> None:
     if sys.stderr.isatty():
         from .terminal import Screen
 
-        sentence = Screen(sys.stderr).paint(sentence, "bad")
+        screen = Screen(sys.stderr)
+        sentence = screen.paint(screen.wrap(sentence), "bad")
     print(sentence, file=sys.stderr)

@@ -57,6 +57,7 @@ def _row(asked: Asked) -> tuple[tuple[str, ...], str]:
         style = "dim" if asked.condition == "stopped" else "bad"
         return (asked.name, asked.condition, "", "", "", "", asked.sentence), style
     state, style = state_in_words(facts)
+    state = state.partition(" (")[0]
     pool = facts["pool"]
     since = clock(facts["since"]) if "since" in facts else ""
     workers = f"{pool['serving']}/{pool['workers']}"

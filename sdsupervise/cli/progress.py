@@ -76,10 +76,10 @@ class _Live(Reporter):
         self._write("\r\x1b[K")
 
     def done(self, facts: Mapping[str, object]) -> None:
-        print(self._screen.paint(success(facts), "good"), flush=True)
+        print(self._screen.paint(self._screen.wrap(success(facts)), "good"), flush=True)
 
     def _stay(self, text: str) -> None:
-        self._write(f"\r\x1b[K{text}\n")
+        self._write(f"\r\x1b[K{self._screen.wrap(text)}\n")
 
     def _write(self, text: str) -> None:
         self._screen.stream.write(text)
@@ -101,6 +101,9 @@ class _Json(Reporter):
 
     def failed(self, error: str, facts: Mapping[str, object]) -> None:
         self._print({"verdict": "failed" if error == "ReloadFailed" else "refused", **facts})
+
+    def lost(self, sentence: str) -> None:
+        self._print({"verdict": "unknown", "reason": sentence})
 
     def _print(self, facts: Mapping[str, object]) -> None:
         print(json.dumps({**self._name, **facts}), file=sys.stdout, flush=True)

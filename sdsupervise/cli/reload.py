@@ -73,14 +73,25 @@ def _reload(parsed: argparse.Namespace) -> int:
     if len(parsed.names) > 1 or parsed.all or parsed.outdated or parsed.dry_run:
         from . import several
 
-        return several.reload(parsed, lambda name, path: ask(path, "", _reporter(parsed), parsed.timeout, name=name))
+        return several.reload(parsed, lambda name, path: _ask_for_people(parsed, name, path))
     if parsed.keep_going:
         raise UsageError("--keep-going is for several instances: name them, or say --all or --outdated.")
     path = target.socket_path(parsed)
     invocation = os.environ.get("INVOCATION_ID", "") if "MAINPID" in os.environ else ""
     if invocation:
         return _reload_for_systemd(path, invocation, parsed.timeout)
-    return ask(path, "", _reporter(parsed), parsed.timeout, name=(parsed.names or [""])[0])
+    return _ask_for_people(parsed, (parsed.names or [""])[0], path)
+
+
+def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
+    reporter = _reporter(parsed)
+    try:
+        return ask(path, "", reporter, parsed.timeout, name=name)
+    except ReloadFailed:
+        raise
+    except SdsuperviseError as error:
+        reporter.lost(str(error))
+        raise
 
 
 def _reporter(parsed: argparse.Namespace) -> Reporter:
@@ -115,6 +126,7 @@ def ask(path: str, invocation: str, reporter: Reporter, timeout_seconds: float |
 
     Raises ReloadFailed, ReloadGoesOn, NotRunning, NotPermitted, HandoverError.
     """
+    reporter.begin(name)
     connection = Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
     if invocation and not _has_credentials():
         # systemd 252 gives them to ExecStart= alone, and a mount namespace of our own hides them.
@@ -128,7 +140,6 @@ def ask(path: str, invocation: str, reporter: Reporter, timeout_seconds: float |
             raise _goes_on(f"No verdict within {timeout_seconds:g} s", name, ExitStatus.TIMED_OUT)
         return min(left, reporter.tick())
 
-    reporter.begin(name)
     try:
         answer = None
         parameters = {"invocation_id": invocation}

@@ -52,7 +52,8 @@ def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) ->
             reload_one(name, path)
             done.append(name)
         except SdsuperviseError as error:
-            print(error, file=sys.stderr, flush=True)
+            screen = Screen(sys.stderr)
+            print(screen.paint(screen.wrap(str(error)), "bad"), file=sys.stderr, flush=True)
             failures[name] = error.exit_status
             if error.exit_status == ExitStatus.INTERRUPTED or not parsed.keep_going:
                 break

@@ -27,6 +27,9 @@ class Reporter:
         """The new code serves."""
         print(success(facts), flush=True)
 
+    def lost(self, sentence: str) -> None:
+        """There is no verdict, and the sentence that says why comes behind."""
+
     def failed(self, error: str, facts: Mapping[str, object]) -> None:
         """It does not; the sentence that says so comes behind."""
         traceback = str(facts.get("traceback", "")).strip()

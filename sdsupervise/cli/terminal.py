@@ -33,9 +33,13 @@ class Screen:
         code = _COLOURS.get(_ATTENTION.get(style, style))
         return f"\x1b[{code}m{text}\x1b[0m" if self.colours and code and text else text
 
-    def fit(self, text: str) -> str:
-        """As much of a line as there is room for."""
-        return text if self.columns is None else cut(text, self.columns)
+    def wrap(self, text: str) -> str:
+        """A sentence on as many lines as it needs, no word of it broken."""
+        if self.columns is None or len(text) <= self.columns:
+            return text
+        import textwrap
+
+        return textwrap.fill(text, max(20, self.columns), break_long_words=False, break_on_hyphens=False)
 
 
 def cut(text: str, width: int) -> str:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from ..core.phases import PHASES
 from ..core.takeover import State
-from ..linux.usage import Processes, Usage, connections, proportional_bytes, unit_of
+from ..linux.usage import Processes, Usage, connections, proportional_bytes, together, unit_of
 from . import typed
 from .terminal import Screen, clock, count, cut, duration, size
 
 MOST_WORKERS = 10  # of a generation that are shown one by one
+_MOST_ADDED_UP = 200  # whose memory is asked for at each look
 _MARGIN = 13  # where values begin
 _HEADINGS = ("PROCESS", "PID", "STATE", "AGE", "", "", "PING", "CRASHES", "SAYS")
 _TO_THE_LEFT = {"PROCESS", "STATE", "SAYS"}
@@ -254,7 +255,9 @@ def _summary(workers: Sequence[Mapping[str, Any]], meter: Meter) -> tuple[str, .
     if pings:
         says += f", pings {duration(min(pings))} to {duration(max(pings))} ago"
     crashes = str(sum(worker["crashes"] for worker in workers))
-    return (f"{len(workers)} workers", "", states, "", "", "", "", crashes, says)
+    taken = [meter.processes.usage(worker["pid"]) for worker in workers] if len(workers) <= _MOST_ADDED_UP else []
+    cpu, memory = meter.cells(together(taken), -workers[0]["pid"])
+    return (f"{len(workers)} workers", "", states, "", cpu, memory, "", crashes, says)
 
 
 def _row(

@@ -65,6 +65,21 @@ class Processes:
         )
 
 
+def together(usages: Iterable[Usage | None]) -> Usage | None:
+    """What several take, the age that of the oldest; None if there is none of them."""
+    there = [usage for usage in usages if usage is not None]
+    if not there:
+        return None
+    shares = [usage.proportional for usage in there if usage.proportional is not None]
+    return Usage(
+        tuple(pid for usage in there for pid in usage.pids),
+        max(usage.age for usage in there),
+        sum(usage.cpu_seconds for usage in there),
+        sum(usage.resident for usage in there),
+        sum(shares) if len(shares) == len(there) else None,
+    )
+
+
 def proportional_bytes(pid: int) -> int | None:
     """Its proportional set size; None if it is gone, or not ours to look at. proc(5), smaps_rollup."""
     try:

@@ -132,6 +132,8 @@ def test_reload_in_json(ground: Ground) -> None:
     verdict = json.loads(failed.out.splitlines()[-1])
     assert verdict["verdict"] == "failed" and "ZeroDivisionError" in verdict["traceback"]
     assert failed.wait() == ExitStatus.FAILED and failed.err.startswith("NOT RELOADED: ")
+    nobody = run(ground, "reload", "--json", "--pid-file", ground.directory / "none.pid")
+    assert json.loads(nobody.out)["verdict"] == "unknown" and nobody.wait() == ExitStatus.UNAVAILABLE
 
 
 @pytest.mark.parametrize("change", ["nothing", "file", "symlink"])
@@ -314,7 +316,7 @@ def test_json_everywhere(ground: Ground) -> None:
         (["status", "web-shop"], 69, "Did you mean 'webshop'?"),
         (["reload", "websearch"], 69, "Start it: systemctl start sdsupervise@websearch"),
         (["scale", "webshop", "many"], 64, "'many' is no number of workers"),
-        ([], 64, "COMMAND"),
+        ([], 64, "Say a command: list, status, reload, "),
     ],
 )
 def test_typing_errors(ground: Ground, words: list[str], status: int, sentence: str) -> None:

@@ -276,12 +276,12 @@ def test_status_of_many(ground: Ground) -> None:
     running = ground.start()
     for _ in range(15):
         ground.expect("serves")
-    assert " └─ 15 workers serving 0 ages _ to _" in status_lines(ground)
+    assert " └─ 15 workers serving _ _ 0 ages _ to _" in status_lines(ground)
     running.signal(signal.SIGTTOU)
     running.expect_line("Scaling from 15 to 14")
     leaving, rest = (line for line in status_lines(ground) if "─ " in line)
     assert re.fullmatch(r" ├─ worker 14 \d+ stopping _ _ _ - 0", leaving)
-    assert rest.startswith(" └─ 14 workers serving 0 ")
+    assert rest.startswith(" └─ 14 workers serving _ _ 0 ")
 
 
 LIMITED = """

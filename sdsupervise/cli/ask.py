@@ -7,9 +7,13 @@ from typing import Any, NamedTuple
 
 from .. import places
 from ..client import Client
-from ..errors import HandoverError, NotPermitted, NotRunning
+from ..errors import HandoverError, NotPermitted, NotRunning, ProtocolError, SdsuperviseError
 
 TIMEOUT_SECONDS = 3.0  # a supervisor's event loop answers at once, or hangs
+
+# Without these there is nothing to show.
+_SHOWN = {"name", "state", "status", "healthy", "generation", "pid", "handover"}
+_SHOWN |= {"code", "crashes", "pool", "workers", "last_reload"}
 
 
 class Asked(NamedTuple):
@@ -18,7 +22,7 @@ class Asked(NamedTuple):
     name: str
     path: str  # of its control socket
     facts: Mapping[str, Any] | None  # what Status answered
-    condition: str = ""  # where it did not: stopped, dead, hangs, not permitted
+    condition: str = ""  # where it did not: stopped, dead, hangs, not permitted, strange
     sentence: str = ""  # the same as a sentence
     error: Exception | None = None
 
@@ -33,6 +37,8 @@ def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> As
             connection.close()
         if answer.error:
             raise HandoverError(f"The supervisor on {path} refused to say its status: {answer.error}.")
+        if not answer.parameters.keys() >= _SHOWN:
+            raise ProtocolError(f"Whoever listens on {path} is no sdsupervise, or one of a release too far from this.")
         return Asked(name or str(answer.parameters.get("name")), path, answer.parameters)
     except NotRunning as error:
         return Asked(name, path, None, "dead" if os.path.exists(path) else "stopped", str(error), error)
@@ -40,6 +46,8 @@ def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> As
         return Asked(name, path, None, "not permitted", str(error), error)
     except HandoverError as error:
         return Asked(name, path, None, "hangs", str(error), error)
+    except SdsuperviseError as error:
+        return Asked(name, path, None, "strange", str(error), error)
 
 
 def ask_all(paths: Mapping[str, str], *, timeout_seconds: float = TIMEOUT_SECONDS) -> list[Asked]:

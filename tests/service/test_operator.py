@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -181,6 +182,8 @@ def test_watch(ground: Ground) -> None:
         ground.deploy(2)
         assert ground.reload().returncode == 0
         shown.wait_for("serving · generation 2", "reload  ", "CPU%")
+        shown.resize(9, 2)
+        shown.wait_for("q leaves")
         shown.resize(200, 12)
         shown.wait_for("serving · generation 2", "worker 0", "q leaves")
         assert first.wait() == 0
@@ -299,6 +302,21 @@ def test_json_everywhere(ground: Ground) -> None:
     assert json.loads(run(ground, "scale", "1", "--json", "--pid-file", ground.pid_file).out) == {"workers": 1}
     version = json.loads(run(ground, "version", "--json").out)
     assert run(ground, "version").out == run(ground, "--version").out == f"sdsupervise {version['version']}\n"
+
+
+@pytest.mark.parametrize("answer", [b"hello\0", b'{"parameters": {"name": "other"}}\0', b'{"error": "no"}\0', b""])
+def test_somebody_else_listens(ground: Ground, answer: bytes) -> None:
+    """Whoever answers as no supervisor does costs one sentence."""
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(ground.control)
+        other.listen()
+        running = ground.run(SDSUPERVISE, "status", "--pid-file", ground.pid_file)
+        caller, _ = other.accept()
+        with caller:
+            caller.recv(65536)
+            caller.sendall(answer)
+        assert running.wait() != ExitStatus.OK
+        assert running.err.count("\n") == 1 and ground.control in running.err + ground.control * (answer == b"hello\0")
 
 
 # --------------------------------------------------------------------------------------------------- typing errors

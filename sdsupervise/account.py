@@ -1,6 +1,7 @@
 """What a supervisor says of itself: the sentence for STATUS=, and the facts that `Status` answers."""
 
 import os
+import time
 
 from . import __version__
 from .config import Settings
@@ -9,6 +10,8 @@ from .launch import Started
 from .standing import Standing
 from .succession import Succession
 from .workforce import Workforce
+
+_MOST_SHOWN = 1000  # more would not fit into an answer of the control socket
 
 
 class Account:
@@ -26,7 +29,13 @@ class Account:
     ) -> None:
         self._name, self._settings, self._started = name, settings, started
         self._workforce, self._succession, self._can_reload = workforce, succession, can_reload
+        self._since, self._has_served = time.time(), False
         self.gave_up_because = ""  # "" if it did not
+
+    def begin_serving(self) -> None:
+        """From the first time on; until then `since` says when this generation started."""
+        if not self._has_served:
+            self._since, self._has_served = time.time(), True
 
     def sentence(self, state: State) -> str:
         """How it stands, for systemd and people."""
@@ -54,6 +63,7 @@ class Account:
             "status": self.sentence(state),
             "healthy": state is State.SERVING and workforce.serving >= workforce.size,
             "generation": succession.generation,
+            "since": round(self._since, 3),
             "pid": os.getpid(),
             "handover": self._settings.handover,
             "code": {"path": started.receipt.path, "fingerprint": started.receipt.fingerprint},
@@ -66,6 +76,31 @@ class Account:
             "pool": {"workers": workforce.size, "serving": workforce.serving},
             "workers": workforce.facts(),
             "spare": workforce.spare.pid if workforce.spare is not None else None,
+            "successor": self._successor(),
             "draining": succession.elders.facts(),
             "last_reload": succession.facts(),
         }
+
+    def code(self) -> dict[str, object]:
+        """What Code answers: all that is needed to see whether the disk has other code by now."""
+        path, fingerprint, modules, words = self._started.receipt
+        return {
+            "path": path,
+            "fingerprint": fingerprint,
+            "modules": [{"name": name, "file": file} for name, file in modules[:_MOST_SHOWN]],
+            "complete": len(modules) <= _MOST_SHOWN,
+            "command": words,
+            "argv": self._started.invocation.argv,
+            "directory": self._started.invocation.directory,
+            "working_directory": os.getcwd(),
+            "version": __version__,
+            "package": os.path.dirname(__file__),
+        }
+
+    def _successor(self) -> dict[str, object] | None:
+        """The generation that a reload raises, as far as we know of it."""
+        peer = self._succession.peer
+        if peer is None or peer.generation <= self._succession.generation or peer.gone:
+            return None
+        pids = peer.worker_pids[:_MOST_SHOWN]
+        return {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "workers": pids, "ready": peer.ready}

@@ -1,9 +1,11 @@
 """A caller of the control socket: blocking, one call at a time, with a limit on each wait."""
 
 import os
+import select
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Self
 
 from . import varlink
@@ -54,8 +56,16 @@ class Client:
             ) from error
         return cls(connection, path, timeout_seconds)
 
-    def call(self, method: str, parameters: Mapping[str, object] = _NONE, *, more: bool = False) -> Iterator[Answer]:
-        """Call a method of ours; its answers, the last one with continues False.
+    def call(
+        self,
+        method: str,
+        parameters: Mapping[str, object] = _NONE,
+        *,
+        more: bool = False,
+        while_waiting: Callable[[], float] | None = None,
+    ) -> Iterator[Answer]:
+        """Call a method of ours; its answers, the last one with continues False. `while_waiting` is called again and
+        again in every wait, after as many seconds as it says; what it raises ends the call.
 
         Raises NotPermitted when the caller may not do that, HandoverError when the supervisor is gone or silent before
         the last answer.
@@ -65,6 +75,8 @@ class Client:
         try:
             self._connection.sendall(varlink.encode({"method": name, "parameters": parameters, "more": more}))
             while True:
+                if while_waiting is not None:
+                    self._wait(while_waiting)
                 data, fds, _ = receive_with_fds(self._connection, 65536, 16)
                 if not data:
                     break
@@ -88,6 +100,15 @@ class Client:
     def ask(self, method: str) -> Answer:
         """Call a method that answers once."""
         return next(self.call(method))
+
+    def _wait(self, while_waiting: Callable[[], float]) -> None:
+        """Until there is something to read, or the time for it is up."""
+        end = time.monotonic() + (self._connection.gettimeout() or 0.0)
+        poller = select.poll()
+        poller.register(self._connection, select.POLLIN)
+        while not poller.poll(1000 * max(0.0, min(while_waiting(), end - time.monotonic()))):
+            if time.monotonic() >= end:
+                raise TimeoutError
 
     def close(self) -> None:
         """Hang up."""

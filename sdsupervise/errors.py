@@ -10,15 +10,25 @@ from enum import IntEnum
 class ExitStatus(IntEnum):
     """What our processes exit with."""
 
-    OK = 0  # all went well
-    FAILED = 1  # the reload failed, the old code serves
-    USAGE = 64  # the command line is wrong
-    UNAVAILABLE = 69  # already running, not running, or the service never got ready
-    SOFTWARE = 70  # a bug of ours
-    GAVE_UP = 75  # a crash loop
-    NOT_PERMITTED = 77  # the caller may not do this
-    CONFIG = 78  # a setting is wrong, or the service cannot be loaded
-    SERVICE_ERROR = 255  # `error()` of a service, as in the original
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> "ExitStatus":
+        """A status and what it means."""
+        status = int.__new__(cls, value)
+        status._value_, status.meaning = value, meaning
+        return status
+
+    OK = 0, "all went well"
+    FAILED = 1, "the reload failed, the old code serves"
+    USAGE = 64, "the command line is wrong"
+    UNAVAILABLE = 69, "already running, not running, or the service never got ready"
+    SOFTWARE = 70, "a bug of ours"
+    GAVE_UP = 75, "a crash loop"
+    NOT_PERMITTED = 77, "the caller may not do this"
+    CONFIG = 78, "a setting is wrong, or the service cannot be loaded"
+    TIMED_OUT = 124, "--timeout has passed, as with timeout(1); the reload goes on"
+    INTERRUPTED = 130, "Ctrl-C; a reload goes on"
+    SERVICE_ERROR = 255, "`error()` of a service, as in the original"
 
 
 class SdsuperviseError(Exception):
@@ -103,6 +113,14 @@ class ReloadFailed(SdsuperviseError):
     def __init__(self, message: str, *, because_of_stop: bool = False) -> None:
         super().__init__(message)
         self.because_of_stop = because_of_stop  # then nothing serves for long
+
+
+class ReloadGoesOn(SdsuperviseError):
+    """Nobody waits for the verdict any more."""
+
+    def __init__(self, message: str, exit_status: ExitStatus) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 class ScaleRefused(SdsuperviseError):

@@ -10,6 +10,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     holders   pids; [pidfd …]                   either: each holds the lock until nothing of a worker is left
     reason    text, traceback                   successor: why it is about to fail
     extends   seconds                           either: a worker was given more time to start or to stop, so wait on
+    warm      ready, workers                    successor: so many of its workers are ready
     naming                                      predecessor: systemd is being told that you are the main pid
     reloaded  facts                             predecessor: how the reload went, for the successor's status
     caller    [connection]                      predecessor: it has committed; a caller of the control socket
@@ -88,6 +89,7 @@ class Peer:
         self.probation = 0.0
         self.barrier_timeout = 0.0  # a predecessor's: how long its commit may take
         self.code = ""
+        self.ready = 0  # of a successor's workers
         self.reason = ""
         self.traceback = ""
         loop.watch(channel.fileno(), self.hear)

@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import source_hash  # the hash Python itself tells changed sources by; hashlib would cost 4 MB
 from typing import NamedTuple
 
@@ -15,6 +15,9 @@ class Receipt(NamedTuple):
 
     path: str  # of the script, or of the package's directory, resolved
     fingerprint: str  # 16 hex digits
+    # What it was taken of, so that somebody can see later whether the disk has other code now.
+    modules: Sequence[Sequence[str]] = ()  # of a class: name and file of each
+    words: Sequence[str] = ()  # of a command: the program that was found, and its words
 
     def __str__(self) -> str:
         return f"{self.path} ({self.fingerprint})"
@@ -44,7 +47,8 @@ def take_receipt(module_name: str) -> Receipt:
     in_package = "." in module_name and top is not None
     path = os.path.dirname(os.path.realpath(str(top))) if in_package else script
     root = path if in_package else os.path.dirname(script)
-    return Receipt(path, _fingerprint(root))
+    modules = _modules_below(root)
+    return Receipt(path, fingerprint_of(modules), modules)
 
 
 def take_receipt_of_command(executable: str, words: Sequence[str]) -> Receipt:
@@ -62,12 +66,26 @@ def take_receipt_of_command(executable: str, words: Sequence[str]) -> Receipt:
                 parts.append(f"{file} {source_hash(content.read()).hex()}\n")
         except OSError:
             parts.append(f"{file} unreadable\n")
-    return Receipt(program, source_hash("".join(parts).encode(errors="surrogateescape")).hex())
+    return Receipt(
+        program, source_hash("".join(parts).encode(errors="surrogateescape")).hex(), (), (executable, *words)
+    )
 
 
-def _fingerprint(root: str) -> str:
-    """A hash over all modules that were imported from a directory, by name and content."""
+def fingerprint_of(modules: Iterable[Sequence[str]]) -> str:
+    """A hash over modules, each a name and a file, by name and content."""
     parts = []
+    for name, file in modules:
+        try:
+            with open(file, "rb") as source:
+                parts.append(f"{name} {source_hash(source.read()).hex()}\n")
+        except OSError:
+            parts.append(f"{name} unreadable\n")
+    return source_hash("".join(parts).encode()).hex()
+
+
+def _modules_below(root: str) -> list[tuple[str, str]]:
+    """Name and file of all modules that were imported from a directory."""
+    found = []
     resolve = functools.cache(os.path.realpath)  # hundreds of modules lie in a few directories
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -78,9 +96,5 @@ def _fingerprint(root: str) -> str:
         if os.path.islink(file):
             file = os.path.realpath(file)
         if file.startswith(root + os.sep):
-            try:
-                with open(file, "rb") as source:
-                    parts.append(f"{name} {source_hash(source.read()).hex()}\n")
-            except OSError:
-                parts.append(f"{name} unreadable\n")
-    return source_hash("".join(parts).encode()).hex()
+            found.append((name, file))
+    return found

@@ -42,6 +42,11 @@ class Reload:
         if self.call is not None:
             self.call.progress({"phase": self._phase, "message": sentence})
 
+    def count(self, ready: int, workers: int) -> None:
+        """So many of the new workers are ready."""
+        if self.call is not None:
+            self.call.progress({"phase": self._phase, "ready": ready, "workers": workers})
+
     def extend(self, seconds: float) -> None:
         """This phase may take so many seconds from now; the caller waits on."""
         if self.call is not None:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from . import scaling, varlink
+from . import __version__, scaling, varlink
 from .control import Call
 from .core.phases import PHASES
 from .core.takeover import State
@@ -27,6 +27,7 @@ class Answers(NamedTuple):
     is_main: Callable[[], bool]
     reload_waits: Callable[[], bool]  # one has been asked for, and its turn has not come
     facts: Callable[[], dict[str, object]]
+    code: Callable[[], dict[str, object]]
     stop: Callable[[], None]
     reload: Callable[[Reload], None]
     scaled: Callable[[], None]
@@ -69,9 +70,18 @@ class Requests:
 
     def take_call(self, call: Call) -> None:
         """Do what a call on the control socket asks for."""
+        if call.method not in varlink.METHODS:
+            call.fail(varlink.METHOD_NOT_FOUND, {"method": call.method})
+            return
+        wrong = varlink.wrong_parameter(call.method, call.parameters)
+        if wrong:
+            call.fail(varlink.INVALID_PARAMETER, {"parameter": wrong})
+            return
         match call.method:
             case "io.sdsupervise.Status":
                 call.reply(self._answers.facts())
+            case "io.sdsupervise.Code":
+                call.reply(self._answers.code())
             case "io.sdsupervise.Reload" | "io.sdsupervise.Scale" if call.uid not in (0, os.geteuid()):
                 reason = f"Only root and uid {os.geteuid()} may {call.method.rpartition('.')[2].lower()}."
                 call.fail(varlink.PERMISSION_DENIED, {"reason": reason})
@@ -87,10 +97,32 @@ class Requests:
                 # if it can.
                 given = call.parameters.get("invocation_id")
                 ours = self._invocation_id is not None and given == self._invocation_id
-                bears = ours and call.parameters.get("bears") is True
-                self._reload(Reload(f"pid {call.pid}, uid {call.uid}", call, by_systemd=ours, bear_there=bears))
-            case _:
-                call.fail(varlink.METHOD_NOT_FOUND, {"method": call.method})
+                if ours and not call.wants_more:
+                    call.fail(varlink.EXPECTED_MORE, {})  # the order to bear one would not be its last answer
+                else:
+                    asked_by = f"systemd (pid {call.pid})" if ours else f"pid {call.pid}, uid {call.uid}"
+                    bears = ours and call.parameters.get("bears") is True
+                    self._reload(Reload(asked_by, call, by_systemd=ours, bear_there=bears))
+            case "org.varlink.service.GetInfo":
+                info = {"vendor": "sdsupervise", "product": "sdsupervise", "version": __version__, "url": ""}
+                call.reply({**info, "interfaces": varlink.INTERFACES})
+            case "org.varlink.service.GetInterfaceDescription":
+                self._describe(call)
+
+    @staticmethod
+    def _describe(call: Call) -> None:
+        """From a file: no supervisor need have in memory what hardly anybody asks for."""
+        interface = call.parameters.get("interface")
+        if interface is None:
+            call.fail(varlink.INVALID_PARAMETER, {"parameter": "interface"})
+        elif interface not in varlink.INTERFACES:
+            call.fail(varlink.INTERFACE_NOT_FOUND, {"interface": interface})
+        else:
+            try:
+                with open(os.path.join(os.path.dirname(__file__), f"{interface}.varlink")) as file:
+                    call.reply({"description": file.read()})
+            except OSError:  # the package was removed, or this process may not read it
+                call.fail(varlink.INTERFACE_NOT_FOUND, {"interface": interface})
 
     def _reload(self, reload: Reload) -> None:
         refusal = self._why_no_reload()

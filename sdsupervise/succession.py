@@ -22,6 +22,8 @@ from .reload import Reload
 
 _log = logging.getLogger("sdsupervise")
 
+_STEPS = 20  # in which the warming up of a big pool is told
+
 
 class Hooks(NamedTuple):
     """What a succession needs of its supervisor."""
@@ -143,7 +145,9 @@ class Succession:
         if done:
             same = peer.code == own_code and not executes  # what a command loads is not for us to know
             facts = {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "same_code": same}
-            reload.succeed({**facts, "old_generation": self.generation, "old_pid": os.getpid()})
+            old = {"old_generation": self.generation, "old_pid": os.getpid()}
+            drains = {"drains_at_most": self._settings.stop_timeout} if self._hooks.workers() else {}
+            reload.succeed({**facts, **old, **drains})
             self.tell("reloaded", facts=reload.facts())
             _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, ", same code as before" * same)
         else:
@@ -156,7 +160,12 @@ class Succession:
 
     # ------------------------------------------------------------------------------------------------- the peer
 
-    def tell(self, say: str, **fields: str | Mapping[str, object]) -> None:
+    def tell_warm(self, ready: int, workers: int) -> None:
+        """So many of our workers are ready: of a thousand the predecessor hears in steps, not of each."""
+        if ready * _STEPS // workers != (ready - 1) * _STEPS // workers:
+            self.tell("warm", ready=ready, workers=workers)
+
+    def tell(self, say: str, **fields: str | int | Mapping[str, object]) -> None:
         """Say something to the peer, if there is one."""
         if self.peer is not None:
             self.peer.tell(say, (), **fields)
@@ -197,7 +206,7 @@ class Succession:
         reload.watch_stderr(self._loop, reader)
         invocation = self._started.invocation
         try:
-            if reload.bear_there and reload.call is not None and reload.call.wants_more:
+            if reload.bear_there and reload.call is not None:
                 to_bear = {"argv": invocation.argv, "environment": self._started.notifier.environment}
                 reload.call.progress({"bear": to_bear}, [theirs.fileno(), writer])
             else:
@@ -288,6 +297,10 @@ class Succession:
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
                 self._refuse_beside_elders(peer)
+            case "warm" if peer is not None:
+                peer.ready = int(_seconds(fields.get("ready"), 0))
+                if self.reload is not None:
+                    self.reload.count(peer.ready, int(_seconds(fields.get("workers"), 0)))
             case "opened":
                 self._started.listening.note_files_of_successor(fields.get("files"))
             case "extends" if peer is not None:

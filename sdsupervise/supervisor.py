@@ -155,6 +155,7 @@ class Supervisor:
                 is_main=lambda: self._is_main,
                 reload_waits=lambda: self._succession.waits,
                 facts=lambda: self._account.facts(self.state),
+                code=self._account.code,
                 stop=lambda: self._happen(Event.STOP_ASKED),
                 reload=self._ask_reload,
                 scaled=self._tell_status_soon,
@@ -281,6 +282,7 @@ class Supervisor:
             self._reporter.become_main(systemd_believes="ready")  # the stop came in the middle of the commit
         if state is State.SERVING:
             self._workforce.first_crash_is_final = False
+            self._account.begin_serving()
             self._started.listening.settle(self._started.notifier, alone=not self._succession.elders)
         if state is State.DRAINING:
             self._retire()
@@ -561,6 +563,8 @@ class Supervisor:
 
     def _worker_ready(self, worker: Worker) -> None:
         _log.info("Worker (pid %d) of generation %d is ready", worker.pid, self.generation)
+        if self.state is State.WARMING:
+            self._succession.tell_warm(self._workforce.ready, self._workforce.size)
         if self._workforce.complete or self.state not in (State.OPENING, State.WARMING):
             self._happen(Event.WORKER_READY)
         self._tell_status_soon()

@@ -9,13 +9,41 @@ from collections.abc import Mapping
 from .errors import ProtocolError
 
 INTERFACE = "io.sdsupervise"
-METHOD_NOT_FOUND = "org.varlink.service.MethodNotFound"
-INVALID_PARAMETER = "org.varlink.service.InvalidParameter"
-PERMISSION_DENIED = "org.varlink.service.PermissionDenied"
+_SERVICE = "org.varlink.service"  # what every service of this language understands
+METHOD_NOT_FOUND = f"{_SERVICE}.MethodNotFound"
+INTERFACE_NOT_FOUND = f"{_SERVICE}.InterfaceNotFound"
+INVALID_PARAMETER = f"{_SERVICE}.InvalidParameter"
+PERMISSION_DENIED = f"{_SERVICE}.PermissionDenied"
+EXPECTED_MORE = f"{_SERVICE}.ExpectedMore"
+INTERFACES = (INTERFACE, _SERVICE)
+
+# The methods, and the parameters each may be given with their types.
+METHODS: Mapping[str, Mapping[str, type]] = {
+    f"{INTERFACE}.Status": {},
+    f"{INTERFACE}.Code": {},
+    f"{INTERFACE}.Reload": {"invocation_id": str, "bears": bool},
+    f"{INTERFACE}.Scale": {"workers": int, "by": int},
+    f"{_SERVICE}.GetInfo": {},
+    f"{_SERVICE}.GetInterfaceDescription": {"interface": str},
+}
 
 MAX_MESSAGE_BYTES = 256 * 1024
 
 Object = dict[str, object]
+
+
+def wrong_parameter(method: str, parameters: Mapping[str, object]) -> str:
+    """The name of one that has another type than it must; "" if all are good.
+
+    What a method does not know is ignored: a caller of a newer release may say more, and `reload` must go on working
+    while a package is upgraded.
+    """
+    known = METHODS[method]
+    for name, value in parameters.items():
+        # True is an int to Python.
+        if name in known and value is not None and type(value) is not known[name]:
+            return name
+    return ""
 
 
 def encode(message: Mapping[str, object]) -> bytes:

@@ -102,9 +102,14 @@ class Workforce:
         return len(self._serving) >= len(self._slots) and all(worker.up for worker in self._serving)
 
     @property
+    def ready(self) -> int:
+        """How many workers are ready, or serve."""
+        return len(self._ready) + len(self._serving)
+
+    @property
     def complete(self) -> bool:
         """Every worker there is to be is ready, or serves."""
-        return len(self._ready) + len(self._serving) >= len(self._slots)
+        return self.ready >= len(self._slots)
 
     @property
     def spare(self) -> Worker | None:

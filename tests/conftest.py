@@ -16,7 +16,7 @@ import pytest
 
 from tests.ground.guarded import MachineError, MachineUnavailable
 from tests.ground.journal import as_line
-from tests.ground.machine import Machine
+from tests.ground.machine import SUITE, Machine
 
 TREE = Path(__file__).parents[1] / "sdsupervise"
 INSTALLED = Path(sysconfig.get_path("purelib")) / "sdsupervise"
@@ -37,14 +37,14 @@ def pytest_configure() -> None:
     spec.loader.exec_module(package)
 
 
-def booted(shown: Mapping[str, Path] | None = None) -> Iterator[Machine]:
+def booted(shown: Mapping[str, Path] | None = None, suite: str = SUITE) -> Iterator[Machine]:
     """A machine that sees these directories of ours; a failure, not a skipped test, where none can be had, unless the
     user said SYSTEMD=no."""
     if os.environ.get("SYSTEMD") == "no":
         pytest.skip("SYSTEMD=no")
     with contextlib.ExitStack() as stack:
         try:
-            machine = stack.enter_context(Machine(shown=shown))
+            machine = stack.enter_context(Machine(suite, shown=shown))
         except MachineUnavailable as error:
             pytest.fail(str(error), pytrace=False)
         yield machine

@@ -6,7 +6,6 @@ session: its commands are run in a fresh machine, one after the other, and what 
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -29,8 +28,10 @@ VARIABLE = (
     (re.compile(r"\b[0-9a-f]{16}\b"), "FINGERPRINT"),
     (re.compile(r"since \w+ \d.*"), "since WHEN"),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
+    (re.compile(r"\b\d+(\.\d+)? s\b"), "SECONDS"),
     (re.compile(r"\b\d+\.\d+\b"), "SECONDS"),
-    (re.compile(r"\bno ping yet\b"), "ping SECONDS s ago"),
+    (re.compile(r" +"), " "),
+    (re.compile(r"(?<= MB) -(?= )"), " SECONDS"),  # no ping yet
     (re.compile(r"\b\d{2,}\b"), "PID"),
 )
 
@@ -56,9 +57,8 @@ def settings_table() -> str:
 
 
 def exit_status_table() -> str:
-    """Every exit status, with the comment that errors.py has on it."""
-    comments = dict(re.findall(r"^ +(\w+) = \d+  # (.+)$", inspect.getsource(ExitStatus), re.MULTILINE))
-    rows = [f"| {status.value} | {comments[status.name]} |" for status in ExitStatus]
+    """Every exit status, with what it means."""
+    rows = [f"| {status.value} | {status.meaning} |" for status in ExitStatus]
     return "\n".join(["| status | meaning |", "|---|---|", *rows])
 
 

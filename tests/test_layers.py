@@ -92,21 +92,33 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("account", "requests"),
     ("supervisor",),
     ("command", "daemon", "elsewhere", "rehearsal"),
-    ("cli.by_name", "cli.target", "unitfiles.line", "unitfiles.since", "unitfiles.words"),
+    ("unitfiles.line", "unitfiles.since", "unitfiles.words"),
     ("unitfiles.programs", "unitfiles.text"),
     ("unitfiles.subject",),
     ("unitfiles.host", "unitfiles.rules"),
     ("unitfiles.lint", "unitfiles.wrap"),
     ("unitfiles.fit", "unitfiles.install"),
     (
+        "cli.ask",
+        "cli.by_name",
+        "cli.target",
+        "cli.telling",
+        "cli.terminal",
+        "cli.typed",
+    ),
+    ("cli.outdated", "cli.progress", "cli.tree"),
+    ("cli.several", "cli.watch"),
+    (
         "cli.check",
         "cli.config",
+        "cli.list",
         "cli.ready",
         "cli.reload",
         "cli.run",
         "cli.scale",
         "cli.status",
         "cli.unit",
+        "cli.version",
     ),
     ("cli.commands", "cli.inside"),
     ("cli.main",),
@@ -115,7 +127,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 WITHOUT_THE_SYSTEM = ("core", "protocol", "config", "varlink")
 SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "threading", "asyncio", "ctypes"}
 # What costs every service memory or start-up time is imported where it is used; DESIGN.md, "Libraries".
-COSTLY = {"asyncio", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
+COSTLY = {"asyncio", "curses", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

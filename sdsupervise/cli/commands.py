@@ -8,10 +8,15 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..errors import ExitStatus, SdsuperviseError, UsageError
+from ..errors import ExitStatus, NotRunning, SdsuperviseError, UsageError
 from ..options import HelpFormatter
 
-_COMMANDS = ("run", "reload", "scale", "status", "check", "config", "ready", "unit")
+_COMMANDS = ("list", "status", "reload", "scale", "run", "check", "config", "unit", "ready", "ping", "version")
+_MODULES = {"ping": "ready"}  # of commands that are not called as theirs
+
+
+class _HelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Leaves a table as it is."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,30 +24,65 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": HelpFormatter, **settings})
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}. Try '{self.prog} --help'.")
+        message = f"{self.prog}: {message}."
+        for word in message.split():
+            if word.startswith("--") and "unrecognized" in message:
+                from .target import nearest
+
+                message += nearest(word.rstrip(".").partition("=")[0], list(self._option_string_actions))
+                break
+        raise UsageError(f"{message} Try '{self.prog} --help'.")
+
+
+class _CommandParser(_Parser):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
+        """Says itself what it does not know, and so where there is help."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; its exit status (sysexits, errors.ExitStatus)."""
-    # argparse rather than click: every service pays for what `run` imports, and click costs it 4 MB.
-    parser = _Parser(prog="sdsupervise", description="Supervise a service, and reload it without a gap.")
-    parser.add_argument("--version", action="version", version=f"sdsupervise {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
-    _define(commands, [name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS)
+    """Run one command; its exit status (errors.ExitStatus)."""
+    parsed = argparse.Namespace()
     try:
-        parsed = _parse(parser, arguments)
+        if not arguments:
+            raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
+        if not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+            from .target import nearest
+
+            known = nearest(arguments[0], list(_COMMANDS))
+            raise UsageError(f"sdsupervise: there is no command '{arguments[0]}'.{known} Try 'sdsupervise --help'.")
+        parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
         return int(parsed.command(parsed))
     except SdsuperviseError as error:
-        print(error, file=sys.stderr)
+        _complain(f"{error}{_hint(parsed) if isinstance(error, NotRunning) else ''}")
         return error.exit_status
     except BrokenPipeError:
         return ExitStatus.OK  # whoever read our output has seen enough
 
 
-def _define(commands: "argparse._SubParsersAction[_Parser]", names: Sequence[str]) -> None:
+def parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:
+    """For these commands; only their modules are imported."""
+    # argparse rather than click: every service pays for what `run` imports, and click costs it 4 MB.
+    statuses = "\n".join(f"  {status.value:<4} {status.meaning}" for status in ExitStatus)
+    parser = _Parser(
+        prog="sdsupervise",
+        description="Supervise a service, and reload it without a gap.",
+        epilog=f"exit statuses:\n{statuses}\n\n'sdsupervise COMMAND --help' says more of each.",
+        formatter_class=_HelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sdsupervise {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser)
+    _define(commands, names)
+    return parser
+
+
+def _define(commands: "argparse._SubParsersAction[_CommandParser]", names: Sequence[str]) -> None:
     """Only what was asked for: a service need not start with what `status` imports, nor a reload with a supervisor."""
     gc.disable()  # modules are no garbage, and looking for some among them takes a tenth of the start
-    modules = [import_module(f"{__package__}.{name}") for name in names]
+    modules = dict.fromkeys(import_module(f"{__package__}.{_MODULES.get(name, name)}") for name in names)
     gc.freeze()  # nor will they ever be
     gc.enable()
     for module in modules:
@@ -55,3 +95,18 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpars
 
         return run.parse(parser, arguments)
     return parser.parse_args(arguments)
+
+
+def _hint(parsed: argparse.Namespace) -> str:
+    from .target import hint
+
+    return hint(parsed)
+
+
+def _complain(sentence: str) -> None:
+    if sys.stderr.isatty():
+        from .terminal import Screen
+
+        screen = Screen(sys.stderr)
+        sentence = screen.paint(screen.wrap(sentence), "bad")
+    print(sentence, file=sys.stderr)

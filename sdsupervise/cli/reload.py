@@ -1,19 +1,39 @@
-"""`sdsupervise reload`: ask for a reload and wait for its verdict. Exit status 0 only if the new code serves."""
+"""`sdsupervise reload`: ask for a reload and wait for its verdict. Exit status 0 only if the new code serves.
+
+ExecReload= runs it in every reload: what people need beyond that, on a terminal or for several instances, is imported
+where it is used.
+"""
 
 import argparse
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 
 from ..birth import bear
 from ..client import Answer, Client
-from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError
+from ..errors import ExitStatus, HandoverError, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
 from ..linux.inheritance import Invocation
 from . import target
+from .telling import Reporter
 
 _ANSWER_SECONDS = 10.0
 _STOP_SIGNAL_SECONDS = 2.0
+
+
+class _Quiet(Reporter):
+    """An ExecReload= process writes to the journal of its unit, where the supervisor has said all this already."""
+
+    def progress(self, facts: Mapping[str, object]) -> None:
+        pass
+
+    def done(self, facts: Mapping[str, object]) -> None:
+        pass
+
+    def failed(self, error: str, facts: Mapping[str, object]) -> None:
+        pass
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,24 +43,73 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="move a running service to its new code",
         description="Start the new code beside the old, let it take over, and wait for the verdict. "
         "Exit status 0: the new code serves. Otherwise the old code still serves, and standard error says why.",
+        epilog="Several are reloaded one after the other, up to the first that fails, whose exit status it is. "
+        "Ctrl-C (130) and --timeout (124) end the waiting, not the reload.",
     )
-    target.add_arguments(parser)
+    target.add_arguments(parser, several=True)
+    parser.add_argument("--all", action="store_true", help="every instance that runs")
+    parser.add_argument(
+        "--outdated", action="store_true", help="of these, or of all, those whose code on disk, or whose sdsupervise, "
+        "is another than what runs"
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="say what would be reloaded, and why")
+    parser.add_argument("--keep-going", action="store_true", help="go on with the others where one fails")
+    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="wait no longer for the verdict of each")
+    parser.add_argument("--json", action="store_true", help="one JSON object on a line for each step and verdict")
     parser.set_defaults(command=_reload)
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value
+
+
 def _reload(parsed: argparse.Namespace) -> int:
+    if len(parsed.names) > 1 or parsed.all or parsed.outdated or parsed.dry_run:
+        from . import several
+
+        return several.reload(parsed, lambda name, path: _ask_for_people(parsed, name, path))
+    if parsed.keep_going:
+        raise UsageError("--keep-going is for several instances: name them, or say --all or --outdated.")
+    path = target.socket_path(parsed)
     invocation = os.environ.get("INVOCATION_ID", "") if "MAINPID" in os.environ else ""
-    return _reload_for_systemd(parsed, invocation) if invocation else _ask(parsed, "")
+    if invocation:
+        return _reload_for_systemd(path, invocation, parsed.timeout)
+    return _ask_for_people(parsed, (parsed.names or [""])[0], path)
 
 
-def _reload_for_systemd(parsed: argparse.Namespace, invocation: str) -> int:
+def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
+    reporter = _reporter(parsed)
+    try:
+        return ask(path, "", reporter, parsed.timeout, name=name)
+    except ReloadFailed:
+        raise
+    except SdsuperviseError as error:
+        reporter.lost(str(error))
+        raise
+
+
+def _reporter(parsed: argparse.Namespace) -> Reporter:
+    if not parsed.json and not sys.stdout.isatty():
+        return Reporter()
+    from . import progress
+
+    return progress.reporter(as_json=parsed.json)
+
+
+def _reload_for_systemd(path: str, invocation: str, timeout_seconds: float | None) -> int:
     """As an ExecReload= process. `systemctl stop` during a reload ends systemd's reload job and signals this process
     too: from then on any exit status but 0, and dying of the signal, would mark the unit failed."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # of `systemctl kill -s USR2`
     patience = 0.0
     try:
-        status = _ask(parsed, invocation)
+        status = ask(path, invocation, _Quiet(), timeout_seconds)
     except SdsuperviseError as error:
         print(error, file=sys.stderr, flush=True)
         status = error.exit_status
@@ -52,27 +121,50 @@ def _reload_for_systemd(parsed: argparse.Namespace, invocation: str) -> int:
     os._exit(ExitStatus.OK if signal.sigtimedwait({signal.SIGTERM}, patience) else status)
 
 
-def _ask(parsed: argparse.Namespace, invocation: str) -> int:
-    connection = Client.connect(target.socket_path(parsed), timeout_seconds=_ANSWER_SECONDS)
-    # An ExecReload= process writes to the journal of its unit, where the supervisor has said all this already.
-    quiet = bool(invocation)
-    credentials = _credentials_of_unit(connection) if quiet else ""
-    bears = quiet and (not credentials or os.access(credentials, os.R_OK | os.X_OK))
-    if quiet and not bears:
+def ask(path: str, invocation: str, reporter: Reporter, timeout_seconds: float | None, *, name: str = "") -> int:
+    """Reload the instance with this control socket, and wait for the verdict: OK.
+
+    Raises ReloadFailed, ReloadGoesOn, NotRunning, NotPermitted, HandoverError.
+    """
+    reporter.begin(name)
+    connection = Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
+    credentials = _credentials_of_unit(connection) if invocation else ""
+    bears = bool(invocation) and (not credentials or os.access(credentials, os.R_OK | os.X_OK))
+    if invocation and not bears:
         # systemd gives them to ExecStart= alone, and a mount namespace of our own hides them.
         print("The unit's credentials are out of reach here: this reload applies no change of the unit.", flush=True)
-    answer = None
-    for answer in connection.call("Reload", {"invocation_id": invocation, "bears": bears}, more=True):
-        if "bear" in answer.parameters:
-            _bear(answer, {"CREDENTIALS_DIRECTORY": credentials} if credentials else {})
-        elif answer.continues and not quiet:
-            print(answer.parameters.get("message", ""), flush=True)
+    deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+
+    def while_waiting() -> float:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _goes_on(f"No verdict within {timeout_seconds:g} s", name, ExitStatus.TIMED_OUT)
+        return min(left, reporter.tick())
+
+    try:
+        answer = None
+        parameters = {"invocation_id": invocation, "bears": bears}
+        for answer in connection.call("Reload", parameters, more=True, while_waiting=while_waiting):
+            if "bear" in answer.parameters:
+                _bear(answer, {"CREDENTIALS_DIRECTORY": credentials} if credentials else {})
+            elif answer.continues:
+                reporter.progress(answer.parameters)
+    except KeyboardInterrupt:
+        raise _goes_on("Interrupted", name, ExitStatus.INTERRUPTED) from None
+    finally:
+        reporter.end()
+        connection.close()
     assert answer is not None
     if answer.error:
-        raise _failure(answer, with_traceback=not quiet)
-    if not quiet:
-        print(_success(answer.parameters), flush=True)
+        reporter.failed(answer.error, answer.parameters)
+        raise _failure(answer)
+    reporter.done(answer.parameters)
     return ExitStatus.OK
+
+
+def _goes_on(why: str, name: str, status: ExitStatus) -> ReloadGoesOn:
+    of_it = f" {name}" if name else ""
+    return ReloadGoesOn(f"{why}: the reload goes on. 'sdsupervise status{of_it}' shows how it ends.", status)
 
 
 def _credentials_of_unit(connection: Client) -> str:
@@ -97,14 +189,11 @@ def _bear(answer: Answer, more: Mapping[str, str]) -> None:
         os.close(stderr_fd)
 
 
-def _failure(answer: Answer, *, with_traceback: bool) -> SdsuperviseError:
+def _failure(answer: Answer) -> SdsuperviseError:
     facts = answer.parameters
     reason = str(facts.get("reason", answer.error))
     if answer.error != "ReloadFailed":
         return ReloadFailed(f"NOT RELOADED. {reason}", because_of_stop=facts.get("serves") is False)
-    traceback = str(facts.get("traceback", "")).strip()
-    if traceback and with_traceback:
-        print(traceback, file=sys.stderr)
     serving = f"Generation {facts.get('generation')}, {facts.get('code')}, still serves"
     if not facts.get("serves"):
         serving = "The service is stopping"
@@ -114,11 +203,3 @@ def _failure(answer: Answer, *, with_traceback: bool) -> SdsuperviseError:
     else:
         serving += "; its worker was never stopped"
     return ReloadFailed(f"NOT RELOADED: {reason.rstrip('.')}. {serving}.", because_of_stop=not facts.get("serves"))
-
-
-def _success(facts: Mapping[str, object]) -> str:
-    same = " (same code as before)" if facts.get("same_code") else ""
-    return (
-        f"RELOADED in {facts.get('seconds', 0):.2f} s: generation {facts.get('generation')} serves "
-        f"{facts.get('code')}{same}; main pid {facts.get('old_pid')} -> {facts.get('pid')}"
-    )

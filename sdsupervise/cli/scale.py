@@ -1,6 +1,7 @@
 """`sdsupervise scale`: have more workers, or fewer."""
 
 import argparse
+import json
 import re
 
 from ..client import Client
@@ -20,6 +21,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     target.add_arguments(parser)
     parser.add_argument("number", metavar="N|+N|-N", help="how many, or how many more or fewer")
+    parser.add_argument("--json", action="store_true", help="one JSON object: how many workers there are to be")
     parser.set_defaults(command=_scale)
 
 
@@ -32,5 +34,5 @@ def _scale(parsed: argparse.Namespace) -> int:
     if answer.error:
         reason = str(answer.parameters.get("reason", answer.error))
         raise ScaleRefused(f"NOT SCALED. {reason}")
-    print(f"SCALED: {answer.parameters.get('workers')} workers")
+    print(json.dumps(answer.parameters) if parsed.json else f"SCALED: {answer.parameters.get('workers')} workers")
     return ExitStatus.OK

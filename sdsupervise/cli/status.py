@@ -1,104 +1,81 @@
-"""`sdsupervise status`: what a supervisor says of itself."""
+"""`sdsupervise status`: what supervisors say of themselves, and what their processes take."""
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..client import Client
-from ..errors import ExitStatus, HandoverError
-from ..linux import memory
+from .. import places
+from ..errors import ExitStatus, NotRunning, UsageError
+from ..linux.usage import Processes, unit_of
 from . import target
-
-_TIMEOUT_SECONDS = 5.0
-_MOST_LINES = 10  # for workers
+from .ask import Asked, ask_all
+from .terminal import Screen
+from .tree import Line, Meter, lines
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Define the command."""
     parser = commands.add_parser(
-        "status", help="show what serves", description="Show what serves, since when, and how the last reload went."
+        "status",
+        help="show what serves",
+        description="Show what serves, since when, which processes it is, and how the last reload went. "
+        "Without NAME: the instance whose unit this runs in, else all that run.",
+        epilog="Memory is PSS, each process counting its share of what it shares, where the caller may look, else RSS; "
+        "it is that of the process and of all below it, as is CPU.",
     )
-    target.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="the same as one JSON object")
+    target.add_arguments(parser, several=True)
+    parser.add_argument("--watch", action="store_true", help="keep it current, on a terminal; q leaves")
+    parser.add_argument("-l", "--full", action="store_true", help="cut nothing off, and leave no worker out")
+    parser.add_argument("--json", action="store_true", help="one JSON object on a line for each instance")
     parser.set_defaults(command=_status)
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    connection = Client.connect(target.socket_path(parsed), timeout_seconds=_TIMEOUT_SECONDS)
-    answer = connection.ask("Status")
-    if answer.error:
-        raise HandoverError(f"The supervisor refused to say its status: {answer.error}.")
-    print(json.dumps(answer.parameters) if parsed.json else "\n".join(_lines(answer.parameters)))
-    return ExitStatus.OK
+    if parsed.watch:
+        if parsed.json:
+            raise UsageError("--watch is for a terminal, and --json for programs: say one of them.")
+        from . import watch
+
+        return watch.watch(lambda: target.paths(parsed, otherwise_all=True))
+    paths = target.paths(parsed, otherwise_all=True)
+    if not paths:
+        raise NotRunning(nothing_runs())
+    found = ask_all(paths)
+    if len(found) == 1 and found[0].error is not None:
+        raise found[0].error
+    screen = Screen()
+    for number, asked in enumerate(found):
+        if parsed.json:
+            print(json.dumps(_with_usage(asked)))
+        else:
+            print("\n" * (number > 0) + "\n".join(screen.paint(*line) for line in _lines(asked, screen, parsed.full)))
+    return next((int(getattr(asked.error, "exit_status", 0)) for asked in found if asked.error), ExitStatus.OK)
 
 
-# What a reader wants to know of a reload's phases (the states of the predecessor, core/takeover.py).
-_STEPS = {
-    "started": ("raising", "warming"),
-    "old stopped": ("yielding",),
-    "took over": ("yielded", "watching", "committing"),
-    "went back": ("cancelling", "reviving", "recalling", "retaking"),
-}
+def nothing_runs() -> str:
+    """A sentence."""
+    known = places.configured()
+    start = f" Start one: systemctl start sdsupervise@{known[0]}" if known else ""
+    return f"No instance runs in {' or '.join(places.run_directories())}.{start}"
 
 
-def _lines(facts: Mapping[str, Any]) -> list[str]:
-    code, reload = facts["code"], facts["last_reload"]
-    lines = [f"● {facts['name']}   {facts['state']} · generation {facts['generation']} · {facts['handover']}"]
-    if not facts["healthy"]:
-        lines.append(f"  {facts['status']}")
-    lines += [f"  code       {code['path']} ({code['fingerprint']})"]
-    if reload:
-        lines.append(f"  reload     {_reload_line(reload)}")
-    for listener in facts.get("sockets", ()):
-        origin = "   from systemd" if listener["from"] == "systemd" else ""
-        lines.append(f"  socket     {listener['name']}   {listener['address']}{origin}")
-    crashes = facts["crashes"]
-    supervisor = f"  supervisor {facts['pid']}{_megabytes(facts['pid'])}"
-    lines.append(supervisor + (f"   {_crashes(crashes)}" if crashes or not facts["workers"] else ""))
-    workers = _worker_lines(facts["workers"])
-    lines += [f"  {'└─' if line is workers[-1] else '├─'} {line}" for line in workers]
-    return lines
+def _lines(asked: Asked, screen: Screen, full: bool) -> Sequence[Line]:
+    if asked.facts is None:
+        return [Line(f"○ {asked.name}   {asked.condition}", "bad"), Line(f"  {asked.sentence}")]
+    return lines(asked.name, asked.facts, Meter(asked.facts["pid"]), screen, full=full)
 
 
-def _worker_lines(workers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One for each; of a big pool only for those that do anything but serve, and one for all the others."""
-    if len(workers) <= _MOST_LINES:
-        return [_worker_line(worker) for worker in workers]
-    others = [worker for worker in workers if worker["state"] != "serving" or worker["retiring"]][:_MOST_LINES]
-    rest = [worker for worker in workers if worker not in others]
-    states = sorted({str(worker["state"]) for worker in rest})
-    ages = [worker["age"] for worker in rest]
-    pings = [worker["last_ping"] for worker in rest if worker["last_ping"] is not None]
-    summary = f"{len(rest)} workers   {', '.join(states)}   age {min(ages):.1f} to {max(ages):.1f} s"
-    if pings:
-        summary += f"   ping {min(pings):.1f} to {max(pings):.1f} s ago"
-    return [*map(_worker_line, others), f"{summary}   {_crashes(sum(worker['crashes'] for worker in rest))}"]
-
-
-def _worker_line(worker: Mapping[str, Any]) -> str:
-    ping = "no ping yet" if worker["last_ping"] is None else f"ping {worker['last_ping']:.1f} s ago"
-    line = f"worker {worker['index']}  {worker['pid']}   {worker['state']}{_megabytes(worker['pid'])}"
-    line += f"   age {worker['age']:.1f} s   {ping}   {_crashes(worker['crashes'])}"
-    line += f"   to be replaced: {worker['retiring']}" if worker["retiring"] else ""
-    return line + (f"   {worker['status']}" if worker["status"] else "")
-
-
-def _megabytes(pid: int) -> str:
-    size = memory.resident_bytes(pid)
-    return f"   {size / 2**20:.1f} MB" if size else ""
-
-
-def _crashes(number: int) -> str:
-    return f"{number} crash{'' if number == 1 else 'es'}"
-
-
-def _reload_line(reload: Mapping[str, Any]) -> str:
-    when = time.strftime("%H:%M:%S", time.localtime(reload["asked_at"]))
-    line = f"{when} {reload['verdict']} in {reload['seconds']:.2f} s"
-    if reload["reason"]:
-        return f"{line}: {reload['reason']}"
-    phases = reload["phases"]
-    took = {step: [phases[name] for name in names if name in phases] for step, names in _STEPS.items()}
-    return f"{line}: " + ", ".join(f"{step} {sum(seconds):.2f}" for step, seconds in took.items() if seconds)
+def _with_usage(asked: Asked) -> Mapping[str, Any]:
+    """What the supervisor answered, and what this command has seen of its processes."""
+    if asked.facts is None:
+        return {"instance": asked.name, "state": asked.condition, "error": asked.sentence}
+    processes = Processes()
+    facts = asked.facts
+    workers = {worker["pid"] for worker in facts["workers"]} | {facts.get("spare")}
+    others = [facts.get("successor"), *facts.get("draining", ())]
+    pids = [facts["pid"], *workers, *(pid for other in others if other for pid in (other["pid"], *other["workers"]))]
+    usages = {pid: processes.usage(pid, apart_from=workers) for pid in pids if pid is not None}
+    unit, is_users = unit_of(facts["pid"])
+    seen = [{"pid": pid, **usage._asdict()} for pid, usage in usages.items() if usage is not None]
+    return {"instance": asked.name, **facts, "unit": unit, "user_unit": is_users, "processes": seen}

@@ -1,4 +1,4 @@
-"""Which supervisor a command talks to: by name, by pid file, or the unit it runs in."""
+"""Which supervisors a command talks to: by name, by pid file, or that of the unit it runs in."""
 
 import argparse
 import os
@@ -8,9 +8,12 @@ from ..client import control_path, runtime_directory
 from ..errors import UsageError
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """NAME and --pid-file."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the instance, or its unit")
+def add_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """NAME, or several of them, and --pid-file."""
+    if several:
+        parser.add_argument("names", nargs="*", metavar="NAME", help="an instance, or its unit")
+    else:
+        parser.add_argument("name", nargs="?", metavar="NAME", help="the instance, or its unit")
     parser.add_argument("--pid-file", metavar="PATH", help="the instance with this pid file")
 
 
@@ -19,10 +22,11 @@ def socket_path(parsed: argparse.Namespace) -> str:
 
     Raises UsageError where none or two are named.
     """
-    if parsed.name and parsed.pid_file:
+    names = _names(parsed)
+    if len(names) + bool(parsed.pid_file) > 1:
         raise UsageError("Name one instance: NAME or --pid-file, not both.")
-    if parsed.name:
-        return os.path.join(places.run_directory(places.instance_name(parsed.name)), "control")
+    if names:
+        return os.path.join(places.run_directory(names[0]), "control")
     if parsed.pid_file:
         beside = control_path(parsed.pid_file, {})
         in_same_directory = os.path.join(os.path.dirname(parsed.pid_file), "control")
@@ -30,3 +34,45 @@ def socket_path(parsed: argparse.Namespace) -> str:
     if runtime_directory():
         return control_path(None)
     raise UsageError("Say which instance: NAME or --pid-file (inside a unit, $RUNTIME_DIRECTORY says it).")
+
+
+def paths(parsed: argparse.Namespace, *, otherwise_all: bool) -> dict[str, str]:
+    """The control sockets of the instances meant, by name; "" is the name of one that was not named.
+
+    Raises UsageError where a name and a pid file are given, or none of them and not all are meant.
+    """
+    names = _names(parsed)
+    if otherwise_all and not (names or parsed.pid_file or runtime_directory()):
+        return all_paths()
+    if parsed.pid_file or not names:
+        return {"": socket_path(parsed)}
+    return {name: os.path.join(places.run_directory(name), "control") for name in names}
+
+
+def all_paths() -> dict[str, str]:
+    """The control sockets of all that run, by name."""
+    return {name: os.path.join(places.run_directory(name), "control") for name in places.running()}
+
+
+def hint(parsed: argparse.Namespace) -> str:
+    """What may help somebody who named an instance that does not run: " Did you mean 'web'?"; "" if nothing may."""
+    running, configured = places.running(), places.configured()
+    for name in _names(parsed):
+        if name in configured and name not in running:
+            return f" Start it: systemctl start sdsupervise@{name}"
+        if name not in running:
+            return nearest(name, [*running, *configured])
+    return ""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """ " Did you mean 'status'?", or "" where nothing is near."""
+    import difflib  # only for those who mistype
+
+    found = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean '{found[0]}'?" if found else ""
+
+
+def _names(parsed: argparse.Namespace) -> list[str]:
+    given = getattr(parsed, "names", None) or [name for name in (getattr(parsed, "name", None),) if name]
+    return list(dict.fromkeys(places.instance_name(name) for name in given))

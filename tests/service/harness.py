@@ -32,11 +32,14 @@ from typing import NamedTuple
 
 import psutil
 
+import sdsupervise
 from sdsupervise.client import Client, control_path
 from tests.service.running import LIMIT_SECONDS, Deadline, Missed, Running, wait_gone, wait_readable
+from tests.varlink_idl import Interface
 
 PYTHON = sys.executable
 SDSUPERVISE = str(Path(sys.executable).with_name("sdsupervise"))
+DESCRIBED = Interface((Path(sdsupervise.__file__).parent / "io.sdsupervise.varlink").read_text())
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = b"mark"  # no report looks like this
 
@@ -325,6 +328,7 @@ class Ground:
         finally:
             client.close()
         assert not answer.error, answer
+        assert list(DESCRIBED.complaints(DESCRIBED.methods["Status"][1], answer.parameters)) == []
         return answer.parameters
 
     def worker_pids(self) -> list[int]:

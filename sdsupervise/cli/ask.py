@@ -1,0 +1,71 @@
+"""Supervisors asked side by side: one that hangs costs the others nothing, and is shown for what it is."""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .. import places
+from ..client import Client
+from ..errors import HandoverError, NotPermitted, NotRunning, ProtocolError, SdsuperviseError
+
+TIMEOUT_SECONDS = 3.0  # a supervisor's event loop answers at once, or hangs
+
+# Without these there is nothing to show.
+_SHOWN = {"name", "state", "status", "healthy", "generation", "pid", "handover"}
+_SHOWN |= {"code", "crashes", "pool", "workers", "last_reload"}
+
+
+class Asked(NamedTuple):
+    """One instance and what came of asking it."""
+
+    name: str
+    path: str  # of its control socket
+    facts: Mapping[str, Any] | None  # what Status answered
+    condition: str = ""  # where it did not: stopped, dead, hangs, not permitted, strange
+    sentence: str = ""  # the same as a sentence
+    error: Exception | None = None
+
+
+def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Asked:
+    """Its status, or why there is none."""
+    try:
+        connection = Client.connect(path, timeout_seconds=timeout_seconds)
+        try:
+            answer = connection.ask("Status")
+        finally:
+            connection.close()
+        if answer.error:
+            raise HandoverError(f"The supervisor on {path} refused to say its status: {answer.error}.")
+        if not answer.parameters.keys() >= _SHOWN:
+            raise ProtocolError(f"Whoever listens on {path} is no sdsupervise, or one of a release too far from this.")
+        return Asked(name or str(answer.parameters.get("name")), path, answer.parameters)
+    except NotRunning as error:
+        return Asked(name, path, None, "dead" if os.path.exists(path) else "stopped", str(error), error)
+    except NotPermitted as error:
+        return Asked(name, path, None, "not permitted", str(error), error)
+    except HandoverError as error:
+        return Asked(name, path, None, "hangs", str(error), error)
+    except SdsuperviseError as error:
+        return Asked(name, path, None, "strange", str(error), error)
+
+
+def ask_all(paths: Mapping[str, str], *, timeout_seconds: float = TIMEOUT_SECONDS) -> list[Asked]:
+    """Ask all of them at once, control sockets by name."""
+    found: dict[str, Asked] = {}
+
+    def ask_one(name: str, path: str) -> None:
+        found[name] = ask(name, path, timeout_seconds=timeout_seconds)
+
+    # Threads rather than an event loop: the client is a blocking one, and each wait of its has an end.
+    threads = [threading.Thread(target=ask_one, args=item, daemon=True) for item in paths.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[name] for name in paths]
+
+
+def paths_of(names: Sequence[str]) -> dict[str, str]:
+    """The control socket of each."""
+    return {name: os.path.join(places.run_directory(name), "control") for name in names}

@@ -1,0 +1,73 @@
+"""`sdsupervise list`: all instances, one line each."""
+
+import argparse
+import json
+from collections.abc import Mapping
+
+from .. import places
+from ..errors import ExitStatus
+from .ask import Asked, ask_all, paths_of
+from .terminal import Screen, clock, cut, cut_left
+from .tree import state_in_words
+
+_HEADINGS = ("NAME", "STATE", "GENERATION", "HANDOVER", "WORKERS", "SINCE", "CODE")
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Define the command."""
+    parser = commands.add_parser(
+        "list",
+        help="show all instances",
+        description="Show all instances that run or have a configuration file, one line each. One that does not answer "
+        "within 3 seconds is shown as hanging; one whose supervisor is gone, as dead.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on a line for each instance")
+    parser.set_defaults(command=_list)
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    running, configured = places.running(), places.configured()
+    asked = {one.name: one for one in ask_all(paths_of(running))}
+    names = sorted({*running, *configured})
+    stopped = Asked("", "", None, "stopped")
+    found = [asked.get(name, stopped)._replace(name=name) for name in names]
+    if parsed.json:
+        for one in found:
+            print(json.dumps(_facts(one, is_configured=one.name in configured)))
+        return ExitStatus.OK
+    screen = Screen()
+    if not found:
+        print(f"No instance runs or is configured in {', '.join(places.config_directories())}.")
+        return ExitStatus.OK
+    rows = [_row(one) for one in found]
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *(row for row, _ in rows), strict=True)]
+    for row, style in [(_HEADINGS, "dim"), *rows]:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if screen.columns is not None:
+            left = screen.columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
+            cells[-1] = (cut_left if style != "bad" else cut)(row[-1], max(left, 8))
+        cells[1] = screen.paint(cells[1], style)
+        print("  ".join(cells).rstrip())
+    return ExitStatus.OK
+
+
+def _row(asked: Asked) -> tuple[tuple[str, ...], str]:
+    facts = asked.facts
+    if facts is None:
+        style = "dim" if asked.condition == "stopped" else "bad"
+        return (asked.name, asked.condition, "", "", "", "", asked.sentence), style
+    state, style = state_in_words(facts)
+    state = state.partition(" (")[0]
+    pool = facts["pool"]
+    since = clock(facts["since"]) if "since" in facts else ""
+    workers = f"{pool['serving']}/{pool['workers']}"
+    path = str(facts["code"]["path"])
+    return (asked.name, state, str(facts["generation"]), str(facts["handover"]), workers, since, path), style
+
+
+def _facts(asked: Asked, *, is_configured: bool) -> Mapping[str, object]:
+    base = {"instance": asked.name, "configured": is_configured}
+    if asked.facts is None:
+        return {**base, "state": asked.condition, "error": asked.sentence}
+    names = ("state", "healthy", "generation", "handover", "pool", "code", "since", "pid", "version")
+    return {**base, **{name: asked.facts[name] for name in names if name in asked.facts}}

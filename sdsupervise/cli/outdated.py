@@ -1,0 +1,86 @@
+"""Whether a running instance is what the disk has now: its directory, code and file, and sdsupervise itself."""
+
+import contextlib
+import os
+import re
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ..client import Client
+from ..linux.usage import Processes
+from ..receipt import fingerprint_of, take_receipt_of_command
+from . import typed
+from .ask import TIMEOUT_SECONDS
+
+
+def why_outdated(path: str) -> str:
+    """Why the instance with this control socket should be reloaded, as a phrase; "" if the disk has what runs.
+
+    Raises NotRunning, NotPermitted, HandoverError.
+    """
+    connection = Client.connect(path, timeout_seconds=TIMEOUT_SECONDS)
+    try:
+        answer, status = connection.ask("Code"), connection.ask("Status")
+    finally:
+        connection.close()
+    if answer.error:
+        return "its sdsupervise is too old to say what it runs"
+    facts = answer.parameters
+    return _why_package(facts) or _why_moved(facts) or _why_changed(facts) or _why_configured(facts, status.parameters)
+
+
+def _why_package(facts: Mapping[str, Any]) -> str:
+    """Another release of ours lies where it was loaded from."""
+    try:
+        with open(os.path.join(facts["package"], "__init__.py")) as file:
+            found = re.search(r'^__version__ = "([^"]+)"', file.read(), re.MULTILINE)
+    except OSError:
+        return f"sdsupervise is not in {facts['package']} any more"
+    if found and found[1] != facts["version"]:
+        return f"it runs sdsupervise {facts['version']}, and {found[1]} is installed"
+    return ""
+
+
+def _why_moved(facts: Mapping[str, Any]) -> str:
+    """What it was given by name, a directory or a script, is another one now."""
+    running, by_name = facts["path"], typed.directory(facts["argv"], facts["directory"])
+    now = os.path.realpath(by_name)
+    if by_name and now != facts["working_directory"]:
+        return f"{by_name} is {now} now, and it runs in {facts['working_directory']}"
+    for script in () if facts["command"] else typed.scripts(facts["argv"]):
+        now = os.path.realpath(os.path.join(by_name, script))
+        same_name = os.path.basename(now) == os.path.basename(running)
+        if same_name and now != running and os.path.isfile(now):
+            return f"{script} is {now} now, and it runs {running}"
+    return ""
+
+
+def _why_changed(facts: Mapping[str, Any]) -> str:
+    """It lies where it lay, and is not the same."""
+    if facts["command"]:
+        executable, *words = facts["command"]
+        try:
+            with contextlib.chdir(facts["working_directory"]):
+                now = take_receipt_of_command(executable, words)
+        except OSError:
+            return f"{facts['working_directory']} is gone"
+        changed = (now.path, now.fingerprint) != (facts["path"], facts["fingerprint"])
+        return f"{shlex.join(words)} has changed on disk" if changed else ""
+    if facts["complete"] and facts["modules"]:
+        modules = [(module["name"], module["file"]) for module in facts["modules"]]
+        if fingerprint_of(modules) != facts["fingerprint"]:
+            return f"{facts['path']} has changed on disk"
+    return ""
+
+
+def _why_configured(facts: Mapping[str, Any], status: Mapping[str, Any]) -> str:
+    """Its file was written since it started."""
+    file = typed.config_file(facts["argv"])
+    usage = Processes().usage(status["pid"])
+    try:
+        changed = bool(file) and usage is not None and os.stat(file).st_mtime > time.time() - usage.age
+    except OSError:
+        return f"{file} is gone"
+    return f"{file} is newer than what runs" if changed else ""

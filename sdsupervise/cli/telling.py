@@ -1,0 +1,49 @@
+"""What a person is told of a reload: here in plain lines."""
+
+import math
+import sys
+from collections.abc import Mapping
+
+
+class Reporter:
+    """Tells a person how a reload goes: here in plain lines."""
+
+    def begin(self, name: str) -> None:
+        """That of this instance; "" if it was not named."""
+
+    def progress(self, facts: Mapping[str, object]) -> None:
+        """An answer that is not the last."""
+        if facts.get("message"):
+            print(facts["message"], flush=True)
+
+    def tick(self) -> float:
+        """Called while nothing happens: seconds until it wants to be called again."""
+        return math.inf
+
+    def end(self) -> None:
+        """There will be no more progress, whatever comes next."""
+
+    def done(self, facts: Mapping[str, object]) -> None:
+        """The new code serves."""
+        print(success(facts), flush=True)
+
+    def lost(self, sentence: str) -> None:
+        """There is no verdict, and the sentence that says why comes behind."""
+
+    def failed(self, error: str, facts: Mapping[str, object]) -> None:
+        """It does not; the sentence that says so comes behind."""
+        traceback = str(facts.get("traceback", "")).strip()
+        if traceback:
+            print(traceback, file=sys.stderr, flush=True)
+
+
+def success(facts: Mapping[str, object]) -> str:
+    """The verdict as a sentence."""
+    same = " (same code as before)" if facts.get("same_code") else ""
+    sentence = (
+        f"RELOADED in {facts.get('seconds', 0):.2f} s: generation {facts.get('generation')} serves "
+        f"{facts.get('code')}{same}; main pid {facts.get('old_pid')} -> {facts.get('pid')}"
+    )
+    if "drains_at_most" in facts:
+        sentence += f". Draining: generation {facts.get('old_generation')} (at most {facts['drains_at_most']:g} s)"
+    return sentence

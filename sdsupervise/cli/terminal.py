@@ -1,0 +1,78 @@
+"""How much a command may do with its output: a width and colours on a terminal, neither of them elsewhere."""
+
+import os
+import sys
+import time
+from typing import TextIO
+
+_COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+_ATTENTION = {"good": "green", "busy": "yellow", "bad": "red"}
+
+
+class Screen:
+    """What output goes to."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = sys.stdout if stream is None else stream
+        self.is_terminal = self.stream.isatty()
+        self.colours = self.is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
+        self.can_redraw = self.is_terminal and os.environ.get("TERM", "dumb") != "dumb"
+
+    @property
+    def columns(self) -> int | None:
+        """The width now; None where lines may be as long as they are."""
+        if not self.is_terminal:
+            return None
+        try:
+            return os.get_terminal_size(self.stream.fileno()).columns or 80
+        except OSError:
+            return 80
+
+    def paint(self, text: str, style: str) -> str:
+        """The text in a style: bold, dim, or as good, busy and bad things look; "" for plain."""
+        code = _COLOURS.get(_ATTENTION.get(style, style))
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colours and code and text else text
+
+    def wrap(self, text: str) -> str:
+        """A sentence on as many lines as it needs, no word of it broken."""
+        if self.columns is None or len(text) <= self.columns:
+            return text
+        import textwrap
+
+        return textwrap.fill(text, max(20, self.columns), break_long_words=False, break_on_hyphens=False)
+
+
+def cut(text: str, width: int) -> str:
+    """At most so many characters; what is cut off shows."""
+    return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def cut_left(text: str, width: int) -> str:
+    """The same of a path, whose end says more."""
+    return text if len(text) <= width else "…" + text[len(text) - max(0, width - 1) :]
+
+
+def duration(seconds: float) -> str:
+    """In the unit that says enough: "0.4 s", "12 s", "5 min", "3 h", "2 d"."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    for limit, size, unit in ((100, 1, "s"), (6000, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def size(number: int) -> str:
+    """Bytes, in megabytes."""
+    return f"{number / 2**20:.1f} MB" if number < 100 * 2**20 else f"{number / 2**20:.0f} MB"
+
+
+def clock(at: float) -> str:
+    """A time of today, or the day with it."""
+    when, today = time.localtime(at), time.localtime()
+    return time.strftime("%H:%M:%S" if when[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", when)
+
+
+def count(number: int, thing: str) -> str:
+    """ "1 worker", "2 workers", "3 processes"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}{'es' if thing.endswith(('sh', 'ss')) else 's'}"

@@ -1,0 +1,305 @@
+"""An instance as lines of text: what serves, its generations as a tree of processes, sockets, the last reload."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..core.phases import PHASES
+from ..core.takeover import State
+from ..linux.usage import Processes, Usage, connections, proportional_bytes, together, unit_of
+from . import typed
+from .terminal import Screen, clock, count, cut, duration, size
+
+MOST_WORKERS = 10  # of a generation that are shown one by one
+_MOST_ADDED_UP = 200  # whose memory is asked for at each look
+_MARGIN = 13  # where values begin
+_HEADINGS = ("PROCESS", "PID", "STATE", "AGE", "", "", "PING", "CRASHES", "SAYS")
+_TO_THE_LEFT = {"PROCESS", "STATE", "SAYS"}
+
+# What a reader wants to know of a reload's phases (the states of the predecessor, core/takeover.py).
+_STEPS = {
+    "started": ("raising", "warming"),
+    "old stopped": ("yielding",),
+    "took over": ("yielded", "watching", "committing"),
+    "went back": ("cancelling", "reviving", "recalling", "retaking"),
+}
+
+
+class Line(NamedTuple):
+    """Text and how it is to look: bold, dim, good, busy, bad, or plain."""
+
+    text: str
+    style: str = ""
+
+
+class Meter:
+    """What the processes of one look take. `cpu` turns a process and what it takes into the text of the CPU column."""
+
+    def __init__(self, main_pid: int, *, heading: str = "CPU", cpu: Callable[[int, Usage], str] | None = None) -> None:
+        self.processes = Processes()
+        # One kind for all of them, since the two cannot be compared.
+        self.shares = proportional_bytes(main_pid) is not None
+        self.cpu_heading = heading
+        self._cpu = cpu or (lambda _pid, usage: duration(usage.cpu_seconds))
+
+    def cells(self, usage: Usage | None, pid: int) -> tuple[str, str]:
+        """CPU and memory; empty for what cannot be seen."""
+        if usage is None:
+            return "", ""
+        taken = usage.proportional if self.shares else usage.resident
+        return self._cpu(pid, usage), "" if taken is None else size(taken)
+
+
+def state_in_words(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """The state, and how it looks."""
+    state = str(facts["state"])
+    try:
+        main_state = PHASES[State[state.upper()]].main_state
+    except KeyError:  # of another release
+        return state, "busy"
+    if state == "serving":
+        return state, "good" if facts["healthy"] else "bad"
+    return (state if main_state in ("ready", state) else f"{main_state} ({state})"), "busy"
+
+
+def lines(
+    name: str, facts: Mapping[str, Any], meter: Meter, screen: Screen, *, most: int | None = MOST_WORKERS, full: bool
+) -> list[Line]:
+    """All there is to say of one instance, each line as wide as the screen at most. `full` cuts nothing."""
+    state, style = state_in_words(facts)
+    same = not name or name.casefold() == str(facts["name"]).casefold()
+    title = name or str(facts["name"]) if same else f"{name} ({facts['name']})"
+    since = facts.get("since")
+    when = [f"since {clock(since)}"] if since is not None else []
+    head = " · ".join([state, f"generation {facts['generation']}", str(facts["handover"]), *when])
+    found = [Line(f"● {title}   {head}", style)]
+    width = None if full else screen.columns
+    if not facts["healthy"]:
+        found += _entry("status", str(facts["status"]), width, "bad" if style == "bad" else "busy")
+    found += _entry("code", code_in_words(facts), width)
+    unit, _ = unit_of(facts["pid"])
+    if unit:
+        found += _entry("unit", unit, width)
+    for listener in facts.get("sockets", ()):
+        origin = "   from systemd" if listener["from"] == "systemd" else ""
+        found += _entry("socket", f"{listener['name']}   {listener['address']}{origin}", width)
+    if facts["last_reload"]:
+        outcome, details = _reload_in_words(facts["last_reload"])
+        bad = "bad" if facts["last_reload"]["verdict"] != "done" else ""
+        found += _entry("reload", outcome, width, bad)
+        found += _entry("", details, width, bad)
+    found += table(facts, meter, width, most=None if full else most)
+    logs = logs_in_words(facts["pid"])
+    return found + (_entry("logs", logs, width) if logs else [])
+
+
+def table(facts: Mapping[str, Any], meter: Meter, width: int | None, *, most: int | None) -> list[Line]:
+    """The tree of processes under its headings. Columns in which nobody has anything to show are left out."""
+    rows = list(_rows(facts, meter, most))
+    headings = list(_HEADINGS)
+    headings[4:6] = [meter.cpu_heading, "PSS" if meter.shares else "RSS"]
+    used = [number for number in range(len(headings)) if any(row[number] for row, _ in rows)]
+    widths = {number: max(len(row[number]) for row in (headings, *(row for row, _ in rows))) for number in used}
+    found = []
+    for row, style in [(tuple(headings), "dim"), *rows]:
+        cells = []
+        for number in used:
+            to_the_left = headings[number] in _TO_THE_LEFT
+            cells.append(row[number].ljust(widths[number]) if to_the_left else row[number].rjust(widths[number]))
+        text = "  " + "  ".join(cells).rstrip()
+        found.append(Line(text if width is None else cut(text, width), style))
+    return found
+
+
+def code_in_words(facts: Mapping[str, Any]) -> str:
+    """Where the code lies: by the symlink that leads there, if one is known to."""
+    path, fingerprint = str(facts["code"]["path"]), facts["code"]["fingerprint"]
+    for directory in _typed_directories(facts):
+        real = os.path.realpath(directory)
+        if real == directory:
+            continue
+        if path.startswith(real + os.sep):
+            return f"{directory} → {_beside(path, directory)} ({fingerprint})"
+        if _is_beside(path, real):
+            return f"{path} ({fingerprint}), but {directory} is {_beside(real, directory)} now"
+    return f"{path} ({fingerprint})"
+
+
+def logs_in_words(pid: int) -> str:
+    """How to see what it logs."""
+    unit, is_users = unit_of(pid)
+    if unit:
+        return f"journalctl {'--user ' if is_users else ''}-u {unit}"
+    try:
+        return f"standard error of pid {pid}: {os.readlink(f'/proc/{pid}/fd/2')}"
+    except OSError:
+        return ""
+
+
+def _entry(title: str, text: str, width: int | None, style: str = "") -> list[Line]:
+    """A title in the margin, and beside it a text, on as many lines as it needs."""
+    if not text:
+        return []
+    parts = [text]
+    if width is not None and _MARGIN + len(text) > width:
+        import textwrap
+
+        parts = textwrap.wrap(text, max(20, width - _MARGIN), break_on_hyphens=False)
+    heads = [f"  {title}", *[""] * (len(parts) - 1)]
+    return [Line(f"{head:<{_MARGIN}}{part}", style) for head, part in zip(heads, parts, strict=True)]
+
+
+def _typed_directories(facts: Mapping[str, Any]) -> list[str]:
+    """The working directories by the names they were given, the one that counts first."""
+    try:
+        with open(f"/proc/{facts['pid']}/cmdline", "rb") as file:
+            words = os.fsdecode(file.read()).split("\0")
+    except OSError:
+        words = []
+    started_in = str(facts.get("directory", ""))
+    by_name = typed.directory(words, started_in)
+    scripts = [os.path.join(by_name, os.path.dirname(script)) for script in typed.scripts(words)]
+    return [directory for directory in (by_name, *scripts) if directory]
+
+
+def _beside(real: str, directory: str) -> str:
+    """A path, relative to the symlink that leads there where that is shorter."""
+    relative = os.path.relpath(real, os.path.dirname(directory))
+    return real if relative.startswith("..") else relative
+
+
+def _is_beside(path: str, real: str) -> bool:
+    """It lies in another release than the one at `real`."""
+    parent = os.path.dirname(real)
+    return path.startswith(parent + os.sep)
+
+
+# ------------------------------------------------------------------------------------------------------ the tree
+
+_Row = tuple[tuple[str, ...], str]
+
+
+def _rows(facts: Mapping[str, Any], meter: Meter, most: int | None) -> Iterator[_Row]:
+    workers: Sequence[Mapping[str, Any]] = facts["workers"]
+    pids = {worker["pid"] for worker in workers} | {facts.get("spare")}
+    successor = facts.get("successor")
+    if successor:
+        says = f"{successor['ready']} ready" if successor["workers"] else str(successor["code"])
+        yield from _other_generation(successor, "starting", says, meter)
+    state, style = state_in_words(facts)
+    state = state.partition(" (")[0]  # the line at the top says more
+    crashes = str(facts["crashes"]) if facts["crashes"] else ""
+    usage = meter.processes.usage(facts["pid"], apart_from=pids)
+    yield _row(f"generation {facts['generation']}", facts["pid"], state, usage, meter, crashes=crashes), style
+    children = list(_workers(workers, meter, most))
+    spare = facts.get("spare")
+    if spare:
+        usage = meter.processes.usage(spare)
+        children.append((_row("spare", spare, "waiting", usage, meter), "dim"))
+    yield from _as_children(children)
+    for elder in facts.get("draining", ()):
+        says = f"{duration(elder['at_most'])} left"
+        yield from _other_generation(elder, "draining", says, meter)
+
+
+def _other_generation(facts: Mapping[str, Any], state: str, says: str, meter: Meter) -> Iterator[_Row]:
+    """One of which no more is known than its pids."""
+    pids = facts["workers"]
+    usage = meter.processes.usage(facts["pid"], apart_from=set(pids))
+    yield _row(f"generation {facts['generation']}", facts["pid"], state, usage, meter, says=says), "busy"
+    children = []
+    for pid in pids[:MOST_WORKERS]:
+        usage = meter.processes.usage(pid)
+        open_ones = connections(usage.pids) if usage is not None and state == "draining" else None
+        says = "" if open_ones is None else count(open_ones, "connection")
+        children.append((_row("worker", pid, state, usage, meter, says=says), "busy"))
+    if len(pids) > len(children):
+        children.append((_row(f"{len(pids) - len(children)} more", None, state, None, meter), "busy"))
+    yield from _as_children(children)
+
+
+def _as_children(rows: Sequence[_Row]) -> Iterator[_Row]:
+    for number, ((label, *cells), style) in enumerate(rows, 1):
+        yield (f"{'└─' if number == len(rows) else '├─'} {label}", *cells), style
+
+
+def _workers(workers: Sequence[Mapping[str, Any]], meter: Meter, most: int | None) -> Iterator[_Row]:
+    """One for each; of a big pool only those that do anything but serve, and one row for all the others."""
+    shown = workers
+    if most is not None and len(workers) > most:
+        others = [worker for worker in workers if worker["state"] != "serving" or worker["retiring"]]
+        shown = others[: max(0, most - 1)]
+    for worker in shown:
+        usage = meter.processes.usage(worker["pid"])
+        says = [f"to be replaced: {worker['retiring']}"] if worker["retiring"] else []
+        says += [str(worker["status"])] if worker["status"] else []
+        if usage is not None and len(usage.pids) > 1:
+            says.insert(0, count(len(usage.pids), "process"))
+        ping = "-" if worker["last_ping"] is None else duration(worker["last_ping"])
+        crashes, state = str(worker["crashes"]), str(worker["state"])
+        label = f"worker {worker['index']}"
+        row = _row(label, worker["pid"], state, usage, meter, worker["age"], ping, crashes, "; ".join(says))
+        yield row, "" if state == "serving" and not worker["retiring"] else "busy"
+    numbers = {worker["pid"] for worker in shown}
+    rest = [worker for worker in workers if worker["pid"] not in numbers]
+    if rest:
+        yield _summary(rest, meter), ""
+
+
+def _summary(workers: Sequence[Mapping[str, Any]], meter: Meter) -> tuple[str, ...]:
+    ages = [worker["age"] for worker in workers]
+    pings = [worker["last_ping"] for worker in workers if worker["last_ping"] is not None]
+    states = ", ".join(sorted({str(worker["state"]) for worker in workers}))
+    says = f"ages {duration(min(ages))} to {duration(max(ages))}"
+    if pings:
+        says += f", pings {duration(min(pings))} to {duration(max(pings))} ago"
+    crashes = str(sum(worker["crashes"] for worker in workers))
+    taken = [meter.processes.usage(worker["pid"]) for worker in workers] if len(workers) <= _MOST_ADDED_UP else []
+    cpu, memory = meter.cells(together(taken), -workers[0]["pid"])
+    return (f"{len(workers)} workers", "", states, "", cpu, memory, "", crashes, says)
+
+
+def _row(
+    label: str,
+    pid: int | None,
+    state: str,
+    usage: Usage | None,
+    meter: Meter,
+    age: float | None = None,
+    ping: str = "",
+    crashes: str = "",
+    says: str = "",
+) -> tuple[str, ...]:
+    if age is None and usage is not None:
+        age = usage.age
+    seen_age = "" if age is None else duration(age)
+    cpu, memory = meter.cells(usage, pid or 0)
+    return (label, str(pid or ""), state, seen_age, cpu, memory, ping, crashes, says)
+
+
+# ------------------------------------------------------------------------------------------------- the last reload
+
+
+def _reload_in_words(reload: Mapping[str, Any]) -> tuple[str, str]:
+    """The outcome and who asked; then why it failed, or how long each step took."""
+    outcome = f"{clock(reload['asked_at'])} {reload['verdict']} in {reload['seconds']:.2f} s"
+    outcome += f", asked by {_asker(str(reload['asked_by']))}"
+    if reload["reason"]:
+        return outcome, str(reload["reason"])
+    phases = reload["phases"]
+    took = {step: [phases[name] for name in names if name in phases] for step, names in _STEPS.items()}
+    return outcome, ", ".join(f"{step} {sum(seconds):.2f}" for step, seconds in took.items() if seconds)
+
+
+def _asker(text: str) -> str:
+    """ "pid 4391, uid 0", with the user's name."""
+    found = re.fullmatch(r"pid (\d+), uid (\d+)", text)
+    if found is None:
+        return text
+    import pwd
+
+    try:
+        return f"{pwd.getpwuid(int(found[2])).pw_name} (pid {found[1]})"
+    except KeyError:
+        return text

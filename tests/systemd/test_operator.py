@@ -1,0 +1,116 @@
+"""Several instances on one machine, as their operator sees and reloads them by name."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.ground.machine import Machine
+from tests.systemd.trial import Trial, source
+
+
+@pytest.fixture
+def trials(machine: Machine) -> Iterator[list[Trial]]:
+    """Three units that serve."""
+    trials = [Trial(machine, name) for name in ("one", "three", "two")]
+    for trial in trials:
+        trial.deploy(1)
+        trial.install()
+        trial.start()
+    yield trials
+    for trial in trials:
+        trial.close()
+
+
+def sdsupervise(machine: Machine, *words: str) -> subprocess.CompletedProcess[str]:
+    return machine.run("/usr/bin/sdsupervise", *words, check=False)
+
+
+def listed(machine: Machine) -> dict[str, dict[str, object]]:
+    """What list says of each, by name."""
+    found = [json.loads(line) for line in sdsupervise(machine, "list", "--json").stdout.splitlines()]
+    return {str(facts["instance"]): facts for facts in found}
+
+
+def test_list(machine: Machine, trials: list[Trial]) -> None:
+    """All that run or are configured are listed: one that hangs, is dead or stopped as that, the others as ever."""
+    one, *_ = trials
+    machine.write("/etc/sdsupervise/later.toml", "")
+    machine.run("python3", "-c", DEAD)
+    one.kill(one.main_pid, signal.SIGSTOP)
+    try:
+        table = sdsupervise(machine, "list")
+        states = dict(line.split()[:2] for line in table.stdout.splitlines()[1:])
+        assert states == {"dead": "dead", "later": "stopped", "one": "hangs", "three": "serving", "two": "serving"}
+        assert table.returncode == 0 and table.stderr == ""
+        assert re.search(r"^one +hangs +The supervisor on /run/sdsupervise/one/control ", table.stdout, re.MULTILINE)
+        assert re.search(
+            r"^three +serving +1 +exclusive +1/1 +\S+ +/srv/three/releases/1/trial.py$", table.stdout, re.M
+        )
+        everything = sdsupervise(machine, "status")
+        assert everything.returncode == 69 and everything.stderr == ""
+        assert "○ one   hangs" in everything.stdout and "● three (Trial)   serving" in everything.stdout
+    finally:
+        one.kill(one.main_pid, signal.SIGCONT)
+        machine.remove("/run/sdsupervise/dead")
+        machine.remove("/etc/sdsupervise/later.toml")
+    assert listed(machine).keys() == {"one", "three", "two"}
+
+
+DEAD = """
+import os, socket
+os.mkdir("/run/sdsupervise/dead")
+socket.socket(socket.AF_UNIX).bind("/run/sdsupervise/dead/control")
+"""
+
+
+def test_status_for_anybody(machine: Machine, trials: list[Trial]) -> None:
+    """Another user sees the same as root, but for what the kernel keeps to itself; it ends with where the logs are."""
+    words = ("/usr/bin/sdsupervise", "status", "three.service")
+    roots = machine.run(*words).stdout.splitlines()
+    anybodys = machine.run("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", *words).stdout.splitlines()
+    assert "PSS" in "".join(roots) and "RSS" in "".join(anybodys)
+    for lines in roots, anybodys:
+        assert lines[0].startswith("● three (Trial)   serving · generation 1 · exclusive · since ")
+        assert "  code       /srv/three/current → releases/1/trial.py (" in "\n".join(lines)
+        assert "  unit       three.service" in lines
+        assert lines[-1] == "  logs       journalctl -u three.service"
+        assert any(re.search(rf"├─ worker 0 +{trials[1].worker_pid} +serving", line) for line in lines)
+
+
+def test_several_reloads(machine: Machine, trials: list[Trial]) -> None:
+    """One after the other, up to the first that fails, whose exit status it is; with --keep-going all of them. The last
+    line says what became of each."""
+    _, three, two = trials
+    two.deploy(2)
+    three.deploy(2, "1/0")
+    done = sdsupervise(machine, "reload", "two", "three", "one")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "Reloaded 1: two; not reloaded 1: three; not tried 1: one."
+    assert "[2/3] three" in done.stdout and "NOT RELOADED: " in done.stderr
+    done = sdsupervise(machine, "reload", "--all", "--keep-going")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "Reloaded 2: one, two; not reloaded 1: three."
+    assert [facts["generation"] for facts in listed(machine).values()] == [2, 1, 3]
+
+
+def test_outdated(machine: Machine, trials: list[Trial]) -> None:
+    """--outdated finds what has another code on disk: by the symlink of --directory, or by content. Others are left."""
+    one, *_ = trials
+    one.deploy(2)
+    machine.write("/srv/three/releases/1/trial.py", source(1) + "# changed\n")
+    would = sdsupervise(machine, "reload", "--outdated", "--dry-run").stdout.splitlines()
+    assert would == [
+        "Would reload one: /srv/one/current is /srv/one/releases/2 now, and it runs in /srv/one/releases/1.",
+        "Would reload three: /srv/three/releases/1/trial.py has changed on disk.",
+    ]
+    done = sdsupervise(machine, "reload", "--outdated")
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "Reloaded 2: one, three."
+    again = sdsupervise(machine, "reload", "--outdated")
+    assert (again.returncode, again.stdout) == (0, "3 instances run what is on disk: nothing to reload.\n")
+    assert [facts["generation"] for facts in listed(machine).values()] == [2, 2, 1]

@@ -1,0 +1,87 @@
+"""Completion in packaging/completion: up to date, and good in a real shell."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import completion
+
+LIMIT_SECONDS = 30.0
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Of a user who has an instance that runs and one that is configured."""
+    (tmp_path / "run/sdsupervise/webshop").mkdir(parents=True)
+    (tmp_path / "run/sdsupervise/webshop/control").touch()
+    (tmp_path / "config/sdsupervise").mkdir(parents=True)
+    (tmp_path / "config/sdsupervise/websearch.toml").touch()
+    places = {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "TERM": "dumb", **places}
+
+
+@pytest.mark.parametrize("shell", completion.FILES)
+def test_it_is_up_to_date(shell: str) -> None:
+    """The files are what shtab makes of the parsers now; `python -m tests.completion` writes them."""
+    assert completion.FILES[shell].read_text() == completion.made(shell)
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["rel"], {"reload"}),
+        (["reload", "--keep"], {"--keep-going"}),
+        (["reload", "web"], {"webshop", "websearch"}),
+        (["reload", "webshop", "webse"], {"websearch"}),
+        (["scale", "webs"], {"webshop", "websearch"}),
+        (["status", "--j"], {"--json"}),
+    ],
+)
+def test_bash_completes(environment: dict[str, str], words: list[str], offered: set[str]) -> None:
+    """bash offers commands, options and instances, those that run and those that are configured."""
+    script = f"""
+        source {completion.FILES["bash"]}
+        COMP_WORDS=(sdsupervise {" ".join(words)}); COMP_CWORD={len(words)}
+        $(complete -p sdsupervise | sed 's/.*-F \\([^ ]*\\).*/\\1/') sdsupervise "{words[-1]}" ""
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS
+    )
+    assert done.stderr == ""
+    assert set(done.stdout.split()) == offered
+
+
+def test_zsh_completes(environment: dict[str, str], tmp_path: Path) -> None:
+    """zsh completes an instance's name, in a terminal, where it is installed."""
+    if shutil.which("zsh") is None:
+        pytest.skip("there is no zsh")
+    shutil.copy(completion.FILES["zsh"], tmp_path / "_sdsupervise")
+    master, slave = pty.openpty()
+    with subprocess.Popen(["zsh", "-f", "-i"], env=environment, stdin=slave, stdout=slave, stderr=slave) as shell:
+        os.close(slave)
+        try:
+            start = f"fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -D; PS1=; echo rea''dy\n"
+            os.write(master, start.encode())
+            expect(master, "ready\r")
+            os.write(master, b"sdsupervise reload websh\t")
+            expect(master, "webshop")
+        finally:
+            shell.kill()
+            os.close(master)
+
+
+def expect(master: int, text: str) -> None:
+    """Read until this has been written."""
+    seen, deadline = "", time.monotonic() + LIMIT_SECONDS
+    while text not in seen:
+        assert select.select([master], [], [], max(0.0, deadline - time.monotonic()))[0], f"no {text!r} in {seen!r}"
+        seen += os.read(master, 65536).decode(errors="replace")

@@ -5,6 +5,7 @@ import os
 from . import __version__
 from .config import Settings
 from .core.takeover import State
+from .counters import Counters
 from .launch import Started
 from .standing import Standing
 from .succession import Succession
@@ -21,11 +22,13 @@ class Account:
         started: Started,
         workforce: Workforce,
         succession: Succession,
+        counters: Counters,
         *,
         can_reload: bool,
     ) -> None:
         self._name, self._settings, self._started = name, settings, started
         self._workforce, self._succession, self._can_reload = workforce, succession, can_reload
+        self._counters = counters
         self.gave_up_because = ""  # "" if it did not
 
     def sentence(self, state: State) -> str:
@@ -67,4 +70,5 @@ class Account:
             "spare": workforce.spare.pid if workforce.spare is not None else None,
             "draining": succession.elders.facts(),
             "last_reload": succession.facts(),
+            "counters": self._counters.facts(),
         }

@@ -11,6 +11,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     reason    text, traceback                   successor: why it is about to fail
     extends   seconds                           either: a worker was given more time to start or to stop, so wait on
     naming                                      predecessor: systemd is being told that you are the main pid
+    counters  counts                            predecessor: all it has counted until now; see counters.py
     reloaded  facts                             predecessor: how the reload went, for the successor's status
     caller    [connection]                      predecessor: it has committed; a caller of the control socket
     yield, serving, checked, failed, committed, stop, empty, unlocked      the takeover itself

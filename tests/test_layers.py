@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "sdsupervise"
 
 # Each module may import those of the lines above its own. A folder's name stands for all modules of that folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "events"),
     (
         "addresses",
         "core.words",
@@ -55,9 +55,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workers.shimmed_worker",),
     (
         "birth",
-        "check",
         "client",
         "control",
+        "counters",
+        "errand",
         "listening",
         "lock",
         "logs",
@@ -67,8 +68,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "standing",
     ),
     (
+        "announcer",
         "class_workers",
         "command_workers",
+        "crash_loops",
         "elders",
         "launch",
         "recycling",
@@ -77,6 +80,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "starts",
     ),
     (
+        "chronicle",
         "elsewhere_workers",
         "wanted",
         "plain_daemon",
@@ -88,6 +92,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("command", "daemon", "elsewhere"),
     ("cli.target",),
     (
+        "cli.metrics",
         "cli.ready",
         "cli.reload",
         "cli.run",

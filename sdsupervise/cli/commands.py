@@ -11,7 +11,7 @@ from .. import __version__
 from ..errors import ExitStatus, SdsuperviseError, UsageError
 from ..options import HelpFormatter
 
-_COMMANDS = ("run", "reload", "scale", "status", "ready")
+_COMMANDS = ("run", "reload", "scale", "status", "metrics", "ready")
 
 
 class _Parser(argparse.ArgumentParser):

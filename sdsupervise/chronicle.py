@@ -54,7 +54,7 @@ class Chronicle:
     def serves(self, *, by_verdict: bool) -> None:
         """For the first time, unless this is known: the verdict on a reload says it too."""
         if not self._has_served and not by_verdict:
-            _log.info("Generation %d serves %s", self._generation, self._receipt, extra=told(News.SERVING))
+            self._say_serving()
         self._has_served = True
 
     def retires(self) -> float:
@@ -69,6 +69,11 @@ class Chronicle:
             _log.info("Generation %d stops", self._generation, extra=extra)
         limit = self._settings.notify_timeout
         self._finish(limit if gave_up_because else min(limit, self._settings.stop_timeout))
+
+    def abandon(self) -> None:
+        """Tell people nothing more, and nothing to its end."""
+        if self._announcer is not None:
+            self._announcer.abandon("the service stops")
 
     def leaves(self, *, is_main: bool) -> None:
         """The supervisor does."""
@@ -91,10 +96,16 @@ class Chronicle:
             self._announce(News.CRASH_LOOP if why else News.CRASH_LOOP_OVER, reason=why)
 
     def verdict(self, news: News, facts: Mapping[str, object]) -> None:
-        """A reload has it, and we are the main supervisor now. The facts are those of Reload.facts."""
+        """A reload has it, and we are the main supervisor now. The facts are those of Reload.facts; none where whoever
+        was to tell it died after the commit."""
+        if not facts:
+            self._say_serving()
         verdict, seconds = ("done" if news is News.RELOADED else "failed"), facts.get("seconds")
         seconds = seconds if isinstance(seconds, int | float) else None
         self._announce(news, verdict=verdict, reason=str(facts.get("reason", "")), seconds=seconds)
+
+    def _say_serving(self) -> None:
+        _log.info("Generation %d serves %s", self._generation, self._receipt, extra=told(News.SERVING))
 
     def _announce(self, news: News, *, verdict: str = "", reason: str = "", seconds: float | None = None) -> None:
         if self._announcer is not None:

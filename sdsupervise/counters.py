@@ -44,7 +44,7 @@ class Counters:
     def inherit(self, told: object) -> None:
         """What the predecessor tells, which is all it told before and more."""
         if isinstance(told, dict):
-            self._before = {what: counts for what, counts in told.items() if isinstance(counts, dict)}
+            self._before = {what: counts for what, counts in told.items() if _are_counts(counts)}
 
     def facts(self) -> Counts:
         """All of them, as Status shows them: what is counted, and which of it."""
@@ -54,3 +54,7 @@ class Counters:
             for which, number in counts.items():
                 known[which] = round(known.get(which, 0) + number, 3)
         return sums
+
+
+def _are_counts(counts: object) -> bool:
+    return isinstance(counts, dict) and all(isinstance(number, int | float) for number in counts.values())

@@ -40,6 +40,10 @@ class Elders:
         """Somebody still drains."""
         return bool(self._elders)
 
+    def __contains__(self, generation: int) -> bool:
+        """Something of this generation is still there."""
+        return generation in self._elders
+
     def at_work(self) -> str:
         """The generations of which a worker still drains, in words; "" if only supervisors are on their way out."""
         at_work = [generation for generation, (peer, _, _) in self._elders.items() if peer.has_workers]

@@ -55,13 +55,14 @@ class Succession:
         self._waiting: Reload | None = None  # begins when the last generation's processes are gone
         self._last: Reload | None = None
         self._inherited: dict[str, object] | None = None  # the last reload, as the predecessor told of it
+        self._verdict_due = False  # the predecessor has committed, and is about to tell that
         self.reload: Reload | None = None  # the one that runs; a predecessor's
         self.peer: Peer | None = None
         self.generation = started.generation
         self.elders = Elders(
             loop,
             PeerListener(self._elder_says, self._told, hooks.caller, hooks.lock_may_be_free, _not_listening),
-            hooks.elder_gone,
+            self._elder_gone,
         )
 
     @property
@@ -106,6 +107,7 @@ class Succession:
         """The predecessor has committed: from now on it is one of those that drain, and the next reload may begin."""
         if self.peer is not None:
             due = time.monotonic() + self.peer.stop_timeout + self._patience
+            self._verdict_due = True
             self.elders.see_out(self.peer, due=due)
             self.peer = None
 
@@ -306,6 +308,12 @@ class Succession:
             peer.reason = f"The new code is exclusive, and {at_work} still drains; reload again when it has left."
             self.kill_peer()
 
+    def _elder_gone(self) -> None:
+        if self._verdict_due and self.generation - 1 not in self.elders:
+            self._verdict_due = False  # killed between its commit and the verdict, which is ours to tell then
+            self._hooks.verdict(News.RELOADED, {})
+        self._hooks.elder_gone()
+
     def _elder_says(self, event: Event) -> None:
         if event is Event.PEER_STOPS:  # somebody sent the stop to a generation that drains; it means the service
             self._hooks.event(Event.STOP_ASKED)
@@ -335,6 +343,7 @@ class Succession:
             case "reloaded":
                 facts = fields.get("facts")
                 self._inherited = facts if isinstance(facts, dict) else None
+                self._verdict_due = False
                 self._hooks.verdict(News.RELOADED, self._inherited or {})
             case "counters":
                 self._counters.inherit(fields.get("counts"))

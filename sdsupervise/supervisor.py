@@ -10,7 +10,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from . import scaling
 from .account import Account
@@ -20,7 +20,6 @@ from .config import Settings
 from .control import ControlServer
 from .core.phases import PHASES
 from .core.takeover import RULES, Effect, Event, State, step
-from .errand import Errand
 from .errors import ExitStatus, ImpossibleEvent, SdsuperviseError
 from .events import News, told
 from .lane import EndOfLanes
@@ -37,6 +36,9 @@ from .workers import python_worker
 from .workers.source import Source, Surroundings
 from .workers.worker import Worker, WorkerListener, WorkerState
 from .workforce import Listener, Workforce
+
+if TYPE_CHECKING:
+    from .errand import Errand
 
 _log = logging.getLogger("sdsupervise")
 
@@ -124,6 +126,8 @@ class Supervisor:
         self._deadline: Timer | None = None
         self._status_timer: Timer | None = None
         self._end_of_lanes: EndOfLanes | None = None
+        if settings.before_commit:
+            from . import errand  # noqa: F401  # not in the middle of an upgrade; most services can do without
         self._owes_serving = False  # to the predecessor, which waits to hear it
         self._check: Errand | None = None
         self._is_main = started.welcome is None
@@ -251,6 +255,8 @@ class Supervisor:
 
     def _step(self, event: Event) -> None:
         before = self.state
+        if event is Event.PEER_EMPTY and before is State.DRAINING:
+            self._chronicle.abandon()  # the service stops, and waits for nobody but us
         try:
             rule = step(before, event)
         except ImpossibleEvent as error:
@@ -401,6 +407,8 @@ class Supervisor:
             self._happen(Event.CHECK_PASSED)
             return
         try:
+            from .errand import Errand
+
             self._check = Errand(
                 self._loop,
                 "before_commit",

@@ -2,7 +2,8 @@
 
 A pool is in a crash loop when the workers of one of its slots have crashed LOOP times in a row, none of them after it
 had lived respawn_forgiven_after: the wait before the next has been doubled three times by then, where it doubles. It is
-over when every such slot has a worker that has lived so long, or is not there any more.
+over when every such slot has a worker that has lived so long, or is not there any more. A reload ends it too, and its
+verdict says so; the new generation counts anew.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ The sentence is the log call's own; `told` adds the rest:
     SDSUPERVISE_WORKER_PID, SDSUPERVISE_WORKER_INDEX
     SDSUPERVISE_PHASE         of a reload: a state of core/takeover.py
     SDSUPERVISE_VERDICT       of a reload: done, failed, refused
-    SDSUPERVISE_DURATION_SEC  of a reload, or of a worker's life: seconds, with fractions
+    SDSUPERVISE_DURATION_SEC  of a reload, of a worker's life, or the limit it missed: seconds, with fractions
     SDSUPERVISE_REASON        why, in one sentence or less
 
 On standard error there are no fields, and the text says it all.

@@ -107,7 +107,7 @@ class Succession:
         """The predecessor has committed: from now on it is one of those that drain, and the next reload may begin."""
         if self.peer is not None:
             due = time.monotonic() + self.peer.stop_timeout + self._patience
-            self._verdict_due = True
+            self._verdict_due = self._inherited is None
             self.elders.see_out(self.peer, due=due)
             self.peer = None
 

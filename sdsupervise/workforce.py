@@ -237,6 +237,8 @@ class Workforce:
             news = News.WORKER_CRASHED if worker.crashed else News.WORKER_EXITED
             extra = told(news, worker=worker, seconds=worker.lived, reason=_how_it_ended(worker))
             _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words, extra=extra)
+            why = f"{self._which(worker)} {_how_it_ended(worker)}"
+            self._crash_loops.crashed(slot.index, slot.respawn.crashes_in_a_row, why)
         else:
             slot.worker = None
             if self._wanted:  # it made room for another, or was stopped by a successor that gave up too early
@@ -247,7 +249,7 @@ class Workforce:
 
     def _plan_respawn(self, slot: Slot, worker: Worker) -> bool:
         """Set the respawn timer where a worker is wanted; True if the crashes are too many."""
-        self.trouble = why = f"{self._which(worker)} {_how_it_ended(worker)}"
+        self.trouble = f"{self._which(worker)} {_how_it_ended(worker)}"
         delay: float | None
         if not worker.crashed:
             delay = slot.respawn.worker_exited(lived=worker.lived)
@@ -265,7 +267,6 @@ class Workforce:
                 self.trouble += "" if too_many else f", the next starts {pause:g} s later"
             else:
                 self._starts.enqueue_one(slot)  # before anything is said of it: nobody serves in its place meanwhile
-        self._crash_loops.crashed(slot.index, slot.respawn.crashes_in_a_row, why)
         return too_many
 
     # ------------------------------------------------------------------------------------- those that are to leave

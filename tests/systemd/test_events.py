@@ -64,6 +64,8 @@ def test_a_life(trial: Trial) -> None:
     phases = [entry["SDSUPERVISE_PHASE"] for entry in told if entry["SDSUPERVISE_EVENT"] == "reload-phase"]
     assert phases == ["yielding", "yielded", "committing"]
     assert only(trial, "stopping")["SDSUPERVISE_REASON"] == "A stop was asked."
+    # There is no before_commit here, and no probation: no status speaks of them.
+    assert not [text for text in trial.story().told("STATUS") if "checked" in text or "probation" in text]
 
 
 def test_what_the_catalog_says(trial: Trial) -> None:

@@ -8,6 +8,7 @@ import re
 import signal
 
 import psutil
+import pytest
 
 from sdsupervise.announcer import VARIABLES
 from tests.service.harness import PYTHON, Breakpoint, Ground, Report, service
@@ -280,3 +281,18 @@ def test_a_predecessor_that_dies_before_its_verdict(ground: Ground) -> None:
     told(ground, "reloaded", generation=2, duration_sec="")
     stop(ground)
     assert events(ground) == ["reloaded"]
+
+
+@pytest.mark.parametrize("handover", ["exclusive", "overlap"])
+@pytest.mark.parametrize("trial", ["before_commit = ['/bin/false']", "probation = 60.0\ndef serve(self): sys.exit(9)"])
+def test_new_code_that_is_called_back(ground: Ground, handover: str, trial: str) -> None:
+    """New code that has served already, and was found bad, says nothing of it by itself: the old one does, once."""
+    ground.deploy(1, service(f"handover = {handover!r}\n{hook(ground)}", base="Member"))
+    ground.start()
+    for _ in range(3):
+        ground.expect("serves", release=1)
+    ground.deploy(2, service(f"handover = {handover!r}\n{hook(ground)}\n{trial}", base="Member"))
+    assert ground.reload().returncode == 1
+    told(ground, "rolled-back", generation=1)
+    stop(ground)
+    assert events(ground) == ["rolled-back"]

@@ -6,6 +6,7 @@ import time
 from . import __version__
 from .config import Settings
 from .core.takeover import State
+from .counters import Counters
 from .launch import Started
 from .standing import Standing
 from .succession import Succession
@@ -24,12 +25,14 @@ class Account:
         started: Started,
         workforce: Workforce,
         succession: Succession,
+        counters: Counters,
         *,
         can_reload: bool,
     ) -> None:
         self._name, self._settings, self._started = name, settings, started
         self._workforce, self._succession, self._can_reload = workforce, succession, can_reload
         self._since, self._has_served = time.time(), False
+        self._counters = counters
         self.gave_up_because = ""  # "" if it did not
 
     def begin_serving(self) -> None:
@@ -79,6 +82,7 @@ class Account:
             "successor": self._successor(),
             "draining": succession.elders.facts(),
             "last_reload": succession.facts(),
+            "counters": self._counters.facts(),
         }
 
     def code(self) -> dict[str, object]:

@@ -34,6 +34,8 @@ class Settings(NamedTuple):
     before_commit_timeout: float = 30.0
     probation: float = 0.0
     barrier_timeout: float = 15.0
+    notify_command: tuple[str, ...] = ()
+    notify_timeout: float = 30.0
 
     @property
     def check_timeout(self) -> float:
@@ -335,6 +337,10 @@ KINDS: Mapping[str, Kind] = {
     "before_commit_timeout": _seconds(0.1, "how long before_commit may take"),
     "probation": _seconds(0, "how long new code must serve well before the old supervisor leaves"),
     "barrier_timeout": _seconds(0.1, "how long systemd may take to process the new main pid"),
+    "notify_command": Command(
+        "told of what people want to hear: reloaded, rolled-back, crash-loop, gave-up; in $SDSUPERVISE_EVENT"
+    ),
+    "notify_timeout": _seconds(0.1, "a notify_command that takes longer is killed"),
 }
 
 # What means nothing to a class, which runs in a worker of ours.

@@ -57,6 +57,8 @@ class SupervisedDaemon(Daemon):
     before_commit_timeout: float = _DEFAULTS.before_commit_timeout
     probation: float = _DEFAULTS.probation
     barrier_timeout: float = _DEFAULTS.barrier_timeout
+    notify_command: Sequence[str] = _DEFAULTS.notify_command
+    notify_timeout: float = _DEFAULTS.notify_timeout
     sockets: Mapping[str, socket.socket] = {}  # what `listen` names, or a .socket unit, open
 
     def __init__(self, **attributes: object) -> None:

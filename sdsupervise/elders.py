@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from .events import News, told
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop, Timer
 from .peer import Peer, PeerListener
@@ -38,6 +39,10 @@ class Elders:
     def __bool__(self) -> bool:
         """Somebody still drains."""
         return bool(self._elders)
+
+    def __contains__(self, generation: int) -> bool:
+        """Something of this generation is still there."""
+        return generation in self._elders
 
     def at_work(self) -> str:
         """The generations of which a worker still drains, in words; "" if only supervisors are on their way out."""
@@ -144,14 +149,14 @@ class Elders:
             self._listener.lock_may_be_free()
             self._forget_gone(peer)
 
-        def told(message: Message) -> None:
+        def hear(message: Message) -> None:
             seconds = message.fields.get("seconds")
             if message.kind == "extends" and isinstance(seconds, int | float):
                 self._put_off(peer, time.monotonic() + seconds)
             else:
                 self._listener.told(message)
 
-        return self._listener._replace(lock_may_be_free=look, told=told)
+        return self._listener._replace(lock_may_be_free=look, told=hear)
 
     def _put_off(self, peer: Peer, due: float) -> None:
         """Its worker was given more time to finish."""
@@ -167,6 +172,7 @@ class Elders:
             self._on_gone()
 
     def _overdue(self, peer: Peer) -> None:
-        _log.warning("Generation %d should have left by now, killing what is left of it", peer.generation)
+        extra = told(News.GENERATION_KILLED, generation=peer.generation)
+        _log.warning("Generation %d should have left by now, killing what is left of it", peer.generation, extra=extra)
         peer.kill()
         peer.kill_workers()

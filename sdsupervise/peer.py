@@ -12,6 +12,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     extends   seconds                           either: a worker was given more time to start or to stop, so wait on
     warm      ready, workers                    successor: so many of its workers are ready
     naming                                      predecessor: systemd is being told that you are the main pid
+    counters  counts                            predecessor: all it has counted until now; see counters.py
     reloaded  facts                             predecessor: how the reload went, for the successor's status
     caller    [connection]                      predecessor: it has committed; a caller of the control socket
     yield, serving, checked, failed, committed, stop, empty, unlocked      the takeover itself

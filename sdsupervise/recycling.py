@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from .config import Settings
 from .core.respawn import Policy, Respawn
+from .events import News, told
 from .linux import memory
 from .linux.event_loop import EventLoop, Timer
 from .workers.worker import Worker, WorkerState
@@ -100,6 +101,7 @@ class Recycler:
                 how,
                 worker.pid,
                 pause,
+                extra=told(News.WORKER_NOT_REPLACED, worker=worker, reason=how),
             )
         if self._turn is None:
             self._turn = self._loop.call_later(pause, self._begin)

@@ -72,6 +72,11 @@ class Reload:
             self.call.fail("ReloadRefused", {"reason": reason, "serves": serves})
 
     @property
+    def seconds(self) -> float:
+        """How long it took, from being asked for to its verdict."""
+        return self._seconds
+
+    @property
     def failure(self) -> str:
         """One sentence about a reload that failed; empty for one that did not."""
         when = time.strftime("%H:%M:%S", time.localtime(self._asked_at))

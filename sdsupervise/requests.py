@@ -10,6 +10,7 @@ from . import __version__, scaling, varlink
 from .control import Call
 from .core.phases import PHASES
 from .core.takeover import State
+from .events import News, told
 from .linux import processes
 from .linux.signals import SignalReceiver
 from .reload import Reload
@@ -30,6 +31,7 @@ class Answers(NamedTuple):
     code: Callable[[], dict[str, object]]
     stop: Callable[[], None]
     reload: Callable[[Reload], None]
+    refuse: Callable[[Reload, str], None]  # to reload, and why
     scaled: Callable[[], None]
 
 
@@ -127,8 +129,7 @@ class Requests:
     def _reload(self, reload: Reload) -> None:
         refusal = self._why_no_reload()
         if refusal:
-            _log.warning("Reload asked by %s refused: %s", reload.asked_by, refusal)
-            reload.refuse(refusal, serves=PHASES[self._answers.state()].main_state != "stopping")
+            self._answers.refuse(reload, refusal)
         else:
             self._answers.reload(reload)
 
@@ -155,9 +156,12 @@ class Requests:
         if not refusal and size is not None and not self._workforce.has_room_for(size):
             refusal = "Too few file descriptors are left for so many workers; raise the limit (LimitNOFILE=)."
         if size is None or refusal:
-            _log.warning("Scaling asked by %s refused: %s", asked_by, refusal)
+            _log.warning(
+                "Scaling asked by %s refused: %s", asked_by, refusal, extra=told(News.SCALING_REFUSED, reason=refusal)
+            )
         elif size != now:
-            _log.info("Scaling from %d to %d workers, asked by %s", now, size, asked_by)
+            extra = told(News.SCALED, reason=f"asked by {asked_by}")
+            _log.info("Scaling from %d to %d workers, asked by %s", now, size, asked_by, extra=extra)
             self._workforce.scale(size)
             self._answers.scaled()
         return refusal

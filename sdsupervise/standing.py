@@ -16,7 +16,7 @@ class Standing(NamedTuple):
     peer_generation: int
     code: str
     peer_code: str
-    serving: int  # so many workers of ours have been released and live
+    serving: int  # so many workers of ours serve
     workers: int  # and there should be so many
     trouble: str  # why one is missing, "" if nothing is known
     failed_reload: str  # what became of the last one, "" if it went well
@@ -27,12 +27,21 @@ class Standing(NamedTuple):
         if self.gave_up_because:
             return self.gave_up_because  # up to the end: the last STATUS outlives us
         text = PHASES[self.state].status.format(own=self.generation, peer=self.peer_generation)
-        if self.state in _OWN_WORKERS_SERVE and not self.serving:
-            text = f"Generation {self.generation} has no worker: {self.trouble or 'one is starting'}"
-        elif self.state in _OWN_WORKERS_SERVE:
-            text = f"{text} {self.code}" if self.state is State.SERVING else text
-            if self.serving < self.workers:
-                text += f" with {self.serving} of {self.workers} workers: {self.trouble or 'others are starting'}"
+        if self.state is State.OPENING and self.trouble:
+            return f"{text}: {self.trouble}"
+        if self.state in _OWN_WORKERS_SERVE:
+            # Only what stands before it is about us: "Generation 1 serves, generation 2 is starting".
+            own, *others = text.split(", ")
+            told = self._how_own_workers_serve(own)
+            text = ("; " if ":" in told else ", ").join([told, *others])
         elif self.state in (State.COMMITTING, State.DRAINING):
             text = f"{text} {self.peer_code}"
         return f"{text}. {self.failed_reload}" if self.state is State.SERVING and self.failed_reload else text
+
+    def _how_own_workers_serve(self, text: str) -> str:
+        if not self.serving:
+            return f"Generation {self.generation} has no worker: {self.trouble or 'one is starting'}"
+        text = f"{text} {self.code}" if self.state is State.SERVING else text
+        if self.serving < self.workers:
+            text += f" with {self.serving} of {self.workers} workers: {self.trouble or 'others are starting'}"
+        return text

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from .config import Settings
 from .core.respawn import Respawn
+from .events import News, told
 from .linux.event_loop import EventLoop, Timer
 from .workers.worker import Worker
 
@@ -116,7 +117,8 @@ class Starts:
     def _cannot_fork(self, slot: Slot, error: OSError) -> None:
         if self.keeps_trying:
             delay = self._delay or 1.0
-            _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay)
+            extra = told(News.WORKER_NOT_STARTED, reason=error.strerror or "")
+            _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay, extra=extra)
             self._queue.appendleft(slot)
             self._turn = self._loop.call_later(delay, self._start)
         else:

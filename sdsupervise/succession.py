@@ -13,7 +13,9 @@ from .birth import bear
 from .config import Settings
 from .core.phases import PHASES
 from .core.takeover import Event, State
+from .counters import Counters
 from .elders import Elders
+from .events import News, told
 from .launch import Started
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
@@ -40,24 +42,29 @@ class Hooks(NamedTuple):
     elder_gone: Callable[[], None]
     put_off: Callable[[float], None]  # the peer was given so many seconds more for what we wait for
     lane_is_needed: Callable[[], None]  # by the generation after the next
+    verdict: Callable[[News, Mapping[str, object]], None]  # a reload has it, and nobody else is to tell people
 
 
 class Succession:
     """The peer and the reload, of which the table decides and this keeps what is said and owed."""
 
-    def __init__(self, loop: EventLoop, started: Started, settings: Settings, *, hooks: Hooks) -> None:
+    def __init__(
+        self, loop: EventLoop, started: Started, settings: Settings, counters: Counters, *, hooks: Hooks
+    ) -> None:
         self._loop, self._started, self._settings, self._hooks = loop, started, settings, hooks
+        self._counters = counters
         self._patience = settings.takeover_timeout  # how long after a peer's channel its death may come
         self._waiting: Reload | None = None  # begins when the last generation's processes are gone
         self._last: Reload | None = None
         self._inherited: dict[str, object] | None = None  # the last reload, as the predecessor told of it
+        self._verdict_due = False  # the predecessor has committed, and is about to tell that
         self.reload: Reload | None = None  # the one that runs; a predecessor's
         self.peer: Peer | None = None
         self.generation = started.generation
         self.elders = Elders(
             loop,
             PeerListener(self._elder_says, self._told, hooks.caller, hooks.lock_may_be_free, _not_listening),
-            hooks.elder_gone,
+            self._elder_gone,
         )
 
     @property
@@ -102,6 +109,7 @@ class Succession:
         """The predecessor has committed: from now on it is one of those that drain, and the next reload may begin."""
         if self.peer is not None:
             due = time.monotonic() + self.peer.stop_timeout + self._patience
+            self._verdict_due = self._inherited is None
             self.elders.see_out(self.peer, due=due)
             self.peer = None
 
@@ -120,8 +128,16 @@ class Succession:
     def refuse_waiting(self) -> None:
         """The service stops: the reload that waits for its turn will never begin."""
         if self._waiting is not None:
-            self._waiting.refuse("The service is stopping.", serves=False)
+            self.refuse(self._waiting, "The service is stopping.", serves=False)
             self._waiting = None
+
+    def refuse(self, reload: Reload, why: str, *, serves: bool) -> None:
+        """It never begins; `serves` says whether the service goes on."""
+        extra = told(News.RELOAD_REFUSED, verdict="refused", reason=why)
+        _log.warning("Reload asked by %s refused: %s", reload.asked_by, why, extra=extra)
+        reload.refuse(why, serves=serves)
+        self._counters.count_reload(reload.facts())
+        self.tell_counters()
 
     def enter(self, state: State, *, at_most: float, aloud: bool) -> None:
         """The caller of the reload hears of each phase, and how many seconds it may take; so does the log. A phase that
@@ -132,8 +148,11 @@ class Succession:
             self.reload.stopped_workers = True
         sentence = PHASES[state].status.format(own=self.generation, peer=self.generation + 1) if aloud else ""
         self.reload.enter(state.name.lower(), sentence, at_most=at_most)
-        if sentence:
-            _log.info("%s", sentence)
+        if sentence and state is State.RAISING:
+            extra = told(News.RELOAD_STARTED, reason=f"asked by {self.reload.asked_by}")
+            _log.info("%s", sentence, extra=extra)
+        elif sentence:
+            _log.info("%s", sentence, extra=told(News.RELOAD_PHASE, phase=state.name.lower()))
 
     def answer(self, state: State, *, done: bool) -> None:
         """Give the reload its verdict."""
@@ -148,14 +167,24 @@ class Succession:
             old = {"old_generation": self.generation, "old_pid": os.getpid()}
             drains = {"drains_at_most": self._settings.stop_timeout} if self._hooks.workers() else {}
             reload.succeed({**facts, **old, **drains})
+            self._counters.count_reload(reload.facts())
+            self.tell_counters()
             self.tell("reloaded", facts=reload.facts())
-            _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, ", same code as before" * same)
+            suffix = ", same code as before" * same
+            extra = told(News.RELOADED, generation=peer.generation, verdict="done", seconds=reload.seconds)
+            _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, suffix, extra=extra)
         else:
             reason, traceback = _why_failed(reload, peer) if state is not State.STOPPING else ("A stop was asked.", "")
             facts = {"generation": self.generation, "code": own_code, "worker_was_stopped": reload.stopped_workers}
             reload.fail(reason, traceback, {**facts, "serves": state is not State.STOPPING, "from_disk": executes})
+            self._counters.count_reload(reload.facts())
             from_disk = " The old command had been stopped, and is started anew from what is on disk."
-            _log.error("Not reloaded: %s%s", reason, from_disk if executes and reload.stopped_workers else "")
+            suffix = from_disk if executes and reload.stopped_workers else ""
+            news = News.RELOAD_STOPPED if state is State.STOPPING else News.ROLLED_BACK
+            extra = told(news, verdict="failed", seconds=reload.seconds, reason=reason)
+            _log.error("Not reloaded: %s%s", reason, suffix, extra=extra)
+            if news is News.ROLLED_BACK:
+                self._hooks.verdict(news, reload.facts())
         self._last, self.reload = reload, None
 
     # ------------------------------------------------------------------------------------------------- the peer
@@ -169,6 +198,11 @@ class Succession:
         """Say something to the peer, if there is one."""
         if self.peer is not None:
             self.peer.tell(say, (), **fields)
+
+    def tell_counters(self) -> None:
+        """To a successor that may have to go on with them."""
+        if self.reload is not None:
+            self.tell("counters", counts=self._counters.facts())
 
     def extend(self, seconds: float) -> None:
         """A worker of ours is given more time; whoever waits for us is to know."""
@@ -192,7 +226,10 @@ class Succession:
     def kill_peer(self) -> None:
         """SIGKILL the other supervisor; see Peer.kill."""
         if self.peer is not None and self.peer.kill():
-            _log.warning("Killed the supervisor of generation %d (pid %s)", self.peer.generation, self.peer.pid)
+            extra = told(News.GENERATION_KILLED, generation=self.peer.generation)
+            _log.warning(
+                "Killed the supervisor of generation %d (pid %s)", self.peer.generation, self.peer.pid, extra=extra
+            )
 
     def start_successor(self) -> None:
         """Bear a successor, or order the caller to; its birth, or that there is none, comes over the channel."""
@@ -203,6 +240,7 @@ class Succession:
         reader, writer = os.pipe()
         self.peer = self._new_peer(channel, make_token(), self.generation + 1, self._settings.stop_timeout)
         self._welcome(self.peer)
+        self.tell_counters()
         reload.watch_stderr(self._loop, reader)
         invocation = self._started.invocation
         try:
@@ -279,6 +317,12 @@ class Succession:
             peer.reason = f"The new code is exclusive, and {at_work} still drains; reload again when it has left."
             self.kill_peer()
 
+    def _elder_gone(self) -> None:
+        if self._verdict_due and self.generation - 1 not in self.elders:
+            self._verdict_due = False  # killed between its commit and the verdict, which is ours to tell then
+            self._hooks.verdict(News.RELOADED, {})
+        self._hooks.elder_gone()
+
     def _elder_says(self, event: Event) -> None:
         if event is Event.PEER_STOPS:  # somebody sent the stop to a generation that drains; it means the service
             self._hooks.event(Event.STOP_ASKED)
@@ -312,6 +356,10 @@ class Succession:
             case "reloaded":
                 facts = fields.get("facts")
                 self._inherited = facts if isinstance(facts, dict) else None
+                self._verdict_due = False
+                self._hooks.verdict(News.RELOADED, self._inherited or {})
+            case "counters":
+                self._counters.inherit(fields.get("counts"))
             case kind:
                 _log.debug("Another generation says %r, which this release does not know, ignoring", kind)
 

@@ -10,17 +10,18 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from . import scaling
 from .account import Account
 from .breakpoints import Breakpoint
-from .check import Check
+from .chronicle import Chronicle
 from .config import Settings
 from .control import ControlServer
 from .core.phases import PHASES
 from .core.takeover import RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent, SdsuperviseError
+from .events import News, told
 from .lane import EndOfLanes
 from .launch import Started
 from .linux import limits
@@ -36,6 +37,9 @@ from .workers import python_worker
 from .workers.source import Source, Surroundings
 from .workers.worker import Worker, WorkerListener, WorkerState
 from .workforce import Listener, Workforce
+
+if TYPE_CHECKING:
+    from .errand import Errand
 
 _log = logging.getLogger("sdsupervise")
 
@@ -72,7 +76,7 @@ def supervise(
     except SdsuperviseError:
         raise
     except Exception:
-        _log.critical("A bug in sdsupervise, leaving; please report it", exc_info=True)
+        _log.critical("A bug in sdsupervise, leaving; please report it", exc_info=True, extra=told(News.BUG))
         return ExitStatus.SOFTWARE
 
 
@@ -111,6 +115,7 @@ class Supervisor:
                 self._cannot_start_worker,
                 self._worker_up,
                 self._worker_extends,
+                self._crash_loop,
             ),
             generation=self.generation,
             size=scaling.first_size(settings, started.welcome),
@@ -122,15 +127,21 @@ class Supervisor:
         self._deadline: Timer | None = None
         self._status_timer: Timer | None = None
         self._end_of_lanes: EndOfLanes | None = None
+        if settings.before_commit:
+            from . import errand  # noqa: F401  # not in the middle of an upgrade; most services can do without
         self._owes_serving = False  # to the predecessor, which waits to hear it
-        self._check: Check | None = None
+        self._check: Errand | None = None
         self._is_main = started.welcome is None
         self._named_main = False  # systemd has been, or is being, told that we are
         self._exit_status = int(ExitStatus.OK)
+        self._chronicle = Chronicle(
+            *(self._loop, name, settings, self.generation, started.receipt), on_quiet=self._reconsider
+        )
         self._succession = Succession(
             self._loop,
             started,
             settings,
+            self._chronicle.counters,
             hooks=Hooks(
                 event=self._happen,
                 lock_may_be_free=self._lock_may_be_free,
@@ -144,10 +155,12 @@ class Supervisor:
                 elder_gone=self._reconsider,
                 put_off=self._put_off_deadline,
                 lane_is_needed=self._lane_is_needed,
+                verdict=self._chronicle.verdict,
             ),
         )
         self.state = State.WARMING if started.welcome else State.OPENING
-        self._account = Account(name, settings, started, self._workforce, self._succession, can_reload=can_reload)
+        parts = (self._workforce, self._succession, self._chronicle.counters)
+        self._account = Account(name, settings, started, *parts, can_reload=can_reload)
         self._requests = Requests(
             self._workforce,
             Answers(
@@ -158,6 +171,7 @@ class Supervisor:
                 code=self._account.code,
                 stop=lambda: self._happen(Event.STOP_ASKED),
                 reload=self._ask_reload,
+                refuse=self._refuse_reload,
                 scaled=self._tell_status_soon,
             ),
             stop_signals=stop_signals,
@@ -183,7 +197,7 @@ class Supervisor:
             self._workforce.first_crash_is_final = self._started.notifier.active
             self._become_main("starting")
         python_worker.prepare()
-        _log.info("Generation %d starts from %s", self.generation, self._started.receipt)
+        self._chronicle.starts()
         # The state's own consequences, from within the loop: a worker forked now must not outlive an error below.
         self._loop.call_later(0, self._enter_first_state)
         self._loop.run()
@@ -221,7 +235,7 @@ class Supervisor:
         """Nothing has happened that is not dealt with: give the events that stand for a lasting condition to a state
         that waits for it; True if there is one."""
         rules = RULES[self.state]
-        if Event.NO_WORKER in rules and not self._workforce.workers and not self._sees_elders_out():
+        if Event.NO_WORKER in rules and not self._workforce.workers and not self._sees_somebody_out():
             if Event.PEER_GONE in rules and self._peer is not None:
                 self._peer.look()  # whoever leaves first makes sure that the other is there to serve, or to clean up
             if not self._events:
@@ -230,8 +244,11 @@ class Supervisor:
             self._events.append(Event.NO_PEER)
         return bool(self._events)
 
-    def _sees_elders_out(self) -> bool:
-        """The service stops, we have no worker left, and a generation before ours still has: we leave after it."""
+    def _sees_somebody_out(self) -> bool:
+        """We leave and have no worker left, but people are still being told of something; or the service stops, and a
+        generation before ours still has a worker."""
+        if self._chronicle.busy and self.state in (State.DRAINING, State.STOPPING, State.LAST):
+            return True
         elders = self._succession.elders
         if self.state not in (State.STOPPING, State.LAST) or not elders:
             return False
@@ -240,11 +257,13 @@ class Supervisor:
 
     def _step(self, event: Event) -> None:
         before = self.state
+        if event is Event.PEER_EMPTY and before is State.DRAINING:
+            self._chronicle.abandon()  # the service stops, and waits for nobody but us
         try:
             rule = step(before, event)
         except ImpossibleEvent as error:
             # A bug of ours, and no reason to leave the service without a supervisor: nothing changes, and we say so.
-            _log.critical("%s Please report this; ignoring it", error)
+            _log.critical("%s Please report this; ignoring it", error, extra=told(News.BUG, reason=str(error)))
             return
         if rule is None:
             return
@@ -281,6 +300,7 @@ class Supervisor:
         if state is State.STOPPING and self._named_main and not self._is_main:
             self._reporter.become_main(systemd_believes="ready")  # the stop came in the middle of the commit
         if state is State.SERVING:
+            self._chronicle.serves(by_verdict=event is Event.PEER_COMMITTED)
             self._workforce.first_crash_is_final = False
             self._account.begin_serving()
             self._started.listening.settle(self._started.notifier, alone=not self._succession.elders)
@@ -288,14 +308,16 @@ class Supervisor:
             self._retire()
         if state is State.STOPPING:
             self._succession.refuse_waiting()
+            self._chronicle.stops(self._account.gave_up_because, is_main=self._is_main)
         if state is not State.WARMING:
             self._workforce.want(PHASES[state].wants_workers)
         self._workforce.recycle(state is State.SERVING)
         self._set_deadline()
-        self._tell_status()
         brief = (state is State.CHECKING and not self._seconds("peer_check_timeout")) or (
             state is State.WATCHING and not self._seconds("peer_probation")
         )
+        if not brief:  # nothing is checked or tried there
+            self._tell_status()
         self._succession.enter(state, at_most=self._longest_wait(), aloud=not brief)
         if state in _WAITING_FOR_LOCK:
             self._try_lock()
@@ -388,11 +410,14 @@ class Supervisor:
             self._happen(Event.CHECK_PASSED)
             return
         try:
-            self._check = Check(
+            from .errand import Errand
+
+            self._check = Errand(
                 self._loop,
+                "before_commit",
                 command,
                 self._settings.before_commit_timeout,
-                generation=self.generation,
+                environment={"SDSUPERVISE_GENERATION": str(self.generation)},
                 on_end=self._checked,
             )
         except OSError as error:
@@ -438,7 +463,7 @@ class Supervisor:
         self._source.close()
         if self._is_main and self.state is State.GONE:
             self._take_away_run_directory()
-        _log.info("Generation %d leaves", self.generation)
+        self._chronicle.leaves(is_main=self._is_main)
         self._loop.stop()
 
     @staticmethod
@@ -507,8 +532,8 @@ class Supervisor:
 
     def _give_up(self, status: ExitStatus, why: str) -> None:
         """We leave with this status, whatever comes; the reason is the last STATUS, which outlives us."""
-        _log.error("%s", why)
         self._exit_status, self._account.gave_up_because = status, why
+        self._chronicle.gave_up(why)
 
     def _try_lock(self) -> bool:
         """Take the lock if it is free: asked whenever a process that may have held it says so or dies."""
@@ -538,8 +563,6 @@ class Supervisor:
         if self._control is not None:
             self._control.close()
         self._succession.close_in_child()
-        if self._check is not None:
-            self._check.close_in_child()
         # An overlapping service's lock is to be free as soon as its supervisor gives it up.
         self._lock.become_workers(keep=not self._settings.overlaps)
         self._loop.close_in_child()  # and what it watches: of the other workers all
@@ -549,6 +572,7 @@ class Supervisor:
         return None if self._settings.overlaps else self._lock.fileno()
 
     def _workers_forked(self, workers: list[Worker]) -> None:
+        self._count("starts", amount=sum(worker.state is not WorkerState.SPARE for worker in workers))
         if self._peer is not None and not self._peer.gone:
             holders = {worker.holder.pid: worker.holder.pidfd for worker in workers if worker.holder is not None}
             self._peer.tell_workers({worker.pid: worker.pidfd for worker in workers}, holders)
@@ -562,7 +586,8 @@ class Supervisor:
         self._happen(Event.WORKER_GONE)
 
     def _worker_ready(self, worker: Worker) -> None:
-        _log.info("Worker (pid %d) of generation %d is ready", worker.pid, self.generation)
+        extra = told(News.WORKER_READY, worker=worker, seconds=worker.lived)
+        _log.info("Worker (pid %d) of generation %d is ready", worker.pid, self.generation, extra=extra)
         if self.state is State.WARMING:
             self._succession.tell_warm(self._workforce.ready, self._workforce.size)
         if self._workforce.complete or self.state not in (State.OPENING, State.WARMING):
@@ -570,7 +595,8 @@ class Supervisor:
         self._tell_status_soon()
 
     def _worker_up(self, worker: Worker) -> None:
-        _log.info("Worker (pid %d) of generation %d is up", worker.pid, self.generation)
+        extra = told(News.WORKER_READY, worker=worker, seconds=worker.lived)
+        _log.info("Worker (pid %d) of generation %d is up", worker.pid, self.generation, extra=extra)
         self._tell_serving()
         self._tell_status_soon()
 
@@ -580,6 +606,8 @@ class Supervisor:
             self._succession.extend(seconds)
 
     def _worker_gone(self, worker: Worker) -> None:
+        if worker.crashed and worker.state is not WorkerState.STOPPING:
+            self._count("crashes", worker.cause)
         if worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING):
             lines = worker.failure.strip().splitlines()
             reason = lines[-1] if lines else f"The worker {worker.exit_in_words} before it was ready."
@@ -595,6 +623,10 @@ class Supervisor:
         else:
             return  # a reload is going on, which may bring the cure
         self._happen(Event.GAVE_UP)
+
+    def _crash_loop(self, why: str) -> None:
+        self._chronicle.crash_loop(why, is_main=self._is_main)
+        self._succession.tell_counters()
 
     # -------------------------------------------------------------------------------------------- the other side
 
@@ -632,6 +664,13 @@ class Supervisor:
     def _ask_reload(self, reload: Reload) -> None:
         self._succession.ask(reload, at_most=self._longest_wait())
 
+    def _refuse_reload(self, reload: Reload, why: str) -> None:
+        self._succession.refuse(reload, why, serves=PHASES[self.state].main_state != "stopping")
+
+    def _count(self, what: str, *which: str, amount: float = 1) -> None:
+        self._chronicle.counters.count(what, *which, amount=amount)
+        self._succession.tell_counters()
+
     def _become_main(self, systemd_believes: str) -> None:
         self._is_main = True
         self._succession.elders.take_over()
@@ -641,6 +680,9 @@ class Supervisor:
 
     def _retire(self) -> None:
         self._is_main = False
+        still_telling = self._chronicle.retires()
+        if still_telling:
+            self._succession.extend(still_telling)  # whoever sees us out is to wait for that
         self._succession.elders.leave_to_successor()
         self._reporter.retire()
         if self._control is not None:

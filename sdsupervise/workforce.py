@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from .config import Settings
 from .core.respawn import CrashCount, Policy, Respawn
+from .crash_loops import CrashLoops
+from .events import News, told
 from .linux import limits, processes
 from .linux.event_loop import EventLoop
 from .recycling import Recycler
@@ -32,6 +34,7 @@ class Listener(NamedTuple):
     cannot_start: Callable[[str], None]  # one of those that are tried only once; the text says why
     up: Callable[[Worker], None]  # one that was released before it was; see Worker.up
     extends: Callable[[Worker, float], None]  # one asks for so many seconds to start, or to stop
+    crash_loop: Callable[[str], None]  # one has begun, and why; "": it is over
 
 
 class Workforce:
@@ -70,6 +73,7 @@ class Workforce:
             counts_from_start=not forks,
         )
         self._count = CrashCount(self._policy)
+        self._crash_loops = CrashLoops(loop, settings.respawn_forgiven_after, self._say_crash_loop)
         self._wanted = False
         self._ready: dict[Worker, None] = {}  # wait for their release
         self._serving: set[Worker] = set()
@@ -93,8 +97,8 @@ class Workforce:
 
     @property
     def serving(self) -> int:
-        """How many workers have been released and live."""
-        return len(self._serving)
+        """How many workers serve, as far as can be known."""
+        return sum(worker.up for worker in self._serving)
 
     @property
     def up(self) -> bool:
@@ -157,6 +161,7 @@ class Workforce:
     def scale(self, size: int) -> None:
         """There are to be so many workers from now on: the highest numbers leave, the lowest free ones come."""
         self._resize(size)
+        self._forget_trouble()
         if self._wanted:
             self.start_once()
 
@@ -168,8 +173,8 @@ class Workforce:
             self._serving.add(worker)
             self._complete_replacement(worker)
             self._recycler.serves(worker)
-        if len(self._serving) >= len(self._slots):
-            self.trouble = ""
+            self._crash_loops.serves(worker.index)
+        self._forget_trouble()
         if self._serving and self._forks:
             self._starts.keep_spare()
 
@@ -222,17 +227,23 @@ class Workforce:
         if worker is self.spare:
             self._starts.spare = None
             if worker.state is WorkerState.SPARE:
-                _log.warning("The spare worker (pid %d) %s", worker.pid, worker.exit_in_words)
+                extra = told(News.WORKER_EXITED, worker=worker, reason=worker.exit_in_words)
+                _log.warning("The spare worker (pid %d) %s", worker.pid, worker.exit_in_words, extra=extra)
                 return  # the next one comes with the next release
         elif slot is None:
-            _log.info("Worker %d (pid %d) has left: it %s", worker.index, worker.pid, worker.exit_in_words)
+            extra = told(News.WORKER_EXITED, worker=worker, seconds=worker.lived, reason=worker.exit_in_words)
+            _log.info("Worker %d (pid %d) has left: it %s", worker.index, worker.pid, worker.exit_in_words, extra=extra)
         elif slot.replacement is worker:
             slot.replacement = None
-            self._recycler.failed(f"{worker.exit_in_words}{_last_line(worker.failure)}", lived=worker.lived)
+            self._recycler.failed(_how_it_ended(worker), lived=worker.lived)
         elif worker.state is not WorkerState.STOPPING:
             slot.worker = None
             give_up = self._plan_respawn(slot, worker)
-            _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words)
+            news = News.WORKER_CRASHED if worker.crashed else News.WORKER_EXITED
+            extra = told(news, worker=worker, seconds=worker.lived, reason=_how_it_ended(worker))
+            _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words, extra=extra)
+            why = f"{self._which(worker)} {_how_it_ended(worker)}"
+            self._crash_loops.crashed(slot.index, slot.respawn.crashes_in_a_row, why)
         else:
             slot.worker = None
             if self._wanted:  # it made room for another, or was stopped by a successor that gave up too early
@@ -243,7 +254,7 @@ class Workforce:
 
     def _plan_respawn(self, slot: Slot, worker: Worker) -> bool:
         """Set the respawn timer where a worker is wanted; True if the crashes are too many."""
-        self.trouble = f"{self._which(worker)} {worker.exit_in_words}{_last_line(worker.failure)}"
+        self.trouble = f"{self._which(worker)} {_how_it_ended(worker)}"
         delay: float | None
         if not worker.crashed:
             delay = slot.respawn.worker_exited(lived=worker.lived)
@@ -258,7 +269,7 @@ class Workforce:
             pause = delay if delay is not None else self._settings.respawn_backoff_limit
             if pause or too_many:
                 slot.timer = self._loop.call_later(pause, lambda: self._starts.enqueue_one(slot))
-                self.trouble += "" if too_many else f", the next starts in {pause:g} s"
+                self.trouble += "" if too_many else f", the next starts {pause:g} s later"
             else:
                 self._starts.enqueue_one(slot)  # before anything is said of it: nobody serves in its place meanwhile
         return too_many
@@ -270,6 +281,7 @@ class Workforce:
         while len(self._slots) > size:
             slot = self._slots.pop()
             slot.cancel_start()
+            self._crash_loops.cured(slot.index)
             self._give_up_replacement(slot)
             if slot.worker is not None:
                 self._drain(slot.worker)
@@ -294,6 +306,7 @@ class Workforce:
             self._generation,
             worker.pid,
             worker.overdue_in_words,
+            extra=told(News.WORKER_KILLED, worker=worker, reason=worker.overdue_in_words),
         )
         worker.kill()
 
@@ -302,7 +315,8 @@ class Workforce:
 
     def _replace(self, worker: Worker, why: str) -> None:
         """Have another worker serve in this one's place: beside it first, or, never two at a time, after it."""
-        _log.info("Replacing worker %d (pid %d): %s", worker.index, worker.pid, why)
+        extra = told(News.WORKER_REPLACED, worker=worker, seconds=worker.lived, reason=why)
+        _log.info("Replacing worker %d (pid %d): %s", worker.index, worker.pid, why, extra=extra)
         slot = self._slots[worker.index]
         if not self._settings.overlaps:
             self.trouble = f"{self._which(worker)} is being replaced: {why}"
@@ -339,6 +353,15 @@ class Workforce:
         slot = self._slots[worker.index] if worker.index < len(self._slots) else None
         return slot if slot is not None and worker in (slot.worker, slot.replacement) else None
 
+    def _forget_trouble(self) -> None:
+        """If no worker is missing any more."""
+        if len(self._serving) >= len(self._slots):
+            self.trouble = ""
+
+    def _say_crash_loop(self, why: str) -> None:
+        if why or self._wanted:  # to a generation that leaves it does not matter any more
+            self._listener.crash_loop(why)
+
     def _which(self, worker: Worker) -> str:
         return f"worker {worker.index}" if len(self._slots) > 1 else "the worker"
 
@@ -348,6 +371,7 @@ class Workforce:
         return worker.facts() | {"crashes": crashes, "retiring": self._recycler.why(worker)}
 
 
-def _last_line(traceback_text: str) -> str:
-    lines = traceback_text.strip().splitlines()
-    return f" ({lines[-1]})" if lines else ""
+def _how_it_ended(worker: Worker) -> str:
+    """In words, with the last line of the traceback it left, if there is one."""
+    lines = worker.failure.strip().splitlines()
+    return worker.exit_in_words + (f" ({lines[-1]})" if lines else "")

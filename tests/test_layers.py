@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "sdsupervise"
 
 # Each module may import those of the lines above its own. A folder's name stands for all modules of that folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "events"),
     (
         "addresses",
         "core.words",
@@ -56,10 +56,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workers.shimmed_worker",),
     (
         "birth",
-        "check",
         "client",
         "file_keys",
         "control",
+        "counters",
+        "errand",
         "listening",
         "lock",
         "logs",
@@ -72,8 +73,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("instance_file",),
     ("instance_reader",),
     (
+        "announcer",
         "class_workers",
         "command_workers",
+        "crash_loops",
         "elders",
         "example_file",
         "launch",
@@ -83,6 +86,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "starts",
     ),
     (
+        "chronicle",
         "elsewhere_workers",
         "wanted",
         "plain_daemon",
@@ -112,6 +116,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "cli.check",
         "cli.config",
         "cli.list",
+        "cli.metrics",
         "cli.ready",
         "cli.reload",
         "cli.run",

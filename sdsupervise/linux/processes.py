@@ -128,6 +128,13 @@ def exit_in_words(status: int) -> str:
     return f"exited with status {os.waitstatus_to_exitcode(status)}"
 
 
+def cause_of_exit(status: int) -> str:
+    """The same in one word or two, of which there are not many: "status 1", "SIGSEGV"."""
+    if os.WIFSIGNALED(status):
+        return _signal_in_words(os.WTERMSIG(status))
+    return f"status {os.waitstatus_to_exitcode(status)}"
+
+
 def _signal_in_words(number: int) -> str:
     """SIGSEGV rather than 11."""
     try:

@@ -1,4 +1,5 @@
-"""What running processes take, read from /proc: for the commands that show it, no supervisor imports this.
+"""What running processes take, read from /proc: for the commands that show it; of supervisors only one with a
+notify_command imports this.
 
 psutil, rejected: it costs 30 ms, need not be installed, and reads every mapping of a process for what smaps_rollup says
 in one line.

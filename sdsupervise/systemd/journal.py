@@ -21,7 +21,8 @@ def stderr_is_journal() -> bool:
 
 
 class JournalHandler(logging.Handler):
-    """Sends MESSAGE, PRIORITY, where in the code, and the fields given; nothing else of the record."""
+    """Sends MESSAGE, PRIORITY, where in the code, the fields given, and those of an event (events.py); nothing else of
+    the record."""
 
     def __init__(self, identifier: str, fields: Mapping[str, str]) -> None:
         super().__init__()
@@ -39,15 +40,21 @@ class JournalHandler(logging.Handler):
         """Send one record."""
         try:
             priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
+            fields = {**self._fields, **getattr(record, "sdsupervise", {})}
             self._send(
-                "MESSAGE=" + self.format(record).encode(errors="backslashreplace").decode(),
+                "MESSAGE=" + _utf8(self.format(record)),
                 f"PRIORITY={priority}",
                 f"SYSLOG_IDENTIFIER={self._identifier}",
                 f"LOGGER={record.name}",
                 f"CODE_FILE={record.pathname}",
                 f"CODE_LINE={record.lineno}",
                 f"CODE_FUNC={record.funcName}",
-                *(f"{name}={value}" for name, value in self._fields.items()),
+                *(f"{name}={_utf8(value)}" for name, value in fields.items()),
             )
         except Exception:
             self.handleError(record)
+
+
+def _utf8(text: str) -> str:
+    """What can be encoded: a path, and what names one, may hold any byte."""
+    return text.encode(errors="backslashreplace").decode()

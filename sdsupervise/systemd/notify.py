@@ -90,8 +90,10 @@ class Notifier:
 
 def status(sentence: str) -> str:
     """STATUS= for one line of ASCII: sdnotify encodes Latin-1, of which systemd drops whatever is not UTF-8."""
-    line = " ".join(sentence.split())[:_MAX_STATUS_CHARACTERS]
-    return "STATUS=" + line.encode("ascii", "backslashreplace").decode("ascii")
+    line = " ".join(sentence.split()).encode("ascii", "backslashreplace").decode("ascii")
+    if len(line) > _MAX_STATUS_CHARACTERS:
+        line = line[:_MAX_STATUS_CHARACTERS] + " ..."
+    return f"STATUS={line}"
 
 
 def reloading() -> tuple[str, str]:

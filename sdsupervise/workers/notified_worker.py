@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..config import Settings
 from ..errors import ProtocolError
+from ..events import News, told
 from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
 from ..linux.notifying import ANSWER, ASKS_ANSWER, FAILED
@@ -150,7 +151,9 @@ class NotifiedWorker(Worker):
         if fields.get("WATCHDOG") == "1":
             self._heard_ping()
         elif fields.get("WATCHDOG") == "trigger":
-            _log.warning("Worker (pid %d) says that it hangs, ending it", self.pid)
+            self._ended_for = "hung"
+            extra = told(News.WORKER_HUNG, worker=self)
+            _log.warning("Worker (pid %d) says that it hangs, ending it", self.pid, extra=extra)
             self.failure = "The worker said WATCHDOG=trigger."
             self._abort()
         if fields.get("STOPPING") == "1" and self.state is not WorkerState.STOPPING:
@@ -202,7 +205,9 @@ class NotifiedWorker(Worker):
         self.failure = (
             f"The command sent no READY=1 within {waited:g} s; if it cannot, give --ready-after (it lives so long)."
         )
-        _log.warning("Worker (pid %d): %s Ending it", self.pid, self.failure)
+        self._ended_for = "start timeout"
+        extra = told(News.WORKER_LATE, worker=self, seconds=waited)
+        _log.warning("Worker (pid %d): %s Ending it", self.pid, self.failure, extra=extra)
         signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
         self._set_timer(_GRACE_SECONDS, self.kill)
 

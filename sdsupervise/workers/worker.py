@@ -10,6 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from ..config import Settings
+from ..events import News, told
 from ..linux import processes, signals
 from ..linux.event_loop import EventLoop, Timer
 
@@ -71,6 +72,7 @@ class Worker(ABC):
         self.last_ping: float | None = None
         self.exit_status: int | None = None  # a wait status, once it is dead
         self.failure = ""  # the traceback it left
+        self._ended_for = ""  # hung, start timeout: why we ended it; "" if we did not
         self.status = ""  # what it says of itself, where it can say such a thing
         self.told_to_stop_at: float | None = None
         loop.watch(child.pidfd, self._reap)
@@ -80,6 +82,11 @@ class Worker(ABC):
     def exit_in_words(self) -> str:
         """How it ended."""
         return processes.exit_in_words(self.exit_status) if self.exit_status is not None else "lives"
+
+    @property
+    def cause(self) -> str:
+        """Of its end, for those who count: hung, start timeout, "status 1", "SIGSEGV"."""
+        return self._ended_for or processes.cause_of_exit(self.exit_status or 0)
 
     @property
     def overdue_in_words(self) -> str:
@@ -201,8 +208,11 @@ class Worker(ABC):
             self._set_timer(self._settings.start_timeout, self._never_ready)
 
     def _never_ready(self) -> None:
-        _log.warning("Worker (pid %d) was not ready in %g s, ending it", self.pid, self._settings.start_timeout)
-        self.failure = self.failure or f"The worker was not ready in {self._settings.start_timeout:g} s."
+        self._ended_for = "start timeout"
+        limit = self._settings.start_timeout
+        extra = told(News.WORKER_LATE, worker=self, seconds=limit)
+        _log.warning("Worker (pid %d) was not ready in %g s, ending it", self.pid, limit, extra=extra)
+        self.failure = self.failure or f"The worker was not ready in {limit:g} s."
         self._ask_for_traceback()
 
     def _watch_pings(self) -> None:
@@ -220,8 +230,11 @@ class Worker(ABC):
         if left > 0:
             self._set_timer(left, self._check_pings)
             return
-        _log.warning("Worker (pid %d) sent no ping for %g s, ending it", self.pid, self._settings.worker_timeout)
-        self.failure = f"The worker sent no ping for {self._settings.worker_timeout:g} s."
+        self._ended_for = "hung"
+        limit = self._settings.worker_timeout
+        extra = told(News.WORKER_HUNG, worker=self, seconds=limit)
+        _log.warning("Worker (pid %d) sent no ping for %g s, ending it", self.pid, limit, extra=extra)
+        self.failure = f"The worker sent no ping for {limit:g} s."
         self._ask_for_traceback()
 
     def _ask_for_traceback(self) -> None:

@@ -165,7 +165,7 @@ def test_delay_bounds_the_rate(ground: Ground, handover: tuple[str, ...]) -> Non
     """A command that dies sooner than the delay after its start waits for the rest of that."""
     running = start(ground, 'notify("READY=1")', *handover[2:], "--delay-before-respawn", "1000")
     running.expect_line("exited with status 0")
-    assert "the next starts in 99" in str(ground.status()["status"])
+    assert "the next starts 99" in str(ground.status()["status"])
 
 
 def test_pool_of_commands(ground: Ground) -> None:

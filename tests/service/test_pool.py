@@ -114,7 +114,7 @@ def test_only_the_dead_one_comes_back(ground: Ground) -> None:
     running.expect_line(f"Supervised process {before[1]} was killed by SIGSEGV")
     status = ground.status()
     assert re.search(
-        r"serves .* with 2 of 3 workers: worker 1 was killed by SIGSEGV.*, the next starts in 0.1 s$",
+        r"serves .* with 2 of 3 workers: worker 1 was killed by SIGSEGV.*, the next starts 0.1 s later$",
         str(status["status"]),
     )
     assert status["healthy"] is False
@@ -135,7 +135,7 @@ def test_backoff_is_each_ones_own(ground: Ground) -> None:
     for index in (0, 0, 0, 2):
         os.kill(found[index], signal.SIGKILL)
         running.expect_line(f"Supervised process {found[index]} was killed")
-        delays += re.findall(r"next starts in (\S+) s", str(ground.status()["status"]))
+        delays += re.findall(r"next starts (\S+) s later", str(ground.status()["status"]))
         let_go(ground)
         found[index] = ground.expect("serves", index=index).pid
     assert delays == ["0.1", "0.2", "0.4", "0.1"]

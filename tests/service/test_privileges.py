@@ -221,3 +221,17 @@ def test_daemon_drops_privileges(ground_of_all: Ground) -> None:
     caller = ground.run("/usr/bin/python3", "current/service.py", "--pid-file", ground.pid_file, "--user", USER)
     assert caller.wait() == 0
     assert ground.expect("ids").details["uids"] == triple(pwd.getpwnam(USER).pw_uid)
+
+
+def test_notify_command(ground_of_all: Ground) -> None:
+    """What is run to tell people runs as the service's user, with its groups and no others."""
+    ground, entry = ground_of_all, pwd.getpwnam(USER)
+    told = "from told import *; import os; report('told', uids=os.getresuid(), gids=os.getresgid())"
+    ground.deploy(1, service(f'notify_command = ["/usr/bin/python3", "-c", {told!r}]'))
+    running = start(ground, "--user", USER)
+    ground.expect("serves")
+    ground.deploy(2, "import requsts")
+    assert ground.reload().returncode == 1
+    ground.expect("told", uids=triple(entry.pw_uid), gids=triple(entry.pw_gid))
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0

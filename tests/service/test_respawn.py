@@ -54,7 +54,7 @@ def test_delay(ground: Ground) -> None:
     """While a worker is missing, the status says why, and in how many seconds the next one starts."""
     ground.deploy(1, service("delay_before_respawn = 0.25"))
     running = ground.start()
-    assert "has no worker: the worker was killed by SIGKILL, the next starts in 0.25 s" in crash(ground, running)
+    assert "has no worker: the worker was killed by SIGKILL, the next starts 0.25 s later" in crash(ground, running)
     assert ground.expect("serves").pid == ground.worker_pids()[0]
 
 
@@ -62,7 +62,7 @@ def test_backoff(ground: Ground) -> None:
     """With each crash in a row the delay doubles, up to its limit."""
     ground.deploy(1, service("delay_before_respawn = 0.15\nrespawn_backoff_limit = 0.4"))
     running = ground.start()
-    delays = [re.findall(r"next starts in (\S+) s", crash(ground, running)) for _ in range(4)]
+    delays = [re.findall(r"next starts (\S+) s later", crash(ground, running)) for _ in range(4)]
     assert delays == [["0.15"], ["0.3"], ["0.4"], ["0.4"]]
     assert ground.status()["crashes"] == 4
 
@@ -71,7 +71,7 @@ def test_backoff_is_forgotten(ground: Ground) -> None:
     """A worker that lived long enough has paid for the crashes before it."""
     ground.deploy(1, service("delay_before_respawn = 0.15\nrespawn_forgiven_after = 0.0"))
     running = ground.start()
-    delays = [re.findall(r"next starts in (\S+) s", crash(ground, running)) for _ in range(3)]
+    delays = [re.findall(r"next starts (\S+) s later", crash(ground, running)) for _ in range(3)]
     assert delays == [["0.15"]] * 3
 
 
@@ -79,7 +79,7 @@ def test_no_backoff(ground: Ground) -> None:
     """respawn_backoff_limit = 0: the original's constant delay."""
     ground.deploy(1, service("delay_before_respawn = 0.15\nrespawn_backoff_limit = 0.0"))
     running = ground.start()
-    delays = [re.findall(r"next starts in (\S+) s", crash(ground, running)) for _ in range(3)]
+    delays = [re.findall(r"next starts (\S+) s later", crash(ground, running)) for _ in range(3)]
     assert delays == [["0.15"]] * 3
 
 

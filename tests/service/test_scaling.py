@@ -170,6 +170,23 @@ def test_one_that_takes_its_time(ground: Ground) -> None:
     assert ground.worker_pids() == found[:2]
 
 
+def test_why_one_is_missing(ground: Ground) -> None:
+    """The status says it of a worker that there is to be, and forgets it with the place it had."""
+    ground.deploy(1, member("delay_before_respawn = 1000.0"))
+    running = ground.start()
+    last = next(report.pid for report in serving(ground) if report.said("index") == "2")
+    os.kill(last, signal.SIGKILL)
+    running.expect_line(f"Supervised process {last} was killed by SIGKILL")
+    why = "with 2 of 3 workers: worker 2 was killed by SIGKILL, the next starts 1000 s later"
+    assert str(ground.status()["status"]).endswith(why)
+    assert scale(ground, "2").returncode == 0
+    assert re.fullmatch(r"Generation 1 serves \S+ \(\w+\)", str(ground.status()["status"]))
+    assert scale(ground, "3").returncode == 0
+    assert "SIGKILL" not in str(ground.status()["status"])
+    ground.expect("serves", index=2)
+    stop(running)
+
+
 def test_number_that_still_leaves(ground: Ground) -> None:
     """Exclusive: never two of one number. One that comes waits until the one that leaves with its number is gone."""
     slow = """

@@ -1,8 +1,8 @@
-"""The command that has its say before the commit: the successor runs it against its own workers, which serve now."""
+"""A command that a supervisor runs beside its workers, never without a limit: before_commit, notify_command."""
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .linux import limits, processes
 from .linux.event_loop import EventLoop
@@ -11,29 +11,35 @@ from .systemd.notify import forget_systemd
 _KEPT_OUTPUT_BYTES = 16 * 1024
 
 
-class Check:
-    """One run. `on_end` hears why it failed, "" if it passed, and what it wrote; never after `cancel`."""
+class Errand:
+    """One run. `on_end` hears why it failed, "" if it went well, and what it wrote; never after `cancel`.
+
+    It ends with whatever it has started in its process group, and with its supervisor.
+    """
 
     def __init__(
         self,
         loop: EventLoop,
+        name: str,
         command: Sequence[str],
         timeout_seconds: float,
         *,
-        generation: int,
+        environment: Mapping[str, str],
         on_end: Callable[[str, str], None],
     ) -> None:
-        """Starts it, in the working directory and environment of this process, with $SDSUPERVISE_GENERATION.
+        """Starts it, in the working directory and environment of this process, with these variables more. The name is
+        that of its setting.
 
         Raises OSError when the kernel will not fork.
         """
-        self._loop, self._command, self._timeout_seconds, self._on_end = loop, command, timeout_seconds, on_end
+        self._loop, self._name, self._command = loop, name, command
+        self._timeout_seconds, self._on_end = timeout_seconds, on_end
         self._output = b""
-        self._overdue = False
+        self._killed_for = ""  # why we have killed it
         self._reader, writer = os.pipe()
         try:
             supervisor_pid = os.getpid()
-            self._child = processes.fork(lambda: _execute(command, generation, writer, supervisor_pid))
+            self._child = processes.fork(lambda: _execute(command, environment, writer, supervisor_pid))
         except OSError:
             os.close(self._reader)
             raise
@@ -50,16 +56,13 @@ class Check:
         self._on_end = lambda _why, _output: None
         self._kill()
 
-    def close_in_child(self) -> None:
-        """In a forked worker, its copies."""
-        if self._runs:
-            os.close(self._child.pidfd)
-            if self._reader >= 0:
-                os.close(self._reader)
+    def kill(self, why: str) -> None:
+        """The same, but that it is what is said of its end: "was killed because ..."."""
+        self._killed_for = why
+        self._kill()
 
     def _kill_overdue(self) -> None:
-        self._overdue = True
-        self._kill()
+        self.kill(f"took longer than {self._timeout_seconds:g} s")
 
     def _kill(self) -> None:
         if self._runs:
@@ -85,10 +88,11 @@ class Check:
         self._reader = -1
 
     def _reap(self) -> None:
+        self._kill()  # what is left of its group: until it is reaped the number is its own
         status = processes.reap(self._child)
         if status is None:
             return
-        while self._reader >= 0 and self._read():  # to what is there now: a child of its may keep the pipe open
+        while self._reader >= 0 and self._read():  # to what is there now: who left the group may keep it open
             pass
         if self._reader >= 0:
             self._close_reader()
@@ -103,13 +107,11 @@ class Check:
         if status == 0:
             return ""
         last_line = f": {output.splitlines()[-1]}" if output else ""
-        ended = processes.exit_in_words(status)
-        if self._overdue:
-            ended = f"took longer than {self._timeout_seconds:g} s"
-        return f"before_commit ({' '.join(self._command)}) {ended}{last_line}"
+        ended = self._killed_for or processes.exit_in_words(status)
+        return f"{self._name} ({' '.join(self._command)}) {ended}{last_line}"
 
 
-def _execute(command: Sequence[str], generation: int, writer: int, supervisor_pid: int) -> int:
+def _execute(command: Sequence[str], environment: Mapping[str, str], writer: int, supervisor_pid: int) -> int:
     os.setsid()
     if not processes.die_with_parent(supervisor_pid, signal.SIGKILL):
         return 127  # a supervisor that was killed can end nothing, and nobody wants to know any more
@@ -117,9 +119,10 @@ def _execute(command: Sequence[str], generation: int, writer: int, supervisor_pi
     os.dup2(nowhere, 0)
     os.dup2(writer, 1)
     os.dup2(writer, 2)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # ours are close-on-exec; who started us may have left us others
     forget_systemd()
     limits.restore_in_child()
-    os.environ["SDSUPERVISE_GENERATION"] = str(generation)
+    os.environ.update(environment)
     for number in (signal.SIGPIPE, *processes.IGNORED_IN_CHILDREN):
         signal.signal(number, signal.SIG_DFL)
     try:

@@ -1,0 +1,260 @@
+"""`sdsupervise metrics`: what runs, in numbers, as Prometheus and what reads its formats want them.
+
+Two formats, both written by prometheus_client, which both Debians and Fedora package; rejected: text written by hand,
+which escapes wrongly sooner or later. OpenMetrics is the standard, and ends with "# EOF". node_exporter's textfile
+collector reads *.prom files in Prometheus' older text format alone, and takes a whole file of OpenMetrics for an error
+because of its "info" type: so a FILE that ends in .prom gets that one.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import places
+from ..client import Client
+from ..errors import ConfigError, ExitStatus, NotRunning, SdsuperviseError
+from ..linux.usage import Processes, Usage
+from . import target
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+
+_TIMEOUT_SECONDS = 3.0  # for the answer of a supervisor, which answers at once or hangs
+_MOST_AT_A_TIME = 32  # who hangs does not keep the others waiting
+_FORMATS = ("openmetrics", "prometheus")
+_WORKER_STATES = ("starting", "ready", "serving", "stopping", "spare", "draining")
+_VERDICTS = ("done", "failed", "refused")
+
+
+class Instance(NamedTuple):
+    """One instance, and what its supervisor answered; None if it did not."""
+
+    name: str
+    facts: Mapping[str, Any] | None
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Define the command."""
+    parser = commands.add_parser(
+        "metrics",
+        help="print numbers for Prometheus",
+        description="Print what runs, in numbers, in OpenMetrics text: all running instances, or one. "
+        "One whose supervisor does not answer is there with sdsupervise_up 0.",
+    )
+    target.add_arguments(parser)
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="write to FILE, all of it at once; for node_exporter's textfile collector it must end in .prom",
+    )
+    parser.add_argument(
+        "--format", choices=_FORMATS, help="openmetrics, or prometheus, the older one (default for a FILE.prom)"
+    )
+    parser.set_defaults(command=_metrics)
+
+
+def _metrics(parsed: argparse.Namespace) -> int:
+    older = parsed.format == "prometheus" or (not parsed.format and (parsed.output or "").endswith(".prom"))
+    registry, write = _library(older=older)
+    paths = _sockets(parsed)
+    with ThreadPoolExecutor(max_workers=_MOST_AT_A_TIME) as threads:
+        instances = list(threads.map(_ask, paths, paths.values()))
+    numbers = _Numbers()
+    for instance in instances:
+        _tell_instance(numbers.of(instance.name), instance.facts)
+    registry.register(numbers)  # type: ignore[arg-type]  # collect() is all it is asked for
+    data = write(registry)
+    if parsed.output:
+        _replace(parsed.output, data)
+    else:
+        sys.stdout.write(data.decode())
+    return ExitStatus.OK
+
+
+def _library(*, older: bool) -> tuple["CollectorRegistry", Any]:
+    try:
+        from prometheus_client import CollectorRegistry, exposition
+        from prometheus_client.openmetrics import exposition as openmetrics
+    except ImportError:
+        raise ConfigError(
+            f"'sdsupervise metrics' needs prometheus_client, which {sys.executable} does not find: install it (Debian: "
+            "python3-prometheus-client)."
+        ) from None
+    return CollectorRegistry(), exposition.generate_latest if older else openmetrics.generate_latest
+
+
+def _sockets(parsed: argparse.Namespace) -> dict[str, str]:
+    """The control sockets of those meant, by name.
+
+    Raises NotRunning for a name that nobody knows: a slip must not look like an instance that is down.
+    """
+    if not parsed.name and not parsed.pid_file:
+        return {name: _socket_of(name) for name in places.running()}
+    path = target.socket_path(parsed)
+    if not parsed.name:
+        return {os.path.splitext(os.path.basename(parsed.pid_file))[0]: path}
+    name = places.instance_name(parsed.name)
+    if not os.path.exists(path) and places.config_file(name) is None:
+        raise NotRunning(f"There is no instance {name!r}: nothing listens on {path}, and no file describes it.")
+    return {name: path}
+
+
+def _socket_of(name: str) -> str:
+    return os.path.join(places.run_directory(name), "control")
+
+
+def _ask(name: str, path: str) -> Instance:
+    try:
+        connection = Client.connect(path, timeout_seconds=_TIMEOUT_SECONDS)
+        try:
+            answer = connection.ask("Status")
+        finally:
+            connection.close()
+    except SdsuperviseError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return Instance(name, None)
+    return Instance(name, None if answer.error else answer.parameters)
+
+
+def _replace(path: str, data: bytes) -> None:
+    """In one step, so that nobody reads half of it.
+
+    Raises ConfigError.
+    """
+    beside = f"{path}.{os.getpid()}.new"  # which the collector, looking for *.prom, does not see
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+        os.replace(beside, path)
+    except OSError as error:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        raise ConfigError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+class _Numbers:
+    """Collects the numbers of one instance after the other, by metric, as the formats want them."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Any] = {}
+        self._instance = ""
+
+    def of(self, instance: str) -> "_Numbers":
+        """Those that come now are this instance's."""
+        self._instance = instance
+        return self
+
+    def collect(self) -> Iterable["Metric"]:
+        """All of them: what prometheus_client asks for."""
+        return self._families.values()
+
+    def gauge(self, name: str, meaning: str, value: float, /, **labels: object) -> None:
+        """A number that goes up and down."""
+        self._family("Gauge", name, meaning, labels).add_metric(self._texts(labels), value)
+
+    def counter(self, name: str, meaning: str, value: float, /, **labels: object) -> None:
+        """A number that goes up, until what counts it is started anew."""
+        self._family("Counter", name, meaning, labels).add_metric(self._texts(labels), value)
+
+    def summary(self, name: str, meaning: str, count: float, seconds: float, /, **labels: object) -> None:
+        """How often something has happened, and how long it took in all."""
+        self._family("Summary", name, meaning, labels).add_metric(self._texts(labels), count, seconds)
+
+    def info(self, name: str, meaning: str, /, **texts: object) -> None:
+        """What is no number at all."""
+        family = self._family("Info", name, meaning, {})
+        family.add_metric(self._texts({}), {label: _text(text) for label, text in texts.items()})
+
+    def _family(self, kind: str, name: str, meaning: str, labels: Mapping[str, object]) -> Any:  # noqa: ANN401
+        from prometheus_client import metrics_core
+
+        if name not in self._families:
+            make = getattr(metrics_core, f"{kind}MetricFamily")
+            self._families[name] = make(f"sdsupervise_{name}", meaning, labels=["instance", *labels])
+        return self._families[name]
+
+    def _texts(self, labels: Mapping[str, object]) -> list[str]:
+        return [_text(value) for value in (self._instance, *labels.values())]
+
+
+def _text(value: object) -> str:
+    return str(value).encode(errors="backslashreplace").decode()
+
+
+def _tell_instance(numbers: _Numbers, facts: Mapping[str, Any] | None) -> None:
+    numbers.gauge("up", "Whether the supervisor answers.", facts is not None)
+    if facts is None:
+        return
+    numbers.gauge("healthy", "Whether the service serves with all the workers it is to have.", facts["healthy"])
+    numbers.gauge("generation", "The generation that serves, counted from 1.", facts["generation"])
+    version, code = facts["version"], facts["code"]
+    numbers.info("build", "What runs.", version=version, name=facts["name"], handover=facts["handover"])
+    numbers.info("code", "The code that runs.", path=code["path"], fingerprint=code["fingerprint"])
+    for listener in facts.get("sockets", ()):
+        labels = {"socket": listener["name"], "address": listener["address"]}
+        numbers.gauge("socket", "Sockets the supervisor keeps open.", 1, **labels)
+    _tell_workers(numbers, facts)
+    _tell_reloads(numbers, facts)
+
+
+def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any]) -> None:
+    workers = facts["workers"]
+    states = [worker["state"] for worker in workers]
+    states += ["draining" for elder in facts["draining"] for _ in elder["workers"]]
+    states += ["spare"] * (facts["spare"] is not None)
+    for state in _WORKER_STATES:
+        numbers.gauge("workers", "How many workers there are, by state.", states.count(state), state=state)
+    numbers.gauge("workers_wanted", "How many workers there are to be.", facts["pool"]["workers"])
+    processes = Processes()
+    children = {worker.get("shim", worker["pid"]) for worker in workers} | {facts["spare"]}
+    supervisor = processes.usage(facts["pid"], apart_from=children)
+    _tell_process(numbers, supervisor, process="supervisor", worker="")
+    if supervisor is not None:
+        started = round(time.time() - supervisor.age)
+        numbers.gauge("start_time_seconds", "When the main supervisor was started, since the epoch.", started)
+    # Of two of one number, one of which leaves, the one that stays.
+    by_index = {worker["index"]: worker for worker in sorted(workers, key=lambda worker: -worker["age"])}
+    for index, worker in sorted(by_index.items()):
+        _tell_process(numbers, processes.usage(worker["pid"]), process="worker", worker=index)
+        if worker["last_ping"] is not None:
+            numbers.gauge("worker_ping_age_seconds", "Since a worker's last ping.", worker["last_ping"], worker=index)
+        numbers.gauge("worker_age_seconds", "Since a worker was started.", worker["age"], worker=index)
+
+
+def _tell_process(numbers: _Numbers, used: Usage | None, **labels: object) -> None:
+    if used is None:
+        return  # gone since we were told of it
+    numbers.gauge("resident_memory_bytes", "Memory, with all that is shared (RSS).", used.resident, **labels)
+    if used.proportional is not None:
+        meaning = "Memory, with a share of what is shared (PSS)."
+        numbers.gauge("proportional_memory_bytes", meaning, used.proportional, **labels)
+    numbers.counter("cpu_seconds", "CPU time, of a worker with its children.", round(used.cpu_seconds, 2), **labels)
+
+
+def _tell_reloads(numbers: _Numbers, facts: Mapping[str, Any]) -> None:
+    counts: Mapping[str, Mapping[str, float]] = facts.get("counters", {})
+    reloads = counts.get("reloads", {})
+    for verdict in _VERDICTS:
+        numbers.counter("reloads", "Reloads asked for, by verdict.", reloads.get(verdict, 0), verdict=verdict)
+    for verdict, seconds in counts.get("reload_seconds", {}).items():
+        meaning = "How long reloads took, by verdict."
+        numbers.summary("reload_duration_seconds", meaning, reloads.get(verdict, 0), seconds, verdict=verdict)
+    for phase, seconds in counts.get("phase_seconds", {}).items():
+        meaning, count = "How long the phases of reloads took.", counts.get("phases", {}).get(phase, 0)
+        numbers.summary("reload_phase_duration_seconds", meaning, count, seconds, phase=phase)
+    last = facts["last_reload"]
+    if last:
+        numbers.gauge(
+            "last_reload_time_seconds", "When the last reload was asked for, since the epoch.", last["asked_at"]
+        )
+        numbers.gauge("last_reload_duration_seconds", "How long it took.", last["seconds"])
+        numbers.gauge("last_reload_successful", "Whether its code serves now.", last["verdict"] == "done")
+    for cause, count in counts.get("crashes", {}).items():
+        numbers.counter("worker_crashes", "Workers that crashed, by cause.", count, cause=cause)
+    numbers.counter("worker_starts", "Workers that were started.", counts.get("starts", {}).get("all", 0))
+    numbers.counter("crash_loops", "Crash loops that began.", counts.get("crash_loops", {}).get("all", 0))

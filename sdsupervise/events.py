@@ -1,0 +1,93 @@
+"""What the journal tells apart: each transition of a service is one entry, with fields that programs can read.
+
+The sentence is the log call's own; `told` adds the rest:
+
+    SDSUPERVISE_EVENT         which of these it is
+    MESSAGE_ID                the same for `journalctl -x`, which finds the event in units/sdsupervise.catalog
+    SDSUPERVISE_GENERATION    the supervisor's own, as in every entry; of another generation where that is meant
+    SDSUPERVISE_WORKER_PID, SDSUPERVISE_WORKER_INDEX
+    SDSUPERVISE_PHASE         of a reload: a state of core/takeover.py
+    SDSUPERVISE_VERDICT       of a reload: done, failed, refused
+    SDSUPERVISE_DURATION_SEC  of a reload, of a worker's life, or the limit it missed: seconds, with fractions
+    SDSUPERVISE_REASON        why, in one sentence or less
+
+On standard error there are no fields, and the text says it all.
+"""
+
+from enum import Enum
+from typing import Protocol
+
+
+class News(Enum):
+    """An event's name in the journal, lower case with dashes, and its MESSAGE_ID: fixed for ever, once released."""
+
+    STARTING = "09830e22702e4b3189c1c2847f9c650b"
+    SERVING = "1e15d25ddf444ef7804558f3d19fdb99"
+    STOPPING = "ef7c914e6b3443969be3a3057882f841"
+    STOPPED = "19cc42ea8ffd4d8f829f10cf861ce243"
+    DRAINED = "5b77f92294084eed86bfa64cfaee543f"  # after a reload that was done, its old generation has left
+    ABANDONED = "c52b5e4c26b348348358d66171ad89e1"  # after one that failed, its new generation has
+    GAVE_UP = "610d3ebfe4d248b8912bc3afd05e85f3"
+    RELOAD_STARTED = "60c1d73fe04042bbb324807ad3fcf233"
+    RELOAD_PHASE = "8c9281de1a9246e58d1665f24053e67e"
+    RELOADED = "5a592398062d49078d426f9c5c759d50"
+    ROLLED_BACK = "fb20d84ffbcd40f9859379b0b3e943ab"
+    RELOAD_STOPPED = "41f231fea1fc41e2944b7588e7778abd"  # a stop of the service came in the middle of it
+    RELOAD_REFUSED = "929ff1a3084042149752c0764b09c9a4"
+    GENERATION_KILLED = "0d44d2ab67a24b81a395494c15b3044a"
+    WORKER_READY = "a35dfdf5b0924318b699d87620268f14"
+    WORKER_EXITED = "8265944821374904aec84c8ebff37afa"
+    WORKER_CRASHED = "d0225dca77e54c61b24cd9ccaffb4842"
+    WORKER_LATE = "c4d435fa3c1144bab12e2c02f4279f27"  # not ready in time
+    WORKER_HUNG = "876c3f0cbd464832a7c7c4403ed67852"
+    WORKER_KILLED = "7cf04ef282ba4a2d921038da8dc821ba"  # told to stop, and did not in time
+    WORKER_REPLACED = "b1e3b793e23e4d298213d73c83d3f82b"
+    WORKER_NOT_REPLACED = "9b7faa04b78f4edf99d9fed3969e394f"
+    WORKER_NOT_STARTED = "83c3e1fb40a448769f6f2a92f8b0eecd"
+    CRASH_LOOP = "78e44687ce494e839f36fdef87e56fd2"
+    CRASH_LOOP_OVER = "08621b2dd57946c2b302759b0e557ffa"
+    SCALED = "3fceec89dbac4c6b912c0801d0dbb644"
+    SCALING_REFUSED = "b08afb6f49f04442bff7d90c155fe333"
+    NOTIFY_FAILED = "a8bc0fadb32f4c1cb4dba8cc2d601a2a"  # the notify_command
+    BUG = "943e0a324dc048ca8895522a3aadd685"
+
+    @property
+    def word(self) -> str:
+        """As SDSUPERVISE_EVENT has it: worker-crashed."""
+        return self.name.lower().replace("_", "-")
+
+
+class SomeWorker(Protocol):
+    """A worker, as far as the journal is concerned."""
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+
+    @property
+    def index(self) -> int:
+        """Its number in the pool."""
+
+
+def told(
+    news: News,
+    *,
+    worker: SomeWorker | None = None,
+    generation: int | None = None,
+    phase: str = "",
+    verdict: str = "",
+    seconds: float | None = None,
+    reason: str = "",
+) -> dict[str, dict[str, str]]:
+    """The `extra` of a log call that tells of an event; a field of which nothing is known is left out."""
+    fields = {"MESSAGE_ID": news.value, "SDSUPERVISE_EVENT": news.word}
+    if worker is not None:
+        fields |= {"SDSUPERVISE_WORKER_PID": str(worker.pid), "SDSUPERVISE_WORKER_INDEX": str(worker.index)}
+    if generation is not None:
+        fields["SDSUPERVISE_GENERATION"] = str(generation)
+    if seconds is not None:
+        fields["SDSUPERVISE_DURATION_SEC"] = f"{seconds:.3f}"
+    for name, text in (("PHASE", phase), ("VERDICT", verdict), ("REASON", reason)):
+        if text:
+            fields[f"SDSUPERVISE_{name}"] = text
+    return {"sdsupervise": fields}

@@ -78,7 +78,8 @@ def _wrap(parsed: argparse.Namespace) -> int:
     for note in drop_in.notes:
         print(f"note: {note}", file=sys.stderr)
     if parsed.write:
-        print(_what_remains(drop_in.unit, "start"))
+        verb = "restart" if host.is_active(drop_in.unit) else "start"
+        print(f"what remains to do: systemctl {verb} {drop_in.unit.removesuffix('.service')}")
     return ExitStatus.OK
 
 
@@ -140,18 +141,16 @@ def _unwrap(parsed: argparse.Namespace) -> int:
     from ..unitfiles import host, install
 
     drop_in = _written(_unit_of(parsed.unit))
+    name = drop_in.unit.removesuffix(".service")
     install.remove(drop_in)
-    host.reread()
     print(f"removed {drop_in.path}")
-    print(_what_remains(drop_in.unit, "start"))
+    if host.is_active(drop_in.unit):
+        # Once systemd has read the unit without it, it may no longer listen to the supervisor, whose watchdog it keeps.
+        print(f"what remains to do, in one go: systemctl daemon-reload && systemctl restart {name}")
+    else:
+        host.reread()
+        print(f"what remains to do: systemctl start {name}")
     return ExitStatus.OK
-
-
-def _what_remains(unit: str, otherwise: str) -> str:
-    from ..unitfiles import host
-
-    verb = "restart" if host.is_active(unit) else otherwise
-    return f"what remains to do: systemctl {verb} {unit.removesuffix('.service')}"
 
 
 def _lint(parsed: argparse.Namespace) -> int:

@@ -111,6 +111,18 @@ class ScaleRefused(SdsuperviseError):
     exit_status = ExitStatus.FAILED
 
 
+class UnitUnavailable(SdsuperviseError):
+    """There is no such unit, or systemd does not tell of it."""
+
+    exit_status = ExitStatus.UNAVAILABLE
+
+
+class CannotWrap(SdsuperviseError):
+    """A unit cannot work under a supervisor as it is."""
+
+    exit_status = ExitStatus.CONFIG
+
+
 class HandoverError(SdsuperviseError):
     """The other supervisor sent something we cannot use, or nothing at all."""
 

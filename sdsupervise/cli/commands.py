@@ -11,7 +11,7 @@ from .. import __version__
 from ..errors import ExitStatus, SdsuperviseError, UsageError
 from ..options import HelpFormatter
 
-_COMMANDS = ("run", "reload", "scale", "status", "check", "config", "ready")
+_COMMANDS = ("run", "reload", "scale", "status", "check", "config", "ready", "unit")
 
 
 class _Parser(argparse.ArgumentParser):

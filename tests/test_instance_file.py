@@ -72,7 +72,7 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     ),
     "no directory": (SERVICE + "directory = 'x/y'", "2:13: There is no directory HERE/x/y."),
     "no file": ("service = 'x/app.py:App'", "1:11: There is no file HERE/x/app.py."),
-    "no python": (SERVICE + "python = './python'", "2:10: There is no program HERE/./python."),
+    "no python": (SERVICE + "python = './python'", "2:10: There is no program HERE/python."),
     "no command": (
         "command = [\n  'no-such-program',\n  '-x',\n]",
         "2:3: There is no program no-such-program in PATH (",
@@ -101,15 +101,15 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     "name": (SERVICE + "listen.'a:b' = 80", "2:8: listen has the name 'a:b'; it must be ASCII without ':'"),
     "same address": (
         SERVICE + "listen.a = '1.2.3.4:5'\nlisten.b = '1.2.3.4:5'",
-        '3:12: listen "a" has the same address, ',
+        "3:12: listen 'a' has the same address, ",
     ),
     "lanes": (
         SERVICE + "handover = 'exclusive'\nlisten.a = { address = '1', lanes = true }",
-        '3:37: listen "a" has lanes, which are for handover overlap;',
+        "3:37: listen 'a' has lanes, which are for handover overlap;",
     ),
     "lanes of a command": (
         "command = ['./program']\nlisten.a = { address = '1', lanes = true }",
-        '2:37: listen "a" has ',
+        "2:37: listen 'a' has ",
     ),
     "no value": (SERVICE + "handover =", "2:11: This is no TOML: invalid value."),
     "no quotes": ("service = app.py:App", "1:11: This is no TOML: invalid value; a text stands in quotation marks."),

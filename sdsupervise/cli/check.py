@@ -1,6 +1,7 @@
 """`sdsupervise check`: will these instances start? Nothing is started, and nothing changed."""
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -9,13 +10,13 @@ from typing import NamedTuple
 
 from .. import instance_file, places, rehearsal
 from ..command_workers import with_descriptors
-from ..config import check_settings
-from ..errors import BadFile, ExitStatus, SdsuperviseError, UsageError
+from ..config import Settings, check_settings
+from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
 from ..instance import Instance, name_of
 from ..rehearsal import Surroundings
 from ..unitfiles import host
 from ..unitfiles.lint import lint
-from ..unitfiles.subject import ERROR, Finding
+from ..unitfiles.subject import ERROR, Host
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -89,7 +90,7 @@ def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
             settings = _look_beyond(instance, around, imports=imports) or settings
         except SdsuperviseError as error:
             mistakes.append(f"{name}: {error}")
-        for finding in _lint(around.unit, settings) if around.unit else ():
+        for finding in lint(host.read(around.unit), _checked(settings), _host()) if around.unit else ():
             (mistakes if finding.severity == ERROR else notes).append(f"{around.unit}: {finding}")
     except BadFile as error:
         mistakes += error.mistakes
@@ -116,14 +117,22 @@ def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> 
 
 
 def _whom(name: str, around: Surroundings) -> Iterator[str]:
-    if around.is_somebody_else and os.geteuid() != 0:
+    """As whom it is looked at, if not as whom it runs."""
+    if os.geteuid() != 0 and around.is_somebody_else:
         whom = around.user or around.group
         yield f"{name}: looked at as uid {os.geteuid()}; only root can look at it as {whom}."
+    elif around.has_user_of_its_own:
+        yield f"{name}: looked at as nobody; the user that systemd makes up for it is there only while it runs."
 
 
-def _lint(unit: str, settings: Mapping[str, object]) -> list[Finding]:
-    """What is wrong with the unit of an instance with these settings.
+def _checked(settings: Mapping[str, object]) -> Settings | None:
+    """None where they are good only together with what the class says, which is not known."""
+    try:
+        return check_settings("", settings)
+    except ConfigError:
+        return None
 
-    Raises UnitUnavailable.
-    """
-    return lint(host.read(unit), check_settings(unit, settings), host.facts())
+
+@functools.cache
+def _host() -> Host:
+    return host.facts()

@@ -178,6 +178,15 @@ def test_units_are_checked(ticker: Machine) -> None:
         checked = ticker.run("sdsupervise", "check", "ticker", check=False)
         assert (checked.returncode, checked.stdout) == (0, "ticker: ok\n")
         assert re.search(rf"^{UNIT}\.service: warning: .*stop_timeout", checked.stderr, re.MULTILINE)
+        ticker.write(CONFIGURED, FILE + 'listen.http = { address = "127.0.0.1:9", lanes = true }\n')
+        assert ticker.run("sdsupervise", "check", "ticker").stdout == "ticker: ok\n"  # if its class says overlap
+        ticker.write(drop_in, "[Service]\nDynamicUser=yes\n")
+        ticker.run("systemctl", "daemon-reload")
+        ticker.write("/srv/ticker/releases/1/ticker.py", WHO + TICKER)
+        ticker.write(CONFIGURED, FILE)
+        checked = ticker.run("sdsupervise", "check", "--import", "ticker")
+        assert checked.stdout == "ticker: ok\n"
+        assert checked.stderr.startswith("imported by 65534 in /srv/ticker/releases/1\nticker: looked at as nobody; ")
         ticker.write(drop_in, "[Service]\nType=simple\n")
         ticker.run("systemctl", "daemon-reload")
         checked = ticker.run("sdsupervise", "check", "ticker", check=False)

@@ -166,8 +166,9 @@ def _in_directory(values: Mapping[str, Any], place: str) -> Iterator[Mistake]:
             yield Mistake(("service",), f"There is no file {path}.")
     if "python" in values:
         yield from _in_program(("python",), values["python"], place)
-    if values.get("command"):
-        yield from _in_program(("command", 0), values["command"][0], place)
+    for key in ("command", "before_commit"):
+        if values.get(key):
+            yield from _in_program((key, 0), values[key][0], place)
 
 
 def _in_program(path: tuple[str | int, ...], name: str, place: str) -> Iterator[Mistake]:

@@ -77,6 +77,7 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
         "command = [\n  'no-such-program',\n  '-x',\n]",
         "2:3: There is no program no-such-program in PATH (",
     ),
+    "no check": (SERVICE + "before_commit = ['./check', 'x']", "2:18: There is no program HERE/check."),
     "no program": ("command = ['./no_program']", "1:12: HERE/./no_program is not executable for uid"),
     "listen": (SERVICE + "listen = 8000", "2:10: listen is 8000; it must be a table of names and addresses, such as"),
     "address": (SERVICE + "listen.http = 'x'", "2:15: listen 'http': 'x' is no address; write"),

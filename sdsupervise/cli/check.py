@@ -1,77 +1,138 @@
 """`sdsupervise check`: will these instances start? Nothing is started, and nothing changed."""
 
 import argparse
+import functools
+import json
+import os
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from .. import instance_file, places, rehearsal
 from ..command_workers import with_descriptors
-from ..errors import BadFile, ExitStatus, SdsuperviseError, UsageError
-from ..instance import Instance
+from ..config import Settings, check_settings
+from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
+from ..instance import Instance, name_of
 from ..rehearsal import Surroundings
+from ..unitfiles import host
+from ..unitfiles.lint import lint
+from ..unitfiles.subject import ERROR, Host
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Define the command."""
     parser = commands.add_parser(
         "check",
-        help="check instances' files",
-        description="Check the files of these instances, or of all there are: everything that is wrong is said, with "
-        "its file, line and column. Exit status 0: all is well; 78: something is wrong.",
+        help="check instances' files and units",
+        description="Check the files of these instances, or of all there are, and their units: everything that is "
+        "wrong is said, with its file, line and column. Exit status 0: all is well; 78: something is wrong.",
     )
-    add_arguments(parser, nargs="*")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="the instance, its unit, or its file; else all there are"
+    )
+    parser.add_argument("--config", metavar="FILE", help="the instance that FILE describes")
     parser.add_argument(
         "--import",
         dest="imports",
         action="store_true",
         help="import the service, too: in a process of its own, as the user it runs as, within its reload_timeout",
     )
+    parser.add_argument(
+        "--json", action="store_true", help="the same as one JSON array, with an object for each instance"
+    )
     parser.set_defaults(command=_check)
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, nargs: str) -> None:
-    """NAME and --config."""
-    parser.add_argument("names", nargs=nargs, metavar="NAME", help="the instance, or its unit")
-    parser.add_argument("--config", metavar="FILE", help="the instance that FILE describes")
+class _Verdict(NamedTuple):
+    """On one instance."""
+
+    name: str
+    file: str
+    mistakes: Sequence[str]
+    notes: Sequence[str]  # what is to be known all the same
 
 
 def _check(parsed: argparse.Namespace) -> int:
     if parsed.names and parsed.config is not None:
         raise UsageError("Name instances by NAME or by --config, not both.")
-    names = parsed.names or ([] if parsed.config is not None else places.configured())
-    if not names and parsed.config is None:
+    given = parsed.names if parsed.config is None else [parsed.config]
+    if not given and not places.configured() and not parsed.json:
         print(f"There is no instance in {' or '.join(places.config_directories())}: nothing to check.")
-    mistakes = [*_mistakes(None, parsed)] if parsed.config is not None else []
-    mistakes += [mistake for name in names for mistake in _mistakes(name, parsed)]
-    return ExitStatus.CONFIG if mistakes else ExitStatus.OK
+    verdicts = []
+    for text in given or places.configured():
+        verdicts.append(_look_at(text, is_file=parsed.config is not None, imports=parsed.imports))
+        if not parsed.json:
+            _tell(verdicts[-1])
+    if parsed.json:
+        print(json.dumps([verdict._asdict() for verdict in verdicts]))
+    return ExitStatus.CONFIG if any(verdict.mistakes for verdict in verdicts) else ExitStatus.OK
 
 
-def _mistakes(name: str | None, parsed: argparse.Namespace) -> list[str]:
-    """What is wrong with one instance: said, as soon as it is known."""
+def _tell(verdict: _Verdict) -> None:
+    for line in (*verdict.mistakes, *verdict.notes):
+        print(line, file=sys.stderr, flush=True)
+    if not verdict.mistakes:
+        print(f"{verdict.name}: ok", flush=True)
+
+
+def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
+    """At one instance, as far as its first kind of mistake."""
+    name, file = places.instance_name(text), ""
     mistakes: list[str] = []
-    instance = None
+    notes: list[str] = []
     try:
-        instance, around = rehearsal.load(parsed.config if name is None else instance_file.file_of(name))
-        _look_beyond(instance, around, imports=parsed.imports)
-        print(f"{instance.name}: ok", flush=True)
+        file = text if is_file else instance_file.file_of(text)
+        name = name_of(file)
+        instance, around = rehearsal.load(file)
+        settings: Mapping[str, object] = {**instance.settings, "listen": instance.listen}
+        try:
+            notes += _whom(name, around) if imports else ()
+            settings = _look_beyond(instance, around, imports=imports) or settings
+        except SdsuperviseError as error:
+            mistakes.append(f"{name}: {error}")
+        for finding in lint(host.read(around.unit), _checked(settings), _host()) if around.unit else ():
+            (mistakes if finding.severity == ERROR else notes).append(f"{around.unit}: {finding}")
     except BadFile as error:
         mistakes += error.mistakes
     except SdsuperviseError as error:
-        mistakes.append(f"{instance.name}: {error}" if instance else str(error))
-    for mistake in mistakes:
-        print(mistake, file=sys.stderr, flush=True)
-    return mistakes
+        mistakes.append(str(error))
+    return _Verdict(name, file, mistakes, notes)
 
 
-def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> None:
-    """At what the file does not say itself.
+def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> Mapping[str, object] | None:
+    """At what the file does not say itself; all settings of a class that is imported.
 
     Raises SdsuperviseError.
     """
     command = instance.values.get("command")
     if command and not around.has_socket_unit:
         with_descriptors(command, list(instance.listen))
-    if imports:
-        identity = around.identity()
-        if identity is None and around.is_somebody_else:
-            print(f"{instance.name}: looked at as who we are; only root can do it as {around.user or around.group}.")
-        (rehearsal.rehearse_command if command else rehearsal.describe)(instance, around, identity)
+    if not imports:
+        return None
+    if command:
+        rehearsal.rehearse_command(instance, around, around.identity())
+        return None
+    facts = rehearsal.describe(instance, around, around.identity())
+    return facts["settings"] if facts["supervised"] else None
+
+
+def _whom(name: str, around: Surroundings) -> Iterator[str]:
+    """As whom it is looked at, if not as whom it runs."""
+    if os.geteuid() != 0 and around.is_somebody_else:
+        whom = around.user or around.group
+        yield f"{name}: looked at as uid {os.geteuid()}; only root can look at it as {whom}."
+    elif around.has_user_of_its_own:
+        yield f"{name}: looked at as nobody; the user that systemd makes up for it is there only while it runs."
+
+
+def _checked(settings: Mapping[str, object]) -> Settings | None:
+    """None where they are good only together with what the class says, which is not known."""
+    try:
+        return check_settings("", settings)
+    except ConfigError:
+        return None
+
+
+@functools.cache
+def _host() -> Host:
+    return host.facts()

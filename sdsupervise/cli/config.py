@@ -37,7 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "unit, or by default. To know what the class says it is imported, in a process of its own, as the user it runs "
         "as.",
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the instance, or its unit")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the instance, its unit, or its file")
     parser.add_argument("--config", metavar="FILE", help="the instance that FILE describes")
     parser.add_argument("--json", action="store_true", help="the same as one JSON object")
     parser.add_argument("--example", action="store_true", help="a file to begin with: every key, and what it means")

@@ -121,6 +121,18 @@ def test_which_instances(ground: Ground) -> None:
     assert sdsupervise(ground, "config", "nosuch_1").wait() == 78
 
 
+def test_verdicts_as_json(ground: Ground) -> None:
+    """One array, whatever is wrong, and nothing else on standard output."""
+    ground.deploy(1, service(before="print('hello')"))
+    good, bad = ground.write("good.toml", CLASS), ground.write("bad.toml", f"{CLASS}workers = 0\n")
+    checked = sdsupervise(ground, "check", "--json", "--import", good, bad, "nosuch_1")
+    assert checked.wait() == 78
+    first, second, third = json.loads(checked.out)
+    assert first == {"name": "good", "file": str(good), "mistakes": [], "notes": []}
+    assert second["mistakes"][0].startswith(f"{bad}:3:11: workers is 0; ")
+    assert (third["name"], third["file"], len(third["mistakes"])) == ("nosuch_1", "", 1)
+
+
 SAYS = """
 crash_limit = 7
 stop_timeout = 12.5

@@ -160,7 +160,10 @@ def _lint(parsed: argparse.Namespace) -> int:
 
     facts = host.facts()
     units = map(host.read, parsed.units or host.our_units())
-    found = {unit.name: lint(unit, _settings_of(unit), facts) for unit in units}
+    found = {}
+    for unit in units:
+        settings, user = _described(unit)
+        found[unit.name] = lint(unit, settings, facts, user=user)
     if parsed.json:
         entries = [{"unit": name, **finding._asdict()} for name, findings in found.items() for finding in findings]
         print(json.dumps(entries))
@@ -177,14 +180,16 @@ def _lint(parsed: argparse.Namespace) -> int:
     return ExitStatus.FAILED if errors else ExitStatus.OK
 
 
-def _settings_of(unit: "UnitText") -> "Settings | None":
-    """Those of the instance that a unit of the template's runs, if its file is a good one."""
+def _described(unit: "UnitText") -> "tuple[Settings | None, str | None]":
+    """The settings and the user of the instance that a unit of the template's runs, if its file is a good one."""
     from .. import instance_file
     from ..config import check_settings
 
     file = places.config_file(places.instance_name(unit.name)) if unit.name.startswith("sdsupervise@") else None
+    if file is None:
+        return None, None
     try:
-        read = instance_file.read(file) if file else None
-        return check_settings(file or "", {**read.settings, "listen": read.listen}) if read else None
+        read = instance_file.read(file)
+        return check_settings(file, {**read.settings, "listen": read.listen}), read.values.get("user")
     except (ConfigError, UsageError):
-        return None  # which `sdsupervise check` tells
+        return None, None  # which `sdsupervise check` tells

@@ -177,7 +177,8 @@ def _changes(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
         f"$RUNTIME_DIRECTORY names two directories now, {had} and ours" if had else "",
     )
     yield "RuntimeDirectoryPreserve=restart", ""
-    if int(unit.value("FileDescriptorStoreMax", "0") or 0) < STORE:
+    room = unit.value("FileDescriptorStoreMax")
+    if not room.isdigit() or int(room) < STORE:
         yield f"FileDescriptorStoreMax={STORE}", ""
     yield from _obstacles(unit)
     yield from _commands_beside(unit, line)

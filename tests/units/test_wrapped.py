@@ -135,8 +135,11 @@ def test_somebody_else_s_file(machine: Machine, service: Service) -> None:
         assert machine.read(drop_in) == "[Service]\nNice=5\n"
     machine.remove(drop_in)
     assert sdsupervise(machine, "unit", "unwrap", "gunicorn").returncode == 69
+    write = ("sh", "-c", "umask 077; exec sdsupervise unit wrap --write gunicorn")
     for _ in range(2):
-        assert sdsupervise(machine, "unit", "wrap", "--write", "gunicorn").returncode == 0
+        machine.run(*write)
+    modes = machine.run("stat", "--format=%a", drop_in, drop_in.rpartition("/")[0]).stdout
+    assert modes.split() == ["644", "755"]
     told = json.loads(sdsupervise(machine, "unit", "wrap", "--json", "gunicorn").stdout)
     assert (told["unit"], told["path"], told["written"]) == (service.unit, drop_in, False)
     assert told["text"] == machine.read(drop_in)

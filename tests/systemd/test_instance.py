@@ -111,6 +111,33 @@ def test_a_reload_reads_the_file_anew(ticker: Machine) -> None:
     assert (facts["name"], facts["pool"], facts["sockets"]) == ("ticker", {"workers": 1, "serving": 1}, [])
 
 
+def test_another_user(ticker: Machine) -> None:
+    """Two generations share the pid file's lock, so a reload that would change the user fails, and says what to do."""
+    ticker.write(CONFIGURED, FILE + "user = 'daemon'\n")
+    ticker.run("systemctl", "start", UNIT)
+    ticker.write(CONFIGURED, FILE + "user = 'nobody'\n")
+    assert reload(ticker) == 1
+    assert "Permission denied; a change of user takes a restart." in status_text(ticker)
+    ticker.run("systemctl", "restart", UNIT)
+    assert status_text(ticker).startswith("Generation 1 serves ")
+
+
+def test_the_system_s_file_is_root_s(ticker: Machine) -> None:
+    """A unit's user cannot put a file of their own in place of the one in /etc."""
+    ticker.write("/srv/home/.config/sdsupervise/ticker.toml", "not even TOML")
+    drop_in = f"/run/systemd/system/{UNIT}.service.d/user.conf"
+    try:
+        ticker.write(drop_in, "[Service]\nUser=nobody\nEnvironment=HOME=/srv/home\n")
+        ticker.run("systemctl", "daemon-reload")
+        ticker.run("systemctl", "start", UNIT)
+        assert reload(ticker) == 0
+        assert status_text(ticker).startswith("Generation 2 serves ")
+        ticker.run("systemctl", "stop", UNIT)
+    finally:
+        ticker.run("rm", "-rf", drop_in, "/srv/home")
+        ticker.run("systemctl", "daemon-reload")
+
+
 def test_no_start_with_a_bad_file(ticker: Machine) -> None:
     """systemd shows the first mistake, does not try again, and starts it once the file is mended."""
     ticker.write(CONFIGURED, FILE.replace("service ", "servise "))

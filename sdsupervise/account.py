@@ -77,6 +77,7 @@ class Account:
             "handover": self._settings.handover,
             "code": {"path": started.receipt.path, "fingerprint": started.receipt.fingerprint},
             "directory": started.invocation.directory,
+            "credentials_directory": started.invocation.environment.get("CREDENTIALS_DIRECTORY"),
             "pid_file": started.pid_file.name,
             "can_reload": self._can_reload,
             "sockets": started.listening.facts(),

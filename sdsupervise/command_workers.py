@@ -226,7 +226,7 @@ def _remove_left_behind(place: str) -> None:
     """What supervisors left that were killed."""
     try:
         for name in os.listdir(place) if place else ():
-            if name.startswith(_PREFIX) and not os.path.exists(f"/proc/{name.split('.')[1]}"):
+            if name.startswith(_PREFIX) and not processes.exists(int(name.split(".")[1])):
                 for path in os.listdir(f"{place}/{name}"):
                     os.unlink(f"{place}/{name}/{path}")
                 os.rmdir(f"{place}/{name}")

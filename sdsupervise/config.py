@@ -108,7 +108,7 @@ class Number(NamedTuple):
     def wanted(self) -> str:
         """As Kind."""
         kind = "a whole number" if self.whole else "a number of seconds"
-        return f"{kind} from {self.low:g} to {self.high:g}"
+        return f"{kind} from {self.low:g} to {self.high:.8g}"
 
     @property
     def metavar(self) -> str:
@@ -162,7 +162,7 @@ class Flag(NamedTuple):
     @property
     def wanted(self) -> str:
         """As Kind."""
-        return "True or False"
+        return "true or false"
 
     @property
     def metavar(self) -> str:
@@ -300,7 +300,7 @@ class Sockets(NamedTuple):
         return listen.read(text)
 
 
-_STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
+STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
 _YEAR = 366 * 86400.0
 
 
@@ -323,7 +323,7 @@ KINDS: Mapping[str, Kind] = {
     "start_timeout": _seconds(0, "a worker not ready after this is killed; 0: no limit"),
     "worker_timeout": _seconds(0, "a worker silent for so long since its last ping is killed; 0: never"),
     "stop_timeout": _seconds(0, "a worker still there so long after SIGTERM gets SIGKILL"),
-    "stop_signal": Choice(_STOP_SIGNALS, "what a command is told to stop by"),
+    "stop_signal": Choice(STOP_SIGNALS, "what a command is told to stop by"),
     "kill_mode": Choice(("mixed", "group"), "stop_signal goes to a command's first process alone, or to all its group"),
     "ready_after": _seconds(0, "a command is ready when it has lived so long; 0: when it has sent READY=1"),
     "waits_for_release": Flag("an exclusive command starts beside the old one, and calls 'sdsupervise ready' in time"),

@@ -29,8 +29,13 @@ def bind(path: str) -> socket.socket:
     try:
         if is_stale(path):
             os.unlink(path)
-        listener.bind(path)
-        os.chmod(path, 0o666)
+        os.fchmod(listener.fileno(), 0o666)
+        # Born so: in a directory that is the service's own, root must not change the mode of what has the name by then.
+        umask = os.umask(0)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(umask)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()

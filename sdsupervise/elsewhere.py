@@ -13,7 +13,7 @@ from . import launch
 from .command_workers import find, pinned
 from .config import check_settings
 from .elsewhere_workers import ElsewhereWorkers, command_line
-from .errors import ConfigError, SdsuperviseError
+from .errors import ConfigError, SdsuperviseError, UsageError
 from .receipt import Receipt
 from .supervisor import supervise
 from .wanted import Wanted
@@ -41,7 +41,9 @@ class Elsewhere:
         facts = _describe(python, wanted)
         if "exit_status" in facts:
             return int(facts["exit_status"])  # it has said why itself
-        settings = check_settings(facts["name"], facts["settings"])
+        if not facts["supervised"]:
+            raise UsageError(f"{facts['class']} is not supervised, so --python means nothing to it.")
+        settings = check_settings(facts["class"], facts["settings"])
         plan = launch.Plan(
             name=facts["name"],
             take_receipt=lambda: Receipt(*facts["receipt"]),

@@ -3,6 +3,7 @@
 The statuses follow sysexits(3); one table here, so that `Restart=` and scripts can judge by number.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -40,6 +41,16 @@ class ConfigError(SdsuperviseError):
     """A setting has the wrong name, type or range."""
 
     exit_status = ExitStatus.CONFIG
+
+
+class BadFile(ConfigError):
+    """A file of an instance is wrong; the text is the first mistake in it."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        more = len(mistakes) - 1
+        super().__init__(mistakes[0] + (f" (And {more} more mistake{'s' * (more > 1)} in this file.)" if more else ""))
+        self.mistakes = list(mistakes)  # FILE:LINE:COLUMN: a sentence
+        self.traceback_text = "".join(f"{mistake}\n" for mistake in mistakes) if more else ""
 
 
 class ServiceNotLoadable(SdsuperviseError):
@@ -116,6 +127,18 @@ class ScaleRefused(SdsuperviseError):
     """There are as many workers as before."""
 
     exit_status = ExitStatus.FAILED
+
+
+class UnitUnavailable(SdsuperviseError):
+    """There is no such unit, or systemd does not tell of it."""
+
+    exit_status = ExitStatus.UNAVAILABLE
+
+
+class CannotWrap(SdsuperviseError):
+    """A unit cannot work under a supervisor as it is."""
+
+    exit_status = ExitStatus.CONFIG
 
 
 class HandoverError(SdsuperviseError):

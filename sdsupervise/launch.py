@@ -94,6 +94,11 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     _set_up_process(plan, generation=1)
     identity = privileges.look_up(plan.user, plan.group)
     wanted = _wanted(plan, identity)
+    directory = os.environ.get(inheritance.RUN_DIRECTORY_VARIABLE)
+    if directory:
+        from .run_directory import make  # only an instance has it, and only where systemd does not provide one
+
+        make(directory, identity)
     path = client.control_path(plan.pid_file) if plan.supervised else ""
     # Before the lock is touched: in the middle of a reload nobody may hold it for a moment.
     if path and _answers_second_start(plan, path, notifier):

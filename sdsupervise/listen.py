@@ -33,7 +33,7 @@ class Listen(NamedTuple):
         return self.mode is not None or bool(self.user or self.group)
 
 
-_OPTIONS = tuple(field for field in Listen._fields if field not in ("name", "address"))
+OPTIONS = tuple(field for field in Listen._fields if field not in ("name", "address"))
 
 
 def check(value: object) -> tuple[Listen, ...]:
@@ -93,9 +93,9 @@ def _check_entry(name: object, entry: object) -> Listen:
         address = str(address)  # a port alone
     if not isinstance(address, str) or not address:
         raise ConfigError(f"{where} has no address; write one such as 127.0.0.1:8000, [::1]:8000, 8000 or /path.")
-    unknown = [str(option) for option in options if option not in _OPTIONS]
+    unknown = [str(option) for option in options if option not in OPTIONS]
     if unknown:
-        known = ", ".join(_OPTIONS)
+        known = ", ".join(OPTIONS)
         raise ConfigError(f"{where} has an option {unknown[0]!r}, which does not exist; known are {known}.")
     values: dict[str, Any] = {option: _CHECKS[option](where, value) for option, value in options.items()}
     checked = Listen(str(name), address, **values)

@@ -5,14 +5,24 @@ them ($XDG_RUNTIME_DIR for RuntimeDirectory=, ~/.config for what is configured).
 """
 
 import os
+import re
 from collections.abc import Mapping
 
 _OURS = "sdsupervise"
+# What systemd takes for the instance of a unit, but for what is escaped there or means something to us. It names a
+# directory with a socket in it, too, whose address has 107 bytes.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+NAMES = "a name has up to 64 letters, digits, '_', '.' and '-', and begins with none of the last two"
 
 
 def instance_name(text: str) -> str:
     """The instance that somebody means who says its name, or its unit's: NAME, NAME.service, sdsupervise@NAME."""
     return text.removesuffix(".service").removeprefix(f"{_OURS}@")
+
+
+def is_name(text: str) -> bool:
+    """An instance can be called that."""
+    return _NAME.fullmatch(text) is not None and not text.endswith((".toml", ".service"))
 
 
 def config_directories(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -34,6 +44,11 @@ def config_file(name: str) -> str | None:
     """The file that describes the instance, if there is one."""
     paths = (os.path.join(directory, f"{name}.toml") for directory in config_directories())
     return next((path for path in paths if os.path.exists(path)), None)
+
+
+def where_configured(name: str) -> str:
+    """Where that file may stand, for people."""
+    return " or ".join(os.path.join(directory, f"{name}.toml") for directory in config_directories())
 
 
 def run_directory(name: str) -> str:

@@ -29,6 +29,7 @@ class Daemon(ABC):
     can_do_hot_reload: bool = False
     shutdown_signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
     foreground: bool = False  # as if --no-fork were always given; `sdsupervise run` sets it
+    instance_name: str = ""  # what it is called instead of by its class; `sdsupervise run NAME` sets it
 
     def __init__(self, **attributes: object) -> None:
         self.orig_args: list[str] = sys.argv[1:]
@@ -141,7 +142,7 @@ class Daemon(ABC):
 
     def _plan(self) -> launch.Plan:
         return launch.Plan(
-            name=type(self).__name__,
+            name=self.instance_name or type(self).__name__,
             take_receipt=lambda: take_receipt(type(self).__module__),
             pid_file=None if self.get_option("no-pid-file") else self.pid_file,
             user=self._text_option("user", self.user),
@@ -164,7 +165,8 @@ class Daemon(ABC):
         """
         self._parsed = options.parse(self._parser(), self.orig_args)
         self.parsed_args = self._parsed.rest
-        self.pid_file = self._text_option("pid-file") or self.pid_file or launch.default_pid_file(type(self).__name__)
+        name = self.instance_name or type(self).__name__
+        self.pid_file = self._text_option("pid-file") or self.pid_file or launch.default_pid_file(name)
         if self._parsed.get("help"):
             print(self.usage(), end="")
         return not self._parsed.get("help")

@@ -41,13 +41,21 @@ class Reporter:
             if timer is not None:
                 timer.cancel()
 
-    def report(self, main_state: str, sentence: str) -> None:
-        """Tell systemd the state it should see (starting, ready, reloading, stopping) and the sentence to show."""
+    def report(self, main_state: str, sentence: str, *, systemd_reloads: bool = False) -> None:
+        """Tell systemd the state it should see (starting, ready, reloading, stopping) and the sentence to show.
+
+        Where systemd_reloads, its own ExecReload= process waits for us, so that it knows. Told all the same, 253 and
+        newer would go on waiting for a READY=1 when that process has ended because we died, instead of restarting the
+        unit; systemd 257 did for all of TimeoutStartSec=.
+        """
         if not self._is_main or not self._notifier.active or (main_state, sentence) == self._told:
             return
         changed = main_state != self._told[0]
         self._told = (main_state, sentence)
-        words = reloading() if main_state == "reloading" else _WORDS[main_state]
+        if main_state == "reloading":
+            words: tuple[str, ...] = () if systemd_reloads else reloading()
+        else:
+            words = _WORDS[main_state]
         self._notifier.send(*(words if changed else ()), status(sentence))
         if main_state == "ready":
             if self._extension is not None:

@@ -64,7 +64,7 @@ class Requests:
         if numbers - {signal.SIGUSR2, *scaling.SIGNALS}:
             self._answers.stop()
         if signal.SIGUSR2 in numbers:
-            self._reload(Reload("SIGUSR2", None, bear_there=False))
+            self._reload(Reload("SIGUSR2", None, by_systemd=False, bear_there=False))
         for number in scaling.SIGNALS.keys() & numbers:
             self._scale(self._workforce.size + scaling.SIGNALS[number], number.name)
 
@@ -93,14 +93,16 @@ class Requests:
                 else:
                     call.reply({"workers": size})
             case "io.sdsupervise.Reload":
-                # An ExecReload= process has the unit's $INVOCATION_ID, as systemd gave it to us, and bears a successor.
+                # An ExecReload= process has the unit's $INVOCATION_ID, as systemd gave it to us, and bears a successor
+                # if it can.
                 given = call.parameters.get("invocation_id")
                 ours = self._invocation_id is not None and given == self._invocation_id
-                if ours and not call.wants_more:
+                bears = ours and call.parameters.get("bears") is True
+                if bears and not call.wants_more:
                     call.fail(varlink.EXPECTED_MORE, {})  # the order to bear one would not be its last answer
                 else:
                     asked_by = f"systemd (pid {call.pid})" if ours else f"pid {call.pid}, uid {call.uid}"
-                    self._reload(Reload(asked_by, call, bear_there=ours))
+                    self._reload(Reload(asked_by, call, by_systemd=ours, bear_there=bears))
             case "org.varlink.service.GetInfo":
                 info = {"vendor": "sdsupervise", "product": "sdsupervise", "version": __version__, "url": ""}
                 call.reply({**info, "interfaces": varlink.INTERFACES})

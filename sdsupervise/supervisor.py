@@ -25,6 +25,7 @@ from .lane import EndOfLanes
 from .launch import Started
 from .linux import limits
 from .linux.event_loop import EventLoop, Timer
+from .linux.inheritance import RUN_DIRECTORY_VARIABLE
 from .lock import Lock
 from .peer import Peer
 from .reload import Reload
@@ -435,6 +436,8 @@ class Supervisor:
             if self._is_main:
                 self._lock.forget_pid()
         self._source.close()
+        if self._is_main and self.state is State.GONE:
+            self._take_away_run_directory()
         _log.info("Generation %d leaves", self.generation)
         self._loop.stop()
 
@@ -444,6 +447,13 @@ class Supervisor:
             os.unlink(listener.getsockname())
         except OSError:
             pass  # the directory may be root's, or gone with the unit
+
+    def _take_away_run_directory(self) -> None:
+        directory = os.environ.get(RUN_DIRECTORY_VARIABLE)
+        if directory:
+            from .run_directory import take_away
+
+            take_away(directory, self._lock.name)
 
     # ------------------------------------------------------------------------------------------------- deadlines
 
@@ -647,4 +657,9 @@ class Supervisor:
         if self._status_timer is not None:
             self._status_timer.cancel()
             self._status_timer = None
-        self._reporter.report(PHASES[self.state].main_state, self._account.sentence(self.state))
+        reload = self._succession.reload
+        self._reporter.report(
+            PHASES[self.state].main_state,
+            self._account.sentence(self.state),
+            systemd_reloads=reload is not None and reload.by_systemd,
+        )

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+_TEXTS = ("pid_file", "user", "group")
+_FLAGS = ("no_pid_file", "no_warn")
+
 
 class Wanted(NamedTuple):
     """What its command line says of it; see cli/run.py and, for a class in an environment of its own, elsewhere.py."""
@@ -12,3 +15,11 @@ class Wanted(NamedTuple):
     attributes: Mapping[str, object]
     listen: Mapping[str, object]
     foreground: bool
+    instance: str = ""  # what it is called, where it is called by its file
+
+
+def own_options(said: Mapping[str, object]) -> list[str]:
+    """What a command line, or a file, says of a class that the class's own options are for."""
+    texts = {name: said.get(name) for name in _TEXTS}
+    words = [f"--{name.replace('_', '-')}={text}" for name, text in texts.items() if text is not None]
+    return words + [f"--{name.replace('_', '-')}" for name in _FLAGS if said.get(name)]

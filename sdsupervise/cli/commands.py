@@ -11,7 +11,7 @@ from .. import __version__
 from ..errors import ExitStatus, NotRunning, SdsuperviseError, UsageError
 from ..options import HelpFormatter
 
-_COMMANDS = ("list", "status", "reload", "scale", "run", "ready", "ping", "version")
+_COMMANDS = ("list", "status", "reload", "scale", "run", "check", "config", "unit", "ready", "ping", "version")
 _MODULES = {"ping": "ready"}  # of commands that are not called as theirs
 
 

@@ -21,6 +21,8 @@ from ..workers import python_worker
 from ..workers.link import Link
 from .run import make
 
+_FOR_CLASSES = tuple(name for name in KINDS if name not in ONLY_FOR_COMMANDS)
+
 
 def main() -> NoReturn:
     """Be what the command line says."""
@@ -46,8 +48,6 @@ def _describe(wanted: Wanted, answer: int) -> int:
 
 def _facts_of(wanted: Wanted) -> dict[str, object]:
     service = make(wanted)
-    if not isinstance(service, SupervisedDaemon):
-        raise UsageError(f"{type(service).__name__} is not supervised, so --python means nothing to it.")
     plan = service.plan()
     if plan is None:
         return {"exit_status": ExitStatus.OK}
@@ -59,10 +59,12 @@ def _facts_of(wanted: Wanted) -> dict[str, object]:
         "group": plan.group,
         "silent": plan.silent,
         "detach": plan.detach,
+        "class": type(service).__name__,
+        "supervised": isinstance(service, SupervisedDaemon),
         "can_reload": service.can_do_hot_reload,
         "shutdown_signals": [int(number) for number in service.shutdown_signals],
         "receipt": take_receipt(type(service).__module__),
-        "settings": {name: getattr(service, name) for name in KINDS if name not in ONLY_FOR_COMMANDS},
+        "settings": {name: getattr(service, name) for name in _FOR_CLASSES if hasattr(service, name)},
     }
 
 

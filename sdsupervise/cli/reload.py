@@ -44,8 +44,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Start the new code beside the old, let it take over, and wait for the verdict. "
         "Exit status 0: the new code serves. Otherwise the old code still serves, and standard error says why.",
         epilog="Several are reloaded one after the other, up to the first that fails, whose exit status it is. "
-        "Outdated is what runs other code, or another sdsupervise, than is on disk, in another directory, or by an older "
-        "configuration file. "
+        "Outdated is what runs other code, or another sdsupervise, than is on disk, or in another directory, or by an "
+        "older configuration file. "
         "Ctrl-C (130) and --timeout (124) end the waiting, not the reload.",
     )
     target.add_arguments(parser, several=True)
@@ -127,10 +127,11 @@ def ask(path: str, invocation: str, reporter: Reporter, timeout_seconds: float |
     """
     reporter.begin(name)
     connection = Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
-    if invocation and not _has_credentials():
-        # systemd 252 gives them to ExecStart= alone, and a mount namespace of our own hides them.
+    credentials = _credentials_of_unit(connection) if invocation else ""
+    bears = bool(invocation) and (not credentials or os.access(credentials, os.R_OK | os.X_OK))
+    if invocation and not bears:
+        # systemd gives them to ExecStart= alone, and a mount namespace of our own hides them.
         print("The unit's credentials are out of reach here: this reload applies no change of the unit.", flush=True)
-        invocation = ""  # which says that the successor may be born here
     deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
 
     def while_waiting() -> float:
@@ -141,10 +142,10 @@ def ask(path: str, invocation: str, reporter: Reporter, timeout_seconds: float |
 
     try:
         answer = None
-        parameters = {"invocation_id": invocation}
+        parameters = {"invocation_id": invocation, "bears": bears}
         for answer in connection.call("Reload", parameters, more=True, while_waiting=while_waiting):
             if "bear" in answer.parameters:
-                _bear(answer)
+                _bear(answer, {"CREDENTIALS_DIRECTORY": credentials} if credentials else {})
             elif answer.continues:
                 reporter.progress(answer.parameters)
     except KeyboardInterrupt:
@@ -165,19 +166,20 @@ def _goes_on(why: str, name: str, status: ExitStatus) -> ReloadGoesOn:
     return ReloadGoesOn(f"{why}: the reload goes on. 'sdsupervise status{of_it}' shows how it ends.", status)
 
 
-def _has_credentials() -> bool:
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    return directory is None or os.access(directory, os.R_OK | os.X_OK)
+def _credentials_of_unit(connection: Client) -> str:
+    """$CREDENTIALS_DIRECTORY of the unit, "" for one that has none. systemd 252 sets it for ExecReload= too, 257 does
+    not."""
+    return str(connection.ask("Status").parameters.get("credentials_directory") or "")
 
 
-def _bear(answer: Answer) -> None:
+def _bear(answer: Answer, more: Mapping[str, str]) -> None:
     """Fork and exec the successor here, in a child of systemd's with the unit's environment, limits and sandbox of
-    today."""
+    today, and what more that lacks."""
     order = answer.parameters["bear"]
     if not isinstance(order, dict) or len(answer.fds) != 2:
         raise HandoverError("The supervisor sent an order to start its successor that this sdsupervise cannot read.")
     channel_fd, stderr_fd = answer.fds
-    environment = {**os.environ, **order["environment"]}
+    environment = {**os.environ, **more, **order["environment"]}
     try:
         # systemd has resolved WorkingDirectory= anew for us, so here is where the successor belongs.
         bear(Invocation(list(order["argv"]), "", environment), channel_fd, stderr_fd)

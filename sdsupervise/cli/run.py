@@ -4,6 +4,7 @@ import argparse
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Sett
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure
-from ..wanted import Wanted
+from ..wanted import Wanted, own_options
 
 if TYPE_CHECKING:
     from ..command import Command
@@ -32,11 +33,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "run",
         help="run a service in the foreground",
-        usage="%(prog)s [OPTION ...] TARGET [ARGUMENT ...]\n       %(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]",
-        description="Run a service class, or any command, under a supervisor, in the foreground.",
+        usage="%(prog)s [OPTION ...] NAME [ARGUMENT ...]\n"
+        "       %(prog)s [OPTION ...] TARGET [ARGUMENT ...]\n"
+        "       %(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]",
+        description="Run a service under a supervisor, in the foreground: an instance by its NAME, which "
+        "/etc/sdsupervise/NAME.toml describes, a service class, or any command. Options go before what the file says, "
+        "and that before what the class says.",
         epilog="Everything after TARGET is the service's own; see 'sdsupervise run TARGET --help'. In the arguments "
         "of a COMMAND, {NAME} is the number of the descriptor at which it finds the listener of that name.",
     )
+    parser.add_argument("--config", metavar="FILE", help="run the instance that FILE describes, and is called after")
     parser.add_argument(
         "--directory", metavar="DIR", help="change to DIR first; a symlink is followed anew by each reload"
     )
@@ -66,9 +72,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                 action="append" if name == "listen" else "store",
                 help=meaning,
             )
-    parser.add_argument("target", metavar="TARGET", nargs="?", help="package.module:Class or path/to/file.py:Class")
+    parser.add_argument(
+        "target",
+        metavar="NAME | TARGET",
+        nargs="?",
+        help="an instance; or package.module:Class or path/to/file.py:Class",
+    )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(command=_run, words=[])
+    parser.set_defaults(command=_run, words=[], instance="", no_file="")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -81,7 +92,8 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
         cut = arguments.index("--")
         parsed = parser.parse_args(arguments[:cut])
         if parsed.target is None:
-            parsed.words = list(arguments[cut + 1 :])
+            rest = list(arguments[cut + 1 :])
+            parsed.words, parsed.arguments = ([], rest) if parsed.config else (rest, [])
             return parsed
     return parser.parse_args(arguments)
 
@@ -97,20 +109,32 @@ def _reader(kind: Kind) -> Callable[[str], object]:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    overrides = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
-    listen = {name: entry for given in overrides.pop("listen", ()) for name, entry in given.items()}
+    given = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
+    listen: Mapping[str, object] = {name: entry for each in given.pop("listen", ()) for name, entry in each.items()}
+    overrides: Mapping[str, object] = given
     try:
+        if parsed.config is not None or _may_be_name(parsed):
+            from . import by_name  # a class that is told all on its command line needs nothing of it
+
+            overrides, listen = by_name.complete(parsed, overrides, listen)
         if not (parsed.target or any(parsed.words)):
-            raise UsageError("Say what to run: a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
+            raise UsageError("Say what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
         if parsed.directory is not None:
             _enter(parsed.directory)
         make = _command if parsed.target is None else _service
         runnable = make(parsed, overrides, listen)
     except (ServiceNotLoadable, ConfigError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
+        if parsed.no_file and isinstance(error, ServiceNotLoadable):
+            error.args = (f"{str(error).rstrip('.')}. Nor is it an instance: there is no {parsed.no_file}.",)
         return say_failure(error)
     _name_process("sdsupervise")
     return runnable.run()
+
+
+def _may_be_name(parsed: argparse.Namespace) -> bool:
+    """What is to run is called as an instance, its file, or a module whose only class is meant."""
+    return bool(parsed.target) and (parsed.target.endswith(".toml") or not re.search(r"[:/]|\.py$", parsed.target))
 
 
 def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> "Command":
@@ -134,12 +158,13 @@ def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen
 def _service(
     parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]
 ) -> "Daemon | Elsewhere":
-    if parsed.name is not None:
+    if parsed.name is not None and not parsed.instance:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
-    texts = {name: getattr(parsed, name.replace("-", "_")) for name, *_ in _ALSO_OF_CLASSES}
-    own = [f"--{name}={text}" for name, text in texts.items() if text is not None]
-    own += [f"--{name}" for name in ("no-pid-file", "no-warn") if getattr(parsed, name.replace("-", "_"))]
-    wanted = Wanted(parsed.target, [*own, *parsed.arguments], overrides, listen, foreground=not parsed.daemonize)
+    wanted = Wanted(
+        *(parsed.target, [*own_options(vars(parsed)), *parsed.arguments], overrides, listen),
+        foreground=not parsed.daemonize,
+        instance=parsed.instance,
+    )
     if parsed.python is None:
         return make(wanted)
     from ..elsewhere import Elsewhere  # the supervisor of a class it has imported needs nothing of it
@@ -157,7 +182,7 @@ def _enter(directory: str) -> None:
     try:
         os.chdir(directory)
     except OSError as error:
-        raise ConfigError(f"Cannot change to --directory {directory}: {error.strerror}.") from error
+        raise ConfigError(f"Cannot change to the directory {directory}: {error.strerror}.") from error
 
 
 def make(wanted: Wanted) -> Daemon:
@@ -165,7 +190,7 @@ def make(wanted: Wanted) -> Daemon:
 
     Raises ServiceNotLoadable, UsageError.
     """
-    target, arguments, attributes, listen, foreground = wanted
+    target, arguments, attributes, listen, foreground, instance = wanted
     service_class = load(target)
     for name in KINDS:
         option = name.replace("_", "-")
@@ -181,7 +206,8 @@ def make(wanted: Wanted) -> Daemon:
     if listen and isinstance(service, SupervisedDaemon) and isinstance(service.listen, Mapping):
         service.listen = {**service.listen, **listen}
     service.orig_args = list(arguments)
-    service.script_name = f"sdsupervise run {target}"
+    service.script_name = f"sdsupervise run {instance or target}"
+    service.instance_name = instance
     return service
 
 

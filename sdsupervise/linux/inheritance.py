@@ -14,11 +14,16 @@ from ..errors import HandoverError
 
 BREAKPOINT_VARIABLE = "SDSUPERVISE_BREAKPOINT"  # of tests; see breakpoints.py
 HANDOVER_VARIABLE = "SDSUPERVISE_HANDOVER"  # "CHANNEL:STDERR", two descriptor numbers
+RUN_DIRECTORY_VARIABLE = "SDSUPERVISE_RUN_DIRECTORY"  # the one we made; see run_directory.py
 
 # Set anew for each process by whoever starts it, so never inherited.
 _NOT_INHERITED = (HANDOVER_VARIABLE, "MAINPID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 
-_SUPERVISORS_OWN = (*_NOT_INHERITED, "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE", BREAKPOINT_VARIABLE)
+_SUPERVISORS_OWN = (
+    *_NOT_INHERITED,
+    *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE"),
+    *(BREAKPOINT_VARIABLE, RUN_DIRECTORY_VARIABLE),
+)
 
 
 class Invocation(NamedTuple):

@@ -33,9 +33,11 @@ class PidFile:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
         except OSError as error:
             raise _cannot("open", path, error.strerror) from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):  # /dev/null would be locked for everybody, and given to --user
+        found = os.fstat(fd)
+        # /dev/null would be locked for everybody, and given to --user; as would be a file that --user has linked there.
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             os.close(fd)
-            raise _cannot("open", path, "it is no regular file")
+            raise _cannot("open", path, "it is no regular file with one name")
         return cls(fd, path)
 
     @classmethod

@@ -171,6 +171,21 @@ def can_open(count: int) -> bool:
     return True
 
 
+def exists(pid: int) -> bool:
+    """There is a process with this pid, or was and was not reaped yet.
+
+    Not by /proc, where ProtectProc=invisible hides processes of other user namespaces: under PrivateUsers=yes, those of
+    every other generation.
+    """
+    try:
+        os.close(os.pidfd_open(pid))
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is a thread, or we have no descriptor left
+    return True
+
+
 def is_dead(pidfd: int) -> bool:
     """The process has ended (a zombie counts)."""
     poller = select.poll()

@@ -113,6 +113,8 @@ def serving(machine: Machine, program: Program, unit: str = "") -> Iterator[Serv
     """Release 1 of a program, started; stopped at the end. The unit is the one in units/example unless given."""
     service = Service(machine, program, unit or program.unit)
     service.deploy(1)
+    # What other tests have started of it in the last minute is nothing to StartLimitBurst= of this one.
+    machine.run("systemctl", "reset-failed", service.unit, check=False)
     try:
         service.systemctl("start")
         yield service

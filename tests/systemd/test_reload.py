@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.systemd.trial import Trial, source
+from tests.systemd.trial import Trial, source, wait_for_all
 
 RELOADS_IN_A_ROW = 100
 
@@ -28,19 +28,44 @@ def test_a_reload_moves_to_the_new_code(trial: Trial) -> None:
 
 
 def test_the_unit_never_leaves_active_or_reloading(trial: Trial) -> None:
-    """In systemd's own words the unit goes running > reload > running, and hears RELOADING=1 (with its time stamp),
-    then MAINPID= and READY=1 in one datagram."""
+    """In systemd's own words the unit goes running > reload > running, and hears MAINPID= and READY=1 in one datagram.
+    It is not told of RELOADING=1: it waits for ExecReload= itself, and should not wait on if we die."""
     trial.start()
     old, cursor = trial.main_pid, trial.machine.journal_cursor()
     assert trial.reload() == 0
+    assert changes_and_words(trial, cursor) == (
+        [("running", "reload"), ("reload", "running")],
+        [(old, ["MAINPID", "READY", "STATUS", "WATCHDOG"])],
+    )
+
+
+def test_a_reload_that_systemd_did_not_ask_for(trial: Trial) -> None:
+    """By SIGUSR2, or `sdsupervise reload` by hand, the unit goes the same way, by our word: RELOADING=1 with its time
+    stamp, then MAINPID= and READY=1."""
+    trial.start()
+    for by_signal in (True, False):
+        old, cursor, journal = trial.main_pid, trial.machine.journal_cursor(), trial.follow()
+        if by_signal:
+            trial.kill(old, signal.SIGUSR2)
+        else:
+            trial.machine.run("sdsupervise", "reload", trial.name)
+        wait_for_all(journal, "-> reload", "-> running")
+        assert changes_and_words(trial, cursor) == (
+            [("running", "reload"), ("reload", "running")],
+            [
+                (old, ["MONOTONIC_USEC", "RELOADING", "STATUS"]),
+                (old, ["MAINPID", "READY", "STATUS", "WATCHDOG"]),
+            ],
+        )
+
+
+def changes_and_words(trial: Trial, cursor: str) -> tuple[list[tuple[str, str]], list[tuple[int, list[str]]]]:
+    """How the unit went from there, and what it was told that bears on it, by whom."""
     story = trial.story(after=cursor)
-    assert story.changes == [("running", "reload"), ("reload", "running")]
     told = [said for said in story.notifications if {"RELOADING", "READY", "MAINPID"} & said.fields.keys()]
-    assert [(said.sender, sorted(said.fields)) for said in told] == [
-        (old, ["MONOTONIC_USEC", "RELOADING", "STATUS"]),
-        (old, ["MAINPID", "READY", "STATUS", "WATCHDOG"]),
-    ]
-    assert told[1].fields["MAINPID"] == str(trial.main_pid)
+    named = [said.fields["MAINPID"] for said in told if "MAINPID" in said.fields]
+    assert named == [str(trial.main_pid)]
+    return story.changes, [(said.sender, sorted(said.fields)) for said in told]
 
 
 def test_a_hundred_reloads_in_a_row(trial: Trial) -> None:

@@ -25,10 +25,10 @@ def _worlds(budgets: Iterable[tuple[int, int, int]], **more: bool) -> tuple[Worl
 
 
 def _is_quick(world: World) -> bool:
-    """A trial can do all that its absence can, so hangs are left to it; the largest world is left to --full."""
+    """A trial can do all that its absence can, so hangs are left to it; the largest worlds are left to --full."""
     if not world.hangs:
         return True
-    return world.trial and not (world.crashes and world.overlap and world.systemd)
+    return world.trial and not (world.crashes and world.systemd)
 
 
 _MIXED = (World(trial=True, crashes=1, stops=1, mixed=True), World(trial=True, hangs=1, stops=1, mixed=True))

@@ -1,0 +1,70 @@
+"""`sdsupervise run NAME` and `run --config FILE`: what the command line says goes before what the file says."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from importlib.machinery import PathFinder
+
+from .. import places, run_directory
+from ..errors import ServiceNotLoadable, UsageError
+from ..instance import is_file
+from ..instance_reader import read_apart
+
+
+def complete(
+    parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]
+) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """Put into what was parsed what the file says and the command line does not; the settings, and what to listen on.
+
+    Nothing is changed where a module is meant. Raises UsageError, ConfigError, ServiceNotLoadable if there is neither.
+    """
+    file = _file(parsed)
+    if file is None:
+        return overrides, listen
+    if parsed.name is not None:
+        raise UsageError("--name is for a COMMAND; an instance is called by its file.")
+    described = read_apart(file, directory=parsed.directory)
+    values = described.values
+    parsed.instance = parsed.name = described.name
+    parsed.target = values.get("service")
+    parsed.words = [*values.get("command", ()), *parsed.arguments]
+    parsed.arguments = [*values.get("arguments", ()), *parsed.arguments]
+    for key in ("directory", "python", "user", "group", "pid_file"):
+        if getattr(parsed, key) is None and not (key == "pid_file" and parsed.no_pid_file):
+            setattr(parsed, key, values.get(key))
+    parsed.no_warn = parsed.no_warn or values.get("no_warn", False)
+    run_directory.provide(described.name)
+    return {**described.settings, **overrides}, {**described.listen, **listen}
+
+
+def _file(parsed: argparse.Namespace) -> str | None:
+    """The file that describes what is to run; None for a module."""
+    name = parsed.target
+    if parsed.config is not None:
+        if name is not None:
+            raise UsageError("--config says what to run; the service's own arguments come after it and '--'.")
+        return str(parsed.config)
+    if is_file(name):
+        return str(name)
+    is_module = all(part.isidentifier() for part in name.split("."))
+    if not places.is_name(name) and not is_module:
+        raise UsageError(f"Neither an instance nor a module can be called {name!r}: {places.NAMES}.")
+    file = places.config_file(name) if places.is_name(name) else None
+    if file is None:
+        files = places.where_configured(name)
+        here = parsed.directory or os.getcwd()
+        # Another interpreter's modules are elsewhere.
+        if not is_module or (parsed.python is None and not _finds_module(name, here)):
+            raise ServiceNotLoadable(
+                f"There is neither an instance {name} (no {files}) nor a module {name} (in {here}, or where "
+                "Python looks for modules)."
+            )
+        parsed.no_file = files
+    return file
+
+
+def _finds_module(name: str, directory: str) -> bool:
+    """Or the package it is in."""
+    top = name.partition(".")[0]
+    return top in sys.modules or PathFinder.find_spec(top, [directory, *sys.path]) is not None

@@ -1,0 +1,115 @@
+"""`sdsupervise config`: what an instance runs by, and where each value comes from.
+
+What is printed is TOML again: any line of it can be put into the file as it is.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from .. import example_file, instance_file, rehearsal
+from ..config import KINDS
+from ..errors import ExitStatus, UsageError
+from ..file_keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
+from ..instance import Instance
+from ..rehearsal import Surroundings
+from ..toml_text import written
+
+_DEFAULT = "default"
+_WIDEST_VALUE = 32  # of those that the others are aligned with
+
+
+class _Value(NamedTuple):
+    """Of one key."""
+
+    key: str
+    value: object
+    origin: str  # FILE:LINE, "class NAME", the name of a unit, or "default"
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Define the command."""
+    parser = commands.add_parser(
+        "config",
+        help="show what an instance runs by",
+        description="Show every value that an instance runs by, and where it comes from: its file, its class, its "
+        "unit, or by default. To know what the class says it is imported, in a process of its own, as the user it runs "
+        "as.",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the instance, its unit, or its file")
+    parser.add_argument("--config", metavar="FILE", help="the instance that FILE describes")
+    parser.add_argument("--json", action="store_true", help="the same as one JSON object")
+    parser.add_argument("--example", action="store_true", help="a file to begin with: every key, and what it means")
+    parser.set_defaults(command=_config)
+
+
+def _config(parsed: argparse.Namespace) -> int:
+    if parsed.example:
+        print(example_file.text(), end="")
+        return ExitStatus.OK
+    if bool(parsed.name) == bool(parsed.config):
+        raise UsageError("Say which instance: NAME or --config FILE.")
+    instance, around = rehearsal.load(parsed.config or instance_file.file_of(parsed.name))
+    values = list(_values(instance, around))
+    print(_as_json(instance, values) if parsed.json else "\n".join(_lines(values)))
+    return ExitStatus.OK
+
+
+def _values(instance: Instance, around: Surroundings) -> Iterator[_Value]:
+    """Of all keys that have one and mean something, in the order of FILE_KEYS."""
+    facts = rehearsal.describe(instance, around, around.identity()) if "service" in instance.values else None
+    lines = instance_file.lines(instance.file)
+    of_others = {**_of_class(instance, facts), **_of_unit(instance, around)}
+    meaningless = ONLY_FOR_CLASSES if facts is None else ONLY_FOR_COMMANDS if facts["supervised"] else KINDS.keys()
+    for key in FILE_KEYS:
+        place = f"{instance.file}:{lines[key]}" if key in lines else ""
+        if key in of_others:
+            value, origin = of_others[key]
+            # What it listens on is listed by both, and only there: any other key is either's.
+            yield _Value(key, value, f"{origin}, {place}" if key == "listen" and place else origin)
+        elif place:
+            yield _Value(key, instance.values[key], place)
+        elif key == "pid_file":
+            yield _Value(key, rehearsal.default_pid_file(instance.name), _DEFAULT)
+        elif key not in meaningless and DEFAULTS[key] is not None:
+            yield _Value(key, DEFAULTS[key], _DEFAULT)
+
+
+def _of_class(instance: Instance, facts: Mapping[str, Any] | None) -> dict[str, tuple[object, str]]:
+    """What the class says, and the file does not."""
+    if facts is None:
+        return {}
+    said = {**facts["settings"], **{key: facts[key] for key in ("user", "group", "pid_file")}}
+    usual = {**DEFAULTS, "listen": instance.listen, "pid_file": rehearsal.default_pid_file(instance.name)}
+    origin = f"class {facts['class']}"
+    return {
+        key: (value, origin)
+        for key, value in said.items()
+        if value != usual[key] and (key == "listen" or key not in instance.values)
+    }
+
+
+def _of_unit(instance: Instance, around: Surroundings) -> dict[str, tuple[object, str]]:
+    """Of whom it runs as the unit has the last word, for whom systemd makes it nobody can change but root; of where it
+    runs the file has."""
+    said = {key: around.properties.get(key.capitalize()) for key in ("user", "group")}
+    if "directory" not in instance.values and around.properties.get("WorkingDirectory"):
+        said["directory"] = around.directory
+    return {key: (value, around.unit) for key, value in said.items() if value}
+
+
+def _lines(values: list[_Value]) -> Iterator[str]:
+    """key = value  # origin, aligned."""
+    texts = {each.key: written(each.value) for each in values}
+    keys = max(map(len, texts))
+    width = max(len(text) for text in texts.values() if len(text) <= _WIDEST_VALUE)
+    for each in values:
+        counted = unit(FILE_KEYS[each.key])
+        note = f"{counted}, {each.origin}" if counted else each.origin
+        yield f"{each.key:{keys}} = {texts[each.key]:{width}}  # {note}"
+
+
+def _as_json(instance: Instance, values: list[_Value]) -> str:
+    found = {each.key: {"value": each.value, "from": each.origin, "unit": unit(FILE_KEYS[each.key])} for each in values}
+    return json.dumps({"name": instance.name, "file": instance.file, "values": found}, default=str)

@@ -1,0 +1,191 @@
+"""`sdsupervise unit`: units that run under sdsupervise: put one under it, take it away again, and say what is wrong."""
+
+import argparse
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from .. import places
+from ..errors import ConfigError, ExitStatus, UnitUnavailable, UsageError
+
+if TYPE_CHECKING:
+    from ..config import Settings
+    from ..unitfiles.text import UnitText
+    from ..unitfiles.wrap import DropIn
+
+_PROGRAM = "/usr/bin/sdsupervise"
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Define the command, whose modules are imported only when it runs."""
+    parser = commands.add_parser(
+        "unit",
+        help="put a unit under sdsupervise, or say what is wrong with one",
+        description="Put an existing unit under sdsupervise, take it away again, or say what will not work in a unit.",
+    )
+    verbs = parser.add_subparsers(title="what to do", metavar="VERB", required=True)
+    wrap = verbs.add_parser(
+        "wrap",
+        help="print or write the drop-in that puts a unit under sdsupervise",
+        description="Print the drop-in that puts an existing unit under sdsupervise, and what it changes and why; what "
+        "it does not name stays as it is. For an instance with a file, /etc/sdsupervise/NAME.toml: print what fits the "
+        "template to it. Exit status 78 if it cannot work, 69 if there is no such unit.",
+    )
+    wrap.add_argument("unit", metavar="UNIT|NAME", help="an existing unit, or an instance")
+    wrap.add_argument("--write", action="store_true", help="write it, and have systemd read it; nothing is restarted")
+    wrap.add_argument(
+        "--listen", metavar="NAME=ADDRESS", action="append", default=[], help="where it listens, as in sdsupervise run"
+    )
+    wrap.add_argument("--handover", choices=("exclusive", "overlap"), help="may two generations serve at a time")
+    wrap.add_argument("--json", action="store_true", help="the same as one JSON object")
+    wrap.set_defaults(command=_wrap)
+    unwrap = verbs.add_parser(
+        "unwrap",
+        help="take that drop-in away",
+        description="Take away what `sdsupervise unit wrap --write` wrote; nothing is restarted.",
+    )
+    unwrap.add_argument("unit", metavar="UNIT|NAME", help="a wrapped unit, or an instance")
+    unwrap.set_defaults(command=_unwrap)
+    lint = verbs.add_parser(
+        "lint",
+        help="say what will not work in a unit, and how to mend it",
+        description="Say what will not work in a unit that runs sdsupervise: a line each, with what to write instead. "
+        "Exit status 1 if something is an error, 69 if there is no such unit; warnings alone leave it 0.",
+    )
+    lint.add_argument(
+        "units", nargs="*", metavar="UNIT", help="a unit, or the path of a file; without one: all of ours"
+    )
+    lint.add_argument("--json", action="store_true", help="the same as one JSON array")
+    lint.set_defaults(command=_lint)
+
+
+def _wrap(parsed: argparse.Namespace) -> int:
+    from ..unitfiles import host, install
+
+    drop_in = _drop_in(parsed)
+    if parsed.write and not drop_in.is_empty:
+        install.write(drop_in)
+        host.reread()
+    if parsed.json:
+        facts = {"unit": drop_in.unit, "path": drop_in.path, "text": drop_in.file, "notes": drop_in.notes}
+        print(json.dumps({**facts, "written": parsed.write and not drop_in.is_empty}))
+        return ExitStatus.OK
+    if drop_in.is_empty:
+        print(f"The template serves {drop_in.unit} as it is: there is nothing to write.", file=sys.stderr)
+        return ExitStatus.OK
+    print(f"wrote {drop_in.path}" if parsed.write else drop_in.text, end="\n" if parsed.write else "", flush=True)
+    for note in drop_in.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if parsed.write:
+        print(_what_remains(drop_in.unit, "start"))
+    return ExitStatus.OK
+
+
+def _drop_in(parsed: argparse.Namespace) -> "DropIn":
+    from ..unitfiles import host
+    from ..unitfiles.wrap import wrap
+
+    unit = _unit_of(parsed.unit)
+    if unit.startswith("sdsupervise@"):
+        if parsed.listen or parsed.handover:
+            raise UsageError("--listen and --handover are for a unit; for an instance its file says both.")
+        return _fitted(places.instance_name(unit))
+    if "/" in unit:
+        raise UsageError(f"{unit} is a path; name a unit that systemd knows.")
+    text = host.read(unit)
+    text = text.without(_written(text.name).path)  # to be told anew what it was before
+    program = _PROGRAM if os.access(_PROGRAM, os.X_OK) else os.path.abspath(sys.argv[0])
+    given = host.sockets_of(text.name)
+    return wrap(
+        text,
+        program=program,
+        given=given,
+        listen=parsed.listen,
+        handover=parsed.handover or "",
+        variables=host.variables_of(text),
+    )
+
+
+def _fitted(name: str) -> "DropIn":
+    from .. import instance_file
+    from ..config import check_settings
+    from ..unitfiles.fit import fit
+
+    file = places.config_file(name)
+    if file is None:
+        where = " or ".join(f"{directory}/{name}.toml" for directory in places.config_directories())
+        raise UnitUnavailable(f"There is no instance {name}, for there is no {where}.")
+    read = instance_file.read(file)
+    return fit(read, check_settings(file, {**read.settings, "listen": read.listen}))
+
+
+def _unit_of(text: str) -> str:
+    """The unit that is meant by its name or its instance's; an instance that has a file goes first."""
+    name = places.instance_name(text)
+    said_ours = text.startswith("sdsupervise@")
+    if said_ours or (not text.endswith(".service") and "/" not in text and places.config_file(name)):
+        return f"sdsupervise@{name}.service"
+    return text if text.endswith(".service") else f"{text}.service"
+
+
+def _written(unit: str) -> "DropIn":
+    """Where ours would be."""
+    from ..unitfiles.wrap import DropIn
+
+    return DropIn(unit, (), ())
+
+
+def _unwrap(parsed: argparse.Namespace) -> int:
+    from ..unitfiles import host, install
+
+    drop_in = _written(_unit_of(parsed.unit))
+    install.remove(drop_in)
+    host.reread()
+    print(f"removed {drop_in.path}")
+    print(_what_remains(drop_in.unit, "start"))
+    return ExitStatus.OK
+
+
+def _what_remains(unit: str, otherwise: str) -> str:
+    from ..unitfiles import host
+
+    verb = "restart" if host.is_active(unit) else otherwise
+    return f"what remains to do: systemctl {verb} {unit.removesuffix('.service')}"
+
+
+def _lint(parsed: argparse.Namespace) -> int:
+    from ..unitfiles import host
+    from ..unitfiles.lint import lint
+    from ..unitfiles.subject import ERROR
+
+    facts = host.facts()
+    units = map(host.read, parsed.units or host.our_units())
+    found = {unit.name: lint(unit, _settings_of(unit), facts) for unit in units}
+    if parsed.json:
+        entries = [{"unit": name, **finding._asdict()} for name, findings in found.items() for finding in findings]
+        print(json.dumps(entries))
+    else:
+        for name, findings in found.items():
+            for finding in findings:
+                print(f"{name}: {finding}")
+        good = [name for name, findings in found.items() if not findings]
+        if good:
+            print(f"nothing is wrong with {', '.join(good)}", file=sys.stderr)
+        if not found:
+            print("no unit here runs sdsupervise", file=sys.stderr)
+    errors = any(finding.severity == ERROR for findings in found.values() for finding in findings)
+    return ExitStatus.FAILED if errors else ExitStatus.OK
+
+
+def _settings_of(unit: "UnitText") -> "Settings | None":
+    """Those of the instance that a unit of the template's runs, if its file is a good one."""
+    from .. import instance_file
+    from ..config import check_settings
+
+    file = places.config_file(places.instance_name(unit.name)) if unit.name.startswith("sdsupervise@") else None
+    try:
+        read = instance_file.read(file) if file else None
+        return check_settings(file or "", {**read.settings, "listen": read.listen}) if read else None
+    except (ConfigError, UsageError):
+        return None  # which `sdsupervise check` tells

@@ -1,0 +1,188 @@
+"""What can be known of an instance without running it: what its unit says, and, by an import in a process of its own,
+what its class says."""
+
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from . import instance_file, places
+from .command_workers import find
+from .config import Settings, check_settings
+from .elsewhere_workers import command_line
+from .errors import ConfigError, ExitStatus, SdsuperviseError, ServiceNotLoadable
+from .instance import Instance, name_of
+from .linux import privileges, processes
+from .linux.inheritance import without_supervisors_own
+from .linux.privileges import Identity
+from .wanted import Wanted, own_options
+
+_ASK_SECONDS = 10.0  # systemd answers at once, or hangs
+_PROPERTIES = ("LoadState", "User", "Group", "WorkingDirectory", "DynamicUser", "TriggeredBy")
+
+
+class Surroundings(NamedTuple):
+    """Where an instance runs, and as whom, as far as it can be known."""
+
+    unit: str  # "" if systemd knows none
+    user: str | None
+    group: str | None
+    directory: str
+    properties: Mapping[str, str]  # of the unit
+
+    @property
+    def has_socket_unit(self) -> bool:
+        """Which gives it listeners that its file does not list."""
+        return ".socket" in self.properties.get("TriggeredBy", "")
+
+    @property
+    def is_somebody_else(self) -> bool:
+        """It does not run as who we are.
+
+        Raises ConfigError for a user or group that is not there.
+        """
+        whom = privileges.look_up(self.user, self.group)
+        return whom is not None and (os.geteuid(), os.getegid()) != (whom.uid, whom.gid)
+
+    def identity(self) -> Identity | None:
+        """Whom to become to be it; None where that is not needed, or we may not. Raises as is_somebody_else."""
+        may = self.is_somebody_else and os.geteuid() == 0
+        return privileges.look_up(self.user, self.group) if may else None
+
+
+def default_pid_file(name: str) -> str:
+    """Of an instance for which nobody names one."""
+    return os.path.join(places.run_directory(name), f"{name}.pid")
+
+
+def load(file: str) -> tuple[Instance, Surroundings]:
+    """The instance that a file describes, and where it runs: by its unit, and else by the file.
+
+    Raises as instance_file.read.
+    """
+    unit = f"sdsupervise@{name_of(file)}.service"
+    found = _properties(unit)
+    if found.get("LoadState") != "loaded":
+        unit, found = "", {}
+    started_in = found.get("WorkingDirectory", "").lstrip("!-")
+    if not started_in.startswith("/"):
+        started_in = "/" if unit else os.getcwd()
+    instance = instance_file.read(file, started_in=started_in)
+    values = instance.values
+    user, group = found.get("User") or values.get("user"), found.get("Group") or values.get("group")
+    return instance, Surroundings(unit, user, group, values.get("directory") or started_in, found)
+
+
+def _properties(unit: str) -> Mapping[str, str]:
+    """systemd's of a unit; none where there is no systemd."""
+    if not shutil.which("systemctl"):
+        return {}
+    import subprocess
+
+    words = ["systemctl", "show", "--property", ",".join(_PROPERTIES), "--", unit]
+    try:
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=_ASK_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    lines = [line.partition("=") for line in ran.stdout.splitlines()] if ran.returncode == 0 else []
+    return {name: value for name, _, value in lines}
+
+
+def rehearse_command(instance: Instance, around: Surroundings, identity: Identity | None) -> None:
+    """Find the command's program, from where and as whom it is to run.
+
+    Raises ServiceNotLoadable when it has been said on standard error what is wrong.
+    """
+
+    def look() -> int:
+        _enter(around.directory, identity)
+        find(instance.values["command"])
+        return ExitStatus.OK
+
+    _carry_out(look, limit_seconds=_ASK_SECONDS, what="its command cannot be executed")
+
+
+def describe(instance: Instance, around: Surroundings, identity: Identity | None) -> dict[str, Any]:
+    """What the class says of itself, told what the file says: see cli/inside.py; settings are checked.
+
+    It is imported by its own interpreter, in a process that ends with it, as this identity (None: as we are; only root
+    can be another), and within the time that a reload gives to new code. What the service writes goes to standard
+    error, and so does its traceback.
+
+    Raises ServiceNotLoadable when it has been said on standard error what is wrong, ConfigError.
+    """
+    values = instance.values
+    arguments = [*own_options(values), *values.get("arguments", ())]
+    wanted = Wanted(values["service"], arguments, instance.settings, instance.listen, True, instance.name)
+    python = values.get("python") or sys.executable
+    answer = os.memfd_create("answer", os.MFD_CLOEXEC)
+
+    def become() -> int:
+        directory = _enter(around.directory, identity)
+        environment = without_supervisors_own(os.environ)
+        environment |= {"PWD": directory, "RUNTIME_DIRECTORY": places.run_directory(instance.name)}
+        os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
+        os.dup2(2, 1)
+        os.set_inheritable(answer, True)
+        words = command_line(python, "describe", {"wanted": wanted, "answer": answer})
+        os.execve(find([python]), words, environment)
+
+    try:
+        limit = float(instance.values.get("reload_timeout", Settings().reload_timeout))
+        _carry_out(become, limit_seconds=limit, what=f"{values['service']} cannot be loaded")
+        facts = json.loads(os.pread(answer, os.fstat(answer).st_size, 0) or "{}")
+    finally:
+        os.close(answer)
+    if "settings" not in facts:
+        raise ServiceNotLoadable(f"{values['service']} cannot be loaded, see above.")
+    if facts["supervised"]:
+        check_settings(facts["class"], facts["settings"])
+    privileges.look_up(facts["user"], facts["group"])
+    settings = facts["settings"].items()
+    return {**facts, "settings": {key: tuple(said) if isinstance(said, list) else said for key, said in settings}}
+
+
+def _enter(directory: str, identity: Identity | None) -> str:
+    """In a forked child: be there, as this identity, and no longer than whoever asked; where that is."""
+    if identity is not None:
+        privileges.become(identity)
+    processes.die_with_parent(os.getppid(), signal.SIGKILL)
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise ConfigError(f"Cannot change to the directory {directory}: {error.strerror}.") from error
+    return os.path.abspath(directory)
+
+
+def _carry_out(run: Callable[[], int], *, limit_seconds: float, what: str) -> None:
+    """Call it in a forked child, which says itself what is wrong.
+
+    Raises ServiceNotLoadable, with `what` in its sentence, where it does not end well and in time.
+    """
+
+    def run_aside() -> int:
+        os.setsid()
+        try:
+            return run()
+        except SdsuperviseError as error:
+            print(error, file=sys.stderr)
+            return error.exit_status
+
+    child = processes.fork(run_aside)
+    try:
+        poller = select.poll()
+        poller.register(child.pidfd, select.POLLIN)
+        overdue = not poller.poll(limit_seconds * 1000)
+        if overdue:
+            processes.signal_group(child, signal.SIGKILL)
+        _, status = os.waitpid(child.pid, 0)
+    finally:
+        os.close(child.pidfd)
+    if overdue:
+        raise ServiceNotLoadable(f"{what} within {limit_seconds:g} s (reload_timeout).")
+    if status:
+        raise ServiceNotLoadable(f"{what}: its process {processes.exit_in_words(status)}.")

@@ -1,0 +1,55 @@
+"""Where an instance runs that systemd has given no RuntimeDirectory=: made at its start as systemd would make it, and
+taken away at its end.
+
+What follows from the directory (the control socket, the pid file, where a command's NOTIFY_SOCKET is) looks at
+$RUNTIME_DIRECTORY, so that is set, and a second variable says that it was us who did; successors inherit both.
+"""
+
+import os
+
+from . import places
+from .client import runtime_directory
+from .errors import NotPermitted
+from .linux.inheritance import RUN_DIRECTORY_VARIABLE, this_invocation
+from .linux.privileges import Identity
+
+
+def provide(name: str) -> None:
+    """See to it that $RUNTIME_DIRECTORY names one. None is made yet: its owner is not known."""
+    if runtime_directory():
+        return
+    path = os.path.join(places.run_directories()[0], name)
+    for environment in (os.environ, this_invocation().environment):
+        environment["RUNTIME_DIRECTORY"] = environment[RUN_DIRECTORY_VARIABLE] = path
+
+
+def make(path: str, identity: Identity | None) -> None:
+    """Make it, 0755 and the service's own, if it is not there.
+
+    Raises NotPermitted.
+    """
+    try:
+        for directory in (os.path.dirname(path), path):
+            try:
+                os.mkdir(directory)
+            except FileExistsError:
+                continue
+            os.chmod(directory, 0o755)  # whatever the umask
+        if identity is not None and os.geteuid() == 0:
+            os.chown(path, identity.uid, identity.gid)
+    except OSError as error:
+        raise NotPermitted(
+            f"Cannot make {path}, where the instance would run: {error.strerror}; start it as root, or with "
+            "$XDG_RUNTIME_DIR set to a directory of your own."
+        ) from error
+
+
+def take_away(path: str, pid_file: str) -> None:
+    """At the end of the service: remove it and the pid file, unless something else is in it, or it is not ours to
+    remove."""
+    try:
+        if os.path.dirname(pid_file) == path:
+            os.unlink(pid_file)
+        os.rmdir(path)
+    except OSError:
+        pass

@@ -1,0 +1,185 @@
+"""Where the keys and values of a TOML text stand, and how values are written there.
+
+tomllib reads a text and gives no places; tomlkit, which Debian has too, keeps the layout and gives none either. So this
+goes through a text that tomllib has accepted, and need not judge it.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import NamedTuple, Self
+
+Path = tuple[str | int, ...]  # ("listen", "http", "address"); of what is in an array, its number from 0
+
+_LONGEST = 60  # of a value in a message
+_BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
+_SPACE = re.compile(r"[ \t]*")
+_STRING = re.compile(
+    r'"""(?:[^\\]|\\.)*?"{3,5}' + "|'''.*?'{3,5}" + r'|"(?:[^"\\]|\\.)*"' + "|'[^']*'",
+    re.DOTALL,
+)
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_SCALAR = re.compile(r"[^,\]}#\n]+")  # a number, a date (which may have a space in it), true or false
+
+
+class Position(NamedTuple):
+    """Both counted from 1, columns in characters."""
+
+    line: int
+    column: int
+
+
+class Place(NamedTuple):
+    """Of a key and its value; both are the key's where there is no value to point at, as for a [table]."""
+
+    key: Position
+    value: Position
+
+    @classmethod
+    def at(cls, line: int, column: int) -> Self:
+        """Of both."""
+        return cls(Position(line, column), Position(line, column))
+
+
+def locate(text: str) -> dict[Path, Place]:
+    """Where everything stands in a text that tomllib accepts, with "\\n" at its lines' ends."""
+    return _Walk(text).places
+
+
+class _Walk:
+    """One way through a text."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._at = text, 0
+        self.places: dict[Path, Place] = {}
+        self._last: dict[Path, int] = {}  # the number of the last table of each array of tables
+        table: Path = ()
+        while self._skip(_BLANK):
+            if self._text.startswith("[[", self._at):
+                table = self._header(2)
+                self._last[table] = self._last.get(table, -1) + 1
+                table = (*table, self._last[table])
+                self.places[table] = self.places[table[:-1]]
+            elif self._text[self._at] == "[":
+                table = self._header(1)
+            else:
+                self._pair(table)
+
+    def _header(self, brackets: int) -> Path:
+        """The path of the table that begins, as far as it is known by then."""
+        self._at += brackets
+        path = self._key(())
+        self._at += brackets
+        return path
+
+    def _pair(self, table: Path) -> None:
+        path = self._key(table)
+        self._at += 1  # "="
+        self._skip(_SPACE)
+        self.places[path] = self.places[path]._replace(value=self._here())
+        self._value(path)
+
+    def _key(self, path: Path) -> Path:
+        """A key, perhaps a dotted one, with the white space around it."""
+        while True:
+            self._skip(_SPACE)
+            here = self._here()
+            if path in self._last:
+                path = (*path, self._last[path])  # a key below an array of tables means its last one
+            path = (*path, self._name())
+            self.places.setdefault(path, Place(here, here))
+            self._skip(_SPACE)
+            if self._text[self._at] != ".":
+                return path
+            self._at += 1
+
+    def _name(self) -> str:
+        bare = _BARE_KEY.match(self._text, self._at)
+        if bare:
+            self._at = bare.end()
+            return bare[0]
+        return str(tomllib.loads(f"key = {self._string()}")["key"])
+
+    def _value(self, path: Path) -> None:
+        match self._text[self._at]:
+            case '"' | "'":
+                self._string()
+            case "[":
+                self._array(path)
+            case "{":
+                self._inline_table(path)
+            case _:
+                self._skip(_SCALAR)
+
+    def _array(self, path: Path) -> None:
+        self._at += 1
+        number = 0
+        while self._skip(_BLANK) and self._text[self._at] != "]":
+            if self._text[self._at] == ",":
+                self._at += 1
+                continue
+            here = self._here()
+            self.places[(*path, number)] = Place(here, here)
+            self._value((*path, number))
+            number += 1
+        self._at += 1
+
+    def _inline_table(self, path: Path) -> None:
+        self._at += 1
+        while self._skip(_BLANK) and self._text[self._at] != "}":
+            if self._text[self._at] == ",":
+                self._at += 1
+            else:
+                self._pair(path)
+        self._at += 1
+
+    def _string(self) -> str:
+        found = _STRING.match(self._text, self._at)
+        assert found is not None
+        self._at = found.end()
+        return found[0]
+
+    def _skip(self, pattern: re.Pattern[str]) -> bool:
+        """Go behind what matches; False at the end of the text."""
+        found = pattern.match(self._text, self._at)
+        self._at = found.end() if found else self._at
+        return self._at < len(self._text)
+
+    def _here(self) -> Position:
+        return position(self._text, self._at)
+
+
+def position(text: str, at: int) -> Position:
+    """Of the character with this number."""
+    return Position(text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+
+
+def written(value: object) -> str:
+    """A value as TOML has it, on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        pairs = ", ".join(f"{written_key(str(key))} = {written(each)}" for key, each in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)  # a number, a date or a time
+
+
+def written_key(key: str) -> str:
+    """A key as TOML has it, quoted if need be."""
+    return key if _BARE_KEY.fullmatch(key) else written(key)
+
+
+def shown(value: object) -> str:
+    """A value as it is written, for a message: not too long of it."""
+    try:
+        text = written(value)
+    except ValueError:  # Python refuses to write out an integer of thousands of digits
+        text = hex(value) if isinstance(value, int) else "..."
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

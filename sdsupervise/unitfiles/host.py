@@ -1,0 +1,170 @@
+"""What the systemd of this machine says of its units, asked by its own tools.
+
+Alternatives considered: D-Bus, for which Python needs a library that no supervisor has; reading the unit directories,
+which `systemctl cat` does better: it knows generators, masks, instances and all places of drop-ins.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import UnitUnavailable
+from . import words
+from .subject import Host
+from .text import UnitText, parse
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
+_MANAGERS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
+_RUNS_US = re.compile(r"argv\[\]=(?:[^;]*[ /])?sdsupervise run ")
+_SECONDS = 60.0
+# Another parser reads these, and systemd's list of what it knows leaves them out.
+_INSTALL = {("Install", key) for key in ["Alias", "WantedBy", "RequiredBy", "UpheldBy", "Also", "DefaultInstance"]}
+
+
+def unit_name(text: str) -> str:
+    """The unit that somebody means who says gunicorn, gunicorn.service or app@1."""
+    return text if text.endswith(".service") else f"{text}.service"
+
+
+def read(name: str) -> UnitText:
+    """A unit with its drop-ins, as systemd merges them; or a file, if the name has a "/" in it.
+
+    Raises UnitUnavailable.
+    """
+    if "/" in name:
+        try:
+            with open(name) as file:
+                return parse(os.path.basename(name), file.read(), name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnitUnavailable(f"Cannot read {name}: {getattr(error, 'strerror', error)}.") from error
+    unit = unit_name(name)
+    done = _ask("systemctl", "cat", "--no-pager", "--", unit)
+    if done.returncode != 0:
+        if "No files found" in done.stderr:
+            raise UnitUnavailable(f"There is no unit {unit}; systemctl list-unit-files shows those there are.")
+        raise UnitUnavailable(f"systemctl cat {unit} failed: {_last_line(done.stderr)}")
+    if f"# Unit {unit} is masked." in done.stdout:
+        raise UnitUnavailable(f"{unit} is masked; systemctl unmask {unit} brings it back.")
+    return parse(unit, done.stdout)
+
+
+def variables_of(unit: UnitText) -> Mapping[str, str] | None:
+    """What the files of EnvironmentFile= set; None if there is one that we cannot read."""
+    found: dict[str, str] = {}
+    for path in unit.values("EnvironmentFile"):
+        try:
+            with open(path.removeprefix("-")) as file:
+                lines = [line for line in file.read().splitlines() if not line.lstrip().startswith(("#", ";"))]
+        except FileNotFoundError:
+            if path.startswith("-") and "%" not in path:
+                continue  # it need not be there
+            return None
+        except (OSError, UnicodeDecodeError):
+            return None
+        pairs = (line.partition("=") for line in lines)
+        found |= {name.strip(): " ".join(words.split(value)) for name, equals, value in pairs if equals}
+    return found
+
+
+def facts() -> Host:
+    """What lint() may know of the systemd here; nothing where there is none."""
+    try:
+        return Host(version(), _known(), _runtime_directories())
+    except UnitUnavailable:
+        return Host()
+
+
+def version() -> int:
+    """Of the systemd that is installed: 252.
+
+    Raises UnitUnavailable.
+    """
+    found = re.match(r"systemd (\d+)", _ask("systemctl", "--version").stdout)
+    return int(found[1]) if found else 0
+
+
+def our_units() -> list[str]:
+    """The names of all units, running or not, whose ExecStart= runs sdsupervise; sorted. A template is not among them,
+    but its instances are that somebody has enabled or started.
+
+    Raises UnitUnavailable.
+    """
+    shown = _show("Id,ExecStart", *_all_services())
+    return sorted(name for name, values in shown.items() if _RUNS_US.search(values.get("ExecStart", "")))
+
+
+def sockets_of(name: str) -> list[str]:
+    """The .socket units that give their sockets to a service.
+
+    Raises UnitUnavailable.
+    """
+    words = _show("Id,TriggeredBy", name).get(name, {}).get("TriggeredBy", "").split()
+    return [word for word in words if word.endswith(".socket")]
+
+
+def reread() -> None:
+    """`systemctl daemon-reload`.
+
+    Raises UnitUnavailable.
+    """
+    done = _ask("systemctl", "daemon-reload")
+    if done.returncode != 0:
+        raise UnitUnavailable(f"systemctl daemon-reload failed: {_last_line(done.stderr)}")
+
+
+def is_active(name: str) -> bool:
+    """The unit runs now."""
+    return _ask("systemctl", "is-active", "--quiet", "--", name).returncode == 0
+
+
+def _known() -> frozenset[tuple[str, str]]:
+    """Every setting that the systemd which is installed can read, as (section, key)."""
+    manager = next((path for path in _MANAGERS if os.access(path, os.X_OK)), "")
+    if not manager:
+        return frozenset()
+    found, section = set(), ""
+    for line in _ask(manager, "--dump-configuration-items").stdout.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif "=" in line:
+            found.add((section, line.partition("=")[0]))
+    return frozenset(found | _INSTALL) if found else frozenset()
+
+
+def _runtime_directories() -> Mapping[str, Sequence[str]]:
+    shown = _show("Id,RuntimeDirectory", "--all", "*.service")
+    return {name: found for name, values in shown.items() if (found := values.get("RuntimeDirectory", "").split())}
+
+
+def _all_services() -> list[str]:
+    choice = ("--type=service", "--all", "--plain", "--no-legend", "--no-pager")
+    listed = "".join(_ask("systemctl", verb, *choice).stdout for verb in ("list-units", "list-unit-files"))
+    return sorted({line.split()[0] for line in listed.splitlines() if line.strip() and "@." not in line.split()[0]})
+
+
+def _show(properties: str, *units: str) -> Mapping[str, Mapping[str, str]]:
+    """These properties, of which one is Id, of all units that can be shown."""
+    output = _ask("systemctl", "show", "--no-pager", f"--property={properties}", *units).stdout
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in output.split("\n\n")]
+    return {block["Id"]: block for block in blocks if "Id" in block}
+
+
+def _ask(*command: str) -> "CompletedProcess[str]":
+    import subprocess
+
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, env=environment
+        )
+    except FileNotFoundError:
+        raise UnitUnavailable(f"There is no {command[0]} here to ask of units; name a file (./NAME).") from None
+    except subprocess.TimeoutExpired:
+        raise UnitUnavailable(f"{' '.join(command)} did not answer in {_SECONDS:g} s; does systemd hang?") from None
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it did not say why"])[-1]

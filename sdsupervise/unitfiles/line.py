@@ -1,0 +1,147 @@
+"""A program's command line as it is made fit for a supervisor: options are found in it, taken away and added."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from ..addresses import parse
+from ..errors import CannotWrap
+
+_NAMES_OF_THIS_HOST = {"localhost": "127.0.0.1"}
+_GIVEN_BY_SYSTEMD = ("$", "%")  # what begins a variable or a specifier, of which we do not know what it stands for
+
+
+class Line:
+    """One command line, and what is to be said of it."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        *,
+        program: int = 0,
+        notifies: bool = False,
+        directory: str = "",
+        environment: Mapping[str, str] | None = None,
+        sees_all: bool = True,
+        given: Sequence[str] = (),
+        listen: Sequence[str] = (),
+        stop_seconds: float = 90.0,
+    ) -> None:
+        self.before, self.arguments = list(words[: program + 1]), list(words[program + 1 :])
+        self.notifies = notifies  # its unit was of Type=notify
+        self.directory = directory  # that it runs in; "" = /
+        self.environment = environment or {}
+        self.sees_all = sees_all  # that is all of its environment
+        self.given = given  # .socket units that give it its sockets
+        self.listen = list(listen)  # NAME=ADDRESS, said by whoever asks
+        self.stop_seconds = stop_seconds  # that it may take to stop
+        self.options: dict[str, str] = {}  # of `sdsupervise run`
+        self.notes: list[str] = []
+
+    @property
+    def program(self) -> str:
+        """What it is called."""
+        return os.path.basename(self.before[-1])
+
+    @property
+    def words(self) -> list[str]:
+        """All of it, as it is now."""
+        return [*self.before, *self.arguments]
+
+    @property
+    def run_options(self) -> list[str]:
+        """The words of `sdsupervise run` that go before it."""
+        listens = [word for entry in self.listen for word in ("--listen", entry)]
+        told = [word for name, value in self.options.items() for word in (f"--{name}", value) if word]
+        return [*told[:2], *(["--directory", self.directory] if self.directory else []), *listens, *told[2:]]
+
+    @property
+    def is_told_more(self) -> bool:
+        """It may be told things that we cannot see: a $VARIABLE that stands alone can be any number of words."""
+        words = (word for word in self.arguments if word.startswith("$"))
+        return not self.sees_all or any(not word.startswith(("$$", "${")) for word in words)
+
+    def note(self, sentence: str) -> None:
+        """Something that whoever asked should know."""
+        self.notes.append(sentence)
+
+    def values(self, *names: str) -> list[str]:
+        """The values of an option, by all its names: --bind X, --bind=X, -b X, -bX."""
+        return [value for _, _, value in self._found(names)]
+
+    def take(self, *names: str) -> list[str]:
+        """As values(); and the option is gone."""
+        found = self._found(names)
+        for start, end, _ in reversed(found):
+            del self.arguments[start:end]
+        return [value for *_, value in found]
+
+    def take_flag(self, *names: str) -> bool:
+        """An option without a value was there; it is gone now."""
+        there = any(word in names for word in self.arguments)
+        self.arguments = [word for word in self.arguments if word not in names]
+        return there
+
+    def _found(self, names: Sequence[str]) -> list[tuple[int, int, str]]:
+        found, place = [], 0
+        while place < len(self.arguments):
+            word, end = self.arguments[place], place + 1
+            for name in names:
+                if word == name and end < len(self.arguments):
+                    found.append((place, end + 1, self.arguments[end]))
+                    end += 1
+                elif word.startswith(f"{name}=" if name.startswith("--") else name) and word != name:
+                    found.append((place, end, word[len(name) :].removeprefix("=")))
+                else:
+                    continue
+                break
+            place = end
+        return found
+
+    def listen_on(self, addresses: Sequence[str], option: str, *, lanes: bool = False) -> None:
+        """Have the supervisor keep these sockets, called http, http2, …; what was said by whoever asks goes first."""
+        if not self.listen:
+            self.listen = [f"http{number or ''}={address}" for number, address in _numbered(addresses)]
+            if option:
+                self.note(f"{option} became --listen: the supervisor keeps the socket, so that a reload refuses nobody")
+        if lanes:
+            self.listen = [
+                entry if entry.partition("=")[2].startswith(("/", "@")) or ",lanes" in entry else f"{entry},lanes"
+                for entry in self.listen
+            ]
+
+    @property
+    def names(self) -> list[str]:
+        """What its sockets are called."""
+        return [entry.partition("=")[0] for entry in self.listen]
+
+    def has_lanes(self) -> bool:
+        """Every socket has two lanes."""
+        return all(",lanes" in entry for entry in self.listen)
+
+    def address(self, host: str, port: str) -> str:
+        """The address that a host and a port mean, as --listen takes it.
+
+        Raises CannotWrap for a name that only a resolver knows.
+        """
+        host = host.strip("[]") or "0.0.0.0"
+        if host in _NAMES_OF_THIS_HOST:
+            self.note(f"{host} became {_NAMES_OF_THIS_HOST[host]}: a listener's address is a number")
+            host = _NAMES_OF_THIS_HOST[host]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if not any(letter in address for letter in _GIVEN_BY_SYSTEMD):
+            try:
+                parse(address)
+            except ValueError as error:
+                raise CannotWrap(f"{self.program} listens on {address}, which {error}.") from None
+        return address
+
+    def must_know_address(self) -> CannotWrap:
+        """What to say where an address is needed, and may be in a place that we cannot read."""
+        return CannotWrap(
+            f"Cannot see where {self.program} listens, which a variable or a file may say: "
+            "tell it with --listen http=ADDRESS."
+        )
+
+
+def _numbered(addresses: Sequence[str]) -> list[tuple[int, str]]:
+    return [(number + 1 if number else 0, address) for number, address in enumerate(addresses)]

@@ -1,0 +1,30 @@
+"""What in a unit that runs sdsupervise will not work, and why; each rule was seen to bite on a real systemd.
+
+A finding is an error when something does not work at all, or tells a lie; a warning when it works until something else
+goes wrong.
+"""
+
+from ..config import Settings
+from . import words
+from .rules import RULES
+from .subject import ERROR, Finding, Host, Subject, reloads, reloads_by_us, runs_us, settings_in
+from .text import UnitText
+
+_UNKNOWN = Host()
+
+
+def lint(unit: UnitText, settings: Settings | None = None, host: Host = _UNKNOWN) -> list[Finding]:
+    """What is wrong with a unit, the worst first; [] = nothing.
+
+    The settings are those that its service will run by, where they are known; without them its ExecStart= says some.
+    """
+    starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
+    if not any(map(runs_us, starts)) and not any(map(reloads_by_us, reloads(unit))):
+        return [
+            Finding("ExecStart", "it does not run sdsupervise", f"try sdsupervise unit wrap {unit.name}"),
+        ]
+    if len(starts) != 1:
+        return [Finding("ExecStart", f"it has {len(starts)} commands, and a supervisor is one", "leave one ExecStart=")]
+    subject = Subject(unit, starts[0], settings or settings_in(starts[0]), host)
+    found = [finding for rule in RULES for finding in rule(subject)]
+    return sorted(found, key=lambda finding: finding.severity != ERROR)

@@ -1,0 +1,276 @@
+"""What well-known programs need to be reloaded without losing a request; units/example has a tested unit for each."""
+
+import ast
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+
+from ..errors import CannotWrap
+from .line import Line
+
+_READY_AFTER = "3"  # seconds
+# They start another program, and what they are told goes before it.
+_LAUNCHERS = ("env", "python", "python3", "uv", "poetry", "pipenv", "ddtrace-run", "newrelic-admin", "nice", "ionice")
+_SHELLS = ("sh", "bash", "dash", "zsh")
+
+
+def find_program(words: Sequence[str]) -> int:
+    """The place of the word that names a program we know; 0 if there is none."""
+    for place, word in enumerate(words):
+        if knows(word):
+            return place if not place or _is_launcher(words[0]) else 0
+    return 0
+
+
+def knows(word: str) -> bool:
+    """It names a program that we know."""
+    return os.path.basename(word) in _PROGRAMS
+
+
+def _is_launcher(word: str) -> bool:
+    name = os.path.basename(word)
+    return name in _LAUNCHERS or name.startswith("python3.") or name.startswith("opentelemetry-")
+
+
+def adapt(line: Line) -> None:
+    """Make a command line fit, with notes.
+
+    Raises CannotWrap.
+    """
+    _PROGRAMS.get(line.program, _anything)(line)
+
+
+def _gunicorn(line: Line) -> None:
+    line.options["handover"] = "overlap"
+    line.directory = (line.take("--chdir") or [line.directory])[-1]
+    file, said = _gunicorn_file(line)
+    if line.take_flag("-D", "--daemon"):
+        line.note("--daemon is gone: the supervisor must see it live and die")
+    if said.get("daemon"):
+        raise CannotWrap(f"{file} has daemon = True; take it out, for a supervisor must see gunicorn live and die.")
+    if said.get("pidfile"):
+        raise CannotWrap(f"{file} has a pidfile, which two generations cannot share; take it out.")
+    _without_pid_file(line, "-p", "--pid")
+    _without_reload(line, "--reload")
+    kind = (line.values("-k", "--worker-class") or [str(said.get("worker_class", ""))])[-1]
+    if not line.given:
+        binds = line.take("-b", "--bind") or _binds(said.get("bind")) or _binds_of_variables(line)
+        if not binds and not line.listen:
+            if line.is_told_more or (file and "bind" in said):
+                raise line.must_know_address()
+            binds = ["127.0.0.1:8000"]
+        line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes="uvicorn" in kind)
+    if not said.get("preload_app") and not line.take_flag("--preload"):
+        line.note("--preload added: without it gunicorn reports ready before importing your application")
+    if not said.get("preload_app"):
+        line.arguments.insert(0, "--preload")
+    _drains_within(line, (line.values("--graceful-timeout") or [str(said.get("graceful_timeout", 30))])[-1])
+
+
+def _gunicorn_file(line: Line) -> tuple[str, Mapping[str, object]]:
+    """Its configuration file and what that sets, as far as it can be seen without running it: None = not seen."""
+    named = line.values("-c", "--config")
+    place = named[-1].removeprefix("file:") if named else "gunicorn.conf.py"
+    path = os.path.join(line.directory or "/", place)
+    try:
+        with open(path) as file:
+            body = ast.parse(file.read()).body
+    except (OSError, ValueError, SyntaxError):
+        return (path, {"bind": None}) if named else ("", {})
+    said: dict[str, object] = {}
+    for statement in body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            try:
+                said[statement.targets[0].id] = ast.literal_eval(statement.value)
+            except ValueError:
+                said[statement.targets[0].id] = None
+    return path, said
+
+
+def _binds(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return [str(bind) for bind in value] if isinstance(value, list | tuple) else []
+
+
+def _binds_of_variables(line: Line) -> list[str]:
+    """gunicorn's own: $GUNICORN_CMD_ARGS goes before $PORT."""
+    told = Line(["gunicorn", *shlex.split(line.environment.get("GUNICORN_CMD_ARGS", ""))]).values("-b", "--bind")
+    port = line.environment.get("PORT")
+    return told or ([f"0.0.0.0:{port}"] if port else [])
+
+
+def _bound(line: Line, bind: str) -> str:
+    """The address of a --bind of gunicorn's or hypercorn's."""
+    if bind.startswith("unix:"):
+        return "/" + bind.removeprefix("unix:").lstrip("/")
+    if bind.startswith("fd://"):
+        raise CannotWrap(f"{line.program} has --bind {bind}, and there is no .socket unit that gives it a socket.")
+    host, colon, port = bind.removeprefix("tcp://").rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = bind, "8000"
+    return line.address(host, port)
+
+
+def _uvicorn(line: Line) -> None:
+    line.options["handover"] = "overlap"
+    _without_reload(line, "--reload")
+    variables = {name: line.environment.get(f"UVICORN_{name}", "") for name in ("HOST", "PORT", "UDS")}
+    host = (line.take("--host") or [variables["HOST"] or "127.0.0.1"])[-1]
+    port = (line.take("--port") or [variables["PORT"] or "8000"])[-1]
+    paths = line.take("--uds") or ([variables["UDS"]] if variables["UDS"] else [])
+    if not line.given:
+        if line.is_told_more and not line.listen:
+            raise line.must_know_address()
+        option = "--uds" if paths else "--host, --port"
+        line.listen_on(paths or [line.address(host, port)], option, lanes=True)
+        if len(line.listen) != 1:
+            raise CannotWrap("uvicorn listens on one socket; say one --listen.")
+        line.arguments[:0] = ["--fd", f"{{{line.names[0]}}}"]
+    elif not line.values("--fd"):
+        line.arguments[:0] = ["--fd", "3"]
+    _one_process(line, "--workers", "1")
+    _drops_what_it_has_not_read(line)
+    _is_ready_after(line)
+    _drains_within(line, (line.values("--timeout-graceful-shutdown") or [""])[-1])
+
+
+def _hypercorn(line: Line) -> None:
+    line.options["handover"] = "overlap"
+    _without_reload(line, "--reload")
+    _without_pid_file(line, "-p", "--pid")
+    if line.take_flag("-D", "--daemon"):
+        line.note("--daemon is gone: the supervisor must see it live and die")
+    if line.values("--quic-bind") or line.values("--insecure-bind"):
+        raise CannotWrap(
+            "hypercorn's --quic-bind and --insecure-bind open sockets that a reload cannot keep; take them out."
+        )
+    if not line.given:
+        binds = line.take("-b", "--bind")
+        if not binds and not line.listen:
+            if line.is_told_more or line.values("-c", "--config"):
+                raise line.must_know_address()
+            binds = ["127.0.0.1:8000"]
+        line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes=True)
+        line.arguments[:0] = [word for name in line.names for word in ("--bind", f"fd://{{{name}}}")]
+    _one_process(line, "--workers", "0", "-w")
+    _drops_what_it_has_not_read(line)
+    _is_ready_after(line)
+    _drains_within(line, (line.values("--graceful-timeout") or ["3"])[-1])
+
+
+def _celery(line: Line) -> None:
+    verb = next((word for word in line.arguments if word in ("worker", "beat", "multi", "flower")), "")
+    if verb == "multi":
+        raise CannotWrap("celery multi starts processes in the background; let ExecStart= be `celery -A APP worker`.")
+    line.directory = (line.take("--workdir") or [line.directory])[-1]
+    if line.take_flag("-D", "--detach"):
+        line.note("--detach is gone: the supervisor must see it live and die")
+    _without_pid_file(line, "--pidfile")
+    alone = verb != "worker" or "-B" in line.arguments or "--beat" in line.arguments
+    line.options["handover"] = "exclusive" if alone else "overlap"
+    if alone:
+        line.note("exclusive: the old one stops before the new one starts, for of two each would send or do the same")
+    else:
+        line.note(
+            "overlap: while the old worker finishes its tasks, the new one begins others; celery.service among the "
+            "examples shows how only one release works at a time"
+        )
+    _is_ready_after(line)
+    _drains_within(line, "")
+
+
+def _haproxy(line: Line) -> None:
+    line.options |= {"handover": "overlap", "stop-signal": "SIGUSR1"}
+    line.note("--stop-signal SIGUSR1: SIGTERM would cut its clients off")
+    line.take_flag("-D", "-W", "-db")
+    _without_pid_file(line, "-p")
+    if not line.take_flag("-Ws"):
+        line.note("-Ws: with it haproxy says when it is ready")
+    line.arguments.insert(0, "-Ws")
+    if line.listen:
+        found = [f"{name.upper()}={{{name}}}" for name in line.names]
+        line.before = ["/usr/bin/env", *found, *line.before]
+    line.note(
+        "its bind lines decide whether clients are refused: with --listen http=ADDRESS here and "
+        'bind "fd@${HTTP}" there the supervisor keeps the socket'
+    )
+    _drains_within(line, "")
+
+
+def _anything(line: Line) -> None:
+    """A program of which we know nothing."""
+    line.options["handover"] = "exclusive"
+    line.note(
+        "exclusive: the old process stops before the new one starts, so that the two never meet; where they may, "
+        "--handover overlap leaves no gap"
+    )
+    if line.program in _SHELLS:
+        line.options["kill-mode"] = "group"
+        line.note("--kill-mode group: a shell does not tell what it runs that it is to stop")
+    if not line.notifies:
+        _is_ready_after(line)
+    _drains_within(line, "")
+
+
+_PROGRAMS: Mapping[str, Callable[[Line], None]] = {
+    "gunicorn": _gunicorn,
+    "uvicorn": _uvicorn,
+    "hypercorn": _hypercorn,
+    "celery": _celery,
+    "haproxy": _haproxy,
+}
+
+
+def _without_pid_file(line: Line, *names: str) -> None:
+    for path in line.take(*names):
+        line.note(f"{names[-1]} {path} is gone: two generations cannot share it, and systemd knows the main process")
+
+
+def _without_reload(line: Line, name: str) -> None:
+    if line.take_flag(name):
+        line.note(f"{name} is gone: it is for development, and here a reload is asked for")
+
+
+def _one_process(line: Line, name: str, number: str, *others: str) -> None:
+    """Have sdsupervise start as many as the program did."""
+    variable = line.environment.get("WEB_CONCURRENCY", "") if line.program == "uvicorn" else ""
+    told = line.take(name, *others) or [variable or "1"]
+    if told[-1] not in ("0", "1"):
+        line.options["workers"] = told[-1]
+        line.note(f"{name} {told[-1]} became one of sdsupervise: each process is supervised, and replaced when it dies")
+    if number == "0" or variable:
+        line.arguments[:0] = [name, number]
+
+
+def _drops_what_it_has_not_read(line: Line) -> None:
+    if line.listen and line.has_lanes():
+        line.note(
+            f"lanes: told to stop, {line.program} drops connections that it has not read from yet; so a reload first "
+            "sends all new ones to the new code"
+        )
+    else:
+        line.note(
+            f"told to stop, {line.program} drops connections that it has not read from yet; only a TCP socket of the "
+            "supervisor's can have lanes, which avoid that"
+        )
+
+
+def _is_ready_after(line: Line) -> None:
+    if line.notifies:
+        return
+    line.options["ready-after"] = _READY_AFTER
+    line.note(
+        f"--ready-after {_READY_AFTER}: {line.program} does not say when it is ready; if your code does, by "
+        "`sdsupervise ready`, take the option out"
+    )
+
+
+def _drains_within(line: Line, own_limit: str) -> None:
+    """How long an old generation may take: ten seconds beyond the program's own limit, else what its unit allowed."""
+    if own_limit.isdigit():
+        seconds = int(own_limit) + 10 if int(own_limit) >= 30 else 30
+    else:
+        seconds = int(max(30.0, min(line.stop_seconds - 10, 86400.0)))
+    if seconds != 30:
+        line.options["stop-timeout"] = str(seconds)

@@ -1,0 +1,276 @@
+"""What in a unit does not work with a supervisor, one rule each, by the setting it is about."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from ..config import Settings
+from . import words
+from .since import SINCE
+from .subject import ERROR, WARNING, Finding, Subject, option, reloads, reloads_by_us
+
+_TARGET = re.compile(r"[\w./-]+:[A-Za-z_]\w*|\S+\.py")  # of `sdsupervise run`, when it is no NAME
+
+
+def _type(subject: Subject) -> Iterator[Finding]:
+    kind = subject.unit.value("Type", "simple")
+    if kind == "notify-reload":
+        yield Finding(
+            "Type", "Type=notify-reload cannot report that a reload failed", "Type=notify, and ExecReload= that waits"
+        )
+    elif kind != "notify":
+        yield Finding("Type", f"with Type={kind} systemd hears neither that it is ready nor who serves", "Type=notify")
+
+
+def _notify_access(subject: Subject) -> Iterator[Finding]:
+    access = subject.unit.value("NotifyAccess", "main")
+    if access == "none":
+        yield Finding("NotifyAccess", "with NotifyAccess=none systemd hears nothing", "NotifyAccess=main")
+    elif access == "all":
+        yield Finding(
+            "NotifyAccess",
+            "with NotifyAccess=all any process of it can say that it stops, or hide that its supervisor hangs",
+            "NotifyAccess=main",
+            WARNING,
+        )
+
+
+def _kill_mode(subject: Subject) -> Iterator[Finding]:
+    mode = subject.unit.value("KillMode", "control-group")
+    if mode in ("process", "none"):
+        yield Finding("KillMode", f"KillMode={mode} leaves processes behind", "KillMode=mixed")
+    elif mode != "mixed":
+        yield Finding(
+            "KillMode",
+            f"KillMode={mode} stops workers, and all they have started, behind their supervisor's back",
+            "KillMode=mixed",
+            WARNING,
+        )
+    if not subject.unit.flag("SendSIGKILL", default=True):
+        yield Finding("SendSIGKILL", "SendSIGKILL=no leaves behind what hangs", "SendSIGKILL=yes")
+    for key in ("KillSignal", "RestartKillSignal"):
+        number = subject.unit.value(key, "SIGTERM")
+        if number.removeprefix("SIG") not in ("TERM", "15"):
+            fix = f"{key}=SIGTERM (what a command is told to stop by is --stop-signal)"
+            yield Finding(key, f"a supervisor is stopped by SIGTERM, and not by {number}", fix)
+
+
+def _exec_reload(subject: Subject) -> Iterator[Finding]:
+    fix = f"ExecReload={subject.start.privileged}{_program(subject.start)} reload"
+    given = reloads(subject.unit)
+    ours = [command for command in given if reloads_by_us(command)]
+    if not given:
+        yield Finding("ExecReload", "it has no ExecReload=, so systemctl reload does nothing", fix)
+    elif not ours:
+        yield Finding("ExecReload", f"ExecReload={words.joined(given[0].words)} does not wait for the verdict", fix)
+    for command in ours:
+        if "-" in command.prefixes:
+            yield Finding("ExecReload", 'with the "-" before it a failed reload looks like a good one', fix)
+        if command.privileged != subject.start.privileged:
+            yield Finding(
+                "ExecReload", "it runs with other privileges than ExecStart=, and the new supervisor is its child", fix
+            )
+
+
+def _program(command: words.Exec) -> str:
+    return command.words[0] if os.path.basename(command.words[0]) == "sdsupervise" else "/usr/bin/sdsupervise"
+
+
+def _main_process(subject: Subject) -> Iterator[Finding]:
+    unit = subject.unit
+    if unit.value("PIDFile"):
+        yield Finding(
+            "PIDFile", "PIDFile= has systemd take an old supervisor for the main process after a reload", "PIDFile="
+        )
+    if unit.flag("PrivatePIDs"):
+        yield Finding(
+            "PrivatePIDs",
+            "with PrivatePIDs=yes the new supervisor's pid is not what systemd knows it by",
+            "PrivatePIDs=no",
+        )
+    if unit.value("ExitType") == "cgroup":
+        yield Finding(
+            "ExitType",
+            "ExitType=cgroup hides a dead supervisor while anything it started lives",
+            "ExitType=main",
+            WARNING,
+        )
+    if unit.flag("RemainAfterExit"):
+        yield Finding("RemainAfterExit", "RemainAfterExit=yes shows a dead service as active", "RemainAfterExit=no")
+    if "--daemonize" in subject.start.words[: _end_of_options(subject.start)]:
+        yield Finding("ExecStart", "--daemonize hides the supervisor from systemd", "take --daemonize away")
+    user = option(subject.start, "--user")
+    if user and unit.flag("PrivateUsers"):
+        yield Finding("PrivateUsers", "with PrivateUsers=yes --user cannot change to another user", f"User={user[-1]}")
+    elif user and unit.value("User", "root") not in ("root", "0", user[-1]):
+        yield Finding("User", f"only root can change to --user {user[-1]}", f"User={user[-1]}, or none")
+
+
+def _end_of_options(command: words.Exec) -> int:
+    return command.words.index("--") if "--" in command.words else len(command.words)
+
+
+def _timeouts(subject: Subject) -> Iterator[Finding]:
+    unit, settings = subject.unit, subject.settings or Settings()
+    both = unit.value("TimeoutSec")
+    for key, needed, meaning in (
+        ("TimeoutStartSec", settings.reload_timeout + settings.takeover_timeout, "reload_timeout and takeover_timeout"),
+        ("TimeoutStopSec", settings.stop_timeout, "stop_timeout"),
+    ):
+        # systemd's own default, unless an administrator has another.
+        limit = unit.seconds(key, unit.seconds("TimeoutSec", 90.0) if both else 90.0)
+        if limit == 0 or math.isinf(limit):
+            yield Finding(
+                key,
+                f"{key}= without an end has systemd wait for ever for a supervisor that hangs",
+                f"{key}=90",
+                WARNING,
+            )
+        elif limit <= needed:
+            yield Finding(
+                key,
+                f"{key}={limit:g} is not above the service's {meaning} ({needed:g}), so that a supervisor too busy to "
+                "ask for more time is killed",
+                f"{key}={math.ceil(needed + 30):d}",
+                WARNING,
+            )
+
+
+def _sockets(subject: Subject) -> Iterator[Finding]:
+    unit = subject.unit
+    families = unit.words("RestrictAddressFamilies")
+    if families and not allows_unix(unit.values("RestrictAddressFamilies")):
+        yield Finding(
+            "RestrictAddressFamilies",
+            "without AF_UNIX the supervisor can neither notify systemd nor be asked to reload",
+            "RestrictAddressFamilies=AF_UNIX beside the others",
+        )
+    value = unit.value("FileDescriptorStoreMax", "0")
+    room = int(value) if value.isdigit() else 0
+    listens = subject.settings.listen if subject.settings is not None else None
+    needed = sum(2 if listen.lanes else 1 for listen in listens) if listens is not None else 1
+    if room < needed:
+        what = "no listening socket" if not room else f"only {room} of {needed} listening sockets"
+        yield Finding(
+            "FileDescriptorStoreMax",
+            f"systemd keeps {what} open when the supervisor is killed or restarted",
+            f"FileDescriptorStoreMax={max(16, needed)}",
+            WARNING,
+        )
+
+
+def allows_unix(values: Sequence[str]) -> bool:
+    """RestrictAddressFamilies= leaves AF_UNIX in."""
+    allowed: bool | None = None  # that is a list of what is allowed; None: no list yet
+    listed: set[str] = set()
+    for value in values:
+        denies = value.startswith("~")
+        families = set(words.split(value.removeprefix("~")))
+        if allowed is None:
+            allowed = not denies
+        if families == {"none"}:
+            allowed, listed = True, set()
+        else:
+            listed = listed | families if allowed != denies else listed - families
+    return allowed is None or ("AF_UNIX" in listed) == allowed
+
+
+def _runtime_directory(subject: Subject) -> Iterator[Finding]:
+    unit = subject.unit
+    directories = [expanded(unit.name, word) for word in unit.words("RuntimeDirectory")]
+    name = expanded(unit.name, "%N")
+    wanted = f"sdsupervise/{name.removeprefix('sdsupervise@')}"
+    fix = "RuntimeDirectory=sdsupervise/%i" if name.startswith("sdsupervise@") else "RuntimeDirectory=sdsupervise/%N"
+    if not directories:
+        yield Finding("RuntimeDirectory", "sdsupervise reload has no directory to find the supervisor in", fix)
+    elif wanted not in directories:
+        yield Finding(
+            "RuntimeDirectory", f"sdsupervise status {name} and the like look for it in /run/{wanted}", fix, WARNING
+        )
+    for other, others in subject.host.runtime_directories.items():
+        shared = [theirs for theirs in others if any(_is_within(theirs, ours) for ours in directories)]
+        if shared and other != unit.name:
+            problem = f"{other} has RuntimeDirectory={shared[0]}, and the first to stop deletes it for both"
+            yield Finding("RuntimeDirectory", problem, fix)
+
+
+def _is_within(one: str, other: str) -> bool:
+    """The directories are the same, or one is below the other."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
+
+
+def expanded(unit_name: str, text: str) -> str:
+    """The text with those specifiers replaced that say a unit's name; other ones stay."""
+    name = unit_name.rpartition(".")[0]
+    prefix, _, instance = name.partition("@")
+    for specifier, value in (("%n", unit_name), ("%N", name), ("%p", prefix), ("%i", instance), ("%I", instance)):
+        text = text.replace(specifier, value)
+    return text
+
+
+def _restart(subject: Subject) -> Iterator[Finding]:
+    unit = subject.unit
+    restart = unit.value("Restart", "no")
+    if restart != "always":
+        problem = f"with Restart={restart} a supervisor that dies may stay away, and what it served with it"
+        yield Finding("Restart", problem, "Restart=always", ERROR if restart == "no" else WARNING)
+    if "78" not in unit.words("RestartPreventExitStatus") and "CONFIG" not in unit.words("RestartPreventExitStatus"):
+        yield Finding(
+            "RestartPreventExitStatus",
+            "a service that cannot be loaded (78) is started again and again",
+            "RestartPreventExitStatus=78",
+            WARNING,
+        )
+    if not {"SIGTERM", "TERM"} & set(unit.words("SuccessExitStatus")):
+        yield Finding(
+            "SuccessExitStatus",
+            "a stop that meets a reload as it begins leaves the unit failed",
+            "SuccessExitStatus=SIGTERM",
+            WARNING,
+        )
+    if unit.value("OOMPolicy", "stop") != "continue":
+        problem = "the kernel's killing of one worker for memory stops the whole service"
+        yield Finding("OOMPolicy", problem, "OOMPolicy=continue", WARNING)
+    if not unit.seconds("WatchdogSec", 0.0):
+        yield Finding("WatchdogSec", "nobody notices a supervisor that hangs", "WatchdogSec=30", WARNING)
+
+
+def _stop(subject: Subject) -> Iterator[Finding]:
+    for value in subject.unit.values("ExecStop"):
+        yield Finding(
+            "ExecStop",
+            f"ExecStop={value} is left out by systemd when the stop comes in a reload",
+            "ExecStop= (SIGTERM stops the supervisor, and that the workers)",
+            WARNING,
+        )
+
+
+def _directory(subject: Subject) -> Iterator[Finding]:
+    place = subject.unit.value("WorkingDirectory").removeprefix("-")
+    takes_it = "--" in subject.start.words or any(map(_TARGET.fullmatch, subject.start.words))
+    if place not in ("", "~") and takes_it and not option(subject.start, "--directory"):
+        yield Finding(
+            "WorkingDirectory",
+            "a reload that systemd does not start stays in the directory that a symlink there led to at the start",
+            f"--directory {place} in ExecStart=",
+            WARNING,
+        )
+
+
+def _unknown_keys(subject: Subject) -> Iterator[Finding]:
+    version, known, _ = subject.host
+    if not known:
+        return
+    for section, key, *_ in dict.fromkeys((a.section, a.key) for a in subject.unit.assignments):
+        if (section, key) in known or section.startswith("X-") or key.startswith("X-"):
+            continue
+        since = SINCE.get(key)
+        fix = f"it needs systemd {since}" if since and since > version else "is it spelt right, and in its section?"
+        yield Finding(key, f"systemd {version} ignores {key}= in [{section}]", fix, WARNING)
+
+
+RULES: Sequence[Callable[[Subject], Iterator[Finding]]] = (
+    *(_type, _notify_access, _exec_reload, _main_process, _kill_mode, _runtime_directory, _sockets, _restart),
+    *(_timeouts, _stop, _directory, _unknown_keys),
+)

@@ -1,0 +1,264 @@
+"""The drop-in that puts an existing unit under sdsupervise; what it does not name stays as the unit has it."""
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ..config import STOP_SIGNALS
+from ..errors import CannotWrap
+from . import programs, words
+from .line import Line
+from .rules import allows_unix
+from .subject import runs_us
+from .text import UnitText
+
+_FILE = "sdsupervise.conf"
+_MARK = "# Written by `sdsupervise unit wrap`; `sdsupervise unit unwrap {}` takes it away."
+STORE = 64
+_LEAST_SECONDS = 10  # that are left to the supervisor where the unit says how long it may take
+GRACE_SECONDS = 20  # that systemd gives the supervisor beyond what that gives its workers
+_NONE: Mapping[str, str] = MappingProxyType({})
+_MACHINES_OWN = ("systemd-", "dbus")
+_MACHINES_PROGRAMS = ("/lib/systemd/", "/usr/lib/systemd/")
+_PLACE_HOLDER = re.compile(r"(?<!\$)(\{[\w.-]+\})")  # of `sdsupervise run`
+
+
+class DropIn(NamedTuple):
+    """A file below a unit's directory of drop-ins."""
+
+    unit: str
+    settings: tuple[str, ...]  # its lines of [Service]
+    notes: tuple[str, ...]  # on what it changes, and why
+    others: tuple[str, ...] = ()  # its lines of [Unit]
+
+    @property
+    def is_empty(self) -> bool:
+        """It would say nothing."""
+        return not (self.settings or self.others)
+
+    @property
+    def path(self) -> str:
+        """Where it belongs."""
+        return os.path.join("/etc/systemd/system", f"{self.unit}.d", _FILE)
+
+    @property
+    def text(self) -> str:
+        """What to print."""
+        unit = ["[Unit]", *self.others] if self.others else []
+        return "\n".join([f"# {self.unit}.d/{_FILE}", *unit, "[Service]", *self.settings, ""])
+
+    @property
+    def file(self) -> str:
+        """What to write: the same, and what whoever finds it should know."""
+        first, rest = self.text.split("\n", 1)
+        return "\n".join([first, mark(self.unit), *(f"# note: {note}" for note in self.notes), rest])
+
+
+def mark(unit: str) -> str:
+    """The line that tells a file of ours from those of others."""
+    return _MARK.format(unit)
+
+
+def wrap(
+    unit: UnitText,
+    *,
+    program: str = "/usr/bin/sdsupervise",
+    given: Sequence[str] = (),
+    listen: Sequence[str] = (),
+    handover: str = "",
+    variables: Mapping[str, str] | None = _NONE,
+) -> DropIn:
+    """Put a unit under sdsupervise, which is that program. It is given the sockets of those .socket units, and those
+    variables by files, which are not known if they are None; `listen` and `handover` are for what cannot be found out.
+
+    Raises CannotWrap, in one sentence, for what cannot work.
+    """
+    start = _start_of(unit)
+    line = _line(unit, start, given, listen, variables)
+    programs.adapt(line)
+    if handover:
+        line.options["handover"] = handover
+    changes = [*_changes(unit, line)]
+    settings = [setting for setting, _ in changes if setting]
+    notes = [*line.notes, *(note for _, note in changes if note), "the switch needs one last restart"]
+    return DropIn(unit.name, (*settings, *_exec_lines(start, line, program)), tuple(notes))
+
+
+def _start_of(unit: UnitText) -> words.Exec:
+    """The one command of a unit, if it is one that a supervisor can run."""
+    name, kind = unit.name, unit.value("Type", "simple")
+    starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
+    if any(map(runs_us, starts)):
+        raise CannotWrap(f"{name} is under sdsupervise already; sdsupervise unit lint {name} says if all is well.")
+    if kind == "oneshot":
+        raise CannotWrap(f"{name} is of Type=oneshot: it does its work and ends, and there is nothing to supervise.")
+    if kind == "dbus" or unit.value("BusName"):
+        raise CannotWrap(f"{name} has a name on D-Bus, which two generations cannot have at once.")
+    if not starts:
+        raise CannotWrap(f"{name} has no ExecStart=, so there is nothing to supervise.")
+    if len(starts) != 1:
+        raise CannotWrap(f"{name} has {len(starts)} commands in ExecStart=, and a supervisor runs one.")
+    start = starts[0]
+    early = not unit.flag("DefaultDependencies", default=True, section="Unit")
+    if early or name.startswith(_MACHINES_OWN) or start.words[0].startswith(_MACHINES_PROGRAMS):
+        raise CannotWrap(f"{name} is a part of the machine itself, which other services need in order to start.")
+    place = programs.find_program(start.words)
+    if kind == "forking" and not programs.knows(start.words[place]):
+        raise CannotWrap(
+            f"{name} is of Type=forking: with Type=simple, and the option that keeps its program in the foreground, it "
+            "can be wrapped."
+        )
+    for key in ("RootDirectory", "RootImage"):
+        if unit.value(key):
+            raise CannotWrap(f"{name} has {key}=, in which there is no sdsupervise to start.")
+    if "|" in start.prefixes:
+        raise CannotWrap(f'{name} has a "|" before its command, which a shell splits; let it be /bin/sh -c and a text.')
+    if unit.value("StandardInput", "null") != "null":
+        raise CannotWrap(f"{name} reads its standard input (StandardInput=), and what is supervised has none.")
+    return start
+
+
+def _line(
+    unit: UnitText,
+    start: words.Exec,
+    given: Sequence[str],
+    listen: Sequence[str],
+    variables: Mapping[str, str] | None,
+) -> Line:
+    told = list(start.words)
+    if "@" in start.prefixes:
+        del told[1:2]
+    place = unit.value("WorkingDirectory").removeprefix("-")
+    line = Line(
+        told,
+        program=programs.find_program(told),
+        notifies=unit.value("Type").startswith("notify"),
+        directory="" if place == "~" else place,
+        environment={**unit.environment, **(variables or {})},
+        sees_all=variables is not None,
+        given=given,
+        listen=listen,
+        stop_seconds=_seconds(unit, "TimeoutStopSec", 90.0),
+    )
+    if "@" in start.prefixes:
+        line.note(f'"@" is gone: {line.program} is called by its own name')
+    if place == "~":
+        line.note("WorkingDirectory=~ stays, and a reload that follows a symlink needs --directory with its path")
+    return line
+
+
+def _seconds(unit: UnitText, key: str, default: float) -> float:
+    """A time-out; math.inf for none."""
+    return unit.seconds(key, unit.seconds("TimeoutSec", default)) or math.inf
+
+
+def _changes(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
+    """Settings, each with what is to be said of it, "" if nothing."""
+    kind = unit.value("Type", "simple")
+    yield "Type=notify", f"Type was {kind}: a supervisor says when it serves" if kind == "idle" else ""
+    yield "NotifyAccess=main", ""
+    yield "KillMode=mixed", ""
+    for key in ("KillSignal", "RestartKillSignal"):
+        yield from _kill_signal(unit, line, key)
+    restart = unit.value("Restart")
+    said = f"Restart was {restart}: a supervisor must come back whatever it died of"
+    yield "Restart=always", said if restart not in ("", "always") else ""
+    yield "RestartPreventExitStatus=78", ""
+    yield "SuccessExitStatus=SIGTERM", ""
+    yield from _timeouts(unit, line)
+    yield from _watchdog(unit, line)
+    yield "OOMPolicy=continue", ""
+    had = " ".join(unit.words("RuntimeDirectory"))
+    yield (
+        "RuntimeDirectory=sdsupervise/%N",
+        f"$RUNTIME_DIRECTORY names two directories now, {had} and ours" if had else "",
+    )
+    yield "RuntimeDirectoryPreserve=restart", ""
+    if int(unit.value("FileDescriptorStoreMax", "0") or 0) < STORE:
+        yield f"FileDescriptorStoreMax={STORE}", ""
+    yield from _obstacles(unit)
+    yield from _commands_beside(unit, line)
+
+
+def _kill_signal(unit: UnitText, line: Line, key: str) -> Iterator[tuple[str, str]]:
+    number = unit.value(key)
+    name = f"SIG{number.removeprefix('SIG')}"
+    if not number or name in ("SIGTERM", "SIG15"):
+        return
+    yield f"{key}=SIGTERM", f"{key} was {number}, and a supervisor is stopped by SIGTERM"
+    if key == "KillSignal" and name in STOP_SIGNALS:
+        line.options.setdefault("stop-signal", name)
+        line.note(f"--stop-signal {line.options['stop-signal']}: how the supervisor then stops the command")
+
+
+def _timeouts(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
+    stop = int(line.options.get("stop-timeout", "30"))
+    had = _seconds(unit, "TimeoutStopSec", 90.0)
+    needed = max(60, stop + GRACE_SECONDS)
+    if math.isinf(had):
+        yield f"TimeoutStopSec={needed}", "TimeoutStopSec had no end, and a supervisor that hangs would never be killed"
+    elif had < stop + _LEAST_SECONDS:
+        said = unit.value("TimeoutStopSec") or unit.value("TimeoutSec")
+        yield f"TimeoutStopSec={needed}", f"TimeoutStopSec was {said}, too short to drain" if said else ""
+    start = _seconds(unit, "TimeoutStartSec", 90.0)
+    if start < 90:
+        yield "TimeoutStartSec=90", f"TimeoutStartSec was {start:g}, too short for a reload"
+    elif start > 90 and line.notifies:
+        allowed = "3600" if math.isinf(start) else str(int(start) - GRACE_SECONDS)
+        if math.isinf(start):
+            yield "TimeoutStartSec=3630", "TimeoutStartSec had no end, and a reload that hangs would have none either"
+        line.options |= {"start-timeout": allowed, "reload-timeout": allowed}
+        line.note(f"--start-timeout and --reload-timeout {allowed}: the unit let it take so long to start")
+
+
+def _watchdog(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
+    had = unit.seconds("WatchdogSec", 0.0)
+    if had:
+        line.options["worker-timeout"] = f"{had:g}"
+        yield "", f"--worker-timeout {had:g}: WatchdogSec= is the supervisor's now, which watches the command in turn"
+    else:
+        yield "WatchdogSec=30", ""
+
+
+def _obstacles(unit: UnitText) -> Iterator[tuple[str, str]]:
+    """What a supervisor cannot live with."""
+    if unit.value("PIDFile"):
+        yield "PIDFile=", "PIDFile is gone: the supervisor itself tells systemd which process is the main one"
+    if unit.flag("RemainAfterExit"):
+        yield "RemainAfterExit=no", "RemainAfterExit was yes, which shows a dead service as active"
+    if unit.value("ExitType") == "cgroup":
+        yield "ExitType=main", "ExitType was cgroup, which hides a dead supervisor"
+    if not unit.flag("SendSIGKILL", default=True):
+        yield "SendSIGKILL=yes", "SendSIGKILL was no, which leaves behind what hangs"
+    if unit.flag("PrivatePIDs"):
+        yield "PrivatePIDs=no", "PrivatePIDs was yes: systemd would not know the new supervisor by its pid"
+    if not allows_unix(unit.values("RestrictAddressFamilies")):
+        yield "RestrictAddressFamilies=AF_UNIX", "AF_UNIX is allowed: through it systemd and the supervisor are told"
+
+
+def _commands_beside(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
+    for key in ("ExecStartPre", "ExecStartPost"):
+        if unit.values(key):
+            yield "", f"{key} runs at a start, and not at a reload"
+    stops = unit.values("ExecStop")
+    if stops:
+        yield "ExecStop=", f"ExecStop was {stops[-1]}: the supervisor stops the command, by --stop-signal"
+    reloads = unit.values("ExecReload")
+    if reloads:
+        yield (
+            "",
+            f"ExecReload was {reloads[-1]}: a reload now waits until the new code serves, and fails if it does not",
+        )
+    if line.given:
+        yield "", f"its sockets still come from {', '.join(line.given)}, and a reload hands them on"
+
+
+def _exec_lines(start: words.Exec, line: Line, program: str) -> list[str]:
+    told = [_PLACE_HOLDER.sub(r"{\1}", word) if word in start.words else word for word in line.words]
+    name = ["--name", line.program] if os.path.basename(told[0]) != line.program else []
+    run = words.joined([program, "run", *line.run_options, *name, "--", *told])
+    prefixes = start.prefixes.replace("@", "")
+    return ["ExecStart=", f"ExecStart={prefixes}{run}", "ExecReload=", f"ExecReload={start.privileged}{program} reload"]

@@ -1,0 +1,184 @@
+"""`sdsupervise check` and `config`: what can be known of an instance before it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tomllib
+from typing import NamedTuple
+
+import pytest
+
+from tests.service.harness import SDSUPERVISE, Ground, service
+from tests.service.running import Running
+
+CLASS = "directory = 'current'\nservice = 'service.py:Service'\n"
+
+
+def sdsupervise(ground: Ground, *words: object) -> Running:
+    """A command, to its end."""
+    running = ground.run(SDSUPERVISE, *words)
+    running.wait()
+    return running
+
+
+def check(ground: Ground, text: str, *options: str) -> Running:
+    """`sdsupervise check` of a file with this text."""
+    return sdsupervise(ground, "check", *options, "--config", ground.write("app.toml", text))
+
+
+def test_all_is_well(ground: Ground) -> None:
+    """One line says so; nothing was started, and no directory made."""
+    ground.deploy(1)
+    for options in ([], ["--import"]):
+        checked = check(ground, CLASS, *options)
+        assert (checked.wait(), checked.out, checked.err) == (0, "app: ok\n", "")
+    assert not ground.history and not os.path.exists("/run/sdsupervise/app")
+
+
+def test_all_mistakes_are_said(ground: Ground) -> None:
+    """On standard error, a line each, with exit status 78."""
+    checked = check(ground, "service = 'x.py:X'\nworkers = 0\n\nuser = 'no such'\n")
+    assert (checked.wait(), checked.out) == (78, "")
+    places = [line.partition(": ")[0] for line in checked.err.splitlines()]
+    assert places == [f"{ground.directory}/app.toml:{place}" for place in ("1:11", "2:11", "4:8")]
+
+
+class Broken(NamedTuple):
+    """A class, or a file, that only an import shows to be wrong."""
+
+    sentence: str
+    before: str = ""  # the class
+    body: str = ""
+    text: str = CLASS
+
+
+BROKEN = {
+    "raises": Broken("ModuleNotFoundError: No module named 'nowhere_at_all'", before="import nowhere_at_all"),
+    "exits": Broken("service.py:Service cannot be loaded: its process exited with status 3", before="os._exit(3)"),
+    "dies": Broken("cannot be loaded: its process was killed by SIGKILL", before="os.kill(os.getpid(), 9)"),
+    "hangs": Broken(
+        r"cannot be loaded within 0.5 s \(reload_timeout\)",
+        before="signal.pause()",
+        text=f"{CLASS}reload_timeout = 0.5",
+    ),
+    "class": Broken("Cannot load service.py:Servise: .* defines: Service", text=CLASS.replace("vice'", "vise'")),
+    "setting": Broken("app: Service: crash_limit is 'x'; it must be a whole number", body="crash_limit = 'x'"),
+    "user": Broken("app: There is no user 'no such' on this host", body="user = 'no such'"),
+    "options": Broken("Unrecognized arguments: --no-such", text=f"{CLASS}arguments = ['--no-such']"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_classes(ground: Ground, case: str) -> None:
+    """They are said with the service's own traceback, whatever the import does, and in time."""
+    broken = BROKEN[case]
+    ground.deploy(1, service(broken.body, before=broken.before))
+    assert check(ground, broken.text).out == "app: ok\n"
+    checked = check(ground, broken.text, "--import")
+    assert (checked.wait(), checked.out) == (78, "")
+    checked.expect_line(broken.sentence)
+    assert ("Traceback" in checked.err) == (case == "raises")
+    ground.expect_nothing_left()
+
+
+def test_what_an_import_writes(ground: Ground) -> None:
+    """It is not taken for ours: it goes to standard error."""
+    ground.deploy(1, service(before="print('hello')"))
+    checked = check(ground, CLASS, "--import")
+    assert (checked.out, checked.err) == ("app: ok\n", "hello\n")
+    shown = sdsupervise(ground, "config", "--json", "--config", "app.toml")
+    assert json.loads(shown.out)["name"] == "app"
+
+
+def test_an_import_elsewhere(ground: Ground) -> None:
+    """The class's own interpreter imports it, found from the directory."""
+    ground.deploy(1, service(before="print(sys.executable)"))
+    (ground.directory / "releases/1/python").symlink_to(os.path.realpath(sys.executable))
+    checked = check(ground, f"{CLASS}python = './python'\n", "--import")
+    assert checked.wait() == 0, checked.err
+    assert checked.err.strip().endswith("/python")
+
+
+def test_commands(ground: Ground) -> None:
+    """The program is there and can be executed, and its descriptors are those of listeners."""
+    text = 'command = ["/bin/sh", "-c", "exec prog --fd {http}"]\n'
+    checked = check(ground, text)
+    assert checked.wait() == 78
+    checked.expect_line(r"app: \{http\} in the command names no listener; there are: none")
+    assert check(ground, f"{text}listen.http = 8000\n", "--import").out == "app: ok\n"
+
+
+def test_which_instances(ground: Ground) -> None:
+    """One sentence for each that is not there; --config names one alone."""
+    checked = sdsupervise(ground, "check", "nosuch_1", "nosuch_2@")
+    assert checked.wait() == 78
+    assert re.findall(r"There is no instance (\S+): no /\S+\.toml\.", checked.err) == ["nosuch_1", "nosuch_2@"]
+    assert sdsupervise(ground, "check", "x", "--config", "y.toml").wait() == 64
+    assert sdsupervise(ground, "config").wait() == 64
+    assert sdsupervise(ground, "config", "nosuch_1").wait() == 78
+
+
+def test_verdicts_as_json(ground: Ground) -> None:
+    """One array, whatever is wrong, and nothing else on standard output."""
+    ground.deploy(1, service(before="print('hello')"))
+    good, bad = ground.write("good.toml", CLASS), ground.write("bad.toml", f"{CLASS}workers = 0\n")
+    checked = sdsupervise(ground, "check", "--json", "--import", good, bad, "nosuch_1")
+    assert checked.wait() == 78
+    first, second, third = json.loads(checked.out)
+    assert first == {"name": "good", "file": str(good), "mistakes": [], "notes": []}
+    assert second["mistakes"][0].startswith(f"{bad}:3:11: workers is 0; ")
+    assert (third["name"], third["file"], len(third["mistakes"])) == ("nosuch_1", "", 1)
+
+
+SAYS = """
+crash_limit = 7
+stop_timeout = 12.5
+before_commit = ["true"]
+listen = {"a": "@a", "b": "@b"}
+group = "daemon"
+"""
+
+
+def test_where_values_come_from(ground: Ground) -> None:
+    """Each has the line of the file where it stands, or the class that says it, or is said to be the default; what is
+    printed is a file that says the same."""
+    ground.deploy(1, service(SAYS))
+    file = ground.write("app.toml", f"{CLASS}\nstop_timeout = 9\n# c\nlisten.b = '@c'\nmax_memory = '1K'\n")
+    shown = sdsupervise(ground, "config", "--config", file)
+    found = {line.split()[0]: line.split("# ")[1] for line in shown.out.splitlines()}
+    assert {key: found[key] for key in ("directory", "service", "max_memory")} == {
+        "directory": f"{file}:1",
+        "service": f"{file}:2",
+        "max_memory": f"bytes, {file}:7",
+    }
+    assert (found["stop_timeout"], found["crash_limit"]) == (f"seconds, {file}:4", "class Service")
+    assert (found["listen"], found["group"]) == (f"class Service, {file}:6", "class Service")
+    assert (found["pid_file"], found["handover"], found["start_timeout"]) == ("default", "default", "seconds, default")
+    assert not found.keys() & {"stop_signal", "command", "python", "user"}
+    values = tomllib.loads(shown.out)
+    assert (values["listen"], values["stop_timeout"]) == ({"a": "@a", "b": "@c"}, 9)
+    assert (values["before_commit"], values["max_memory"]) == (["true"], 1024)
+    assert check(ground, shown.out).out == "app: ok\n"
+    assert tomllib.loads(sdsupervise(ground, "config", "--config", file).out) == values
+    facts = json.loads(sdsupervise(ground, "config", "--json", "--config", file).out)
+    assert {key: each["value"] for key, each in facts["values"].items()} == values
+    assert facts["values"]["stop_timeout"]["unit"] == "seconds"
+
+
+def test_what_a_command_runs_by(ground: Ground) -> None:
+    """What is for a class only is not shown; nothing is imported."""
+    file = ground.write("app.toml", 'command = ["/bin/sh"]\nready_after = 2\n')
+    values = tomllib.loads(sdsupervise(ground, "config", "--config", file).out)
+    assert (values["command"], values["ready_after"], values["stop_signal"]) == (["/bin/sh"], 2, "SIGTERM")
+    assert not values.keys() & {"service", "arguments", "python"}
+
+
+def test_no_half_truth(ground: Ground) -> None:
+    """What a class says that cannot be imported is not known: then nothing is shown."""
+    ground.deploy(1, service(before="1 / 0"))
+    shown = sdsupervise(ground, "config", "--config", ground.write("app.toml", CLASS))
+    assert (shown.wait(), shown.out) == (78, "")
+    shown.expect_line("ZeroDivisionError")

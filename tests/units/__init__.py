@@ -1,0 +1,1 @@
+"""Unit files: read, wrapped, looked over; and those that are shipped."""

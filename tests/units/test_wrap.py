@@ -1,0 +1,283 @@
+"""What `unit wrap` makes of a unit: by its text alone, without a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sdsupervise.errors import CannotWrap
+from sdsupervise.unitfiles import text, words
+from sdsupervise.unitfiles.lint import lint
+from sdsupervise.unitfiles.wrap import DropIn, wrap
+
+GUNICORN = """\
+[Unit]
+Description=gunicorn
+[Service]
+Type=notify
+User=www-data
+Environment=DJANGO_SETTINGS_MODULE=app.settings
+WorkingDirectory=/srv/app/current
+ExecStart=/srv/app/current/venv/bin/gunicorn --workers 4 --bind 127.0.0.1:8000 app.wsgi
+ExecReload=/bin/kill -s HUP $MAINPID
+TimeoutStopSec=5
+"""
+
+# The text that FIRST-MINUTES shows, and what has been found out since.
+WRAPPED = """\
+# gunicorn.service.d/sdsupervise.conf
+[Service]
+Type=notify
+NotifyAccess=main
+KillMode=mixed
+Restart=always
+RestartPreventExitStatus=78
+SuccessExitStatus=SIGTERM
+TimeoutStopSec=60
+WatchdogSec=30
+OOMPolicy=continue
+RuntimeDirectory=sdsupervise/%N
+RuntimeDirectoryPreserve=restart
+FileDescriptorStoreMax=64
+ExecStart=
+ExecStart=/usr/bin/sdsupervise run --handover overlap --directory /srv/app/current --listen http=127.0.0.1:8000 \
+--stop-timeout 40 -- /srv/app/current/venv/bin/gunicorn --preload --workers 4 app.wsgi
+ExecReload=
+ExecReload=/usr/bin/sdsupervise reload
+"""
+
+
+def wrapped(*lines: str, given: Sequence[str] = (), listen: Sequence[str] = (), handover: str = "") -> DropIn:
+    """The drop-in for a unit with these lines of [Service]."""
+    unit = text.parse("app.service", "\n".join(["[Service]", *lines]))
+    drop_in = wrap(unit, given=given, listen=listen, handover=handover)
+    merged = text.parse("app.service", "\n".join(["[Service]", *lines, drop_in.file]))
+    assert lint(merged) == []
+    return drop_in
+
+
+def run(command: str, *lines: str, **how: Sequence[str]) -> str:
+    """The ExecStart= that a unit with this one is given, from `run` on."""
+    settings = wrapped(f"ExecStart={command}", *lines, **how).settings  # type: ignore[arg-type]
+    return next(line for line in settings if line.startswith("ExecStart=/")).partition(" run ")[2]
+
+
+def test_a_gunicorn_unit() -> None:
+    """The drop-in of a typical unit, word for word, and a note for each thing it changes."""
+    drop_in = wrap(text.parse("gunicorn.service", GUNICORN))
+    assert drop_in.text == WRAPPED
+    assert drop_in.path == "/etc/systemd/system/gunicorn.service.d/sdsupervise.conf"
+    subjects = [note.partition(" ")[0] for note in drop_in.notes]
+    assert subjects == ["--bind", "--preload", "TimeoutStopSec", "ExecReload", "the"]
+    assert all(f"# note: {note}\n" in drop_in.file for note in drop_in.notes)
+
+
+PRELOADED = "--handover overlap --listen http=127.0.0.1:8000 --stop-timeout 40 -- gunicorn --preload"
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        # gunicorn
+        ("gunicorn app:wsgi", f"{PRELOADED} app:wsgi"),
+        ("gunicorn -b :8000 app:wsgi", f"{PRELOADED} app:wsgi".replace("127.0.0.1", "0.0.0.0")),
+        ("gunicorn --preload -b127.0.0.1:8000 a", f"{PRELOADED} a"),
+        ("gunicorn --bind=localhost:8000 --daemon -p /run/x.pid a", f"{PRELOADED} a"),
+        ("gunicorn -b [::1]:80 a", f"{PRELOADED} a".replace("127.0.0.1:8000", "[::1]:80")),
+        ("gunicorn -b unix:/run/app/x.sock a", f"{PRELOADED} a".replace("127.0.0.1:8000", "/run/app/x.sock")),
+        ("gunicorn -b 0.0.0.0:${PORT} a", f"{PRELOADED} a".replace("127.0.0.1:8000", "0.0.0.0:${PORT}")),
+        (
+            "gunicorn -b 127.0.0.1:1 -b unix:/run/x --graceful-timeout 120 a",
+            "--handover overlap --listen http=127.0.0.1:1 --listen http2=/run/x --stop-timeout 130 -- "
+            "gunicorn --preload --graceful-timeout 120 a",
+        ),
+        (
+            "gunicorn --chdir /srv/x -k uvicorn.workers.UvicornWorker a",
+            "--handover overlap --directory /srv/x --listen http=127.0.0.1:8000,lanes --stop-timeout 40 -- "
+            "gunicorn --preload -k uvicorn.workers.UvicornWorker a",
+        ),
+        (
+            "/srv/venv/bin/python -m gunicorn a",
+            "--handover overlap --listen http=127.0.0.1:8000 --stop-timeout 40 --name gunicorn -- "
+            "/srv/venv/bin/python -m gunicorn --preload a",
+        ),
+        # uvicorn
+        (
+            "uvicorn --host 0.0.0.0 --port 80 --workers 4 app:app",
+            "--handover overlap --listen http=0.0.0.0:80,lanes --workers 4 --ready-after 3 --stop-timeout 80 -- "
+            "uvicorn --fd {http} app:app",
+        ),
+        (
+            "uvicorn --uds /run/app/x.sock app:app",
+            "--handover overlap --listen http=/run/app/x.sock --ready-after 3 --stop-timeout 80 -- "
+            "uvicorn --fd {http} app:app",
+        ),
+        # hypercorn
+        (
+            "hypercorn -b 127.0.0.1:1 -w 2 --pid x app:app",
+            "--handover overlap --listen http=127.0.0.1:1,lanes --workers 2 --ready-after 3 -- "
+            "hypercorn --workers 0 --bind fd://{http} app:app",
+        ),
+        # celery
+        (
+            "celery -A app worker --detach --pidfile=/run/x.pid -c 2",
+            "--handover overlap --ready-after 3 --stop-timeout 80 -- celery -A app worker -c 2",
+        ),
+        (
+            "celery -A app beat --workdir /srv/x",
+            "--handover exclusive --directory /srv/x --ready-after 3 --stop-timeout 80 -- celery -A app beat",
+        ),
+        # haproxy
+        (
+            "/usr/sbin/haproxy -W -f /etc/x.cfg -p /run/x.pid",
+            "--handover overlap --stop-signal SIGUSR1 --stop-timeout 80 -- /usr/sbin/haproxy -Ws -f /etc/x.cfg",
+        ),
+        # others
+        ("/bin/any thing", "--handover exclusive --ready-after 3 --stop-timeout 80 -- /bin/any thing"),
+        (
+            "/bin/sh -c 'exec app $$X ${Y} {z} {{z}} %i'",
+            "--handover exclusive --kill-mode group --ready-after 3 --stop-timeout 80 -- "
+            '/bin/sh -c "exec app $$X ${Y} {{z}} {{{z}}} %i"',
+        ),
+    ],
+)
+def test_command_lines(command: str, expected: str) -> None:
+    """Each program gets what it needs to lose no request, and keeps all else that it was told."""
+    assert run(command) == expected
+
+
+def test_what_is_told_goes_first() -> None:
+    """--listen and --handover help where something cannot be seen."""
+    with pytest.raises(CannotWrap, match="Cannot see where gunicorn listens"):
+        run("gunicorn $OPTIONS a")
+    assert "--listen web=127.0.0.1:1 " in run("gunicorn $OPTIONS a", listen=["web=127.0.0.1:1"])
+    assert "--fd {web}" in run("uvicorn $OPTIONS a", listen=["web=127.0.0.1:1"])
+    assert run("/bin/any", handover="overlap").startswith("--handover overlap ")
+    assert "HTTP={http} haproxy" in run("haproxy -Ws -f x", listen=["http=127.0.0.1:1"])
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "expected"),
+    [
+        ("gunicorn a", {"GUNICORN_CMD_ARGS": "--bind=127.0.0.1:1 --workers=2"}, "127.0.0.1:1"),
+        ("gunicorn a", {"PORT": "1"}, "0.0.0.0:1"),
+        ("uvicorn a:a", {"UVICORN_HOST": "127.0.0.1", "UVICORN_PORT": "1"}, "127.0.0.1:1,lanes"),
+        ("uvicorn a:a", {"UVICORN_UDS": "/run/x"}, "/run/x"),
+    ],
+)
+def test_told_by_variables(command: str, variables: dict[str, str], expected: str) -> None:
+    """Where a program listens may stand in a file of variables; where that cannot be read it has to be told."""
+    unit = text.parse("a.service", f"[Service]\nEnvironmentFile=/etc/default/a\nExecStart={command}")
+    assert f" --listen http={expected} " in wrap(unit, variables=variables).text
+    with pytest.raises(CannotWrap, match="tell it with --listen"):
+        wrap(unit, variables=None)
+
+
+def test_gunicorn_s_own_file(tmp_path: Path) -> None:
+    """What gunicorn.conf.py sets plainly is respected; what is computed has to be told."""
+    where = f"WorkingDirectory={tmp_path}"
+    (tmp_path / "gunicorn.conf.py").write_text("bind = ['127.0.0.1:1', 'unix:/run/x']\npreload_app = True\n")
+    expected = f"--handover overlap --directory {tmp_path} --listen http=127.0.0.1:1 --listen http2=/run/x"
+    assert run("gunicorn a", where) == f"{expected} --stop-timeout 40 -- gunicorn a"
+    (tmp_path / "gunicorn.conf.py").write_text("import os\nbind = os.environ['X']\n")
+    with pytest.raises(CannotWrap, match="Cannot see where gunicorn listens"):
+        run("gunicorn a", where)
+    for line in ("daemon = True", "pidfile = '/run/x'"):
+        (tmp_path / "gunicorn.conf.py").write_text(line)
+        with pytest.raises(CannotWrap, match="take it out"):
+            run("gunicorn a", where)
+
+
+@pytest.mark.parametrize("prefix", ["-", ":", "+", "!", "-+"])
+def test_prefixes(prefix: str) -> None:
+    """What systemd is told by a prefix holds for the supervisor too, and privileges for the reload as well."""
+    settings = wrap(text.parse("a.service", f"[Service]\nExecStart={prefix}/bin/any")).settings
+    assert f"ExecStart={prefix}/usr/bin/sdsupervise run" in settings[-3]
+    assert settings[-1] == f"ExecReload={prefix.strip('-:')}/usr/bin/sdsupervise reload"
+
+
+@pytest.mark.parametrize(
+    ("lines", "setting", "note"),
+    [
+        (["Restart=on-failure"], "Restart=always", "Restart was on-failure"),
+        (["PIDFile=/run/x.pid"], "PIDFile=", "PIDFile is gone"),
+        (["RemainAfterExit=yes"], "RemainAfterExit=no", "shows a dead service as active"),
+        (["PrivatePIDs=yes"], "PrivatePIDs=no", "PrivatePIDs was yes"),
+        (["SendSIGKILL=no"], "SendSIGKILL=yes", "SendSIGKILL was no"),
+        (["ExitType=cgroup"], "ExitType=main", "ExitType was cgroup"),
+        (["KillSignal=SIGQUIT"], "KillSignal=SIGTERM", "--stop-signal SIGQUIT"),
+        (["ExecStop=/bin/stop it"], "ExecStop=", "ExecStop was /bin/stop it"),
+        (["ExecStartPre=/bin/migrate"], "", "ExecStartPre runs at a start"),
+        (["RestrictAddressFamilies=AF_INET"], "RestrictAddressFamilies=AF_UNIX", "AF_UNIX is allowed"),
+        (["RestrictAddressFamilies=~AF_UNIX"], "RestrictAddressFamilies=AF_UNIX", "AF_UNIX is allowed"),
+        (["RuntimeDirectory=app"], "RuntimeDirectory=sdsupervise/%N", "names two directories now, app and ours"),
+        (["TimeoutStopSec=infinity"], "TimeoutStopSec=86420", "TimeoutStopSec had no end"),
+        (["TimeoutStopSec=35"], "TimeoutStopSec=60", "TimeoutStopSec was 35"),
+        (["TimeoutStartSec=10"], "TimeoutStartSec=90", "TimeoutStartSec was 10"),
+        (["Type=notify", "TimeoutStartSec=5min"], "", "--start-timeout and --reload-timeout 280"),
+        (["Type=notify", "WatchdogSec=20"], "", "--worker-timeout 20"),
+        (["Type=idle"], "Type=notify", "Type was idle"),
+        (["WorkingDirectory=~"], "", "needs --directory"),
+    ],
+)
+def test_settings(lines: list[str], setting: str, note: str) -> None:
+    """What a supervisor cannot live with is changed, and said; lint() finds nothing in what comes out."""
+    drop_in = wrapped("ExecStart=/bin/any", *lines)
+    assert setting in (*drop_in.settings, "")
+    assert note in " ".join(drop_in.notes)
+
+
+def test_what_a_unit_has_stays() -> None:
+    """Time-outs, watchdogs and stores that are good enough are left alone."""
+    drop_in = wrapped("ExecStart=/bin/any", "TimeoutStopSec=300", "WatchdogSec=9", "FileDescriptorStoreMax=200")
+    keys = [line.partition("=")[0] for line in drop_in.settings]
+    assert not {"TimeoutStopSec", "TimeoutStartSec", "WatchdogSec", "FileDescriptorStoreMax", "User"} & set(keys)
+    assert "--stop-timeout 290" in drop_in.text
+
+
+def test_sockets_of_systemd() -> None:
+    """A .socket unit's sockets stay systemd's to open."""
+    assert "--listen" not in run("gunicorn -b fd://3 a", given=["app.socket"])
+    assert run("uvicorn a:a", given=["app.socket"]).endswith("uvicorn --fd 3 a:a")
+    assert "come from app.socket" in " ".join(wrapped("ExecStart=/bin/any", given=["app.socket"]).notes)
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["Type=oneshot", "ExecStart=/bin/true"], "there is nothing to supervise"),
+        (["Type=oneshot", "ExecStart=/bin/a", "ExecStart=/bin/b"], "there is nothing to supervise"),
+        (["Type=forking", "ExecStart=/usr/sbin/nginx"], "the option that keeps its program in the foreground"),
+        (["ExecStart=/bin/a", "[Unit]", "DefaultDependencies=no"], "part of the machine itself"),
+        (["ExecStart=/usr/lib/systemd/systemd --user"], "part of the machine itself"),
+        (["Type=dbus", "BusName=org.x", "ExecStart=/bin/a"], "name on D-Bus"),
+        (["ExecStart=/bin/a ; /bin/b"], "2 commands"),
+        ([], "no ExecStart="),
+        (["ExecStart=/usr/bin/sdsupervise run app"], "is under sdsupervise already"),
+        (["ExecStart=/opt/python -m sdsupervise run app"], "is under sdsupervise already"),
+        (["RootDirectory=/srv/root", "ExecStart=/bin/a"], "no sdsupervise to start"),
+        (["ExecStart=|/bin/a b"], "which a shell splits"),
+        (["StandardInput=socket", "ExecStart=/bin/a"], "reads its standard input"),
+        (["ExecStart=/bin/celery multi start w1"], "in the background"),
+        (["ExecStart=/bin/gunicorn --bind example.org:80 a"], "is no numeric address"),
+        (["ExecStart=/bin/gunicorn --bind fd://3 a"], "no .socket unit"),
+        (["ExecStart=/bin/hypercorn --quic-bind :1 a"], "cannot keep"),
+    ],
+)
+def test_refusals(lines: list[str], why: str) -> None:
+    """What cannot work is refused in one sentence."""
+    with pytest.raises(CannotWrap, match=why) as refused:
+        wrapped(*lines)
+    sentence = str(refused.value)
+    assert sentence.endswith(".") and "\n" not in sentence
+
+
+def test_the_text_is_read_as_it_was_meant() -> None:
+    """The words of the command are the same after systemd has read them from the drop-in."""
+    command = r"""/bin/any "a b" 'c"d' e\\f \x41 "" %i $X ${Y} 100%% \; #x"""
+    (start,) = words.commands(command)
+    drop_in = wrapped(f"ExecStart={command}")
+    (again,) = words.commands(text.parse("a.service", drop_in.text).value("ExecStart"))
+    assert again.words[again.words.index("--") + 1 :] == start.words

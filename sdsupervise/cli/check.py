@@ -90,7 +90,9 @@ def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
             settings = _look_beyond(instance, around, imports=imports) or settings
         except SdsuperviseError as error:
             mistakes.append(f"{name}: {error}")
-        for finding in lint(host.read(around.unit), _checked(settings), _host()) if around.unit else ():
+        user = instance.values.get("user")
+        found = lint(host.read(around.unit), _checked(settings), _host(), user=user) if around.unit else []
+        for finding in found:
             (mistakes if finding.severity == ERROR else notes).append(f"{around.unit}: {finding}")
     except BadFile as error:
         mistakes += error.mistakes

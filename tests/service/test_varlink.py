@@ -110,7 +110,6 @@ def test_every_state_is_described() -> None:
     [
         ("io.sdsupervise.Fly", {}, "MethodNotFound", {"method": "io.sdsupervise.Fly"}),
         ("Status", {}, "MethodNotFound", {"method": "Status"}),
-        ("io.sdsupervise.Status", {"depth": 3}, "InvalidParameter", {"parameter": "depth"}),
         ("io.sdsupervise.Scale", {"workers": "many"}, "InvalidParameter", {"parameter": "workers"}),
         ("io.sdsupervise.Scale", {"by": True}, "InvalidParameter", {"parameter": "by"}),
         ("io.sdsupervise.Reload", {"invocation_id": 7}, "InvalidParameter", {"parameter": "invocation_id"}),
@@ -121,6 +120,11 @@ def test_errors(caller: Caller, method: str, parameters: object, error: str, fac
     """A wrong call is answered by the error that the language has for it, nothing happens, and the connection stays."""
     assert caller.call(method, parameters) == {"error": f"org.varlink.service.{error}", "parameters": facts}
     assert_conforms(caller.call("io.sdsupervise.Status"), "Status")
+
+
+def test_a_newer_caller(caller: Caller) -> None:
+    """What a caller of a later release says beside what this one knows is ignored: upgrades go on."""
+    assert_conforms(caller.call("io.sdsupervise.Status", {"depth": 3}), "Status")
 
 
 def test_reload_with_an_invocation_expects_more(ground: Ground) -> None:

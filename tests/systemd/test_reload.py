@@ -178,7 +178,7 @@ def test_a_directory_that_is_gone(trial: Trial) -> None:
     trial.start()
     serving = (trial.main_pid, trial.worker_pid)
     trial.machine.symlink("releases/2", trial.current)
-    assert_failed_reload(trial, f"Cannot change to --directory {trial.current}", serving=serving)
+    assert_failed_reload(trial, f"Cannot change to the directory {trial.current}", serving=serving)
     assert_next_reload_works(trial)
 
 

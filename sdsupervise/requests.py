@@ -99,11 +99,11 @@ class Requests:
                 # if it can.
                 given = call.parameters.get("invocation_id")
                 ours = self._invocation_id is not None and given == self._invocation_id
-                bears = ours and call.parameters.get("bears") is True
-                if bears and not call.wants_more:
+                if ours and not call.wants_more:
                     call.fail(varlink.EXPECTED_MORE, {})  # the order to bear one would not be its last answer
                 else:
                     asked_by = f"systemd (pid {call.pid})" if ours else f"pid {call.pid}, uid {call.uid}"
+                    bears = ours and call.parameters.get("bears") is True
                     self._reload(Reload(asked_by, call, by_systemd=ours, bear_there=bears))
             case "org.varlink.service.GetInfo":
                 info = {"vendor": "sdsupervise", "product": "sdsupervise", "version": __version__, "url": ""}

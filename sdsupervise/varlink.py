@@ -17,13 +17,11 @@ PERMISSION_DENIED = f"{_SERVICE}.PermissionDenied"
 EXPECTED_MORE = f"{_SERVICE}.ExpectedMore"
 INTERFACES = (INTERFACE, _SERVICE)
 
-_RELOAD = f"{INTERFACE}.Reload"
-
 # The methods, and the parameters each may be given with their types.
 METHODS: Mapping[str, Mapping[str, type]] = {
     f"{INTERFACE}.Status": {},
     f"{INTERFACE}.Code": {},
-    _RELOAD: {"invocation_id": str, "bears": bool},
+    f"{INTERFACE}.Reload": {"invocation_id": str, "bears": bool},
     f"{INTERFACE}.Scale": {"workers": int, "by": int},
     f"{_SERVICE}.GetInfo": {},
     f"{_SERVICE}.GetInterfaceDescription": {"interface": str},
@@ -35,15 +33,15 @@ Object = dict[str, object]
 
 
 def wrong_parameter(method: str, parameters: Mapping[str, object]) -> str:
-    """The name of one that this method does not know, or that has another type than it must; "" if all are good.
+    """The name of one that has another type than it must; "" if all are good.
 
-    What a reload does not know is ignored: the next release's `sdsupervise reload` must be able to ask for one.
+    What a method does not know is ignored: a caller of a newer release may say more, and `reload` must go on working
+    while a package is upgraded.
     """
     known = METHODS[method]
     for name, value in parameters.items():
-        if name not in known and method == _RELOAD:
-            continue
-        if name not in known or (value is not None and type(value) is not known[name]):
+        # True is an int to Python.
+        if name in known and value is not None and type(value) is not known[name]:
             return name
     return ""
 

@@ -102,9 +102,11 @@ def _main_process(subject: Subject) -> Iterator[Finding]:
         yield Finding("ExecStart", "--daemonize hides the supervisor from systemd", "take --daemonize away")
     user, of_unit = subject.user, unit.value("User", "root")
     if user and unit.flag("DynamicUser") and of_unit == "root":
-        yield Finding("DynamicUser", f"only root can change to user {user}", f"DynamicUser=no and User={user}")
+        problem = f"only root can change to user {user}; it stays one that systemd makes up"
+        yield Finding("DynamicUser", problem, f"DynamicUser=no and User={user}", WARNING)
     elif user and of_unit not in ("root", "0", user):
-        yield Finding("User", f"only root can change to user {user}", f"User={user}, or none")
+        problem = f"only root can change to user {user}; it stays {of_unit}"
+        yield Finding("User", problem, f"User={user}, or none", WARNING)
     elif user and of_unit != user and unit.flag("PrivateUsers"):
         yield Finding("PrivateUsers", "with PrivateUsers=yes not even root can change to another user", f"User={user}")
 

@@ -80,8 +80,8 @@ def test_the_template_is_clean() -> None:
         ),
         (f"ExecStart=\n{COMMAND}\nFileDescriptorStoreMax=1", "warning", "FileDescriptorStoreMax"),
         (f"ExecStart=\n{COMMAND.replace('--listen', '--stop-timeout 90 --listen')}", "warning", "TimeoutStopSec"),
-        ("DynamicUser=no\nUser=y\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user=x x.py", "error", "User"),
-        ("ExecStart=\nExecStart=/usr/bin/sdsupervise run --user x x.py", "error", "DynamicUser"),
+        ("DynamicUser=no\nUser=y\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user=x x.py", "warning", "User"),
+        ("ExecStart=\nExecStart=/usr/bin/sdsupervise run --user x x.py", "warning", "DynamicUser"),
         (
             "DynamicUser=no\nPrivateUsers=yes\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user x x.py",
             "error",

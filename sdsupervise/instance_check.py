@@ -1,6 +1,5 @@
 """What is wrong in the file of an instance: everything, not only what comes first."""
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -63,6 +62,8 @@ def check(
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """What somebody may have meant who wrote this word; "" if it is like nothing known."""
+    import difflib  # a good file needs none
+
     close = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1)
     return close[0] if close else ""
 

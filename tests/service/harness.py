@@ -385,7 +385,7 @@ def service(body: str = "", *, before: str = "", base: str = "Probe", run: str =
     """The text of a service with this class body."""
     return (
         "import os, signal, socket, sys, threading, time\n"
-        "from probe import Daemon, Member, Probe, SupervisedDaemon, be_the_only_one, report\n"
+        "from probe import Daemon, Member, Probe, SupervisedDaemon, be_the_only_one, report, wait_for_signal\n"
         f"{dedent(before)}\n"
         f'class Service({base}):\n    "A service of a test."\n    release = "1"\n'
         f"{indent(dedent(body), '    ')}\n"

@@ -7,9 +7,12 @@ import signal
 import socket
 import struct
 
-from sdsupervise import Daemon, SupervisedDaemon
+from sdsupervise import SupervisedDaemon
 
-__all__ = ["Daemon", "Member", "Probe", "SupervisedDaemon", "be_one_of_a_pool", "be_the_only_one", "report"]
+__all__ = [
+    *("Daemon", "Member", "Probe", "SupervisedDaemon"),
+    *("be_one_of_a_pool", "be_the_only_one", "report", "wait_for_signal"),
+]
 
 GROUND = os.environ["GROUND"]
 _one_at_a_time: list[int] = []
@@ -20,6 +23,19 @@ def report(word: str, **details: object) -> None:
     message = json.dumps([word, {name: str(value) for name, value in details.items()}]).encode()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(message, f"{GROUND}/reports")
+
+
+def wait_for_signal() -> None:
+    """As signal.pause(), which in Python misses one that comes just before it: the handler runs when it returns."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        os.read(reader, 1)
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
 
 
 def be_the_only_one() -> None:
@@ -82,7 +98,7 @@ class Probe(SupervisedDaemon):
     def serve(self) -> None:
         """What comes in its turn."""
         while True:
-            signal.pause()
+            wait_for_signal()
 
     def supervised_shutdown(self) -> None:
         report("shutdown", release=self.release)

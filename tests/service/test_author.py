@@ -375,7 +375,7 @@ def test_without_ready_to_take_over(ground: Ground) -> None:
             be_the_only_one()
             report("serves", release=self.release)
             while True:
-                signal.pause()
+                wait_for_signal()
         def supervised_shutdown(self):
             report("shutdown")
         """,
@@ -406,7 +406,7 @@ def daemon_run(self, *arguments):
     return 3
 def work(self):
     while True:
-        signal.pause()
+        wait_for_signal()
 def handle_shutdown(self):
     report("shutdown")
     return 4

@@ -45,7 +45,7 @@ BROKEN: dict[str, tuple[str, str, list[str]]] = {
         [],
     ),
     "worker asks for its death": (
-        service("def warm_up(self):\n    self.supervisor_pipe.sendall(b'shutdown\\n')\n    signal.pause()"),
+        service("def warm_up(self):\n    self.supervisor_pipe.sendall(b'shutdown\\n')\n    wait_for_signal()"),
         r"The worker was killed by SIGKILL before it was ready",
         [],
     ),
@@ -103,7 +103,7 @@ def test_broken_code(ground: Ground, case: str, way: str) -> None:
     check_serves_on(ground, worker)
 
 
-@pytest.mark.parametrize("text", [service("def warm_up(self): signal.pause()"), "import signal\nsignal.pause()"])
+@pytest.mark.parametrize("text", [service("def warm_up(self): wait_for_signal()"), "import signal\nsignal.pause()"])
 def test_never_ready(ground: Ground, text: str) -> None:
     """New code that is not ready within reload_timeout is killed, wherever it waits."""
     ground.deploy(1, service("reload_timeout = 0.3"))

@@ -218,7 +218,7 @@ WARMS_UP = """
 def warm_up(self):
     report("warming", draining=self.draining, release=self.release)
     if self.release == "2" and HOLDS:
-        signal.pause()
+        wait_for_signal()
 def supervised_shutdown(self):
     report("shutdown", draining=self.draining, release=self.release)
 """

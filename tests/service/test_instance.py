@@ -342,7 +342,9 @@ def test_an_instance_of_a_user_s_own(ground: Ground) -> None:
 
 def test_a_daemon_without_a_supervisor(ground: Ground, instance: Instance) -> None:
     """It has a name, too, and a directory."""
-    text = "def daemon_run(self): report('runs', at=self.pid_file); signal.pause()\ndef handle_shutdown(self): return 3"
+    text = (
+        "def daemon_run(self): report('runs', at=self.pid_file); wait_for_signal()\ndef handle_shutdown(self): return 3"
+    )
     ground.deploy(1, service(text, base="Daemon"))
     instance.say(CLASS)
     running = instance.run()

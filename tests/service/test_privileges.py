@@ -214,7 +214,8 @@ def test_daemon_drops_privileges(ground_of_all: Ground) -> None:
     ground.deploy(
         1,
         service(
-            "def daemon_run(self): report('ids', uids=os.getresuid()); signal.pause()\ndef handle_shutdown(self): pass",
+            "def daemon_run(self): report('ids', uids=os.getresuid()); wait_for_signal()\n"
+            "def handle_shutdown(self): pass",
             base="Daemon",
         ),
     )

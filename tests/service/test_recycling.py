@@ -18,7 +18,7 @@ RETIRES = """
         signal.signal(signal.SIGUSR1, lambda *_: self.retire())
         report("listens", index=self.index)
         while True:
-            signal.pause()
+            wait_for_signal()
 """
 # As soon as there is a FIFO of this name, who begins waits for somebody to open it.
 SLOW = """

@@ -599,7 +599,7 @@ def test_stop_in_the_middle_of_a_reload(ground: Ground, host: str, port: int) ->
     old, new = ground.directory / "old", ground.directory / "new"
     ground.deploy(1, echo({"a": str(old)}))
     running = ground.serving()
-    ground.deploy(2, echo({"b": str(new)}, "def warm_up(self):\n    report('opened')\n    signal.pause()"))
+    ground.deploy(2, echo({"b": str(new)}, "def warm_up(self):\n    report('opened')\n    wait_for_signal()"))
     reload = ground.reload_process()
     ground.expect("opened")
     running.signal(signal.SIGTERM)

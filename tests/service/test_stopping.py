@@ -61,7 +61,7 @@ def test_ctrl_c(ground: Ground) -> None:
 
 def test_stop_before_the_worker_is_ready(ground: Ground) -> None:
     """A stop while the first worker warms up ends it too."""
-    ground.deploy(1, service("def warm_up(self):\n    report('warming')\n    signal.pause()"))
+    ground.deploy(1, service("def warm_up(self):\n    report('warming')\n    wait_for_signal()"))
     running = ground.start()
     ground.expect("warming")
     running.signal(signal.SIGTERM)

@@ -201,7 +201,7 @@ def test_stop_on_probation(ground: Ground, whom: str) -> None:
 def test_stop_while_the_successor_warms_up(ground: Ground) -> None:
     """A stop in the middle of a reload stops both generations, and the caller hears of it."""
     running = ground.serving()
-    ground.deploy(2, service("def warm_up(self):\n    report('warming')\n    signal.pause()"))
+    ground.deploy(2, service("def warm_up(self):\n    report('warming')\n    wait_for_signal()"))
     reload = ground.reload_process()
     ground.expect("warming")
     running.signal(signal.SIGTERM)
@@ -214,7 +214,7 @@ def test_stop_of_a_successor_cancels_the_reload(ground: Ground) -> None:
     """A stop sent to a successor that does not serve yet only cancels the reload."""
     running = ground.serving()
     worker = ground.worker_pids()
-    ground.deploy(2, service("def warm_up(self):\n    report('warming', parent=os.getppid())\n    signal.pause()"))
+    ground.deploy(2, service("def warm_up(self):\n    report('warming', parent=os.getppid())\n    wait_for_signal()"))
     reload = ground.reload_process()
     os.kill(int(ground.expect("warming").details["parent"]), signal.SIGTERM)
     assert reload.wait() == 1

@@ -20,11 +20,14 @@ STATUS_LINES = ("●", "Active:", "Process:", "Main PID:", "Status:")
 
 # What differs from one run to the next.
 VARIABLE = (
+    (re.compile(r"\b0x[0-9a-f]+\b"), "ADDRESS"),
     (re.compile(r"\b[0-9a-f]{16}\b"), "FINGERPRINT"),
     (re.compile(r"since \w+ \d.*"), "since WHEN"),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
+    (re.compile(r"\b\d+(\.\d+)? s\b"), "SECONDS"),
     (re.compile(r"\b\d+\.\d+\b"), "SECONDS"),
-    (re.compile(r"\bno ping yet\b"), "ping SECONDS s ago"),
+    (re.compile(r" +"), " "),
+    (re.compile(r"(?<= MB) -(?= )"), " SECONDS"),  # no ping yet
     (re.compile(r"\b\d{2,}\b"), "PID"),
 )
 
@@ -67,6 +70,8 @@ def run_session(session: str, machine: Machine) -> str:
     lines: list[str] = []
     for typed in commands(session):
         command = re.sub(r"^[#>] ?", "", typed, flags=re.MULTILINE)
+        if "journalctl" in command:
+            machine.run("journalctl", "--sync")  # what was written a moment ago
         done = machine.run("bash", "-c", f"cd /root/clone && {{ {command}\n}} 2>&1", check=False)
         output = done.stdout.splitlines()
         if command.startswith("systemctl status"):

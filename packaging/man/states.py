@@ -118,7 +118,7 @@ def mermaid(states: Iterable[State]) -> str:
         for event, rule in ways(state):
             if rule.next is not state and event not in _STOPS:
                 edges.setdefault((state, rule.next), []).append(EVENTS[event])
-    lines = [f"    {name(a)} --> {name(b)}: {'<br>'.join(words)}" for (a, b), words in edges.items()]
+    lines = [f"    {name(a)} --> {name(b)}: {' or '.join(words)}" for (a, b), words in edges.items()]
     return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
 
 

@@ -49,7 +49,7 @@ def variables() -> Mapping[str, str]:
 
 
 def every_metric() -> list[Metric]:
-    """What the command tells of an instance with everything there can be; the library it writes by need not be there."""
+    """What the command tells of an instance that has everything; the library it writes by need not be there."""
     recorder = _Recorder()
     me = os.getpid()  # whose memory can be looked up
     worker = {"index": 0, "pid": me, "state": "serving", "age": 1.0, "last_ping": 1.0}

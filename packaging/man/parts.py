@@ -341,12 +341,10 @@ def methods(class_name: str) -> str:
 def _method(name: str, value: object) -> str:
     function = value.fget if isinstance(value, property) else value
     assert callable(function)
-    signature = re.sub(
-        r"\b[a-z_]+\.(?=\w)", "", str(inspect.signature(function)).replace("'", "").replace("self, ", "")
-    )
-    signature = signature.replace("(self)", "()")
+    # As it is called: without self, quotes and modules.
+    signature = re.sub(r"'|\bself(, )?|\b[a-z_]+\.(?=\w)", "", str(inspect.signature(function)))
     if isinstance(value, property):
-        signature = signature.replace("() -> ", ": ")
+        return defined(f"**{escaped(name)}**: {escaped(signature.removeprefix('() -> '))}", docstring(function))
     return defined(f"**{escaped(name)}**\\ {escaped(signature)}", docstring(function))
 
 

@@ -21,9 +21,10 @@ class Draining:
         select([listener, self.draining], [], [])  or by poll, selectors
         self.draining.wait()                       in a thread
 
-    It costs a descriptor only where one is asked for. A signal handler begins it, wherever that interrupts the rest:
-    so nothing here takes a lock.
+    It costs a descriptor only where one is asked for.
     """
+
+    # A signal handler begins it, wherever that interrupts the rest: so nothing here takes a lock.
 
     def __init__(self) -> None:
         self._begun = False

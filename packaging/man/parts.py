@@ -48,7 +48,7 @@ def defined(term: str, *paragraphs: str) -> str:
 def sentence(text: str) -> str:
     """The text with a full stop behind it and a capital letter in front, unless that is a name."""
     first = text.partition(" ")[0]
-    if not re.search(r"[_:/]|\w\.\w", first):
+    if not re.search(r"[_:/(]|\w\.\w", first):
         text = text[:1].upper() + text[1:]
     return text + "." * (not text.endswith((".", "!")))
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -102,6 +104,16 @@ def test_every_option_is_there(texts: Mapping[str, str]) -> None:
 def test_every_key_is_there(made: Mapping[str, Path]) -> None:
     """sdsupervise.toml(5) has an entry for each key that the file may have."""
     assert set(FILE_KEYS) - set(entries(made["sdsupervise.toml.5"])) == set()
+
+
+def test_files_are_as_they_are_shown() -> None:
+    """Every file that sdsupervise.toml(5) shows is one that can be read, and has only keys and values that there are."""
+    source = (pages.SOURCES / "sdsupervise.toml.5.rst").read_text()
+    files = [dedent(block) for block in re.findall(r"^::\n\n((?:  .*\n|\n(?=  ))+)", source, re.MULTILINE)]
+    assert len(files) >= 3
+    for file in files:
+        for key, value in tomllib.loads(file).items():
+            FILE_KEYS[key].check(value)
 
 
 def test_every_exit_status_is_there(made: Mapping[str, Path]) -> None:

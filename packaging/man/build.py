@@ -11,6 +11,7 @@ packages to a build that docutils' own writer of manual pages does in one.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -72,7 +73,13 @@ def page(source: Path) -> str:
         writer=Writer(),
         settings_overrides=settings,
     )
-    return roff.replace(".SH NAME", ".nh\n.ad l\n.SH NAME", 1)  # no hyphens in what may be copied
+    return _unified(roff)
+
+
+def _unified(roff: str) -> str:
+    """The page as docutils 0.19 writes it, from later ones too; and without hyphens in what may be copied."""
+    roff = re.sub(r'^\.TH "?([^" ]+)"?', lambda found: f'.nr HY 0\n.TH "{found[1].upper()}"', roff, count=1, flags=re.MULTILINE)
+    return re.sub(r"^\.SH NAME$", ".nh\n.ad l\n.SH NAME", roff, count=1, flags=re.MULTILINE | re.IGNORECASE)
 
 
 def main() -> int:

@@ -78,7 +78,9 @@ def page(source: Path) -> str:
 
 def _unified(roff: str) -> str:
     """The page as docutils 0.19 writes it, from later ones too; and without hyphens in what may be copied."""
-    roff = re.sub(r'^\.TH "?([^" ]+)"?', lambda found: f'.nr HY 0\n.TH "{found[1].upper()}"', roff, count=1, flags=re.MULTILINE)
+    roff = re.sub(
+        r'^\.TH "?([^" ]+)"?', lambda found: f'.nr HY 0\n.TH "{found[1].upper()}"', roff, count=1, flags=re.MULTILINE
+    )
     return re.sub(r"^\.SH NAME$", ".nh\n.ad l\n.SH NAME", roff, count=1, flags=re.MULTILINE | re.IGNORECASE)
 
 

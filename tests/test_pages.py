@@ -131,12 +131,20 @@ def test_every_variable_is_there(texts: Mapping[str, str]) -> None:
     # unitfiles/ is about the variables of others' units.
     modules = [path for path in (CLONE / "sdsupervise").rglob("*.py") if path.parent.name != "unitfiles"]
     lines = [line for path in modules for line in path.read_text().splitlines()]
-    found = {name for line in lines if "environ" in line for name in re.findall(r'"([A-Z][A-Z_]{2,})"', line)}
+    found = {name for line in lines if "environ" in line for name in re.findall(r'"([A-Z][A-Z_]+[A-Z])"', line)}
     found |= {name for line in lines for name in re.findall(r'_VARIABLE = "([A-Z_]+)"', line)}
     assert {"RUNTIME_DIRECTORY", "SDSUPERVISE_GENERATION"} <= found
     everything = "".join(texts.values())
     missing = [name for name in found - PRIVATE_VARIABLES if not re.search(rf"\${name}\b", everything)]
     assert missing == []
+
+
+def test_whatever_can_be_watched_is_there(made: Mapping[str, Path]) -> None:
+    """sdsupervise@.service(8) has each event with its MESSAGE_ID, and each variable of a notify_command."""
+    announcer = pytest.importorskip("sdsupervise.announcer")
+    events = pytest.importorskip("sdsupervise.events")
+    told = {f"{news.word} {news.value}" for news in events.News} | {f"${name}" for name in announcer.VARIABLES}
+    assert told - set(entries(made["sdsupervise@.service.8"])) == set()
 
 
 def test_every_signal_is_there(texts: Mapping[str, str]) -> None:

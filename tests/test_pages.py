@@ -19,6 +19,7 @@ from sdsupervise.file_keys import FILE_KEYS
 from tests import pages
 from tests.documents import CLONE, comparable, number_of_sessions, with_sessions
 from tests.ground.machine import Machine
+from tests.systemd import applies
 
 PAGES = sorted(source.stem for source in pages.SOURCES.glob("*.rst"))
 # Pages of others that ours point to: systemd's, the kernel's, coreutils'.
@@ -145,6 +146,13 @@ def test_whatever_can_be_watched_is_there(made: Mapping[str, Path]) -> None:
     events = pytest.importorskip("sdsupervise.events")
     told = {f"{news.word} {news.value}" for news in events.News} | {f"${name}" for name in announcer.VARIABLES}
     assert told - set(entries(made["sdsupervise@.service.8"])) == set()
+
+
+def test_all_that_a_reload_applies_is_there(texts: Mapping[str, str]) -> None:
+    """sdsupervise@.service(8) has every setting of which a test says how it comes into force."""
+    told = texts["sdsupervise@.service.8"].partition("\nWHAT A RELOAD APPLIES\n")[2]
+    assert [setting.name for setting in applies.SETTINGS if f" {setting.name}" not in told] == []
+    assert [applied.value for applied in applies.Applied if applied.value not in told] == []
 
 
 def test_every_signal_is_there(texts: Mapping[str, str]) -> None:

@@ -40,7 +40,10 @@ class Made(Directive):  # type: ignore[misc] # docutils has no types
     def run(self) -> list[Node]:
         """As Directive."""
         name, *argument = self.arguments
-        self.state_machine.insert_input(parts.PARTS[name](*argument).splitlines(), f"made {name}")
+        text = parts.PARTS[name](*argument)
+        if not text:
+            raise self.error(f"There is nothing to put where it says 'made:: {name}'.")
+        self.state_machine.insert_input(text.splitlines(), f"made {name}")
         return []
 
 

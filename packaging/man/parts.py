@@ -230,10 +230,9 @@ def _reasoned(settings: Sequence[str], comment: str) -> str:
 
 def reload_applies() -> str:
     """What of a unit comes into force by what, as README.md has it, where tests hold it."""
-    text = (_TREE / "README.md").read_text()
-    (table,) = re.findall(r"<!-- reload-applies -->\n.*\n.*\n(.*?)<!-- /reload-applies -->", text, re.DOTALL)
-    rows = re.findall(r"^\| (.*) \| (.*) \|$", table, re.MULTILINE)
-    return "".join(defined(f"**{what}**", escaped(settings.replace("`", ""))) for settings, what in rows)
+    table = (_TREE / "README.md").read_text().partition("<!-- reload-applies -->")[2].partition("<!--")[0]
+    _title, _line, *rows = re.findall(r"^\|(.*)\|(.*)\|$", table, re.MULTILINE)
+    return "".join(defined(f"**{by.strip()}**", escaped(settings.replace("`", ""))) for settings, by in rows)
 
 
 # ------------------------------------------------------------------------------------------------------ monitoring
@@ -242,7 +241,7 @@ def reload_applies() -> str:
 def monitoring_sections() -> str:
     """What stands in monitoring.inc, as soon as there is something to watch by."""
     if find_spec("sdsupervise.announcer") is None:
-        return ""
+        return ".. not in this tree yet"
     return (Path(__file__).parent / "monitoring.inc").read_text()
 
 

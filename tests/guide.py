@@ -11,9 +11,7 @@ from tests import pages
 from tests.documents import CLONE, put, with_sessions
 from tests.ground.machine import Machine
 from tests.load.ground import shown
-
-sys.path.append(str(pages.SOURCES))
-import states
+from tests.pages import states
 
 GUIDE = CLONE / "packaging" / "doc" / "guide.md"
 

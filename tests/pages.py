@@ -11,6 +11,8 @@ from tests.documents import CLONE
 
 SOURCES = CLONE / "packaging" / "man"
 sys.path.append(str(SOURCES))
+import api as api  # noqa: E402 (what makes them, for tests)
+import states as states  # noqa: E402
 
 
 def make(directory: Path) -> Mapping[str, Path]:

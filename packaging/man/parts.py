@@ -9,9 +9,10 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from textwrap import indent
 
+import api
 import states
+from markup import defined, escaped, literal, sentence
 
 import sdsupervise
 from sdsupervise import protocol
@@ -19,38 +20,12 @@ from sdsupervise.cli import commands
 from sdsupervise.config import KINDS, ONLY_FOR_COMMANDS, Choice, Count, Flag, Kind, Number, Settings, in_words
 from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import State
-from sdsupervise.daemon import Daemon, SupervisedDaemon
 from sdsupervise.errors import ExitStatus
 from sdsupervise.file_keys import FILE_KEYS, ONLY_FOR_CLASSES, Text
-from sdsupervise.options import BUILT_IN
-from sdsupervise.workers.draining import Draining
 
 _TREE = Path(__file__).parents[2]
 _DAY = 86400
 _COLUMNS = 68  # of a block in a page of 80
-
-
-def escaped(text: str) -> str:
-    """The text as it is, where reStructuredText would read more into it."""
-    return re.sub(r"([\\*`|]|_\b)", r"\\\1", " ".join(text.split()))
-
-
-def literal(text: str) -> str:
-    """The text as a block of its own, line by line."""
-    return f"::\n\n{indent(text.strip(chr(10)), '  ')}\n"
-
-
-def defined(term: str, *paragraphs: str) -> str:
-    """An entry of a list of definitions."""
-    return "\n".join([term, *(indent(paragraph, "  ") + "\n" for paragraph in paragraphs if paragraph)]) + "\n"
-
-
-def sentence(text: str) -> str:
-    """The text with a full stop behind it and a capital letter in front, unless that is a name."""
-    first = text.partition(" ")[0]
-    if not re.search(r"[_:/(]|\w\.\w", first):
-        text = text[:1].upper() + text[1:]
-    return text + "." * (not text.endswith((".", "!")))
 
 
 # ------------------------------------------------------------------------------------------------ the command line
@@ -308,82 +283,11 @@ def link_lines() -> str:
     return literal(inspect.cleandoc(table))
 
 
-# -------------------------------------------------------------------------------------------------- the Python API
-
-# Of what has no underscore in front this is between us and ourselves.
-_OURS = frozenset({"plan", "shut_down", "become_worker", "be_worker", "drain_worker", "prepare_workers"})
-_OF_DRAINING = ("fileno", "wait")  # and begin() is ours
-CLASSES: Mapping[str, type] = {"Daemon": Daemon, "SupervisedDaemon": SupervisedDaemon, "Draining": Draining}
-
-
-def api_names(cls: type) -> list[str]:
-    """What a service may use of a class, and other classes in front of it do not have."""
-    if cls is Draining:
-        return list(_OF_DRAINING)
-    inherited = () if cls is Daemon else dir(Daemon)
-    own = (name for name in vars(cls) if not name.startswith("_") and name not in _OURS)
-    return [name for name in own if name not in inherited or name in ("handle_shutdown", "error")]
-
-
-def about(class_name: str) -> str:
-    """The docstring of a class."""
-    return docstring(CLASSES[class_name])
-
-
-def methods(class_name: str) -> str:
-    """The methods of a class, with their docstrings."""
-    cls = CLASSES[class_name]
-    found = [(name, inspect.getattr_static(cls, name)) for name in api_names(cls)]
-    return "".join(_method(name, value) for name, value in found if callable(value) or isinstance(value, property))
-
-
-def _method(name: str, value: object) -> str:
-    function = value.fget if isinstance(value, property) else value
-    assert callable(function)
-    # As it is called: without self, quotes and modules.
-    signature = re.sub(r"'|\bself(, )?|\b[a-z_]+\.(?=\w)", "", str(inspect.signature(function)))
-    if isinstance(value, property):
-        return defined(f"**{escaped(name)}**: {escaped(signature.removeprefix('() -> '))}", docstring(function))
-    return defined(f"**{escaped(name)}**\\ {escaped(signature)}", docstring(function))
-
-
-def docstring(thing: object) -> str:
-    """A docstring as reStructuredText, which ours nearly are."""
-    text = inspect.getdoc(thing) or ""
-    paragraphs = [literal(inspect.cleandoc(part)) if part.startswith("    ") else part for part in text.split("\n\n")]
-    return re.sub(r"`([^`]+)`", r"*\1*", "\n\n".join(paragraphs))
-
-
-def built_in_options() -> str:
-    """Those of every service that is started as a script."""
-    return "".join(
-        defined(
-            f"**--{option['name']}**" + (f" *{option['display']}*" if "display" in option else ""),
-            escaped(sentence(str(option["documentation"]))),
-        )
-        for option in sorted(BUILT_IN, key=lambda option: str(option["name"]))
-    )
-
-
-def defaults() -> str:
-    """The settings that are attributes of a class, with their types and defaults."""
-    names = [name for name in KINDS if name not in ONLY_FOR_COMMANDS]
-    types = inspect.get_annotations(SupervisedDaemon)
-    rows = [(name, _type_name(types[name]), repr(getattr(SupervisedDaemon, name))) for name in names]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    return literal("\n".join(f"{name:{widths[0]}}  {kind:{widths[1]}}  {default}" for name, kind, default in rows))
-
-
-def _type_name(kind: object) -> str:
-    return kind.__name__ if type(kind) is type else re.sub(r"\b[a-z.]+\.", "", str(kind))
-
-
 PARTS: Mapping[str, Callable[..., str]] = {
     "commands": command_list,
     "exit-statuses": exit_statuses,
     "settings": settings,
     "file-keys": file_keys,
-    "built-in-options": built_in_options,
     "unit": unit,
     "unit-reasons": unit_reasons,
     "reload-applies": reload_applies,
@@ -396,7 +300,8 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "ways": way_list,
     "interface": interface_text,
     "link": link_lines,
-    "about": about,
-    "methods": methods,
-    "defaults": defaults,
+    "about": api.about,
+    "methods": api.methods,
+    "defaults": api.defaults,
+    "built-in-options": api.built_in_options,
 }

@@ -9,7 +9,7 @@ SUITE ?= bookworm
 export SYSTEMD SUITE
 
 PYTHON := .venv/bin/python
-TYPED := $(wildcard sdsupervise tests)
+TYPED := sdsupervise tests packaging/man
 
 .DEFAULT_GOAL := help
 

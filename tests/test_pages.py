@@ -11,7 +11,7 @@ from textwrap import dedent
 
 import pytest
 
-from sdsupervise import requests, scaling
+from sdsupervise import announcer, events, requests, scaling
 from sdsupervise.cli import commands
 from sdsupervise.core.takeover import State
 from sdsupervise.daemon import SupervisedDaemon
@@ -136,8 +136,6 @@ def test_every_variable_is_there(texts: Mapping[str, str]) -> None:
 
 def test_whatever_can_be_watched_is_there(made: Mapping[str, Path]) -> None:
     """sdsupervise@.service(8) has each event with its MESSAGE_ID, and each variable of a notify_command."""
-    announcer = pytest.importorskip("sdsupervise.announcer")
-    events = pytest.importorskip("sdsupervise.events")
     told = {f"{news.word} {news.value}" for news in events.News} | {f"${name}" for name in announcer.VARIABLES}
     assert told - set(entries(made["sdsupervise@.service.8"])) == set()
 

@@ -7,10 +7,10 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import api
+import monitoring
 import states
 from markup import defined, escaped, literal, sentence
 
@@ -213,18 +213,9 @@ def reload_applies() -> str:
 # ------------------------------------------------------------------------------------------------------ monitoring
 
 
-def monitoring_sections() -> str:
-    """What stands in monitoring.inc, as soon as there is something to watch by."""
-    if find_spec("sdsupervise.announcer") is None:
-        return ".. not in this tree yet"
-    return (Path(__file__).parent / "monitoring.inc").read_text()
-
-
 def journal_fields() -> str:
     """The fields of an entry in the journal."""
-    from monitoring import fields
-
-    rows = re.findall(r"^(SDS[A-Z_, ]*|MESSAGE_ID)(?: {2,}(.*))?$", fields(), re.MULTILINE)
+    rows = re.findall(r"^(SDS[A-Z_, ]*|MESSAGE_ID)(?: {2,}(.*))?$", monitoring.fields(), re.MULTILINE)
     names = [", ".join(f"**{name}**" for name in re.split(", ", names.strip())) for names, _ in rows]
     meanings = [sentence((meaning or "of a worker").replace("`", "'")) for _, meaning in rows]
     return "".join(defined(name, escaped(meaning)) for name, meaning in zip(names, meanings, strict=True))
@@ -232,29 +223,25 @@ def journal_fields() -> str:
 
 def event_list() -> str:
     """Every event with its MESSAGE_ID and what it is about."""
-    from monitoring import every_event
-
     return "".join(
-        defined(f"**{event.word}** {event.message_id}", escaped(sentence(event.subject))) for event in every_event()
+        defined(f"**{event.word}** {event.message_id}", escaped(sentence(event.subject)))
+        for event in monitoring.every_event()
     )
 
 
 def notify_variables() -> str:
     """What notify_command finds in its environment."""
-    from monitoring import variables
-
     return "".join(
-        defined(f"**${name}**", escaped(sentence(meaning.replace("`", "'")))) for name, meaning in variables().items()
+        defined(f"**${name}**", escaped(sentence(meaning.replace("`", "'"))))
+        for name, meaning in monitoring.variables().items()
     )
 
 
 def metric_list() -> str:
     """Every metric with its labels; all have one more, instance."""
-    from monitoring import every_metric
-
     return "".join(
         defined(f"**{escaped(name)}**" + f" {{*{'*, *'.join(labels)}*}}" * bool(labels), escaped(meaning))
-        for name, labels, meaning in every_metric()
+        for name, labels, meaning in monitoring.every_metric()
     )
 
 
@@ -291,7 +278,6 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "unit": unit,
     "unit-reasons": unit_reasons,
     "reload-applies": reload_applies,
-    "monitoring": monitoring_sections,
     "journal-fields": journal_fields,
     "events": event_list,
     "notify-variables": notify_variables,

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -68,12 +69,16 @@ def main(arguments: Sequence[str]) -> int:
             known = nearest(arguments[0], list(_COMMANDS))
             raise UsageError(f"sdsupervise: there is no command '{arguments[0]}'.{known} Try 'sdsupervise --help'.")
         parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
-        return int(parsed.command(parsed))
+        status = int(parsed.command(parsed))
+        sys.stdout.flush()
+        return status
     except SdsuperviseError as error:
         _complain(f"{error}{_hint(parsed) if isinstance(error, NotRunning) else ''}")
         return error.exit_status
     except BrokenPipeError:
-        return ExitStatus.OK  # whoever read our output has seen enough
+        # Whoever read our output has seen enough. What is still to be written at the end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.OK
 
 
 def parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from ..client import Answer, Client
 from ..errors import ExitStatus, HandoverError, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
 from ..linux.inheritance import Invocation
 from . import target
-from .telling import Reporter
+from .telling import Reporter, outlive_reader
 
 _ANSWER_SECONDS = 10.0
 _STOP_SIGNAL_SECONDS = 2.0
@@ -69,6 +69,7 @@ def _seconds(text: str) -> float:
 
 
 def _reload(parsed: argparse.Namespace) -> int:
+    outlive_reader()
     if len(parsed.names) > 1 or parsed.all or parsed.outdated or parsed.dry_run:
         from . import several
 

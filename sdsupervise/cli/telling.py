@@ -1,8 +1,28 @@
 """What a person is told of a reload: here in plain lines."""
 
+import io
 import math
 import sys
 from collections.abc import Mapping
+
+
+def outlive_reader() -> None:
+    """From here on standard output is written to nobody once its reader has gone, as `head` does.
+
+    What a reload is asked for goes on all the same, and so must we, whose exit status is the verdict.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.flush()
+        raw = _UnheardWriter(sys.stdout.fileno(), "w", closefd=False)
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+
+
+class _UnheardWriter(io.FileIO):
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]  # what FileIO is given here
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
 
 
 class Reporter:

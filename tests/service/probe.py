@@ -7,11 +7,17 @@ import signal
 import socket
 import struct
 
-from sdsupervise import SupervisedDaemon
+from sdsupervise import Daemon, SupervisedDaemon
 
 __all__ = [
-    *("Daemon", "Member", "Probe", "SupervisedDaemon"),
-    *("be_one_of_a_pool", "be_the_only_one", "report", "wait_for_signal"),
+    "Daemon",
+    "Member",
+    "Probe",
+    "SupervisedDaemon",
+    "be_one_of_a_pool",
+    "be_the_only_one",
+    "report",
+    "wait_for_signal",
 ]
 
 GROUND = os.environ["GROUND"]

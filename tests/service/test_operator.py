@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -175,6 +176,8 @@ def test_outdated_of_too_many_modules(ground: Ground) -> None:
     """Of more modules than an answer can carry it is the time of the files that counts."""
     names = [f"module{number}_{'x' * 90}" for number in range(400)]
     ground.deploy(1, service(before="\n".join(f"import {name}" for name in names)), **dict.fromkeys(names, ""))
+    for file in ground.current.resolve().iterdir():
+        os.utime(file, (0, 0))  # /proc has a start to the hundredth of a second: what is as old may be newer
     ground.serving()
     assert "nothing to reload" in run(ground, "reload", "--outdated", "--pid-file", ground.pid_file).out
     changed = ground.current.resolve() / f"{names[7]}.py"
@@ -390,3 +393,25 @@ def test_a_command_imports_only_what_it_needs(ground: Ground) -> None:
     found = set(re.findall(r"sdsupervise\.cli\.(\w+)$", imported, re.MULTILINE))
     assert found <= {"main", "commands", "target", "telling", "reload"}, found
     assert not re.search(r"\| +(threading|difflib|textwrap|curses|shutil|concurrent)\b", imported)
+
+
+def test_a_reader_that_has_gone(ground: Ground) -> None:
+    """`sdsupervise reload | head -1` reloads all the same, and its exit status is the verdict; other commands have
+    nothing to say when nobody reads any more, and complain of nothing."""
+
+    def run_unread(*words: str) -> subprocess.CompletedProcess[str]:
+        reader, writer = os.pipe()
+        os.close(reader)
+        to_nobody = ("bash", "-c", f'exec "$0" "$@" >&{writer}', SDSUPERVISE)
+        running = ground.run(*to_nobody, *words, "--pid-file", ground.pid_file, pass_fds=(writer,))
+        os.close(writer)
+        return ground.finish(running)
+
+    ground.serving()
+    ground.deploy(2)
+    assert (done := run_unread("reload")).returncode == 0 and done.stderr == "", done
+    assert ground.status()["generation"] == 2
+    ground.deploy(3, "import nothing_of_that_name")
+    assert (done := run_unread("reload")).returncode == 1 and "NOT RELOADED" in done.stderr, done
+    assert "BrokenPipe" not in done.stderr
+    assert (done := run_unread("status", "--json")).returncode == 0 and done.stderr == "", done

@@ -108,7 +108,10 @@ _KEYS: Mapping[str, Kind] = {
 FILE_KEYS: Mapping[str, Kind] = {**_KEYS, **KINDS}
 
 # None: there is no value until one is given.
-DEFAULTS: Mapping[str, object] = {**dict.fromkeys(_KEYS), "arguments": (), "no_warn": False, **Settings._field_defaults}
+DEFAULTS: Mapping[str, object] = {
+    **{**dict.fromkeys(_KEYS), "arguments": (), "no_warn": False},
+    **{**Settings._field_defaults, "listen": {}},  # as a file has it
+}
 
 # Of what has no default, or one that shows nothing.
 EXAMPLES: Mapping[str, object] = {

@@ -1,6 +1,5 @@
 """What is wrong in the file of an instance: everything, not only what comes first."""
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -63,6 +62,8 @@ def check(
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """What somebody may have meant who wrote this word; "" if it is like nothing known."""
+    import difflib  # a good file needs none
+
     close = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1)
     return close[0] if close else ""
 
@@ -136,12 +137,12 @@ def _between_listeners(values: Mapping[str, Any]) -> Iterator[Mistake]:
             continue
         other = taken.setdefault(address, name)
         if other != name:
-            yield Mistake(("listen", name), f"listen {shown(other)} has the same address, {address}.")
+            yield Mistake(("listen", name), f"listen {other!r} has the same address, {address}.")
         handover = values.get("handover", "exclusive" if "command" in values else "")
         if checked.lanes and handover == "exclusive":
             yield Mistake(
                 ("listen", name, "lanes"),
-                f"listen {shown(name)} has lanes, which are for handover overlap; in an exclusive service clients wait "
+                f"listen {name!r} has lanes, which are for handover overlap; in an exclusive service clients wait "
                 "for the new worker in the queue of the old one.",
             )
 
@@ -166,8 +167,9 @@ def _in_directory(values: Mapping[str, Any], place: str) -> Iterator[Mistake]:
             yield Mistake(("service",), f"There is no file {path}.")
     if "python" in values:
         yield from _in_program(("python",), values["python"], place)
-    if values.get("command"):
-        yield from _in_program(("command", 0), values["command"][0], place)
+    for key in ("command", "before_commit"):
+        if values.get(key):
+            yield from _in_program((key, 0), values[key][0], place)
 
 
 def _in_program(path: tuple[str | int, ...], name: str, place: str) -> Iterator[Mistake]:
@@ -175,7 +177,7 @@ def _in_program(path: tuple[str | int, ...], name: str, place: str) -> Iterator[
     places = [place] if "/" in name else [entry for entry in os.get_exec_path() if entry]
     there = [found for each in places if os.path.isfile(found := os.path.join(each, name))]
     if not there:
-        where = os.path.join(places[0], name) if "/" in name else f"{name} in PATH ({':'.join(places)})"
+        where = os.path.join(place, name.removeprefix("./")) if "/" in name else f"{name} in PATH ({':'.join(places)})"
         yield Mistake(path, f"There is no program {where}.")
     elif not any(os.access(found, os.X_OK) for found in there):
         yield Mistake(path, f"{there[0]} is not executable for uid {os.geteuid()}; try chmod +x.")

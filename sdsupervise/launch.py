@@ -105,9 +105,9 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     wanted = _wanted(plan, identity)
     directory = os.environ.get(inheritance.RUN_DIRECTORY_VARIABLE)
     if directory:
-        from .run_directory import make  # only an instance has it, and only where systemd does not provide one
+        from . import run_directory  # only an instance has one, and only where systemd does not provide it
 
-        make(directory, identity)
+        run_directory.make(directory, identity)
     path = client.control_path(plan.pid_file) if plan.supervised else ""
     # Before the lock is touched: in the middle of a reload nobody may hold it for a moment.
     if path and _answers_second_start(plan, path, notifier):
@@ -130,6 +130,8 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
         pid_file.forget_pid()
         if listener is not None:
             os.unlink(path)
+        if directory:
+            run_directory.take_away(directory, pid_file.name)
         raise
     caller = None
     if plan.detach and not notifier.active:

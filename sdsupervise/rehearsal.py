@@ -35,6 +35,11 @@ class Surroundings(NamedTuple):
     properties: Mapping[str, str]  # of the unit
 
     @property
+    def has_user_of_its_own(self) -> bool:
+        """systemd makes one up for it, which is there while it runs; it can do as little as nobody."""
+        return self.properties.get("DynamicUser") == "yes"
+
+    @property
     def has_socket_unit(self) -> bool:
         """Which gives it listeners that its file does not list."""
         return ".socket" in self.properties.get("TriggeredBy", "")
@@ -62,10 +67,12 @@ def default_pid_file(name: str) -> str:
 def load(file: str) -> tuple[Instance, Surroundings]:
     """The instance that a file describes, and where it runs: by its unit, and else by the file.
 
-    Raises as instance_file.read.
+    The file must be where that unit looks for it: a draft elsewhere is no part of it. Raises as instance_file.read.
     """
-    unit = f"sdsupervise@{name_of(file)}.service"
-    found = _properties(unit)
+    name = name_of(file)
+    unit = f"sdsupervise@{name}.service"
+    is_installed = os.path.abspath(file) == os.path.join(places.config_directories()[-1], f"{name}.toml")
+    found = _properties(unit) if is_installed else {}
     if found.get("LoadState") != "loaded":
         unit, found = "", {}
     started_in = found.get("WorkingDirectory", "").lstrip("!-")
@@ -74,6 +81,8 @@ def load(file: str) -> tuple[Instance, Surroundings]:
     instance = instance_file.read(file, started_in=started_in)
     values = instance.values
     user, group = found.get("User") or values.get("user"), found.get("Group") or values.get("group")
+    if found.get("DynamicUser") == "yes":
+        user, group = "nobody", None
     return instance, Surroundings(unit, user, group, values.get("directory") or started_in, found)
 
 

@@ -72,11 +72,12 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     ),
     "no directory": (SERVICE + "directory = 'x/y'", "2:13: There is no directory HERE/x/y."),
     "no file": ("service = 'x/app.py:App'", "1:11: There is no file HERE/x/app.py."),
-    "no python": (SERVICE + "python = './python'", "2:10: There is no program HERE/./python."),
+    "no python": (SERVICE + "python = './python'", "2:10: There is no program HERE/python."),
     "no command": (
         "command = [\n  'no-such-program',\n  '-x',\n]",
         "2:3: There is no program no-such-program in PATH (",
     ),
+    "no check": (SERVICE + "before_commit = ['./check', 'x']", "2:18: There is no program HERE/check."),
     "no program": ("command = ['./no_program']", "1:12: HERE/./no_program is not executable for uid"),
     "listen": (SERVICE + "listen = 8000", "2:10: listen is 8000; it must be a table of names and addresses, such as"),
     "address": (SERVICE + "listen.http = 'x'", "2:15: listen 'http': 'x' is no address; write"),
@@ -101,15 +102,15 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     "name": (SERVICE + "listen.'a:b' = 80", "2:8: listen has the name 'a:b'; it must be ASCII without ':'"),
     "same address": (
         SERVICE + "listen.a = '1.2.3.4:5'\nlisten.b = '1.2.3.4:5'",
-        '3:12: listen "a" has the same address, ',
+        "3:12: listen 'a' has the same address, ",
     ),
     "lanes": (
         SERVICE + "handover = 'exclusive'\nlisten.a = { address = '1', lanes = true }",
-        '3:37: listen "a" has lanes, which are for handover overlap;',
+        "3:37: listen 'a' has lanes, which are for handover overlap;",
     ),
     "lanes of a command": (
         "command = ['./program']\nlisten.a = { address = '1', lanes = true }",
-        '2:37: listen "a" has ',
+        "2:37: listen 'a' has ",
     ),
     "no value": (SERVICE + "handover =", "2:11: This is no TOML: invalid value."),
     "no quotes": ("service = app.py:App", "1:11: This is no TOML: invalid value; a text stands in quotation marks."),
@@ -201,11 +202,11 @@ def test_every_key_has_its_meaning() -> None:
     """All settings are keys of a file; what has a default has a good one, and what has none has an example."""
     assert list(FILE_KEYS)[-len(KINDS) :] == list(KINDS)
     assert DEFAULTS.keys() == FILE_KEYS.keys() and EXAMPLES.keys() <= FILE_KEYS.keys()
-    assert {key: DEFAULTS[key] for key in KINDS} == Settings._field_defaults
+    assert {key: FILE_KEYS[key].check(DEFAULTS[key]) for key in KINDS} == Settings._field_defaults
     for key, kind in FILE_KEYS.items():
         assert kind.meaning and kind.wanted
         if DEFAULTS[key] is not None:
-            assert kind.check(DEFAULTS[key]) == DEFAULTS[key]
+            kind.check(DEFAULTS[key])
         else:
             assert kind.check(EXAMPLES[key])
     assert {unit(FILE_KEYS[key]) for key in ("stop_timeout", "max_memory", "workers")} == {"seconds", "bytes", ""}

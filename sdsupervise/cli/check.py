@@ -1,26 +1,31 @@
 """`sdsupervise check`: will these instances start? Nothing is started, and nothing changed."""
 
 import argparse
+import functools
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from .. import instance_file, places, rehearsal
 from ..command_workers import with_descriptors
-from ..errors import BadFile, ExitStatus, SdsuperviseError, UsageError
+from ..config import Settings, check_settings
+from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
 from ..instance import Instance, name_of
 from ..rehearsal import Surroundings
+from ..unitfiles import host
+from ..unitfiles.lint import lint
+from ..unitfiles.subject import ERROR, Host
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Define the command."""
     parser = commands.add_parser(
         "check",
-        help="check instances' files",
-        description="Check the files of these instances, or of all there are: everything that is wrong is said, with "
-        "its file, line and column. Exit status 0: all is well; 78: something is wrong.",
+        help="check instances' files and units",
+        description="Check the files of these instances, or of all there are, and their units: everything that is "
+        "wrong is said, with its file, line and column. Exit status 0: all is well; 78: something is wrong.",
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="the instance, its unit, or its file; else all there are"
@@ -79,10 +84,14 @@ def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
         file = text if is_file else instance_file.file_of(text)
         name = name_of(file)
         instance, around = rehearsal.load(file)
+        settings: Mapping[str, object] = {**instance.settings, "listen": instance.listen}
         try:
-            notes += _look_beyond(instance, around, imports=imports)
+            notes += _whom(name, around) if imports else ()
+            settings = _look_beyond(instance, around, imports=imports) or settings
         except SdsuperviseError as error:
             mistakes.append(f"{name}: {error}")
+        for finding in lint(host.read(around.unit), _checked(settings), _host()) if around.unit else ():
+            (mistakes if finding.severity == ERROR else notes).append(f"{around.unit}: {finding}")
     except BadFile as error:
         mistakes += error.mistakes
     except SdsuperviseError as error:
@@ -90,17 +99,40 @@ def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
     return _Verdict(name, file, mistakes, notes)
 
 
-def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> Iterator[str]:
-    """At what the file does not say itself; notes.
+def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> Mapping[str, object] | None:
+    """At what the file does not say itself; all settings of a class that is imported.
 
     Raises SdsuperviseError.
     """
     command = instance.values.get("command")
     if command and not around.has_socket_unit:
         with_descriptors(command, list(instance.listen))
-    if imports:
-        identity = around.identity()
-        if identity is None and around.is_somebody_else:
-            whom = around.user or around.group
-            yield f"{instance.name}: looked at as uid {os.geteuid()}; only root can look at it as {whom}."
-        (rehearsal.rehearse_command if command else rehearsal.describe)(instance, around, identity)
+    if not imports:
+        return None
+    if command:
+        rehearsal.rehearse_command(instance, around, around.identity())
+        return None
+    facts = rehearsal.describe(instance, around, around.identity())
+    return facts["settings"] if facts["supervised"] else None
+
+
+def _whom(name: str, around: Surroundings) -> Iterator[str]:
+    """As whom it is looked at, if not as whom it runs."""
+    if os.geteuid() != 0 and around.is_somebody_else:
+        whom = around.user or around.group
+        yield f"{name}: looked at as uid {os.geteuid()}; only root can look at it as {whom}."
+    elif around.has_user_of_its_own:
+        yield f"{name}: looked at as nobody; the user that systemd makes up for it is there only while it runs."
+
+
+def _checked(settings: Mapping[str, object]) -> Settings | None:
+    """None where they are good only together with what the class says, which is not known."""
+    try:
+        return check_settings("", settings)
+    except ConfigError:
+        return None
+
+
+@functools.cache
+def _host() -> Host:
+    return host.facts()

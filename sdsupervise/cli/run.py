@@ -42,7 +42,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Everything after TARGET is the service's own; see 'sdsupervise run TARGET --help'. In the arguments "
         "of a COMMAND, {NAME} is the number of the descriptor at which it finds the listener of that name.",
     )
-    parser.add_argument("--config", metavar="FILE", help="run the instance that FILE describes, and is called after")
+    parser.add_argument("--config", metavar="FILE", help="run the instance that FILE describes, by FILE's name")
     parser.add_argument(
         "--directory", metavar="DIR", help="change to DIR first; a symlink is followed anew by each reload"
     )

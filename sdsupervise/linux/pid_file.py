@@ -54,7 +54,8 @@ class PidFile:
         try:
             return cls(os.open(f"/proc/self/fd/{path_fd}", os.O_RDWR | os.O_CLOEXEC), name)
         except OSError as error:
-            raise PidFileError(f"Cannot reopen the pid file {name or '(none)'}: {error.strerror}.") from error
+            hint = "; a change of user takes a restart" if isinstance(error, PermissionError) else ""
+            raise PidFileError(f"Cannot reopen the pid file {name or '(none)'}: {error.strerror}{hint}.") from error
 
     def path_fd(self) -> int:
         """A new O_PATH descriptor on the inode; the caller owns it."""

@@ -30,9 +30,7 @@ class Host(NamedTuple):
 
     version: int = 0  # 252; 0 = unknown
     known: frozenset[tuple[str, str]] = frozenset()  # (section, key) that it reads; none = unknown
-    runtime_directories: Mapping[str, Sequence[str]] = MappingProxyType(
-        {}
-    )  # of the other units that it has, by their names
+    runtime_directories: Mapping[str, Sequence[str]] = MappingProxyType({})  # below /run, of each unit it has
 
 
 class Subject(NamedTuple):
@@ -50,6 +48,7 @@ def runs_us(command: words.Exec) -> bool:
 
 
 def reloads_by_us(command: words.Exec) -> bool:
+    """It is `sdsupervise reload`, in one of these ways."""
     return _is_ours(command, "reload")
 
 
@@ -62,6 +61,7 @@ def _is_ours(command: words.Exec, verb: str) -> bool:
 
 
 def reloads(unit: UnitText) -> list[words.Exec]:
+    """What a unit does to be reloaded."""
     return [command for value in unit.values("ExecReload") for command in words.commands(value)]
 
 

@@ -217,6 +217,16 @@ def test_an_instance_by_its_file(ground: Ground, instance: Instance) -> None:
     assert checked.out == f"{instance.name}: ok\n" * 2
 
 
+def test_a_start_that_fails(ground: Ground, instance: Instance) -> None:
+    """It leaves no directory."""
+    ground.deploy(1)
+    instance.say(f'{CLASS}listen.a = "{instance.file}"\n')
+    running = instance.run()
+    assert running.wait() == 69
+    running.expect_line("there is a file that is no socket")
+    assert not instance.run_directory.exists()
+
+
 def test_a_command_by_name(ground: Ground, instance: Instance) -> None:
     """Its words are those of the file, with the descriptors of what it listens on, and what follows on the command
     line."""

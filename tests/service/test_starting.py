@@ -86,7 +86,7 @@ BROKEN = {
     "not a service": ("current/service.py:__doc__", ["Cannot load"], 78),
     "a directory": ("current/", ["Cannot load current/", "no such file"], 78),
     "no Python": ("current/service.txt", ["Cannot load current/service.txt"], 78),
-    "missing directory option": ("--directory=nowhere", ["Cannot change to --directory nowhere"], 78),
+    "missing directory option": ("--directory=nowhere", ["Cannot change to the directory nowhere"], 78),
     "bad option": ("--bogus", ["--bogus", "--help"], 64),
 }
 

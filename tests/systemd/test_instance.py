@@ -12,24 +12,8 @@ import pytest
 from tests.conftest import booted
 from tests.ground.machine import Machine
 
-EXAMPLES = Path(__file__).parents[2] / "units" / "example"
-TEMPLATE = """\
-[Unit]
-StartLimitIntervalSec=0
-[Service]
-Type=notify
-NotifyAccess=main
-ExecStart=/usr/bin/sdsupervise run %i
-ExecReload=/usr/bin/sdsupervise reload
-SuccessExitStatus=SIGTERM
-KillMode=mixed
-Restart=always
-RestartPreventExitStatus=78
-TimeoutStartSec=90
-TimeoutStopSec=60
-RuntimeDirectory=sdsupervise/%i
-RuntimeDirectoryPreserve=restart
-"""
+UNITS = Path(__file__).parents[2] / "units"
+TEMPLATE = "sdsupervise@.service"
 
 TICKER = '''\
 import time
@@ -58,7 +42,7 @@ CONFIGURED = "/etc/sdsupervise/ticker.toml"
 def machine() -> Iterator[Machine]:
     """A machine with the template."""
     for machine in booted():
-        machine.write("/run/systemd/system/sdsupervise@.service", TEMPLATE)
+        machine.write(f"/usr/lib/systemd/system/{TEMPLATE}", (UNITS / TEMPLATE).read_text())
         machine.run("systemctl", "daemon-reload")
         yield machine
 
@@ -127,6 +111,33 @@ def test_a_reload_reads_the_file_anew(ticker: Machine) -> None:
     assert (facts["name"], facts["pool"], facts["sockets"]) == ("ticker", {"workers": 1, "serving": 1}, [])
 
 
+def test_another_user(ticker: Machine) -> None:
+    """Two generations share the pid file's lock, so a reload that would change the user fails, and says what to do."""
+    ticker.write(CONFIGURED, FILE + "user = 'daemon'\n")
+    ticker.run("systemctl", "start", UNIT)
+    ticker.write(CONFIGURED, FILE + "user = 'nobody'\n")
+    assert reload(ticker) == 1
+    assert "Permission denied; a change of user takes a restart." in status_text(ticker)
+    ticker.run("systemctl", "restart", UNIT)
+    assert status_text(ticker).startswith("Generation 1 serves ")
+
+
+def test_the_system_s_file_is_root_s(ticker: Machine) -> None:
+    """A unit's user cannot put a file of their own in place of the one in /etc."""
+    ticker.write("/srv/home/.config/sdsupervise/ticker.toml", "not even TOML")
+    drop_in = f"/run/systemd/system/{UNIT}.service.d/user.conf"
+    try:
+        ticker.write(drop_in, "[Service]\nUser=nobody\nEnvironment=HOME=/srv/home\n")
+        ticker.run("systemctl", "daemon-reload")
+        ticker.run("systemctl", "start", UNIT)
+        assert reload(ticker) == 0
+        assert status_text(ticker).startswith("Generation 2 serves ")
+        ticker.run("systemctl", "stop", UNIT)
+    finally:
+        ticker.run("rm", "-rf", drop_in, "/srv/home")
+        ticker.run("systemctl", "daemon-reload")
+
+
 def test_no_start_with_a_bad_file(ticker: Machine) -> None:
     """systemd shows the first mistake, does not try again, and starts it once the file is mended."""
     ticker.write(CONFIGURED, FILE.replace("service ", "servise "))
@@ -167,8 +178,8 @@ ASK = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8081', time
 
 def test_the_example(machine: Machine) -> None:
     """units/example/web.toml works as it stands, as the user it names, with the listener it names."""
-    machine.write("/etc/sdsupervise/web.toml", (EXAMPLES / "web.toml").read_text())
-    code = (EXAMPLES / "web.py").read_text()
+    machine.write("/etc/sdsupervise/web.toml", (UNITS / "example" / "web.toml").read_text())
+    code = (UNITS / "example" / "web.py").read_text()
     for release in 1, 2:
         machine.write(f"/srv/web/releases/{release}/web.py", code.replace("RELEASE = 1", f"RELEASE = {release}"))
     machine.symlink("releases/1", "/srv/web/current")
@@ -184,6 +195,33 @@ def test_the_example(machine: Machine) -> None:
     finally:
         machine.run("systemctl", "stop", "sdsupervise@web")
         machine.run("rm", "/etc/sdsupervise/web.toml")
+
+
+def test_units_are_checked(ticker: Machine) -> None:
+    """With the instance its unit is: what does not work is a mistake, and measured by the instance's own settings."""
+    ticker.write(CONFIGURED, FILE + "stop_timeout = 600\n")
+    drop_in = f"/run/systemd/system/{UNIT}.service.d/type.conf"
+    try:
+        checked = ticker.run("sdsupervise", "check", "ticker", check=False)
+        assert (checked.returncode, checked.stdout) == (0, "ticker: ok\n")
+        assert re.search(rf"^{UNIT}\.service: warning: .*stop_timeout", checked.stderr, re.MULTILINE)
+        ticker.write(CONFIGURED, FILE + 'listen.http = { address = "127.0.0.1:9", lanes = true }\n')
+        assert ticker.run("sdsupervise", "check", "ticker").stdout == "ticker: ok\n"  # if its class says overlap
+        ticker.write(drop_in, "[Service]\nDynamicUser=yes\n")
+        ticker.run("systemctl", "daemon-reload")
+        ticker.write("/srv/ticker/releases/1/ticker.py", WHO + TICKER)
+        ticker.write(CONFIGURED, FILE)
+        checked = ticker.run("sdsupervise", "check", "--import", "ticker")
+        assert checked.stdout == "ticker: ok\n"
+        assert checked.stderr.startswith("imported by 65534 in /srv/ticker/releases/1\nticker: looked at as nobody; ")
+        ticker.write(drop_in, "[Service]\nType=simple\n")
+        ticker.run("systemctl", "daemon-reload")
+        checked = ticker.run("sdsupervise", "check", "ticker", check=False)
+        assert (checked.returncode, checked.stdout) == (78, "")
+        assert re.search(rf"^{UNIT}\.service: error: .*Type", checked.stderr, re.MULTILINE)
+    finally:
+        ticker.run("rm", "-f", drop_in)
+        ticker.run("systemctl", "daemon-reload")
 
 
 def test_check_of_all(ticker: Machine) -> None:

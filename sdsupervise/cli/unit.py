@@ -78,7 +78,8 @@ def _wrap(parsed: argparse.Namespace) -> int:
     for note in drop_in.notes:
         print(f"note: {note}", file=sys.stderr)
     if parsed.write:
-        print(_what_remains(drop_in.unit, "start"))
+        verb = "restart" if host.is_active(drop_in.unit) else "start"
+        print(f"what remains to do: systemctl {verb} {drop_in.unit.removesuffix('.service')}")
     return ExitStatus.OK
 
 
@@ -140,18 +141,16 @@ def _unwrap(parsed: argparse.Namespace) -> int:
     from ..unitfiles import host, install
 
     drop_in = _written(_unit_of(parsed.unit))
+    name = drop_in.unit.removesuffix(".service")
     install.remove(drop_in)
-    host.reread()
     print(f"removed {drop_in.path}")
-    print(_what_remains(drop_in.unit, "start"))
+    if host.is_active(drop_in.unit):
+        # Once systemd has read the unit without it, it may no longer listen to the supervisor, whose watchdog it keeps.
+        print(f"what remains to do, in one go: systemctl daemon-reload && systemctl restart {name}")
+    else:
+        host.reread()
+        print(f"what remains to do: systemctl start {name}")
     return ExitStatus.OK
-
-
-def _what_remains(unit: str, otherwise: str) -> str:
-    from ..unitfiles import host
-
-    verb = "restart" if host.is_active(unit) else otherwise
-    return f"what remains to do: systemctl {verb} {unit.removesuffix('.service')}"
 
 
 def _lint(parsed: argparse.Namespace) -> int:
@@ -161,7 +160,10 @@ def _lint(parsed: argparse.Namespace) -> int:
 
     facts = host.facts()
     units = map(host.read, parsed.units or host.our_units())
-    found = {unit.name: lint(unit, _settings_of(unit), facts) for unit in units}
+    found = {}
+    for unit in units:
+        settings, user = _described(unit)
+        found[unit.name] = lint(unit, settings, facts, user=user)
     if parsed.json:
         entries = [{"unit": name, **finding._asdict()} for name, findings in found.items() for finding in findings]
         print(json.dumps(entries))
@@ -178,14 +180,16 @@ def _lint(parsed: argparse.Namespace) -> int:
     return ExitStatus.FAILED if errors else ExitStatus.OK
 
 
-def _settings_of(unit: "UnitText") -> "Settings | None":
-    """Those of the instance that a unit of the template's runs, if its file is a good one."""
+def _described(unit: "UnitText") -> "tuple[Settings | None, str | None]":
+    """The settings and the user of the instance that a unit of the template's runs, if its file is a good one."""
     from .. import instance_file
     from ..config import check_settings
 
     file = places.config_file(places.instance_name(unit.name)) if unit.name.startswith("sdsupervise@") else None
+    if file is None:
+        return None, None
     try:
-        read = instance_file.read(file) if file else None
-        return check_settings(file or "", {**read.settings, "listen": read.listen}) if read else None
+        read = instance_file.read(file)
+        return check_settings(file, {**read.settings, "listen": read.listen}), read.values.get("user")
     except (ConfigError, UsageError):
-        return None  # which `sdsupervise check` tells
+        return None, None  # which `sdsupervise check` tells

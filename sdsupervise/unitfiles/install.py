@@ -17,8 +17,11 @@ def write(drop_in: DropIn) -> None:
     try:
         if _is_foreign(path, drop_in.unit):
             raise CannotWrap(f"{path} is not by sdsupervise unit wrap; move it out of the way first.")
-        os.makedirs(directory, exist_ok=True)
+        if not os.path.isdir(directory):
+            os.mkdir(directory)
+            os.chmod(directory, 0o755)  # whatever our umask is, everybody may read what a unit is
         with open(new, "x") as file:
+            os.fchmod(file.fileno(), 0o644)
             file.write(drop_in.file)
             file.flush()
             os.fsync(file.fileno())
@@ -26,6 +29,8 @@ def write(drop_in: DropIn) -> None:
     except PermissionError as error:
         raise NotPermitted(f"We may not write {path}; try as root.") from error
     except OSError as error:
+        if os.path.exists(new):
+            os.unlink(new)
         raise UnitUnavailable(f"Cannot write {path}: {error.strerror}.") from error
 
 

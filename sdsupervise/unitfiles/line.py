@@ -100,7 +100,8 @@ class Line:
     def listen_on(self, addresses: Sequence[str], option: str, *, lanes: bool = False) -> None:
         """Have the supervisor keep these sockets, called http, http2, …; what was said by whoever asks goes first."""
         if not self.listen:
-            self.listen = [f"http{number or ''}={address}" for number, address in _numbered(addresses)]
+            names = ["http", *(f"http{number}" for number in range(2, len(addresses) + 1))]
+            self.listen = [f"{name}={address}" for name, address in zip(names, addresses, strict=False)]
             if option:
                 self.note(f"{option} became --listen: the supervisor keeps the socket, so that a reload refuses nobody")
         if lanes:
@@ -141,7 +142,3 @@ class Line:
             f"Cannot see where {self.program} listens, which a variable or a file may say: "
             "tell it with --listen http=ADDRESS."
         )
-
-
-def _numbered(addresses: Sequence[str]) -> list[tuple[int, str]]:
-    return [(number + 1 if number else 0, address) for number, address in enumerate(addresses)]

@@ -7,16 +7,19 @@ goes wrong.
 from ..config import Settings
 from . import words
 from .rules import RULES
-from .subject import ERROR, Finding, Host, Subject, reloads, reloads_by_us, runs_us, settings_in
+from .subject import ERROR, Finding, Host, Subject, option, reloads, reloads_by_us, runs_us, settings_in
 from .text import UnitText
 
 _UNKNOWN = Host()
 
 
-def lint(unit: UnitText, settings: Settings | None = None, host: Host = _UNKNOWN) -> list[Finding]:
+def lint(
+    unit: UnitText, settings: Settings | None = None, host: Host = _UNKNOWN, *, user: str | None = None
+) -> list[Finding]:
     """What is wrong with a unit, the worst first; [] = nothing.
 
-    The settings are those that its service will run by, where they are known; without them its ExecStart= says some.
+    The settings are those that its service will run by, and `user` whom it is to become, where they are known; without
+    them its ExecStart= says some.
     """
     starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
     if not any(map(runs_us, starts)) and not any(map(reloads_by_us, reloads(unit))):
@@ -25,6 +28,7 @@ def lint(unit: UnitText, settings: Settings | None = None, host: Host = _UNKNOWN
         ]
     if len(starts) != 1:
         return [Finding("ExecStart", f"it has {len(starts)} commands, and a supervisor is one", "leave one ExecStart=")]
-    subject = Subject(unit, starts[0], settings or settings_in(starts[0]), host)
+    users = [user] if user else option(starts[0], "--user")
+    subject = Subject(unit, starts[0], settings or settings_in(starts[0]), host, (users or [""])[-1])
     found = [finding for rule in RULES for finding in rule(subject)]
     return sorted(found, key=lambda finding: finding.severity != ERROR)

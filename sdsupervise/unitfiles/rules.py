@@ -100,11 +100,13 @@ def _main_process(subject: Subject) -> Iterator[Finding]:
         yield Finding("RemainAfterExit", "RemainAfterExit=yes shows a dead service as active", "RemainAfterExit=no")
     if "--daemonize" in subject.start.words[: _end_of_options(subject.start)]:
         yield Finding("ExecStart", "--daemonize hides the supervisor from systemd", "take --daemonize away")
-    user = option(subject.start, "--user")
-    if user and unit.flag("PrivateUsers"):
-        yield Finding("PrivateUsers", "with PrivateUsers=yes --user cannot change to another user", f"User={user[-1]}")
-    elif user and unit.value("User", "root") not in ("root", "0", user[-1]):
-        yield Finding("User", f"only root can change to --user {user[-1]}", f"User={user[-1]}, or none")
+    user, of_unit = subject.user, unit.value("User", "root")
+    if user and unit.flag("DynamicUser") and of_unit == "root":
+        yield Finding("DynamicUser", f"only root can change to user {user}", f"DynamicUser=no and User={user}")
+    elif user and of_unit not in ("root", "0", user):
+        yield Finding("User", f"only root can change to user {user}", f"User={user}, or none")
+    elif user and of_unit != user and unit.flag("PrivateUsers"):
+        yield Finding("PrivateUsers", "with PrivateUsers=yes not even root can change to another user", f"User={user}")
 
 
 def _end_of_options(command: words.Exec) -> int:

@@ -40,6 +40,7 @@ class Subject(NamedTuple):
     start: words.Exec
     settings: Settings | None  # None = not known, as those of a class are
     host: Host
+    user: str = ""  # whom the service is to become; "" = nobody else
 
 
 def runs_us(command: words.Exec) -> bool:

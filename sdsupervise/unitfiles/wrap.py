@@ -23,6 +23,7 @@ GRACE_SECONDS = 20  # that systemd gives the supervisor beyond what that gives i
 _NONE: Mapping[str, str] = MappingProxyType({})
 _MACHINES_OWN = ("systemd-", "dbus")
 _MACHINES_PROGRAMS = ("/lib/systemd/", "/usr/lib/systemd/")
+_DEAF = "NotifyAccess was wider: a watchdog that another process than the main one pings runs out, so restart at once"
 _PLACE_HOLDER = re.compile(r"(?<!\$)(\{[\w.-]+\})")  # of `sdsupervise run`
 
 
@@ -159,7 +160,8 @@ def _changes(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
     """Settings, each with what is to be said of it, "" if nothing."""
     kind = unit.value("Type", "simple")
     yield "Type=notify", f"Type was {kind}: a supervisor says when it serves" if kind == "idle" else ""
-    yield "NotifyAccess=main", ""
+    others_ping = unit.value("NotifyAccess") in ("all", "exec") and unit.seconds("WatchdogSec", 0.0)
+    yield "NotifyAccess=main", _DEAF if others_ping else ""
     yield "KillMode=mixed", ""
     for key in ("KillSignal", "RestartKillSignal"):
         yield from _kill_signal(unit, line, key)
@@ -177,7 +179,8 @@ def _changes(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
         f"$RUNTIME_DIRECTORY names two directories now, {had} and ours" if had else "",
     )
     yield "RuntimeDirectoryPreserve=restart", ""
-    if int(unit.value("FileDescriptorStoreMax", "0") or 0) < STORE:
+    room = unit.value("FileDescriptorStoreMax")
+    if not room.isdigit() or int(room) < STORE:
         yield f"FileDescriptorStoreMax={STORE}", ""
     yield from _obstacles(unit)
     yield from _commands_beside(unit, line)

@@ -80,8 +80,13 @@ def test_the_template_is_clean() -> None:
         ),
         (f"ExecStart=\n{COMMAND}\nFileDescriptorStoreMax=1", "warning", "FileDescriptorStoreMax"),
         (f"ExecStart=\n{COMMAND.replace('--listen', '--stop-timeout 90 --listen')}", "warning", "TimeoutStopSec"),
-        ("User=y\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user=x x.py", "error", "User"),
-        ("PrivateUsers=yes\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user x x.py", "error", "PrivateUsers"),
+        ("DynamicUser=no\nUser=y\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user=x x.py", "error", "User"),
+        ("ExecStart=\nExecStart=/usr/bin/sdsupervise run --user x x.py", "error", "DynamicUser"),
+        (
+            "DynamicUser=no\nPrivateUsers=yes\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user x x.py",
+            "error",
+            "PrivateUsers",
+        ),
     ],
 )
 def test_each_fault_is_found(line: str, severity: str, key: str) -> None:
@@ -111,6 +116,8 @@ def test_what_the_service_says() -> None:
     """Settings that are known beat what is assumed."""
     assert found(settings=Settings(stop_timeout=90.0)) == [("warning", "TimeoutStopSec")]
     assert found("TimeoutStopSec=5", settings=Settings(stop_timeout=1.0)) == []
+    unit = text.parse("counter.service", GOOD)
+    assert [finding.key for finding in lint(unit, user="games")] == ["DynamicUser"]
 
 
 def test_what_systemd_says() -> None:

@@ -218,6 +218,7 @@ def test_prefixes(prefix: str) -> None:
         (["TimeoutStartSec=10"], "TimeoutStartSec=90", "TimeoutStartSec was 10"),
         (["Type=notify", "TimeoutStartSec=5min"], "", "--start-timeout and --reload-timeout 280"),
         (["Type=notify", "WatchdogSec=20"], "", "--worker-timeout 20"),
+        (["NotifyAccess=all", "WatchdogSec=9"], "NotifyAccess=main", "so restart at once"),
         (["Type=idle"], "Type=notify", "Type was idle"),
         (["WorkingDirectory=~"], "", "needs --directory"),
     ],

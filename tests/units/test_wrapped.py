@@ -30,7 +30,7 @@ GUNICORN = "Type=notify\nExecReload=/bin/kill -s HUP $MAINPID\nKillMode=mixed\nT
 SERVERS = {
     "gunicorn": (GUNICORN, "gunicorn --workers 2 --bind 127.0.0.1:8000 hello:application"),
     "uvicorn": ("Type=simple\nRestart=on-failure", "uvicorn --host 127.0.0.1 --port 8000 --no-access-log hello:app"),
-    "hypercorn": ("Type=exec\nRestart=no", "hypercorn --bind 127.0.0.1:8000 --workers 1 hello:app"),
+    "hypercorn": ("Type=exec\nRestart=no", "hypercorn --bind 127.0.0.1:8000 --workers 0 hello:app"),
 }
 DROP_IN = "/etc/systemd/system/{}.service.d/sdsupervise.conf"
 
@@ -95,10 +95,18 @@ def test_from_plain_to_wrapped_and_back(machine: Machine, service: Service) -> N
         result = result_of(load)
     assert result.answered == result.requests, result
     removed = sdsupervise(machine, "unit", "unwrap", name)
-    assert removed.stdout == f"removed {drop_in}\nwhat remains to do: systemctl restart {name}\n"
+    remains = f"systemctl daemon-reload && systemctl restart {name}"
+    assert removed.stdout == f"removed {drop_in}\nwhat remains to do, in one go: {remains}\n"
     assert not machine.exists(drop_in.rpartition("/")[0])
+    # Till then systemd must listen to the supervisor's watchdog.
+    assert machine.show(service.unit, "NotifyAccess")["NotifyAccess"] == "main"
+    service.deploy(1)
+    machine.run("systemctl", "daemon-reload")
     service.systemctl("restart")
+    with under_load(machine, service.program, "close", rate=50) as load:  # which waits for an answer of release 1
+        assert result_of(load).answered > 0
     assert command(machine, service.unit) == plain_command
+    assert machine.show(service.unit, "NRestarts", "ActiveState") == {"NRestarts": "0", "ActiveState": "active"}
 
 
 @pytest.mark.parametrize("service", ["gunicorn"], indirect=True)
@@ -127,8 +135,11 @@ def test_somebody_else_s_file(machine: Machine, service: Service) -> None:
         assert machine.read(drop_in) == "[Service]\nNice=5\n"
     machine.remove(drop_in)
     assert sdsupervise(machine, "unit", "unwrap", "gunicorn").returncode == 69
+    write = ("sh", "-c", "umask 077; exec sdsupervise unit wrap --write gunicorn")
     for _ in range(2):
-        assert sdsupervise(machine, "unit", "wrap", "--write", "gunicorn").returncode == 0
+        machine.run(*write)
+    modes = machine.run("stat", "--format=%a", drop_in, drop_in.rpartition("/")[0]).stdout
+    assert modes.split() == ["644", "755"]
     told = json.loads(sdsupervise(machine, "unit", "wrap", "--json", "gunicorn").stdout)
     assert (told["unit"], told["path"], told["written"]) == (service.unit, drop_in, False)
     assert told["text"] == machine.read(drop_in)

@@ -11,7 +11,16 @@ from .standing import Standing
 from .succession import Succession
 from .workforce import Workforce
 
-_MOST_SHOWN = 1000  # more would not fit into an answer of the control socket
+_MOST_SHOWN = 1000  # pids: more would not fit into an answer of the control socket
+_MOST_BYTES = 64 * 1024  # nor would more text
+
+
+def _working_directory() -> str:
+    """Without symlinks; "" if it was removed, as a deploy may do with an old release."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 class Account:
@@ -84,15 +93,16 @@ class Account:
     def code(self) -> dict[str, object]:
         """What Code answers: all that is needed to see whether the disk has other code by now."""
         path, fingerprint, modules, words = self._started.receipt
+        complete = sum(len(name) + len(file) for name, file in modules) < _MOST_BYTES
         return {
             "path": path,
             "fingerprint": fingerprint,
-            "modules": [{"name": name, "file": file} for name, file in modules[:_MOST_SHOWN]],
-            "complete": len(modules) <= _MOST_SHOWN,
+            "modules": [{"name": name, "file": file} for name, file in modules] if complete else [],
+            "complete": complete,
             "command": words,
             "argv": self._started.invocation.argv,
             "directory": self._started.invocation.directory,
-            "working_directory": os.getcwd(),
+            "working_directory": _working_directory(),
             "version": __version__,
             "package": os.path.dirname(__file__),
         }

@@ -27,8 +27,16 @@ def why_outdated(path: str) -> str:
         connection.close()
     if answer.error:
         return "its sdsupervise is too old to say what it runs"
-    facts = answer.parameters
-    return _why_package(facts) or _why_moved(facts) or _why_changed(facts) or _why_configured(facts, status.parameters)
+    facts: Mapping[str, Any] = answer.parameters
+    usage = Processes().usage(int(str(status.parameters["pid"])))
+    started = time.time() - usage.age if usage is not None else time.time()
+    return (
+        _why_package(facts)
+        or _why_moved(facts)
+        or _why_changed(facts)
+        or ("" if facts["complete"] else _why_newer(facts["path"], started))
+        or _why_configured(facts, started)
+    )
 
 
 def _why_package(facts: Mapping[str, Any]) -> str:
@@ -47,6 +55,8 @@ def _why_moved(facts: Mapping[str, Any]) -> str:
     """What it was given by name, a directory or a script, is another one now."""
     running, by_name = facts["path"], typed.directory(facts["argv"], facts["directory"])
     now = os.path.realpath(by_name)
+    if not facts["working_directory"]:
+        return "it runs in a directory that is gone"
     if by_name and now != facts["working_directory"]:
         return f"{by_name} is {now} now, and it runs in {facts['working_directory']}"
     for script in () if facts["command"] else typed.scripts(facts["argv"]):
@@ -68,19 +78,31 @@ def _why_changed(facts: Mapping[str, Any]) -> str:
             return f"{facts['working_directory']} is gone"
         changed = (now.path, now.fingerprint) != (facts["path"], facts["fingerprint"])
         return f"{shlex.join(words)} has changed on disk" if changed else ""
-    if facts["complete"] and facts["modules"]:
+    if facts["modules"]:
         modules = [(module["name"], module["file"]) for module in facts["modules"]]
         if fingerprint_of(modules) != facts["fingerprint"]:
             return f"{facts['path']} has changed on disk"
     return ""
 
 
-def _why_configured(facts: Mapping[str, Any], status: Mapping[str, Any]) -> str:
+def _why_newer(path: str, started: float) -> str:
+    """Of more modules than can be told: one of the files was written since it started."""
+    for directory, _, names in os.walk(path if os.path.isdir(path) else os.path.dirname(path)):
+        for name in names:
+            file = os.path.join(directory, name)
+            if name.endswith(".py") and _written_at(file) > started:
+                return f"{file} is newer than what runs"
+    return ""
+
+
+def _why_configured(facts: Mapping[str, Any], started: float) -> str:
     """Its file was written since it started."""
     file = typed.config_file(facts["argv"])
-    usage = Processes().usage(status["pid"])
+    return f"{file} is newer than what runs" if file and _written_at(file) > started else ""
+
+
+def _written_at(file: str) -> float:
     try:
-        changed = bool(file) and usage is not None and os.stat(file).st_mtime > time.time() - usage.age
+        return os.stat(file).st_mtime
     except OSError:
-        return f"{file} is gone"
-    return f"{file} is newer than what runs" if changed else ""
+        return 0.0

@@ -44,14 +44,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Start the new code beside the old, let it take over, and wait for the verdict. "
         "Exit status 0: the new code serves. Otherwise the old code still serves, and standard error says why.",
         epilog="Several are reloaded one after the other, up to the first that fails, whose exit status it is. "
+        "Outdated is what runs other code, or another sdsupervise, than is on disk, or in another directory, or by an "
+        "older configuration file. "
         "Ctrl-C (130) and --timeout (124) end the waiting, not the reload.",
     )
     target.add_arguments(parser, several=True)
     parser.add_argument("--all", action="store_true", help="every instance that runs")
-    parser.add_argument(
-        "--outdated", action="store_true", help="of these, or of all, those whose code on disk, or whose sdsupervise, "
-        "is another than what runs"
-    )  # fmt: skip
+    parser.add_argument("--outdated", action="store_true", help="only those that are not what is on disk, see below")
     parser.add_argument("--dry-run", action="store_true", help="say what would be reloaded, and why")
     parser.add_argument("--keep-going", action="store_true", help="go on with the others where one fails")
     parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="wait no longer for the verdict of each")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import ExitStatus, SdsuperviseError, UsageError
 from . import target
-from .ask import ask_all
+from .ask import Asked, ask_all
 from .outdated import why_outdated
 from .terminal import Screen, count
 
@@ -28,38 +28,55 @@ def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) ->
     for asked in ask_all(paths):
         if of_all and asked.condition in ("stopped", "dead"):
             continue  # it does not run
-        why = "asked for"
-        if parsed.outdated and asked.facts is not None:
-            why = why_outdated(asked.path)
-            if not why:
-                current.append(asked.name)
-                continue
+        why = _why(asked) if parsed.outdated else ""
+        if parsed.outdated and not why:
+            current.append(asked.name)
+            continue
         meant[asked.name] = (asked.path, why)
-    if parsed.dry_run:
-        for name, (_, why) in meant.items():
-            print(json.dumps({"instance": name, "why": why}) if parsed.json else f"Would reload {name}: {why}.")
+        if parsed.dry_run and asked.error is not None:
+            _complain(asked.error)
+            failures[asked.name] = getattr(asked.error, "exit_status", ExitStatus.SOFTWARE)
+        elif parsed.dry_run:
+            because = f": {why}" if why else ""
+            print(
+                json.dumps({"instance": asked.name, "why": why})
+                if parsed.json
+                else f"Would reload {asked.name}{because}."
+            )
     if not meant and not parsed.json:
         runs = f"{count(len(current), 'instance')} run{'s' * (len(current) == 1)} what is on disk"
         print(f"{runs}: nothing to reload." if current else "No instance runs: nothing to reload.")
     if parsed.dry_run or not meant:
-        return ExitStatus.OK
+        return next(iter(failures.values()), ExitStatus.OK)
     done: list[str] = []
     for number, (name, (path, why)) in enumerate(meant.items(), 1):
         if not parsed.json:
-            because = f": {why}" if parsed.outdated else ""
+            because = f": {why}" if why else ""
             print(Screen().paint(f"[{number}/{len(meant)}] {name}{because}", "bold"), flush=True)
         try:
             reload_one(name, path)
             done.append(name)
         except SdsuperviseError as error:
-            screen = Screen(sys.stderr)
-            print(screen.paint(screen.wrap(str(error)), "bad"), file=sys.stderr, flush=True)
+            _complain(error)
             failures[name] = error.exit_status
             if error.exit_status == ExitStatus.INTERRUPTED or not parsed.keep_going:
                 break
     if len(meant) > 1 and not parsed.json:
         print(_summary(done, failures, [name for name in meant if name not in done and name not in failures]))
     return next(iter(failures.values()), ExitStatus.OK)
+
+
+def _why(asked: Asked) -> str:
+    """Why it should be reloaded, as a phrase; "" if it is what the disk has."""
+    try:
+        return "it does not answer" if asked.facts is None else why_outdated(asked.path)
+    except SdsuperviseError:
+        return "it does not answer"  # the reload says more
+
+
+def _complain(error: Exception) -> None:
+    screen = Screen(sys.stderr)
+    print(screen.paint(screen.wrap(str(error)), "bad"), file=sys.stderr, flush=True)
 
 
 def _summary(done: list[str], failures: Mapping[str, int], left: list[str]) -> str:

@@ -234,8 +234,8 @@ def _workers(workers: Sequence[Mapping[str, Any]], meter: Meter, most: int | Non
         usage = meter.processes.usage(worker["pid"])
         says = [f"to be replaced: {worker['retiring']}"] if worker["retiring"] else []
         says += [str(worker["status"])] if worker["status"] else []
-        if usage is not None and len(usage.pids) > 1:
-            says.insert(0, count(len(usage.pids), "process"))
+        if usage is not None and usage.processes > 1:
+            says.insert(0, count(usage.processes, "process"))
         ping = "-" if worker["last_ping"] is None else duration(worker["last_ping"])
         crashes, state = str(worker["crashes"]), str(worker["state"])
         label = f"worker {worker['index']}"

@@ -14,7 +14,7 @@ def config_file(argv: Sequence[str]) -> str:
     if given:
         return given
     named = words[words.index("run") + 1 :] if "run" in words else []
-    files = [places.config_file(word) for word in named if not word.startswith("-") and "/" not in word]
+    files = [places.config_file(word) for word in named if places.is_name(word)]
     return next((file for file in files if file), "")
 
 

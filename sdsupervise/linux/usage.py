@@ -23,6 +23,11 @@ class Usage(NamedTuple):
     resident: int  # bytes, each counting in full what it shares with others
     proportional: int | None  # bytes, each counting its share; None where the caller may not look
 
+    @property
+    def processes(self) -> int:
+        """How many they are."""
+        return len(self.pids)
+
 
 class _Stat(NamedTuple):
     parent: int

@@ -16,7 +16,7 @@ import pytest
 
 from sdsupervise.errors import ExitStatus
 from tests.service import test_overlap
-from tests.service.harness import SDSUPERVISE, Ground, installed_package, service
+from tests.service.harness import PYTHON, SDSUPERVISE, Ground, installed_package, service
 from tests.service.running import Running
 from tests.service.terminal import Terminal
 
@@ -156,6 +156,31 @@ def test_outdated(ground: Ground, change: str) -> None:
         assert ("has changed on disk" if change == "file" else "releases/2") in would.out
         assert done.out.splitlines()[-1].startswith("RELOADED in ")
     assert ground.status()["generation"] == (1 if change == "nothing" else 2)
+
+
+def test_outdated_of_a_release_that_is_gone(ground: Ground) -> None:
+    """A supervisor whose working directory was removed answers all the same, and is outdated."""
+    ground.deploy(1)
+    place = ground.directory / "place"
+    place.mkdir()
+    ground.run(PYTHON, ground.current / "service.py", "--no-fork", "--pid-file", ground.pid_file, cwd=place)
+    ground.expect("serves")
+    place.rmdir()
+    would = run(ground, "reload", "--outdated", "--dry-run", "--pid-file", ground.pid_file)
+    assert would.wait() == ExitStatus.OK and would.out.endswith(": it runs in a directory that is gone.\n")
+    assert ground.status()["state"] == "serving"
+
+
+def test_outdated_of_too_many_modules(ground: Ground) -> None:
+    """Of more modules than an answer can carry it is the time of the files that counts."""
+    names = [f"module{number}_{'x' * 90}" for number in range(400)]
+    ground.deploy(1, service(before="\n".join(f"import {name}" for name in names)), **dict.fromkeys(names, ""))
+    ground.serving()
+    assert "nothing to reload" in run(ground, "reload", "--outdated", "--pid-file", ground.pid_file).out
+    changed = ground.current.resolve() / f"{names[7]}.py"
+    changed.write_text("# changed\n")
+    would = run(ground, "reload", "--outdated", "--dry-run", "--pid-file", ground.pid_file)
+    assert f"{changed} is newer than what runs" in would.out
 
 
 def test_outdated_command(ground: Ground) -> None:

@@ -131,7 +131,7 @@ def test_reload_with_an_invocation_expects_more(ground: Ground) -> None:
     """A call that the supervisor would answer by an order first must be ready for more answers than one."""
     ground.serving(environment={"INVOCATION_ID": "7"})
     caller = Caller(ground)
-    answer = caller.call("io.sdsupervise.Reload", {"invocation_id": "7"})
+    answer = caller.call("io.sdsupervise.Reload", {"invocation_id": "7", "bears": True})
     assert answer == {"error": "org.varlink.service.ExpectedMore", "parameters": {}}
     caller.close()
 

@@ -76,10 +76,12 @@ def test_the_first_minutes(ticker: Machine) -> None:
     assert ticker.run("sdsupervise", "check", "ticker").stdout == "ticker: ok\n"
     ticker.run("systemctl", "start", UNIT)
     ticker.symlink("releases/2", "/srv/ticker/current")
+    would = ticker.run("sdsupervise", "reload", "--outdated", "--dry-run").stdout
+    assert would.startswith("Would reload ticker: /srv/ticker/current is /srv/ticker/releases/2 now, ")
     assert reload(ticker) == 0
     first, *lines = ticker.run("sdsupervise", "status", "ticker").stdout.splitlines()
     assert re.match(r"● ticker +serving · generation 2 · exclusive", first)
-    assert any(re.match(r" +code +/srv/ticker/releases/2", line) for line in lines)
+    assert any(re.match(r" +code +/srv/ticker/current → releases/2", line) for line in lines)
     assert any(re.match(r" +reload +\d\d:\d\d:\d\d done in ", line) for line in lines)
     said = ticker.journal(None, f"_SYSTEMD_UNIT={UNIT}.service", "SYSLOG_IDENTIFIER=ticker")
     assert any("Generation 2" in entry["MESSAGE"] for entry in said)

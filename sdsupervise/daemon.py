@@ -109,7 +109,7 @@ class SupervisedDaemon(Daemon):
 
     def retire(self) -> None:
         """Ask to be replaced, once: in `overlap` by a worker that is started first, else by one that starts when this
-        one has been told to stop and is gone. Until then it serves on."""
+        one has been told to stop and is gone. Until then it serves on. Outside of a worker: error()."""
         if self._link is None:
             self.error("Supervisor pipe is not defined")
         if not self._retiring:
@@ -117,7 +117,8 @@ class SupervisedDaemon(Daemon):
             self._link.tell_wish_to_retire()
 
     def ping_supervisor(self) -> Awaitable[None]:
-        """Prove that both sides live: send "ping", wait for "pong". Without an answer: error(). May be awaited."""
+        """Prove that both sides live: send "ping", wait for "pong". Without an answer, or outside of a worker: error().
+        May be awaited."""
         if self._link is None:
             self.error("Supervisor pipe is not defined")
         try:
@@ -148,7 +149,7 @@ class SupervisedDaemon(Daemon):
         return _DONE
 
     def error(self, message: str) -> NoReturn:
-        """Warn, shut down, and exit with 255; the supervisor gives the message as the reason."""
+        """Warn, shut down, and exit with 255, by SystemExit; the supervisor gives the message as the reason."""
         if self._link is not None:
             self._link.tell_failure(message)
         super().error(message)

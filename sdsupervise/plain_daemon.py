@@ -53,7 +53,7 @@ class Daemon(ABC):
         raise NotImplementedError(f"{type(self).__name__} must define daemon_run.")
 
     def get_option(self, name: str) -> object:
-        """The value of an option as given or by default.
+        """The value of an option as given or by default: a bool, str, int or float by its option_type, or None.
 
         Raises KeyError for an unknown name.
         """
@@ -67,7 +67,7 @@ class Daemon(ABC):
         return self._parser().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Warn, shut down, and exit with 255."""
+        """Warn, shut down (handle_shutdown), and exit with 255, by SystemExit."""
         _log.warning("Shutting down: %s", message)
         self.shut_down(ExitStatus.SERVICE_ERROR)
         sys.exit(ExitStatus.SERVICE_ERROR)

@@ -1,12 +1,13 @@
 r"""What worker and supervisor say to each other over the link: lines of ASCII (SEED.md, "Processes and signals").
 
-    worker               supervisor
-    ping                 pong         at once, whatever else is going on
-    takeover             ok           when this worker may serve; until then the worker waits
-    shutdown                          the worker asks to be killed
-    retire                            the worker asks to be replaced, and told to stop when another serves
-    failed "text"                     why the worker is about to die, a JSON string
-                         go 3         run service code now, as worker 3: the peer knows of you (only where it must)
+    worker         supervisor
+    ping           pong    at once, whatever else is going on
+    takeover       ok      when this worker may serve; till then it waits
+    shutdown               it asks to be killed
+    retire                 it asks to be replaced, and then told to stop
+    failed "text"          why it is about to die, a JSON string
+                   go 3    run service code now, as worker 3: the other
+                           supervisor knows of you (only where it must)
 
 Bytes in, messages out: nothing here knows a socket.
 """

@@ -495,6 +495,9 @@ class Supervisor:
         elif self.state in _AWAITED and self._peer is not None:
             limit = sum(self._seconds(part) for part in PHASES[self.state].deadline)
             self._peer.reason = f"The new code was not {_AWAITED[self.state]} within {limit:g} s."
+        elif self.state is State.WARMING:  # it waits no longer itself, where the old code would have
+            limit = self._settings.reload_timeout
+            self._succession.tell("reason", text=f"The new code was not ready within its {limit:g} s.")
         if self.state in (State.WATCHING, State.COMMITTING):
             self._look_and_happen(Event.DEADLINE)
         else:

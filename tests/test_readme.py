@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests import readme
+from tests.documents import CLONE, comparable, number_of_sessions, put, with_sessions
 from tests.ground.machine import Machine
 
 TEXT = readme.README.read_text()
@@ -16,21 +17,21 @@ WRITE_ANEW = "README.md is no longer true: look at what changed, then run `.venv
 @pytest.mark.parametrize("name", readme.MADE)
 def test_what_is_made_from_elsewhere_is_up_to_date(name: str) -> None:
     """Tables and quoted files are those of the code; `python -m tests.readme` writes them."""
-    assert readme.put(TEXT, name, readme.MADE[name]()) == TEXT, WRITE_ANEW
+    assert put(TEXT, name, readme.MADE[name]()) == TEXT, WRITE_ANEW
 
 
 def test_its_sessions_go_as_they_are_shown(fresh_machine: Machine) -> None:
     """Each command of the marked console blocks prints what stands below it, but for times, pids and fingerprints."""
-    assert len(readme.SESSION.findall(TEXT)) == TEXT.count("<!-- run -->") > 0
-    ran = readme.with_sessions(TEXT, fresh_machine)
-    assert readme.comparable(ran).splitlines() == readme.comparable(TEXT).splitlines(), WRITE_ANEW
+    assert number_of_sessions(TEXT) > 0
+    ran = with_sessions(TEXT, fresh_machine)
+    assert comparable(ran).splitlines() == comparable(TEXT).splitlines(), WRITE_ANEW
 
 
 def test_its_links_lead_somewhere() -> None:
     """Every file that is linked to is there."""
     targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
     assert targets
-    assert [target for target in targets if not (readme.CLONE / target).exists()] == []
+    assert [target for target in targets if not (CLONE / target).exists()] == []
 
 
 def test_it_can_be_read_in_one_go() -> None:

@@ -16,14 +16,15 @@ _LONGEST_WAIT_MS = 2**31 - 1  # what poll(2) takes: 24 days
 class Draining:
     """True once this worker was told to stop: it is to finish what it began, and to begin nothing new.
 
-        while not self.draining: ...                        ask
-        await self.draining                                 wait, in as many tasks as you like
-        select.select([listener, self.draining], [], [])    wait for this beside others; so with poll and selectors
-        self.draining.wait()                                wait in a thread
+        while not self.draining: ...               ask
+        await self.draining                        in any number of tasks
+        select([listener, self.draining], [], [])  or by poll, selectors
+        self.draining.wait()                       in a thread
 
-    It costs a descriptor only where one is asked for. A signal handler begins it, wherever that interrupts the rest:
-    so nothing here takes a lock.
+    It costs a descriptor only where one is asked for.
     """
+
+    # A signal handler begins it, wherever that interrupts the rest: so nothing here takes a lock.
 
     def __init__(self) -> None:
         self._begun = False

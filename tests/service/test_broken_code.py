@@ -119,6 +119,16 @@ def test_never_ready(ground: Ground, text: str) -> None:
     ground.expect_nothing_left()
 
 
+def test_never_ready_by_its_own_limit(ground: Ground) -> None:
+    """New code with a shorter reload_timeout than the old code's gives up by itself, and says so."""
+    ground.deploy(1)
+    ground.serving()
+    ground.deploy(2, service("reload_timeout = 0.3\ndef warm_up(self):\n    time.sleep(1000)"))
+    failed = ground.reload()
+    assert failed.returncode == 1
+    assert "NOT RELOADED: The new code was not ready within its 0.3 s. Generation 1" in failed.stderr
+
+
 def test_killed_successor(ground: Ground) -> None:
     """A new supervisor that is killed while its worker warms up is a failed reload at once; so is its worker's end."""
     ground.deploy(1)

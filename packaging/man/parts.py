@@ -1,0 +1,307 @@
+"""What of the manual pages is made from the code, as reStructuredText: so it cannot go stale."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import api
+import states
+from markup import defined, escaped, literal, sentence
+
+import sdsupervise
+from sdsupervise import protocol
+from sdsupervise.cli import commands
+from sdsupervise.config import KINDS, ONLY_FOR_COMMANDS, Choice, Count, Flag, Kind, Number, Settings, in_words
+from sdsupervise.core.phases import PHASES
+from sdsupervise.core.takeover import State
+from sdsupervise.errors import ExitStatus
+from sdsupervise.file_keys import FILE_KEYS, ONLY_FOR_CLASSES, Text
+
+_TREE = Path(__file__).parents[2]
+_DAY = 86400
+_COLUMNS = 68  # of a block in a page of 80
+
+
+# ------------------------------------------------------------------------------------------------ the command line
+
+
+def command_list() -> str:
+    """Every command with its usage, what it does, and its options."""
+    return "".join(_command(parser) for parser in _parsers(commands.parser()))
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Those of the commands, and of theirs."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    for group in groups:
+        for child in group.choices.values():
+            if any(isinstance(action, argparse._SubParsersAction) for action in child._actions):
+                yield from _parsers(child)
+            else:
+                yield child
+
+
+def _command(parser: argparse.ArgumentParser) -> str:
+    usage = parser.format_usage().removeprefix("usage: ").replace(" [-h]", "")
+    usages = re.split(rf"\n +(?={re.escape(parser.prog)} )", usage.strip())
+    options = "".join(_option(parser, action) for action in parser._actions if _is_worth_a_word(action))
+    words = parser.prog.partition(" ")[2]
+    text = (part for part in (parser.description, parser.epilog) if part)
+    paragraphs = [*(_marked_up(" ".join(usage.split())) for usage in usages), *map(escaped, text), options]
+    return "\n\n".join([f"{words}\n{'~' * len(words)}", *paragraphs, ""])
+
+
+def _is_worth_a_word(action: argparse.Action) -> bool:
+    return action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
+
+
+def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    formatter = parser._get_formatter()
+    value = ""
+    if action.nargs != 0:
+        value = formatter._format_args(action, formatter._get_default_metavar_for_optional(action)).strip("[]")
+    names = ", ".join(f"**{option}**" for option in action.option_strings)
+    term = " ".join(filter(None, (names, f"*{escaped(value)}*" if value else "")))
+    return defined(term, escaped(sentence(formatter._expand_help(action))) if action.help else "\\ ")
+
+
+def _marked_up(usage: str) -> str:
+    """What is typed as it stands in bold, what stands for something else in italics."""
+    words = []
+    for word in usage.split(" "):
+        before, core, after = re.fullmatch(r"(\[*)(.*?)([\]]*)", word).groups()  # type: ignore[union-attr]
+        if not core or not re.search(r"\w", core):
+            marked = escaped(core)
+        elif core[0].isupper():
+            marked = f"*{escaped(core)}*"
+        else:
+            marked = f"**{escaped(core)}**"
+        words.append(f"{before}{marked}{after}")
+    return " ".join(words)
+
+
+def exit_statuses() -> str:
+    """Every exit status and what it means."""
+    meanings = ((status.value, sentence(status.meaning.replace("`", ""))) for status in ExitStatus)
+    return "".join(defined(f"**{value}**", escaped(meaning)) for value, meaning in meanings)
+
+
+# -------------------------------------------------------------------------------------------------------- settings
+
+
+def file_keys() -> str:
+    """What a file may say beside the settings."""
+    return "".join(_key(name, kind) for name, kind in FILE_KEYS.items() if name not in KINDS)
+
+
+def _key(name: str, kind: Kind) -> str:
+    text = [sentence(kind.meaning), sentence(_may_be(kind))][: 1 if isinstance(kind, Text) else 2]
+    text += ["For classes only."] * (name in ONLY_FOR_CLASSES)
+    return defined(f"**{escaped(name)}**", escaped(" ".join(text)))
+
+
+def settings() -> str:
+    """Every setting with what it may be, its default, and what it means."""
+    return "".join(_setting(name, kind) for name, kind in KINDS.items())
+
+
+def _setting(name: str, kind: Kind) -> str:
+    facts = f"{sentence(_may_be(kind))} Default: {_default(name)}."
+    if name in ONLY_FOR_COMMANDS:
+        facts += " For commands only."
+    return defined(f"**{escaped(name)}**", escaped(sentence(kind.meaning)), escaped(facts))
+
+
+def _default(name: str) -> str:
+    value = Settings._field_defaults[name]
+    return in_words(value) if isinstance(value, str) or value == () or isinstance(value, bool) else f"{value:g}"
+
+
+def _may_be(kind: Kind) -> str:
+    match kind:
+        case Number(low, high, _, whole=False):
+            return f"seconds, {low:g} to {high / _DAY:g} days"
+        case Number(low, high, _, whole=True):
+            return f"a whole number, {low:g} to {high:g}"
+        case Choice(words, _):
+            return "one of " + ", ".join(f'"{word}"' for word in words)
+        case Flag():
+            return "true or false"
+        case Count(high, _):
+            return f'a whole number, 1 to {high}, or "auto"'
+        case _:
+            return kind.wanted
+
+
+# ---------------------------------------------------------------------------------------------------------- states
+
+
+def state_list() -> str:
+    """Every state with the sentence that STATUS= begins with, and how long it may last."""
+    return "".join(
+        f"{sentence(role)[:-1]}:\n\n{''.join(map(_state, members))}" for role, members in states.ROLES.items()
+    )
+
+
+def _state(state: State) -> str:
+    limit = states.deadline(state)
+    facts = [f'"{states.sentence(state)}"', f"{PHASES[state].main_state} to systemd"]
+    if limit:
+        facts.append(f"{'older generations have' if state is State.SERVING else 'at most'} {limit}")
+    return defined(f"**{states.name(state)}**", escaped("; ".join(facts) + "."))
+
+
+def way_list() -> str:
+    """Every way from a state to the next: what happens, where it leads, what is done."""
+    return "".join(_ways(state) for state in State if states.ways(state))
+
+
+def _ways(state: State) -> str:
+    lines = []
+    for event, rule in states.ways(state):
+        lines.append(f"{states.EVENTS[event]:40}-> {states.name(rule.next)}")
+        done = ", ".join(states.EFFECTS[effect] for effect in rule.effects)
+        lines += textwrap.wrap(done, _COLUMNS - 6, initial_indent="    ", subsequent_indent="    ")
+    return f"**{states.name(state)}**, {states.role_of(state)}\n\n{literal(chr(10).join(lines))}\n"
+
+
+# ----------------------------------------------------------------------------------------------------------- units
+
+
+def unit(name: str) -> str:
+    """A unit of ours as it stands."""
+    parts = re.split(r"((?:^# .*\n)+)", (_TREE / "units" / name).read_text(), flags=re.MULTILINE)
+    return literal("".join(_wrapped_comment(part) if part.startswith("#") else _continued(part) for part in parts))
+
+
+def _wrapped_comment(comment: str) -> str:
+    text = re.sub(r"^# ", "", comment, flags=re.MULTILINE)
+    return textwrap.fill(text, _COLUMNS, initial_indent="# ", subsequent_indent="# ") + "\n"
+
+
+def _continued(text: str) -> str:
+    """Long lines go on in the next one, as systemd reads them."""
+    lines = (textwrap.wrap(line, _COLUMNS - 2) or [""] for line in text.split("\n"))
+    return "\n".join(" \\\n".join(wrapped) for wrapped in lines)
+
+
+def unit_reasons(name: str) -> str:
+    """The settings of a unit that have a comment above them, with that."""
+    text = (_TREE / "units" / name).read_text().partition("[Service]\n")[2]
+    found = re.findall(r"((?:^# .*\n)+)((?:^[A-Z]\w+=.*\n)+)", text, re.MULTILINE)
+    return "".join(_reasoned(lines.split("\n"), comment) for comment, lines in found)
+
+
+def _reasoned(settings: Sequence[str], comment: str) -> str:
+    reason = re.sub(r"^# |`", "", comment, flags=re.MULTILINE)
+    return defined(", ".join(f"**{escaped(setting)}**" for setting in settings if setting), escaped(reason))
+
+
+def reload_applies() -> str:
+    """What of a unit comes into force by what, as README.md has it, where tests hold it."""
+    table = (_TREE / "README.md").read_text().partition("<!-- reload-applies -->")[2].partition("<!--")[0]
+    _title, _line, *rows = re.findall(r"^\|(.*)\|(.*)\|$", table, re.MULTILINE)
+    return "".join(defined(f"**{by.strip()}**", escaped(settings.replace("`", ""))) for settings, by in rows)
+
+
+# ------------------------------------------------------------------------------------------------------ monitoring
+
+
+def monitoring_sections() -> str:
+    """What stands in monitoring.inc, as soon as there is something to watch by."""
+    if find_spec("sdsupervise.announcer") is None:
+        return ".. not in this tree yet"
+    return (Path(__file__).parent / "monitoring.inc").read_text()
+
+
+def journal_fields() -> str:
+    """The fields of an entry in the journal."""
+    from monitoring import fields
+
+    rows = re.findall(r"^(SDS[A-Z_, ]*|MESSAGE_ID)(?: {2,}(.*))?$", fields(), re.MULTILINE)
+    names = [", ".join(f"**{name}**" for name in re.split(", ", names.strip())) for names, _ in rows]
+    meanings = [sentence((meaning or "of a worker").replace("`", "'")) for _, meaning in rows]
+    return "".join(defined(name, escaped(meaning)) for name, meaning in zip(names, meanings, strict=True))
+
+
+def event_list() -> str:
+    """Every event with its MESSAGE_ID and what it is about."""
+    from monitoring import every_event
+
+    return "".join(
+        defined(f"**{event.word}** {event.message_id}", escaped(sentence(event.subject))) for event in every_event()
+    )
+
+
+def notify_variables() -> str:
+    """What notify_command finds in its environment."""
+    from monitoring import variables
+
+    return "".join(
+        defined(f"**${name}**", escaped(sentence(meaning.replace("`", "'")))) for name, meaning in variables().items()
+    )
+
+
+def metric_list() -> str:
+    """Every metric with its labels; all have one more, instance."""
+    from monitoring import every_metric
+
+    return "".join(
+        defined(f"**{escaped(name)}**" + f" {{*{'*, *'.join(labels)}*}}" * bool(labels), escaped(meaning))
+        for name, labels, meaning in every_metric()
+    )
+
+
+# ----------------------------------------------------------------------------------------------- what is said to us
+
+
+def interface_text(name: str) -> str:
+    """A Varlink interface in its own words, as wide as a page."""
+    text = (Path(sdsupervise.__file__).parent / f"{name}.varlink").read_text()
+    paragraphs = re.split(r"((?:^#.*\n)+)", text, flags=re.MULTILINE)
+    return literal("".join(map(_as_wide_as_a_page, paragraphs)))
+
+
+def _as_wide_as_a_page(part: str) -> str:
+    """Comments, or lines of code that may be broken behind a comma."""
+    if part.startswith("#"):
+        return _wrapped_comment(part)
+    glued = re.sub(r"(?<=[^,\s]) ", "\0", part)
+    lines = (textwrap.wrap(line, _COLUMNS, subsequent_indent="  ") or [""] for line in glued.split("\n"))
+    return "\n".join(line for wrapped in lines for line in wrapped).replace("\0", " ")
+
+
+def link_lines() -> str:
+    """The lines of a worker's link, as protocol.py has them."""
+    (table,) = re.findall(r"(?<=\n\n)    .*?(?=\n\n)", protocol.__doc__ or "", re.DOTALL)
+    return literal(inspect.cleandoc(table))
+
+
+PARTS: Mapping[str, Callable[..., str]] = {
+    "commands": command_list,
+    "exit-statuses": exit_statuses,
+    "settings": settings,
+    "file-keys": file_keys,
+    "unit": unit,
+    "unit-reasons": unit_reasons,
+    "reload-applies": reload_applies,
+    "monitoring": monitoring_sections,
+    "journal-fields": journal_fields,
+    "events": event_list,
+    "notify-variables": notify_variables,
+    "metrics": metric_list,
+    "states": state_list,
+    "ways": way_list,
+    "interface": interface_text,
+    "link": link_lines,
+    "about": api.about,
+    "methods": api.methods,
+    "defaults": api.defaults,
+    "built-in-options": api.built_in_options,
+}

@@ -90,6 +90,19 @@ def test_metadata(made: Path) -> None:
     assert sorted(word.split(">")[0].rstrip(" (") for word in needed) == ["sdnotify", "systemd-python"]
 
 
+def test_pip_install(made: Path, tmp_path: Path) -> None:
+    """In an environment that sees Debian's packages pip finds all it needs there, compiles nothing and fetches nothing,
+    and the command works."""
+    venv.create(tmp_path, symlinks=True, system_site_packages=True)
+    (wheel,) = made.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "--python", str(tmp_path / "bin" / "python"), "--no-input", "install"]
+    subprocess.run([*pip, "--quiet", "--no-index", wheel], check=True)
+    done = subprocess.run(
+        [tmp_path / "bin" / "sdsupervise", "--version"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert done.stdout == f"sdsupervise {sdsupervise.__version__}\n"
+
+
 @pytest.fixture(scope="module")
 def without_libraries(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment that has the wheel and nothing else."""

@@ -3,9 +3,11 @@
 #   SYSTEMD=no    leave out what needs to boot a systemd (that needs root)
 #   SUITE=trixie  boot another Debian: bookworm has systemd 252, trixie 257
 #   PYTEST=...    further arguments for pytest: make test PYTEST='-k reload -x'
+#   SUITES=...    what make matrix boots: SUITES='bookworm trixie bookworm-backports sid' for all there is
 
 SYSTEMD ?= yes
 SUITE ?= bookworm
+SUITES ?= bookworm trixie
 export SYSTEMD SUITE
 
 PYTHON := .venv/bin/python
@@ -17,6 +19,9 @@ help:
 	@echo 'make demo     see what sdsupervise does, on a throw-away machine'
 	@echo 'make test     lint, check the types, run every test'
 	@echo 'make bench    measure'
+	@echo 'make deb      build the Debian package, in dist/'
+	@echo 'make rpm      build the RPM package, in dist/'
+	@echo 'make matrix   try the installed Debian package on each systemd, and print how it went'
 	@echo 'make clean    remove what was built here (the Debian root stays in ~/.cache/sdsupervise)'
 	@sed -n 's/^#   /    /p' Makefile
 
@@ -35,8 +40,16 @@ bench:
 	@packaging/provision bench
 	@$(PYTHON) -m tests.bench
 
+deb rpm:
+	@packaging/provision packages
+	@packaging/build $@
+
+matrix:
+	@packaging/provision test
+	@$(PYTHON) -m tests.matrix $(SUITES)
+
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
 	find sdsupervise tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test bench clean
+.PHONY: help demo test bench deb rpm matrix clean

@@ -3,6 +3,7 @@
 The statuses follow sysexits(3); one table here, so that `Restart=` and scripts can judge by number.
 """
 
+import sys
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -91,6 +92,19 @@ class ListenError(SdsuperviseError):
     """A socket cannot be listened on."""
 
     exit_status = ExitStatus.UNAVAILABLE
+
+
+class LibraryMissing(SdsuperviseError):
+    """What talks to systemd is not installed for this Python."""
+
+    exit_status = ExitStatus.UNAVAILABLE
+
+    def __init__(self, error: ImportError) -> None:
+        super().__init__(
+            f"Under systemd sdsupervise needs the Python packages sdnotify and systemd, which {sys.executable} has not "
+            f"({error}): apt-get install python3-sdnotify python3-systemd, and if this is a virtual environment, make "
+            "it with --system-site-packages."
+        )
 
 
 class NotRunning(SdsuperviseError):

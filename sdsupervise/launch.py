@@ -14,7 +14,16 @@ from typing import NamedTuple
 from . import client, control, logs
 from .addresses import Address
 from .config import KINDS, ONLY_FOR_COMMANDS, Settings, check_settings
-from .errors import AlreadyRunning, ConfigError, ExitStatus, HandoverError, NotPermitted, NotRunning, SdsuperviseError
+from .errors import (
+    AlreadyRunning,
+    ConfigError,
+    ExitStatus,
+    HandoverError,
+    LibraryMissing,
+    NotPermitted,
+    NotRunning,
+    SdsuperviseError,
+)
 from .linux import inheritance, privileges, processes, signals
 from .linux.channel import Channel
 from .linux.listeners import Wanted
@@ -309,5 +318,8 @@ def say_failure(error: SdsuperviseError) -> int:
     """
     print(error, file=sys.stderr)
     if not is_successor():
-        Notifier().send(status(str(error)))
+        try:
+            Notifier().send(status(str(error)))
+        except LibraryMissing:
+            pass  # who reads standard error has been told why
     return error.exit_status

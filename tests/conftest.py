@@ -37,14 +37,14 @@ def pytest_configure() -> None:
     spec.loader.exec_module(package)
 
 
-def booted(shown: Mapping[str, Path] | None = None, suite: str = SUITE) -> Iterator[Machine]:
+def booted(shown: Mapping[str, Path] | None = None, suite: str = SUITE, *, bare: bool = False) -> Iterator[Machine]:
     """A machine that sees these directories of ours; a failure, not a skipped test, where none can be had, unless the
     user said SYSTEMD=no."""
     if os.environ.get("SYSTEMD") == "no":
         pytest.skip("SYSTEMD=no")
     with contextlib.ExitStack() as stack:
         try:
-            machine = stack.enter_context(Machine(suite, shown=shown))
+            machine = stack.enter_context(Machine(suite, shown=shown, bare=bare))
         except MachineUnavailable as error:
             pytest.fail(str(error), pytrace=False)
         yield machine
@@ -68,7 +68,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed test tells what its machine had to say."""
     report = yield
-    machines = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Machine)]
+    values = [getattr(value, "machine", value) for value in getattr(item, "funcargs", {}).values()]
+    machines = [value for value in values if isinstance(value, Machine)]
     if call.when == "call" and report.failed:
         for machine in machines:
             report.sections.append((f"Journal of {machine.name}", journal_tail(machine)))

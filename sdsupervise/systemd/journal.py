@@ -7,6 +7,8 @@ import logging
 import os
 from collections.abc import Mapping
 
+from ..errors import LibraryMissing
+
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
@@ -22,7 +24,10 @@ def stderr_is_journal() -> bool:
 
 class JournalHandler(logging.Handler):
     """Sends MESSAGE, PRIORITY, where in the code, the fields given, and those of an event (events.py); nothing else of
-    the record."""
+    the record.
+
+    Raises LibraryMissing.
+    """
 
     def __init__(self, identifier: str, fields: Mapping[str, str]) -> None:
         super().__init__()
@@ -31,7 +36,10 @@ class JournalHandler(logging.Handler):
         try:
             from systemd._journal import sendv
         except ImportError:
-            from systemd.journal import sendv
+            try:
+                from systemd.journal import sendv
+            except ImportError as error:
+                raise LibraryMissing(error) from None
         self._send = sendv
         self._identifier = identifier
         self._fields = fields

@@ -3,7 +3,7 @@
 import os
 from typing import NamedTuple
 
-from ..errors import ConfigError
+from ..errors import ConfigError, LibraryMissing
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 NAMELESS = "unknown"  # what sd_listen_fds_with_names() calls a descriptor without a name
@@ -19,7 +19,7 @@ class Given(NamedTuple):
 def take() -> list[Given]:
     """Those meant for this process, in systemd's order; nobody after us finds them in the environment.
 
-    Raises ConfigError for an environment that systemd does not make.
+    Raises ConfigError for an environment that systemd does not make, LibraryMissing.
     """
     try:
         return _take() if _meant_for_us() else []
@@ -47,6 +47,9 @@ def _meant_for_us() -> bool:
 
 
 def _take() -> list[Given]:
-    from systemd.daemon import listen_fds_with_names  # 0.7 MB, so only where there is something to take
+    try:
+        from systemd.daemon import listen_fds_with_names  # 0.7 MB, so only where there is something to take
+    except ImportError as error:
+        raise LibraryMissing(error) from None
 
     return [Given(name, fd) for fd, name in sorted(listen_fds_with_names().items())]

@@ -10,6 +10,8 @@ import os
 import select
 import time
 
+from ..errors import LibraryMissing
+
 _log = logging.getLogger("sdsupervise")
 
 _SEND_TIMEOUT_SECONDS = 1.0
@@ -17,15 +19,21 @@ _MAX_STATUS_CHARACTERS = 1000
 
 
 class Notifier:
-    """Our end of the notification socket. Only the main pid is listened to (NotifyAccess=main)."""
+    """Our end of the notification socket. Only the main pid is listened to (NotifyAccess=main).
+
+    Raises LibraryMissing.
+    """
 
     def __init__(self) -> None:
         self.active = bool(os.environ.get("NOTIFY_SOCKET"))
         self.environment = {name: os.environ[name] for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC") if name in os.environ}
         self.watchdog_interval = _watchdog_interval() if self.active else None
         if self.active:
-            import sdnotify
-            from systemd import daemon
+            try:
+                import sdnotify
+                from systemd import daemon
+            except ImportError as error:
+                raise LibraryMissing(error) from None
 
             self._sdnotify = sdnotify.SystemdNotifier(debug=True)
             self._sdnotify.socket.settimeout(_SEND_TIMEOUT_SECONDS)

@@ -1,8 +1,9 @@
 """A minimal Debian root directory that `systemd-nspawn --boot` can start, built once and cached.
 
-`debian_root("bookworm")` gives systemd 252, "trixie" gives 257. The directory is never written to afterwards:
-machines put an overlay over it. Its name carries a hash of the recipe, so a changed recipe makes a new one
-beside the old.
+`debian_root("bookworm")` gives systemd 252, "trixie" gives 257. With `bare=True` nothing is installed that a fresh
+Debian has not; what a package of ours asks for, and the tests of it, is in apt's cache. The directory is never written
+to afterwards: machines put an overlay over it. Its name carries a hash of the recipe, so a changed recipe makes a new
+one beside the old.
 
 Alternatives considered: debootstrap takes twice as long; an overlay over the host's own root needs no
 building but tests whatever is installed there; a container registry would be one more place that must be
@@ -25,6 +26,18 @@ from pathlib import Path
 
 PACKAGES = ("systemd-sysv", "dbus", "python3", "python3-systemd", "python3-sdnotify", "python3-psutil")
 PROGRAMS = ("haproxy", "redis-server")  # which tests/load has supervised, or needs beside what it has
+
+# What is in the cache of a bare root: what our package depends on, and a program to wrap.
+DOWNLOADED = ("python3", "python3-systemd", "python3-sdnotify", "python3-psutil", "gunicorn", "rpm")
+
+# The other Debian that the package is built on, with what debian/control names.
+BUILDERS = {
+    "trixie": (
+        "build-essential",
+        *("dpkg-dev", "debhelper", "dh-python", "pybuild-plugin-pyproject", "python3-all", "python3-docutils"),
+        "python3-setuptools",
+    )
+}
 
 # Work that systemd would start by itself in the middle of a test, and services that only a test starts.
 MASKED_UNITS = (
@@ -69,20 +82,46 @@ def recipe(suite: str) -> list[str]:
     ]
 
 
+def bare_recipe(suite: str) -> list[str]:
+    """The same for a bare root; the suite may also be bookworm-backports, or sid."""
+    base, _, addition = suite.partition("-")
+    install = "apt-get --quiet --yes --no-install-recommends --download-only install"
+    options = [
+        "--variant=minbase",
+        "--mode=root",
+        "--format=directory",
+        "--include=systemd-sysv,dbus,libpam-systemd",
+        '--aptopt=Acquire::Languages "none"',
+        "--dpkgopt=force-unsafe-io",
+        "--dpkgopt=path-exclude=/usr/share/locale/*",
+        "--skip=cleanup/apt",
+        *(option for option in recipe(base) if option.startswith("--customize-hook=")),
+        f'--customize-hook=chroot "$1" {install} {" ".join([*DOWNLOADED, *BUILDERS.get(suite, ())])}',
+    ]
+    if addition:
+        mirror = f"deb http://deb.debian.org/debian {suite} main"
+        options.append(f'--aptopt=APT::Default-Release "{suite}"')
+        options.append(f"--setup-hook=echo '{mirror}' >\"$1/etc/apt/sources.list.d/{addition}.list\"")
+    if base == "sid":
+        options.append('--aptopt=Acquire::Check-Valid-Until "false"')  # signatures are still checked
+    return [*options, base]
+
+
 def cache_directory() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(cache) / "sdsupervise"
 
 
-def cached_path(suite: str) -> Path:
+def cached_path(suite: str, *, bare: bool = False) -> Path:
     """Where the root of this suite is, or would be."""
-    digest = hashlib.sha256(json.dumps(recipe(suite)).encode()).hexdigest()[:12]
-    return cache_directory() / f"debian-{suite}-{digest}"
+    ingredients = (bare_recipe if bare else recipe)(suite)
+    digest = hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:12]
+    return cache_directory() / f"debian-{suite}{'-bare' * bare}-{digest}"
 
 
-def debian_root(suite: str) -> Path:
+def debian_root(suite: str, *, bare: bool = False) -> Path:
     """The root of this suite; built when it is not there yet, which takes about half a minute."""
-    path = cached_path(suite)
+    path = cached_path(suite, bare=bare)
     if path.is_dir():
         return path
     if os.geteuid() != 0:
@@ -94,7 +133,7 @@ def debian_root(suite: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(path.name + ".lock")):
         if not path.is_dir():  # somebody else may have built it while we waited for the lock
-            build(suite, path)
+            build(suite, path, (bare_recipe if bare else recipe)(suite))
     return path
 
 
@@ -106,13 +145,13 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def build(suite: str, path: Path) -> None:
+def build(suite: str, path: Path, ingredients: list[str]) -> None:
     """Build the root beside its place and rename it, so that a directory of that name is always complete."""
     partial = Path(tempfile.mkdtemp(prefix=f"{path.name}.partial.", dir=path.parent))
     print(f"building a Debian {suite} root in {path} (once, about half a minute)", file=sys.stderr)
     try:
         done = subprocess.run(
-            ["mmdebstrap", "--quiet", *recipe(suite), str(partial / "root")],
+            ["mmdebstrap", "--quiet", *ingredients, str(partial / "root")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -138,10 +177,10 @@ def build(suite: str, path: Path) -> None:
 
 
 def main() -> int:
-    """Print the path of the root of the suite named on the command line."""
+    """Print the path of the root of the suite named on the command line; of a bare one, if `bare` comes after that."""
     suite = sys.argv[1] if len(sys.argv) > 1 else "bookworm"
     try:
-        print(debian_root(suite))
+        print(debian_root(suite, bare=sys.argv[2:] == ["bare"]))
     except RootUnavailable as error:
         print(error, file=sys.stderr)
         return 69

@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 @contextlib.contextmanager
 def guarded_machine(
-    suite: str, with_product: bool, shown: Mapping[str, Path], boot_limit_seconds: float
+    suite: str, with_product: bool, shown: Mapping[str, Path], boot_limit_seconds: float, *, bare: bool = False
 ) -> Iterator[Place]:
     """Boot a machine; leaving takes it away, with all that ran in it."""
     if os.geteuid() != 0 or shutil.which("systemd-nspawn", path="/usr/bin") is None:
@@ -50,7 +50,7 @@ def guarded_machine(
             "or set SYSTEMD=no to leave out what needs it."
         )
     try:
-        root = debian_root(suite)
+        root = debian_root(suite, bare=bare)
     except RootUnavailable as error:
         raise MachineUnavailable(str(error)) from error
     product = installed_product() if with_product else []

@@ -68,11 +68,14 @@ class Machine:
         suite: str = SUITE,
         *,
         with_product: bool = True,
+        bare: bool = False,
         shown: Mapping[str, Path] | None = None,
         boot_limit_seconds: float = BOOT_LIMIT_SECONDS,
     ) -> None:
         self.suite = suite
-        self.with_product = with_product
+        self.with_product = with_product and not bare
+        self.bare = bare
+        """It is a Debian on which nothing we need is installed, as whoever installs a package has it."""
         self.shown = shown or {}
         """Directories out here that it sees, by their paths in there."""
         self.boot_limit_seconds = boot_limit_seconds
@@ -95,7 +98,9 @@ class Machine:
 
     def boot(self, undo: contextlib.ExitStack) -> None:
         limit_seconds = self.boot_limit_seconds
-        place = undo.enter_context(guarded_machine(self.suite, self.with_product, self.shown, limit_seconds))
+        place = undo.enter_context(
+            guarded_machine(self.suite, self.with_product, self.shown, limit_seconds, bare=self.bare)
+        )
         self.leader = place.leader
         """The machine's PID 1 as numbered out here."""
         self.name = place.name

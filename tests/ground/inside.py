@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import signal
@@ -31,7 +32,12 @@ class OpenHow(ctypes.Structure):
 def openat2(root: int, path: str, flags: int, mode: int = 0) -> int:
     """Open a path whose `/` is the directory `root`; the descriptor is close-on-exec."""
     how = OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT)
-    descriptor: int = libc.syscall(SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+    while True:
+        descriptor: int = libc.syscall(SYS_OPENAT2, root, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+        # EAGAIN: something was renamed or mounted in the middle of a "..", so that the kernel will not answer for where
+        # it led; openat2(2) has the caller ask again.
+        if descriptor >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
     if descriptor < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
     return descriptor

@@ -375,6 +375,7 @@ def removal(ground: Ground) -> str:
     ground.deploy(1, GUNICORN)
     ground.sh(f"sdsupervise unit wrap --write {GUNICORN_UNIT}")
     ground.start(GUNICORN_UNIT)
+    ground.fails("systemctl", "start", "sdsupervise@absent")
     told = ground.apt("remove", "sdsupervise")
     ground.assert_gone(UNIT)
     assert f"{GUNICORN_UNIT} runs under sdsupervise and will not start again without it" in told

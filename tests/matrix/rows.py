@@ -325,6 +325,13 @@ def upgrade(ground: Ground) -> str:
         told = ground.install(NEXT_VERSION)
         assert f"these instances run another version than {NEXT_VERSION}: web\n" in told
         assert "sdsupervise reload --outdated" in told
+        # What the package runs then, where its settings are no shell, and where an instance hangs.
+        ground.sh("cp /etc/default/sdsupervise /tmp/; echo 'yes)' >>/etc/default/sdsupervise")
+        ground.machine.kill(main_pid, signal.SIGSTOP)
+        assert "web does not answer" in ground.sh("/usr/libexec/sdsupervise/upgraded 2>&1")
+        ground.machine.kill(main_pid, signal.SIGCONT)
+        assert "no service was touched" in ground.sh("/usr/libexec/sdsupervise/upgraded")
+        ground.sh("mv /tmp/sdsupervise /etc/default/")
         assert (ground.main_pid(UNIT), ground.version_of("web")) == (main_pid, VERSION)
         ground.deploy(2)
         ground.sh("sdsupervise reload --outdated")
@@ -368,6 +375,7 @@ def removal(ground: Ground) -> str:
     ground.deploy(1, GUNICORN)
     ground.sh(f"sdsupervise unit wrap --write {GUNICORN_UNIT}")
     ground.start(GUNICORN_UNIT)
+    ground.fails("systemctl", "start", "sdsupervise@absent")
     told = ground.apt("remove", "sdsupervise")
     ground.assert_gone(UNIT)
     assert f"{GUNICORN_UNIT} runs under sdsupervise and will not start again without it" in told

@@ -361,6 +361,8 @@ def test_somebody_else_listens(ground: Ground, answer: bytes) -> None:
         (["status", "--watch", "--json"], 64, "say one of them"),
         (["status", "web-shop"], 69, "Did you mean 'webshop'?"),
         (["reload", "websearch"], 69, "Start it: systemctl start sdsupervise@websearch"),
+        (["check", "web_search"], 78, "; did you mean websearch?"),
+        (["check", "web search"], 78, "An instance cannot be called 'web search'; a name has up to 64 letters"),
         (["scale", "webshop", "many"], 64, "'many' is no number of workers"),
         ([], 64, "Say a command: list, status, reload, "),
     ],

@@ -10,6 +10,7 @@ from .errors import ConfigError
 from .file_keys import FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
 from .linux import privileges
 from .linux.listeners import Wanted
+from .nearest import nearest
 from .toml_text import shown, written_key
 
 _ADDRESS = 'such as http = "127.0.0.1:8000"'
@@ -58,14 +59,6 @@ def check(
         mistakes.append(Mistake(("directory",), f"There is no directory {place}."))
     mistakes += _of_accounts(values)
     return values, mistakes
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """What somebody may have meant who wrote this word; "" if it is like nothing known."""
-    import difflib  # a good file needs none
-
-    close = difflib.get_close_matches(word.lower().replace("-", "_"), list(known), n=1)
-    return close[0] if close else ""
 
 
 def _unknown(path: tuple[str, ...], known: Iterable[str], value: object) -> Mistake:

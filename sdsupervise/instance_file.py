@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import instance_check, places
-from .errors import BadFile, ConfigError
+from .errors import BadFile, ConfigError, UsageError
 from .file_keys import FILE_KEYS
 from .instance import Instance, is_file, name_of
+from .nearest import nearest
 from .toml_text import Place, locate, position
 
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")  # tomllib's, before Python 3.14
@@ -20,14 +21,16 @@ _START = Place.at(1, 1)
 def file_of(name: str) -> str:
     """The file of the instance with this name, or unit; the name may be the file's path, too.
 
-    Raises ConfigError if it has none.
+    Raises ConfigError if it has none, UsageError if none can have that name.
     """
     if is_file(name):
         return name
     name = places.instance_name(name)
-    file = places.config_file(name) if places.is_name(name) else None
+    if not places.is_name(name):
+        raise UsageError(f"An instance cannot be called {name!r}; {places.NAMES}.")
+    file = places.config_file(name)
     if file is None:
-        meant = instance_check.nearest(name, places.configured())
+        meant = nearest(name, places.configured())
         hint = f"; did you mean {meant}?" if meant else "."
         raise ConfigError(f"There is no instance {name}: no {places.where_configured(name)}{hint}")
     return file

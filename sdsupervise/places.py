@@ -43,9 +43,9 @@ def run_directories(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def config_file(name: str) -> str | None:
-    """The file that describes the instance, if there is one."""
+    """The file that describes the instance, if there is one; a symlink to nothing is one that cannot be read."""
     paths = (os.path.join(directory, f"{name}.toml") for directory in config_directories())
-    return next((path for path in paths if os.path.exists(path)), None)
+    return next((path for path in paths if os.path.lexists(path)), None)
 
 
 def where_configured(name: str) -> str:

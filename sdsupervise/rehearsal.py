@@ -73,7 +73,7 @@ def load(file: str) -> tuple[Instance, Surroundings]:
     unit = f"sdsupervise@{name}.service"
     is_installed = os.path.abspath(file) == os.path.join(places.config_directories()[-1], f"{name}.toml")
     found = _properties(unit) if is_installed else {}
-    if found.get("LoadState") != "loaded":
+    if found.get("LoadState", "not-found") == "not-found":
         unit, found = "", {}
     started_in = found.get("WorkingDirectory", "").lstrip("!-")
     if not started_in.startswith("/"):

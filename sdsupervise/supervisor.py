@@ -611,7 +611,9 @@ class Supervisor:
     def _worker_gone(self, worker: Worker) -> None:
         if worker.crashed and worker.state is not WorkerState.STOPPING:
             self._count("crashes", worker.cause)
-        if worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING):
+        # One that we told to stop is no reason, but what followed from one.
+        is_reason = worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING)
+        if is_reason and worker.state is not WorkerState.STOPPING:
             lines = worker.failure.strip().splitlines()
             reason = lines[-1] if lines else f"The worker {worker.exit_in_words} before it was ready."
             self._succession.tell("reason", text=reason, traceback=worker.failure[-16384:])

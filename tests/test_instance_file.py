@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise import example_file, instance_file, instance_reader
+from sdsupervise import example_file, instance_file, instance_reader, places
 from sdsupervise.config import KINDS, Settings
 from sdsupervise.errors import BadFile, ConfigError, UsageError
 from sdsupervise.file_keys import DEFAULTS, EXAMPLES, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
@@ -189,6 +189,15 @@ def test_it_is_read_apart_alike(file: Path, text: str | None) -> None:
     if text is not None:
         file.write_text(text)
     assert outcome(instance_reader.read_apart) == outcome(instance_file.read)
+
+
+def test_a_symlink_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instance is there, and is listed; only its file cannot be read."""
+    monkeypatch.setattr(places, "config_directories", lambda: [str(tmp_path)])
+    (tmp_path / "app.toml").symlink_to("nowhere")
+    assert places.configured() == ["app"]
+    with pytest.raises(ConfigError, match=r"^Cannot read .*/app.toml: No such file or directory\.$"):
+        instance_file.read(instance_file.file_of("app"))
 
 
 @pytest.mark.parametrize("name", ["a b", "", ".x", "-x", "a:b", "a@b", "%i", "größe", "x" * 65, "x.service", "x.toml"])

@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "breakpoints",
         "linux",
         "mentions",
+        "nearest",
         "options",
         "places",
         "systemd",

@@ -41,9 +41,9 @@ class _Parser(argparse.ArgumentParser):
         message = f"{self.prog}: {message}."
         for word in message.split():
             if word.startswith("--") and "unrecognized" in message:
-                from .target import nearest
+                from .target import did_you_mean
 
-                message += nearest(word.rstrip(".").partition("=")[0], list(self._option_string_actions))
+                message += did_you_mean(word.rstrip(".").partition("=")[0], list(self._option_string_actions))
                 break
         raise UsageError(f"{message} Try '{self.prog} --help'.")
 
@@ -64,9 +64,9 @@ def main(arguments: Sequence[str]) -> int:
         if not arguments:
             raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
         if not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
-            from .target import nearest
+            from .target import did_you_mean
 
-            known = nearest(arguments[0], list(_COMMANDS))
+            known = did_you_mean(arguments[0], _COMMANDS)
             raise UsageError(f"sdsupervise: there is no command '{arguments[0]}'.{known} Try 'sdsupervise --help'.")
         parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
         status = int(parsed.command(parsed))

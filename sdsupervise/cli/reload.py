@@ -138,11 +138,16 @@ def ask(path: str, invocation: str, reporter: Reporter, timeout_seconds: float |
     def while_waiting() -> float:
         left = deadline - time.monotonic()
         if left <= 0:
+            if answer is None:
+                raise ReloadGoesOn(
+                    f"The supervisor on {path} has not answered in {timeout_seconds:g} s; it hangs, or reloads later.",
+                    ExitStatus.TIMED_OUT,
+                )
             raise _goes_on(f"No verdict within {timeout_seconds:g} s", name, ExitStatus.TIMED_OUT)
         return min(left, reporter.tick())
 
+    answer = None
     try:
-        answer = None
         parameters = {"invocation_id": invocation, "bears": bears}
         for answer in connection.call("Reload", parameters, more=True, while_waiting=while_waiting):
             if "bear" in answer.parameters:
@@ -202,4 +207,5 @@ def _failure(answer: Answer) -> SdsuperviseError:
         serving += " from what is on disk" * (facts.get("from_disk") is True)
     else:
         serving += "; its worker was never stopped"
-    return ReloadFailed(f"NOT RELOADED: {reason.rstrip('.')}. {serving}.", because_of_stop=not facts.get("serves"))
+    stop = "" if reason.endswith((".", ".)")) else "."
+    return ReloadFailed(f"NOT RELOADED: {reason}{stop} {serving}.", because_of_stop=not facts.get("serves"))

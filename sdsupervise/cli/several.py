@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from ..errors import ExitStatus, NotPermitted, SdsuperviseError, UsageError
+from ..errors import ExitStatus, NotPermitted, NotRunning, SdsuperviseError, UsageError
 from . import target
 from .ask import Asked, ask_all
 from .outdated import why_outdated
@@ -34,7 +34,7 @@ def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) ->
             continue
         meant[asked.name] = (asked.path, why)
         if parsed.dry_run and asked.error is not None:
-            _complain(asked.error)
+            _complain(str(asked.error))
             failures[asked.name] = getattr(asked.error, "exit_status", ExitStatus.SOFTWARE)
         elif parsed.dry_run:
             because = f": {why}" if why else ""
@@ -57,7 +57,7 @@ def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) ->
             reload_one(name, path)
             done.append(name)
         except SdsuperviseError as error:
-            _complain(error)
+            _complain(f"{error}{target.hint_of(name) if isinstance(error, NotRunning) else ''}")
             failures[name] = error.exit_status
             # Of all that run some are others': they refuse, and are as they were.
             is_others = of_all and isinstance(error, NotPermitted)
@@ -76,9 +76,9 @@ def _why(asked: Asked) -> str:
         return "it does not answer"  # the reload says more
 
 
-def _complain(error: Exception) -> None:
+def _complain(sentence: str) -> None:
     screen = Screen(sys.stderr)
-    print(screen.paint(screen.wrap(str(error)), "bad"), file=sys.stderr, flush=True)
+    print(screen.paint(screen.wrap(sentence), "bad"), file=sys.stderr, flush=True)
 
 
 def _summary(done: list[str], failures: Mapping[str, int], left: list[str]) -> str:

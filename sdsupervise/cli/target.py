@@ -2,10 +2,12 @@
 
 import argparse
 import os
+from collections.abc import Iterable
 
 from .. import places
 from ..client import control_path, runtime_directory
 from ..errors import UsageError
+from ..nearest import nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -56,21 +58,21 @@ def all_paths() -> dict[str, str]:
 
 def hint(parsed: argparse.Namespace) -> str:
     """What may help somebody who named an instance that does not run: " Did you mean 'web'?"; "" if nothing may."""
-    running, configured = places.running(), places.configured()
-    for name in _names(parsed):
-        if name in configured and name not in running:
-            return f" Start it: systemctl start sdsupervise@{name}"
-        if name not in running:
-            return nearest(name, [*running, *configured])
-    return ""
+    return "".join(map(hint_of, _names(parsed)[:1]))
 
 
-def nearest(word: str, known: list[str]) -> str:
+def hint_of(name: str) -> str:
+    """The same of one name."""
+    configured = places.configured()
+    if name in configured:
+        return f" Start it: systemctl start sdsupervise@{name}"
+    return did_you_mean(name, [*places.running(), *configured])
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ " Did you mean 'status'?", or "" where nothing is near."""
-    import difflib  # only for those who mistype
-
-    found = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean '{found[0]}'?" if found else ""
+    meant = nearest(word, known)
+    return f" Did you mean '{meant}'?" if meant else ""
 
 
 def _names(parsed: argparse.Namespace) -> list[str]:

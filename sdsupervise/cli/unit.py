@@ -37,7 +37,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     wrap.add_argument(
         "--listen", metavar="NAME=ADDRESS", action="append", default=[], help="where it listens, as in sdsupervise run"
     )
-    wrap.add_argument("--handover", choices=("exclusive", "overlap"), help="may two generations serve at a time")
+    choices = ("exclusive", "overlap")
+    wrap.add_argument(
+        "--handover", choices=choices, metavar="|".join(choices), help="may two generations serve at a time"
+    )
     wrap.add_argument("--json", action="store_true", help="the same as one JSON object")
     wrap.set_defaults(command=_wrap)
     unwrap = verbs.add_parser(
@@ -54,7 +57,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "Exit status 1 if something is an error, 69 if there is no such unit; warnings alone leave it 0.",
     )
     lint.add_argument(
-        "units", nargs="*", metavar="UNIT", help="a unit, or the path of a file; without one: all of ours"
+        "units", nargs="*", metavar="UNIT|NAME", help="a unit, an instance, or a unit file's path; else all of ours"
     )
     lint.add_argument("--json", action="store_true", help="the same as one JSON array")
     lint.set_defaults(command=_lint)
@@ -115,8 +118,7 @@ def _fitted(name: str) -> "DropIn":
 
     file = places.config_file(name)
     if file is None:
-        where = " or ".join(f"{directory}/{name}.toml" for directory in places.config_directories())
-        raise UnitUnavailable(f"There is no instance {name}, for there is no {where}.")
+        raise UnitUnavailable(f"There is no instance {name}: no {places.where_configured(name)}.")
     read = instance_file.read(file)
     return fit(read, check_settings(file, {**read.settings, "listen": read.listen}))
 
@@ -159,7 +161,8 @@ def _lint(parsed: argparse.Namespace) -> int:
     from ..unitfiles.subject import ERROR
 
     facts = host.facts()
-    units = map(host.read, parsed.units or host.our_units())
+    meant = [text if "/" in text else _unit_of(text) for text in parsed.units]
+    units = map(host.read, meant or host.our_units())
     found = {}
     for unit in units:
         settings, user = _described(unit)

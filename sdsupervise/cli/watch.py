@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from ..errors import ConfigError, ExitStatus, UsageError
 from ..linux.usage import Usage
 from .ask import Asked, ask_all
-from .terminal import Screen
+from .terminal import Screen, count
 from .tree import Line, Meter, lines
 
 _EVERY_SECONDS = 1.0  # and no faster, whatever keys are pressed
@@ -104,7 +104,7 @@ class _Watch:
         room = height - 2
         self._top = max(0, min(self._top, len(shown) - room))
         hidden = len(shown) - self._top - room
-        foot = "q leaves" + (f"   ↓ {hidden} more lines" if hidden > 0 else "") + ("   ↑" if self._top else "")
+        foot = "q leaves" + (f"   ↓ {count(hidden, 'more line')}" if hidden > 0 else "") + ("   ↑" if self._top else "")
         self._window.erase()
         for number, line in enumerate([Line(title, "dim"), *shown[self._top : self._top + room]]):
             self._put(number, line, width)

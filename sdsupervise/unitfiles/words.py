@@ -29,10 +29,13 @@ _ESCAPES = {
     **{"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "s": " "},
     **{letter: letter for letter in "\\\"'"},
 }
-_BY_NUMBER = re.compile(r"x([0-9A-Fa-f]{2})|([0-7]{3})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})")
+_BY_NUMBER = re.compile(
+    r"x([0-9A-Fa-f]{2})|([0-3][0-7]{2})|u((?![dD][89a-fA-F])[0-9A-Fa-f]{4})|U(000[0-9A-Fa-f]{5}|0010[0-9A-Fa-f]{4})"
+)
 _WORD = re.compile(r"(?:[^\s\"'\\]|\\.|\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|\\$)+", re.DOTALL)
 _PART = re.compile(r"\"((?:[^\"\\]|\\.)*)\"?|'((?:[^'\\]|\\.)*)'?|((?:[^\"'\\]|\\.|\\$)+)", re.DOTALL)
-_PLAIN = re.compile(r"[^\s\"'\\;#\x00-\x1f]+")
+_PLAIN = re.compile(r"[^\s\"'\\;#\x00-\x1f\udc80-\udcff]+")
+_BYTES = ("utf-8", "surrogateescape")
 
 
 def split(text: str) -> list[str]:
@@ -67,7 +70,7 @@ def quoted(word: str) -> str:
     if _PLAIN.fullmatch(word):
         return word
     escaped = word.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub(r"[\x00-\x1f]", lambda found: f"\\x{ord(found[0]):02x}", escaped) + '"'
+    return '"' + re.sub(r"[\x00-\x1f\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) & 0xFF:02x}", escaped) + '"'
 
 
 def joined(given: Sequence[str]) -> str:
@@ -76,7 +79,8 @@ def joined(given: Sequence[str]) -> str:
 
 
 def _unquoted(raw: str) -> str:
-    return "".join(_unescaped(first or second or third) for first, second, third in _PART.findall(raw))
+    word = "".join(_unescaped(first or second or third) for first, second, third in _PART.findall(raw))
+    return word.encode(*_BYTES).decode(*_BYTES)
 
 
 def _unescaped(text: str) -> str:
@@ -88,8 +92,10 @@ def _unescaped(text: str) -> str:
             result += text[place]
             place += 1
         elif found := _BY_NUMBER.match(text, place + 1):
-            digits, base = next((group, 8 if found[2] else 16) for group in found.groups() if group)
-            result += chr(int(digits, base))
+            byte, octal, short, long = found.groups()
+            number = int(octal, 8) if octal else int(byte or short or long, 16)
+            # A byte, which may be one of several that are one character in UTF-8.
+            result += bytes([number]).decode(*_BYTES) if byte or octal else chr(number)
             place = found.end()
         else:
             result += _ESCAPES.get(text[place + 1], text[place : place + 2])

@@ -328,7 +328,8 @@ class Ground:
         finally:
             client.close()
         assert not answer.error, answer
-        assert list(DESCRIBED.complaints(DESCRIBED.methods["Status"][1], answer.parameters)) == []
+        complaints = list(DESCRIBED.complaints(DESCRIBED.methods["Status"][1], answer.parameters))
+        assert not complaints, complaints
         return answer.parameters
 
     def worker_pids(self) -> list[int]:

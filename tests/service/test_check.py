@@ -112,10 +112,11 @@ def test_commands(ground: Ground) -> None:
 
 
 def test_which_instances(ground: Ground) -> None:
-    """One sentence for each that is not there; --config names one alone."""
+    """One sentence for each that is not there, or cannot be; --config names one alone."""
     checked = sdsupervise(ground, "check", "nosuch_1", "nosuch_2@")
     assert checked.wait() == 78
-    assert re.findall(r"There is no instance (\S+): no /\S+\.toml\.", checked.err) == ["nosuch_1", "nosuch_2@"]
+    assert re.findall(r"There is no instance (\S+): no /\S+\.toml\.", checked.err) == ["nosuch_1"]
+    assert "\nAn instance cannot be called 'nosuch_2@'; " in checked.err
     assert sdsupervise(ground, "check", "x", "--config", "y.toml").wait() == 64
     assert sdsupervise(ground, "config").wait() == 64
     assert sdsupervise(ground, "config", "nosuch_1").wait() == 78

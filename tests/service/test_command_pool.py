@@ -71,6 +71,27 @@ def test_commands_grow_old(ground: Ground, handover: str) -> None:
     assert ground.status()["crashes"] == 0
 
 
+def test_one_breaks_the_reload(ground: Ground) -> None:
+    """Why it failed is what one of the new workers did, not how the others were stopped for it."""
+    _, pids = start(ground, "--handover", "overlap")
+    os.mkfifo(ground.directory / "all are there")
+    ground.program(2, FIRST_ONE_BREAKS)
+    reload = ground.reload()
+    assert reload.returncode == 1
+    assert "NOT RELOADED: The worker exited with status 3 before it was ready. Gen" in reload.stderr
+    assert ground.worker_pids() == pids
+
+
+FIRST_ONE_BREAKS = """
+index = os.environ["SDSUPERVISE_WORKER_INDEX"]
+if index in "02":
+    open(os.environ["GROUND"] + "/all are there", "rw"[index == "2"]).close()
+if index == "0":
+    os._exit(3)
+signal.pause()
+"""
+
+
 def test_what_is_cut(ground: Ground) -> None:
     """A command that does not leave in time is killed with all it has started, and the log repeats its last STATUS."""
     deaf = SERVES.replace('report("shutdown", index=index), os._exit(0)', "None").replace("while", "wait()\nwhile")

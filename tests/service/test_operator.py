@@ -101,12 +101,24 @@ def test_timeout_leaves_the_reload_going(ground: Ground) -> None:
     ground.make_gate()
     ground.serving()
     ground.deploy(2, service("def warm_up(self):\n    wait_at_gate('warming')", before=TOLD))
-    gone = run(ground, "reload", "--timeout", "0.2", "--pid-file", ground.pid_file)
+    gone = run(ground, "reload", "--timeout", "1", "--pid-file", ground.pid_file)
     assert gone.wait() == ExitStatus.TIMED_OUT
-    assert gone.err.startswith("No verdict within 0.2 s: the reload goes on.")
+    assert gone.err.startswith("No verdict within 1 s: the reload goes on.")
     ground.expect("warming")
     ground.open_gate()
     ground.expect("serves", release=2)
+
+
+def test_timeout_without_an_answer(ground: Ground) -> None:
+    """Of a supervisor that has not even heard of the reload, nobody says that it goes on."""
+    service = ground.serving()
+    service.signal(signal.SIGSTOP)
+    try:
+        gone = run(ground, "reload", "--timeout", "0.2", "--pid-file", ground.pid_file)
+        assert gone.wait() == ExitStatus.TIMED_OUT
+        assert re.fullmatch(r"The supervisor on \S+ has not answered in 0.2 s; it hangs, or reloads later.\n", gone.err)
+    finally:
+        service.signal(signal.SIGCONT)
 
 
 def test_plain_lines_elsewhere(ground: Ground) -> None:
@@ -361,6 +373,8 @@ def test_somebody_else_listens(ground: Ground, answer: bytes) -> None:
         (["status", "--watch", "--json"], 64, "say one of them"),
         (["status", "web-shop"], 69, "Did you mean 'webshop'?"),
         (["reload", "websearch"], 69, "Start it: systemctl start sdsupervise@websearch"),
+        (["check", "web_search"], 78, "; did you mean websearch?"),
+        (["check", "web search"], 78, "An instance cannot be called 'web search'; a name has up to 64 letters"),
         (["scale", "webshop", "many"], 64, "'many' is no number of workers"),
         ([], 64, "Say a command: list, status, reload, "),
     ],

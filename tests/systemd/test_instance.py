@@ -223,7 +223,12 @@ def test_units_are_checked(ticker: Machine) -> None:
         checked = ticker.run("sdsupervise", "check", "ticker", check=False)
         assert (checked.returncode, checked.stdout) == (78, "")
         assert re.search(rf"^{UNIT}\.service: error: .*Type", checked.stderr, re.MULTILINE)
+        ticker.run("systemctl", "mask", "--runtime", UNIT)
+        checked = ticker.run("sdsupervise", "check", "ticker", check=False)
+        assert (checked.returncode, checked.stdout) == (78, "")
+        assert checked.stderr.startswith(f"{UNIT}.service is masked; ")
     finally:
+        ticker.run("systemctl", "unmask", "--runtime", UNIT)
         ticker.run("rm", "-f", drop_in)
         ticker.run("systemctl", "daemon-reload")
 

@@ -74,6 +74,7 @@ def test_where_a_line_stands() -> None:
         (r"/bin/a \x20b c\ttab \"q\" \\ d\s", [("", ["/bin/a", " b", "c\ttab", '"q"', "\\", "d "])]),
         (r"/bin/a \; b ; /bin/c", [("", ["/bin/a", ";", "b"]), ("", ["/bin/c"])]),
         (r"/bin/a b; ';'", [("", ["/bin/a", "b;", ";"])]),
+        (r"/bin/a \xc3\xa9 é \351 \u00e9", [("", ["/bin/a", "é", "é", "\udce9", "é"])]),
         ("/bin/sh -c 'echo $$X ${Y} %i'", [("", ["/bin/sh", "-c", "echo $$X ${Y} %i"])]),
     ],
 )

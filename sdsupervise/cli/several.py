@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from ..errors import ExitStatus, NotRunning, SdsuperviseError, UsageError
+from ..errors import ExitStatus, NotPermitted, NotRunning, SdsuperviseError, UsageError
 from . import target
 from .ask import Asked, ask_all
 from .outdated import why_outdated
@@ -59,7 +59,9 @@ def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) ->
         except SdsuperviseError as error:
             _complain(f"{error}{target.hint_of(name) if isinstance(error, NotRunning) else ''}")
             failures[name] = error.exit_status
-            if error.exit_status == ExitStatus.INTERRUPTED or not parsed.keep_going:
+            # Of all that run some are others': they refuse, and are as they were.
+            is_others = of_all and isinstance(error, NotPermitted)
+            if error.exit_status == ExitStatus.INTERRUPTED or not (parsed.keep_going or is_others):
                 break
     if len(meant) > 1 and not parsed.json:
         print(_summary(done, failures, [name for name in meant if name not in done and name not in failures]))

@@ -368,6 +368,7 @@ def upgrade_that_reloads(ground: Ground) -> str:
 def removal(ground: Ground) -> str:
     """Removal stops instances, and says which units of others will not start without it, and what to do about it.
     Purging leaves nothing."""
+    ground.apt("install", "gunicorn")
     ground.deploy(1)
     ground.systemctl("enable", UNIT)
     ground.start(UNIT)

@@ -99,6 +99,18 @@ def test_several_reloads(machine: Machine, trials: list[Trial]) -> None:
     assert [facts["generation"] for facts in listed(machine).values()] == [2, 1, 3]
 
 
+def test_what_is_not_theirs(machine: Machine, trials: list[Trial]) -> None:
+    """Who reloads all that run reloads their own, though others' come first, which refuse and run on."""
+    *_, two = trials
+    two.install("User=games")
+    two.systemctl("restart")
+    games = ("setpriv", "--reuid=games", "--regid=games", "--clear-groups")
+    done = machine.run(*games, "/usr/bin/sdsupervise", "reload", "--all", check=False)
+    assert (done.returncode, done.stderr) == (77, "Only root and uid 0 may reload.\n" * 2)
+    assert done.stdout.splitlines()[-1] == "Reloaded 1: two; not reloaded 2: one, three."
+    assert [facts["generation"] for facts in listed(machine).values()] == [1, 1, 2]
+
+
 def test_outdated(machine: Machine, trials: list[Trial]) -> None:
     """--outdated finds what has another code on disk: by the symlink of --directory, or by content. Others are left."""
     one, *_ = trials

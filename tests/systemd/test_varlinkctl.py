@@ -1,7 +1,4 @@
-"""systemd's own Varlink client, which Debian has from 13 on, talks to a control socket.
-
-Runs where a Debian 13 root is at hand, or asked for: SUITE=trixie packaging/provision root, once.
-"""
+"""systemd's own Varlink client, which Debian has from 13 on, talks to a control socket."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import booted
-from tests.ground.debian_root import cached_path
-from tests.ground.machine import SUITE, Machine
+from tests.ground.machine import Machine
+from tests.matrix.ground import Ground, packages
 from tests.systemd.trial import Trial
 
 PLACE = "/run/sdsupervise/trial/control"
@@ -21,10 +18,10 @@ PLACE = "/run/sdsupervise/trial/control"
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    """A Debian 13."""
-    if SUITE != "trixie" and not cached_path("trixie").is_dir():
-        pytest.skip("no Debian 13 root: SUITE=trixie packaging/provision root makes one")
-    yield from booted(suite="trixie")
+    """A Debian 13 with the package, as tests/matrix has it."""
+    for machine in booted(packages(), "trixie", bare=True):
+        Ground(machine).install()
+        yield machine
 
 
 @pytest.fixture

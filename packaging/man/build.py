@@ -89,7 +89,7 @@ def _unified(roff: str) -> str:
 
 def main() -> int:
     """Write the pages; the exit status."""
-    if len(sys.argv) != 2:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         print("usage: packaging/man/build.py DIRECTORY", file=sys.stderr)
         return 64
     directory = Path(sys.argv[1])

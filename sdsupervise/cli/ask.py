@@ -22,7 +22,7 @@ class Asked(NamedTuple):
     name: str
     path: str  # of its control socket
     facts: Mapping[str, Any] | None  # what Status answered
-    condition: str = ""  # where it did not: stopped, dead, hangs, not permitted, strange
+    condition: str = ""  # where it did not: stopped, failed, dead, hangs, not permitted, strange
     sentence: str = ""  # the same as a sentence
     error: Exception | None = None
 

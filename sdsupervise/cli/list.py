@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from .. import places
 from ..errors import ExitStatus
+from ..unitfiles.host import failures
 from .ask import Asked, ask_all, paths_of
 from .terminal import Screen, clock, cut, cut_left
 from .tree import state_in_words
@@ -19,7 +20,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "list",
         help="show all instances",
         description="Show all instances that run or have a configuration file, one line each. One that does not answer "
-        "within 3 seconds is shown as hanging; one whose supervisor is gone, as dead.",
+        "within 3 seconds is shown as hanging; one whose supervisor is gone, as dead; one whose unit failed, with its "
+        "last word.",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on a line for each instance")
     parser.set_defaults(command=_list)
@@ -29,8 +31,8 @@ def _list(parsed: argparse.Namespace) -> int:
     running, configured = places.running(), places.configured()
     asked = {one.name: one for one in ask_all(paths_of(running))}
     names = sorted({*running, *configured})
-    stopped = Asked("", "", None, "stopped")
-    found = [asked.get(name, stopped)._replace(name=name) for name in names]
+    failed = failures(f"sdsupervise@{name}.service" for name in names if name not in asked)
+    found = [asked.get(name) or _not_running(name, failed) for name in names]
     if parsed.json:
         for one in found:
             print(json.dumps(_facts(one, is_configured=one.name in configured)))
@@ -49,6 +51,11 @@ def _list(parsed: argparse.Namespace) -> int:
         cells[1] = screen.paint(cells[1], style)
         print("  ".join(cells).rstrip())
     return ExitStatus.OK
+
+
+def _not_running(name: str, failed: Mapping[str, str]) -> Asked:
+    said = failed.get(f"sdsupervise@{name}.service")
+    return Asked(name, "", None, "stopped") if said is None else Asked(name, "", None, "failed", said)
 
 
 def _row(asked: Asked) -> tuple[tuple[str, ...], str]:

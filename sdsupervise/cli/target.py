@@ -64,6 +64,12 @@ def hint_of(name: str) -> str:
     """The same of one name."""
     configured = places.configured()
     if name in configured:
+        from ..unitfiles.host import failures
+
+        unit = f"sdsupervise@{name}.service"
+        said = failures([unit]).get(unit)
+        if said is not None:
+            return f" It has failed: {said.rstrip('.')}. 'systemctl status sdsupervise@{name}' shows more."
         return f" Start it: systemctl start sdsupervise@{name}"
     return did_you_mean(name, [*places.running(), *configured])
 

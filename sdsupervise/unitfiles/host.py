@@ -6,7 +6,7 @@ which `systemctl cat` does better: it knows generators, masks, instances and all
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UnitUnavailable
@@ -118,6 +118,23 @@ def reread() -> None:
 def is_active(name: str) -> bool:
     """The unit runs now."""
     return _ask("systemctl", "is-active", "--quiet", "--", name).returncode == 0
+
+
+def failures(names: Iterable[str]) -> Mapping[str, str]:
+    """Of these units those that have failed, each with the last word of what ran there, or else systemd's.
+
+    Empty where there is no systemd to ask.
+    """
+    names = list(names)
+    try:
+        shown = _show("Id,ActiveState,Result,StatusText", *names) if names else {}
+    except UnitUnavailable:
+        return {}
+    return {
+        name: values.get("StatusText") or f"Its unit has failed: {values.get('Result')}"
+        for name, values in shown.items()
+        if values.get("ActiveState") == "failed"
+    }
 
 
 def _known() -> frozenset[tuple[str, str]]:

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.documents import CLONE
 from tests.ground.machine import Machine
 from tests.systemd.trial import Trial, source
+
+TEMPLATE = (CLONE / "units/sdsupervise@.service").read_text()
 
 
 @pytest.fixture
@@ -35,6 +38,27 @@ def listed(machine: Machine) -> dict[str, dict[str, object]]:
     """What list says of each, by name."""
     found = [json.loads(line) for line in sdsupervise(machine, "list", "--json").stdout.splitlines()]
     return {str(facts["instance"]): facts for facts in found}
+
+
+def test_failed(machine: Machine) -> None:
+    """An instance whose start has failed is not just stopped: list and status give its last word."""
+    machine.write("/etc/sdsupervise/wrong.toml", 'service = "/srv/nothing.py:Nothing"\n')
+    machine.write("/etc/systemd/system/sdsupervise@.service", TEMPLATE)
+    machine.run("systemctl", "daemon-reload")
+    try:
+        assert machine.run("systemctl", "start", "sdsupervise@wrong", check=False).returncode != 0
+        facts = listed(machine)["wrong"]
+        assert facts["state"] == "failed" and "/srv/nothing.py" in str(facts["error"])
+        asked = sdsupervise(machine, "status", "wrong")
+        assert asked.returncode == 69
+        assert re.search(
+            r"It has failed: .*/srv/nothing\.py.* 'systemctl status sdsupervise@wrong' shows more", asked.stderr
+        )
+    finally:
+        machine.run("systemctl", "reset-failed", "sdsupervise@wrong")
+        machine.remove("/etc/sdsupervise/wrong.toml")
+        machine.remove("/etc/systemd/system/sdsupervise@.service")
+        machine.run("systemctl", "daemon-reload")
 
 
 def test_list(machine: Machine, trials: list[Trial]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from .control import Call
 from .linux.event_loop import EventLoop
+from .printable import printable
 
 _KEPT_STDERR_BYTES = 16 * 1024
 
@@ -60,7 +61,8 @@ class Reload:
             self.call.reply({"verdict": "done", "seconds": self._seconds, "phases": self._phases, **facts})
 
     def fail(self, reason: str, traceback: str, facts: Mapping[str, object]) -> None:
-        """The verdict "failed"."""
+        """The verdict "failed". What is said of it is a service's own text, for the terminals of others, root's too."""
+        reason, traceback = printable(reason), printable(traceback)
         self._end("failed", reason)
         if self.call is not None:
             self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **facts})

@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "nearest",
         "options",
         "places",
+        "printable",
         "systemd",
         "toml_text",
     ),

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ class _CommandParser(_Parser):
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit status (errors.ExitStatus)."""
     parsed = argparse.Namespace()
+    if arguments[:1] != ["run"]:  # whose output is a service's
+        _print_whatever_there_is()
     try:
         if not arguments:
             raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
@@ -113,6 +116,12 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpars
 
         return run.parse(parser, arguments)
     return parser.parse_args(arguments)
+
+
+def _print_whatever_there_is() -> None:
+    """A path is of any bytes, and not every terminal has our characters: a "?" stands for what cannot be written."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _hint(parsed: argparse.Namespace) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from .. import places
 from ..client import control_path, runtime_directory
 from ..errors import UsageError
-from ..nearest import nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -71,6 +70,8 @@ def hint_of(name: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """ " Did you mean 'status'?", or "" where nothing is near."""
+    from ..nearest import nearest
+
     meant = nearest(word, known)
     return f" Did you mean '{meant}'?" if meant else ""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 def outlive_reader() -> None:
-    """From here on standard output is written to nobody once its reader has gone, as `head` does.
+    """From here on standard output is written to nobody once its reader has gone, as `head` does, or its disk is full.
 
     What a reload is asked for goes on all the same, and so must we, whose exit status is the verdict.
     """
@@ -21,7 +21,7 @@ class _UnheardWriter(io.FileIO):
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]  # what FileIO is given here
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError:
             return len(data)
 
 

@@ -15,7 +15,7 @@ class Screen:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stdout if stream is None else stream
         self.is_terminal = self.stream.isatty()
-        self.colours = self.is_terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
+        self.colours = self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
         self.can_redraw = self.is_terminal and os.environ.get("TERM", "dumb") != "dumb"
 
     @property

@@ -11,6 +11,7 @@ from ..events import News, told
 from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
 from ..linux.notifying import ANSWER, ASKS_ANSWER, FAILED
+from ..printable import printable
 from .leftovers import Leftovers
 from .notify_socket import Notification, NotifySocket
 from .worker import Worker, WorkerListener, WorkerState
@@ -247,8 +248,7 @@ class NotifiedWorker(Worker):
 
 def _shown(text: str) -> str:
     """One line of a log, or of somebody's terminal."""
-    line = " ".join(text.split())[:_SHOWN_CHARACTERS]
-    return "".join(character if character.isprintable() else "?" for character in line)
+    return printable(" ".join(text.split())[:_SHOWN_CHARACTERS])
 
 
 def _answer(waiter: int) -> None:

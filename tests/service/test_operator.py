@@ -429,3 +429,21 @@ def test_a_reader_that_has_gone(ground: Ground) -> None:
     assert (done := run_unread("reload")).returncode == 1 and "NOT RELOADED" in done.stderr, done
     assert "BrokenPipe" not in done.stderr
     assert (done := run_unread("status", "--json")).returncode == 0 and done.stderr == "", done
+
+
+def test_a_disk_that_is_full(ground: Ground) -> None:
+    """Nor does one keep a reload from its verdict, whose output goes to a file there."""
+    ground.serving()
+    ground.deploy(2)
+    to_full_disk = ("sh", "-c", 'exec "$0" "$@" >/dev/full', SDSUPERVISE)
+    reload = ground.run(*to_full_disk, "reload", "--pid-file", ground.pid_file)
+    assert (reload.wait(), reload.err) == (ExitStatus.OK, "")
+    ground.expect("serves", release=2)
+
+
+def test_characters_that_cannot_be_written(ground: Ground) -> None:
+    """In another encoding than UTF-8 a status has a "?" for what that lacks."""
+    ground.serving()
+    shown = run(ground, "status", "--pid-file", ground.pid_file, PYTHONIOENCODING="ascii")
+    assert (shown.wait(), shown.err) == (0, "")
+    assert shown.out.startswith("? ") and "\n  ?? worker 0 " in shown.out

@@ -1,0 +1,6 @@
+"""What others say, as it may be shown to a person."""
+
+
+def printable(text: str) -> str:
+    """Lines with "?" for what would move a cursor, ring a bell or set a title on a terminal."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)

@@ -44,6 +44,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Start the new code beside the old, let it take over, and wait for the verdict. "
         "Exit status 0: the new code serves. Otherwise the old code still serves, and standard error says why.",
         epilog="Several are reloaded one after the other, up to the first that fails, whose exit status it is. "
+        "With --all or --outdated, what is not yours to reload refuses (77), and the others follow. "
         "Outdated is what runs other code, or another sdsupervise, than is on disk, or in another directory, or by an "
         "older configuration file. "
         "Ctrl-C (130) and --timeout (124) end the waiting, not the reload.",

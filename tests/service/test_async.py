@@ -79,8 +79,8 @@ def test_async_error(ground: Ground) -> None:
     running = ground.start()
     ground.expect("shutdown")
     running.expect_line(r"Shutting down: tired")
-    line = running.expect_line(r".")
-    assert "exited with status 255" in line
+    running.expect_line(r"Supervised process \d+ exited with status 255$")
+    assert "Traceback" not in running.err and "asyncio" not in running.err
 
 
 def test_async_raises(ground: Ground) -> None:

@@ -69,7 +69,7 @@ def whole_life(trial: Trial) -> None:
     assert (trial.main_pid, trial.assert_serves(3)["pid"]) == serving
     trial.deploy(5, source(5, warm_up="while True: signal.pause()"))
     assert trial.reload() == 1  # the predecessor has to kill it
-    assert "was not ready within 1 s" in trial.status
+    assert "was not ready within 3 s" in trial.status
     assert (trial.main_pid, trial.assert_serves(3)["pid"]) == serving
     journal = trial.follow()
     trial.deploy(6, source(6, facts=FACTS))
@@ -89,13 +89,13 @@ def whole_life(trial: Trial) -> None:
 @pytest.mark.parametrize("kind", UNITS)
 def test_units_of_every_kind(trial: Trial, kind: str) -> None:
     """What works as root in the open works as whoever, in a sandbox: the whole of a service's life."""
-    trial.install(*UNITS[kind], "WatchdogSec=20", options="--reload-timeout 1")
+    trial.install(*UNITS[kind], "WatchdogSec=20", options="--reload-timeout 3")
     whole_life(trial)
 
 
 def test_a_service_that_drops_its_privileges(trial: Trial) -> None:
     """`--user` under a root's unit with few capabilities: each generation is born as root and serves as the user."""
-    command = f"{trial.command.replace(' run ', ' run --reload-timeout 1 ')} --user games --group mail"
+    command = f"{trial.command.replace(' run ', ' run --reload-timeout 3 ')} --user games --group mail"
     # For this service puts a socket there, which a root's directory would not let it.
     trial.install(*HARDENED[1:], FILTER[0], FEW_CAPABILITIES, "RuntimeDirectoryMode=1777", command=command)
     whole_life(trial)

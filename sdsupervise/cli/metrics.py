@@ -11,31 +11,21 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .. import places
-from ..client import Client
-from ..errors import ConfigError, ExitStatus, NotRunning, SdsuperviseError
+from ..errors import ConfigError, ExitStatus, NotRunning
 from ..linux.usage import Processes, Usage
 from . import target
+from .ask import ask_all, paths_of
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
 
-_TIMEOUT_SECONDS = 3.0  # for the answer of a supervisor, which answers at once or hangs
-_MOST_AT_A_TIME = 32  # who hangs does not keep the others waiting
 _FORMATS = ("openmetrics", "prometheus")
 _WORKER_STATES = ("starting", "ready", "serving", "stopping", "spare", "draining")
 _VERDICTS = ("done", "failed", "refused")
-
-
-class Instance(NamedTuple):
-    """One instance, and what its supervisor answered; None if it did not."""
-
-    name: str
-    facts: Mapping[str, Any] | None
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,11 +52,11 @@ def _metrics(parsed: argparse.Namespace) -> int:
     older = parsed.format == "prometheus" or (not parsed.format and (parsed.output or "").endswith(".prom"))
     registry, write = _library(older=older)
     paths = _sockets(parsed)
-    with ThreadPoolExecutor(max_workers=_MOST_AT_A_TIME) as threads:
-        instances = list(threads.map(_ask, paths, paths.values()))
     numbers = _Numbers()
-    for instance in instances:
-        _tell_instance(numbers.of(instance.name), instance.facts)
+    for asked in ask_all(paths):
+        if asked.facts is None:
+            print(f"{asked.name}: {asked.sentence}", file=sys.stderr)
+        _tell_instance(numbers.of(asked.name), asked.facts)
     registry.register(numbers)  # type: ignore[arg-type]  # collect() is all it is asked for
     data = write(registry)
     if parsed.output:
@@ -94,7 +84,7 @@ def _sockets(parsed: argparse.Namespace) -> dict[str, str]:
     Raises NotRunning for a name that nobody knows: a slip must not look like an instance that is down.
     """
     if not parsed.name and not parsed.pid_file:
-        return {name: _socket_of(name) for name in places.running()}
+        return paths_of(places.running())
     path = target.socket_path(parsed)
     if not parsed.name:
         return {os.path.splitext(os.path.basename(parsed.pid_file))[0]: path}
@@ -102,23 +92,6 @@ def _sockets(parsed: argparse.Namespace) -> dict[str, str]:
     if not os.path.exists(path) and places.config_file(name) is None:
         raise NotRunning(f"There is no instance {name!r}: nothing listens on {path}, and no file describes it.")
     return {name: path}
-
-
-def _socket_of(name: str) -> str:
-    return os.path.join(places.run_directory(name), "control")
-
-
-def _ask(name: str, path: str) -> Instance:
-    try:
-        connection = Client.connect(path, timeout_seconds=_TIMEOUT_SECONDS)
-        try:
-            answer = connection.ask("Status")
-        finally:
-            connection.close()
-    except SdsuperviseError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return Instance(name, None)
-    return Instance(name, None if answer.error else answer.parameters)
 
 
 def _replace(path: str, data: bytes) -> None:

@@ -313,12 +313,8 @@ class Supervisor:
             self._workforce.want(PHASES[state].wants_workers)
         self._workforce.recycle(state is State.SERVING)
         self._set_deadline()
-        brief = (state is State.CHECKING and not self._seconds("peer_check_timeout")) or (
-            state is State.WATCHING and not self._seconds("peer_probation")
-        )
-        if not brief:  # nothing is checked or tried there
-            self._tell_status()
-        self._succession.enter(state, at_most=self._longest_wait(), aloud=not brief)
+        self._tell_status()
+        self._succession.enter(state, at_most=self._longest_wait(), aloud=not self._is_brief)
         if state in _WAITING_FOR_LOCK:
             self._try_lock()
         self._settle()
@@ -695,6 +691,13 @@ class Supervisor:
             # At once, not when we leave, which may be hours from now: what they ask is of whoever serves.
             self._control.leave_idle_callers(self._succession.leave_caller)
 
+    @property
+    def _is_brief(self) -> bool:
+        """Nothing is checked or tried in this state: it is over with the successor's next word, and not worth one."""
+        return (self.state is State.CHECKING and not self._seconds("peer_check_timeout")) or (
+            self.state is State.WATCHING and not self._seconds("peer_probation")
+        )
+
     def _tell_status_soon(self) -> None:
         """Of hundreds of workers to which something happens at the same time systemd need hear only once."""
         if self._status_timer is None:
@@ -704,6 +707,8 @@ class Supervisor:
         if self._status_timer is not None:
             self._status_timer.cancel()
             self._status_timer = None
+        if self._is_brief:
+            return
         reload = self._succession.reload
         self._reporter.report(
             PHASES[self.state].main_state,

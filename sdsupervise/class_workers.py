@@ -5,6 +5,7 @@ import socket
 
 from . import logs
 from .linux import processes
+from .linux.lifeline import Lifeline
 from .workers import python_worker
 from .workers.link import Link
 from .workers.linked_worker import LinkedWorker
@@ -20,6 +21,7 @@ class ClassWorkers:
 
     def __init__(self, surroundings: Surroundings, service: python_worker.Service) -> None:
         self._surroundings, self._service = surroundings, service
+        self._lifeline = Lifeline()
 
     def start(
         self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
@@ -27,13 +29,13 @@ class ClassWorkers:
         """As Source."""
         loop, settings, generation, let_go, *_ = self._surroundings
         ours, theirs = socket.socketpair()
-        supervisor_pid = os.getpid()
 
         def be_worker() -> int:
             ours.close()
+            self._lifeline.close_in_child()
             let_go()
             logs.describe("worker", generation, os.getpid())
-            beginning = Beginning(supervisor_pid, settings.stop_timeout, spare or wait_for_go, generation, index)
+            beginning = Beginning(self._lifeline.reader, settings.stop_timeout, spare or wait_for_go, generation, index)
             return self._be_worker(theirs, beginning)
 
         with theirs:

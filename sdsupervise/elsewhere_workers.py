@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from .class_workers import ClassWorkers
 from .linux.inheritance import without_supervisors_own
+from .linux.lifeline import Lifeline
 from .workers.python_worker import Beginning
 from .workers.source import Surroundings
 
@@ -34,12 +35,12 @@ class ElsewhereWorkers(ClassWorkers):
     """
 
     def __init__(self, surroundings: Surroundings, python: str, wanted: Sequence[object], *, silent: bool) -> None:
-        self._surroundings = surroundings
+        self._surroundings, self._lifeline = surroundings, Lifeline()
         self._python, self._wanted, self._silent = python, wanted, silent
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
         listeners, lock = self._surroundings.listeners, self._surroundings.lock()
-        for fd in (link.fileno(), *(listener.fileno() for listener in listeners.values()), lock):
+        for fd in (link.fileno(), beginning.lifeline, *(listener.fileno() for listener in listeners.values()), lock):
             if fd is not None:
                 os.set_inheritable(fd, True)
         facts = {

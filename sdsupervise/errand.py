@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
-from .linux import limits, processes
+from .linux import limits, prctl, processes
 from .linux.event_loop import EventLoop
 from .systemd.notify import forget_systemd
 
@@ -113,7 +113,7 @@ class Errand:
 
 def _execute(command: Sequence[str], environment: Mapping[str, str], writer: int, supervisor_pid: int) -> int:
     os.setsid()
-    if not processes.die_with_parent(supervisor_pid, signal.SIGKILL):
+    if not prctl.die_with_parent(supervisor_pid, signal.SIGKILL):
         return 127  # a supervisor that was killed can end nothing, and nobody wants to know any more
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)

@@ -16,7 +16,7 @@ from .config import Settings, check_settings
 from .elsewhere_workers import command_line
 from .errors import ConfigError, ExitStatus, SdsuperviseError, ServiceNotLoadable
 from .instance import Instance, name_of
-from .linux import privileges, processes
+from .linux import prctl, privileges, processes
 from .linux.inheritance import without_supervisors_own
 from .linux.privileges import Identity
 from .wanted import Wanted, own_options
@@ -159,7 +159,7 @@ def _enter(directory: str, identity: Identity | None) -> str:
     """In a forked child: be there, as this identity, and no longer than whoever asked; where that is."""
     if identity is not None:
         privileges.become(identity)
-    processes.die_with_parent(os.getppid(), signal.SIGKILL)
+    prctl.die_with_parent(os.getppid(), signal.SIGKILL)
     try:
         os.chdir(directory)
     except OSError as error:

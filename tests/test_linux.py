@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.errors import ConfigError, HandoverError, PidFileError
-from sdsupervise.linux import inheritance, privileges, processes, signals
+from sdsupervise.linux import inheritance, prctl, privileges, processes, signals
 from sdsupervise.linux.channel import Channel
 from sdsupervise.linux.event_loop import EventLoop
+from sdsupervise.linux.lifeline import Lifeline, Tie
 from sdsupervise.linux.pid_file import PidFile
 
 
@@ -246,9 +247,9 @@ def test_a_child_knows_that_its_parent_is_dead() -> None:
 
     def grandchild(parent: int) -> int:
         os.close(parent_ends)
-        alive = processes.die_with_parent(parent, signal.SIGWINCH)  # ignored when it comes
+        alive = prctl.die_with_parent(parent, signal.SIGWINCH)  # ignored when it comes
         os.read(parent_lives, 1)
-        os.write(said, b"%d%d" % (alive, processes.die_with_parent(parent, signal.SIGWINCH)))
+        os.write(said, b"%d%d" % (alive, prctl.die_with_parent(parent, signal.SIGWINCH)))
         return 0
 
     def child() -> int:
@@ -504,3 +505,55 @@ def test_identities() -> None:
     ):
         with pytest.raises(ConfigError, match="on this host; check --"):
             privileges.look_up(user, group)
+
+
+def test_a_lifeline_tells_all_workers_of_their_supervisors_death() -> None:
+    """Both workers get the signal when the supervisor is killed, whatever they are doing; not when one of them ends."""
+    answers, said = os.pipe()
+
+    def be_worker(lifeline: Lifeline, *, stays: bool) -> int:
+        lifeline.close_in_child()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        tie = Tie(lifeline.reader, signal.SIGUSR1)
+        os.write(said, b"cut " if tie.is_cut else b"tied ")
+        if stays:
+            signal.sigwait({signal.SIGUSR1})
+            os.write(said, b"cut " if tie.is_cut else b"tied ")
+        return 0
+
+    def be_supervisor() -> int:
+        lifeline = Lifeline()
+        for _ in range(2):
+            processes.fork(lambda: be_worker(lifeline, stays=True))
+        ended = processes.fork(lambda: be_worker(lifeline, stays=False))
+        wait_dead(ended.pidfd)
+        os.write(said, b"ended ")
+        signal.sigwait({signal.SIGTERM})
+        return 0
+
+    supervisor = processes.fork(be_supervisor)
+    os.close(said)
+    words: list[bytes] = []
+    while len(words) < 4:
+        words += os.read(answers, 100).split()
+    assert sorted(words) == [b"ended", b"tied", b"tied", b"tied"]
+    signal.pidfd_send_signal(supervisor.pidfd, signal.SIGKILL)
+    wait_dead(supervisor.pidfd)
+    processes.reap(supervisor)
+    rest = b""
+    while some := os.read(answers, 100):
+        rest += some
+    assert rest.split() == [b"cut", b"cut"]
+    os.close(answers)
+    os.close(supervisor.pidfd)
+
+
+def test_a_tie_to_a_dead_supervisor_is_cut() -> None:
+    """Whoever comes too late for the signal can ask."""
+    lifeline = Lifeline()
+    reader = os.dup(lifeline.reader)
+    lifeline.close_in_child()
+    tie = Tie(reader, signal.SIGWINCH)  # ignored when it comes
+    assert tie.is_cut
+    tie.let_go()
+    os.close(lifeline.reader)

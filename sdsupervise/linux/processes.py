@@ -4,8 +4,6 @@ Every child is known by a pidfd from the start: a number can be reused, a pidfd 
 """
 
 import _signal  # type: ignore[import-not-found]  # what it returns, `signal` looks up among the members of an enum
-import ctypes
-import errno
 import functools
 import os
 import select
@@ -18,10 +16,6 @@ from typing import NamedTuple
 # What a supervisor alone is meant by: `systemctl kill -s USR2` reaches every process of a unit. The first would end a
 # worker by default, and the other two would stop it.
 IGNORED_IN_CHILDREN = (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_prctl = ctypes.CDLL(None, use_errno=True).prctl  # looked up once in the supervisor, not in every worker
 
 
 class Child(NamedTuple):
@@ -141,27 +135,6 @@ def _signal_in_words(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def die_with_parent(parent_pid: int, number: signal.Signals) -> bool:
-    """Have the kernel signal us when our parent dies; False if it is dead already.
-
-    To be called after a privilege drop, which erases it; prctl(2), PR_SET_PDEATHSIG.
-    """
-    _call_prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, int(number))
-    return os.getppid() == parent_pid
-
-
-def adopt_orphans() -> None:
-    """From now on our descendants become our children when their parents die, not init's. Never in a supervisor: its
-    successor must be init's."""
-    _call_prctl("PR_SET_CHILD_SUBREAPER", _PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _call_prctl(name: str, option: int, value: int) -> None:
-    if _prctl(option, value, 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl({name}): {errno.errorcode.get(code, code)}")
 
 
 def can_open(count: int) -> bool:

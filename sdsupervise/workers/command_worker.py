@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..linux import notifying, processes
+from ..linux import notifying, prctl, processes
 from ..linux.inheritance import without_supervisors_own
 
 FIRST_LISTENER = 3  # SD_LISTEN_FDS_START
@@ -44,7 +44,7 @@ def become(order: Order, *, index: int, notify_path: str, parent_pid: int, at_it
     """
     try:
         os.setsid()
-        if not processes.die_with_parent(parent_pid, at_its_death):
+        if not prctl.die_with_parent(parent_pid, at_its_death):
             return 1
         for number in _NOT_DEFAULT_IN_OUR_CHILDREN:
             signal.signal(number, signal.SIG_DFL)

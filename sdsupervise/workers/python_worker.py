@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import LinkLost
-from ..linux import processes
+from ..linux.lifeline import Tie
 from ..linux.signals import TRACEBACK_SIGNAL
 from ..systemd.notify import forget_systemd
 
@@ -53,7 +53,7 @@ class Service(Protocol):
 class Beginning(NamedTuple):
     """What a worker begins with."""
 
-    supervisor_pid: int
+    lifeline: int  # its reading end
     stop_timeout: float
     wait_for_go: bool
     generation: int
@@ -73,13 +73,13 @@ def prepare() -> None:
 
 def run(service: Service, link: Link, beginning: Beginning) -> int:
     """Be a worker, in a freshly forked process; the exit status."""
-    supervisor_pid, stop_timeout, wait_for_go, generation, index = beginning
+    lifeline, stop_timeout, wait_for_go, generation, index = beginning
     gc.freeze()  # nor at what the supervisor has made since, of hundreds of other workers
     forget_systemd()
-    _drain_on_signal(service, link, supervisor_pid, stop_timeout)
-    alive = processes.die_with_parent(supervisor_pid, signal.SIGTERM)
+    tie = Tie(lifeline, signal.SIGTERM)
+    _drain_on_signal(service, link, tie, stop_timeout)
     try:
-        if not alive:
+        if tie.is_cut:
             raise LinkLost
         # For what the service starts, too.
         os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(generation), str(index)
@@ -107,7 +107,7 @@ def run(service: Service, link: Link, beginning: Beginning) -> int:
     return 0
 
 
-def _drain_on_signal(service: Service, link: Link, supervisor_pid: int, stop_timeout: float) -> None:
+def _drain_on_signal(service: Service, link: Link, tie: Tie, stop_timeout: float) -> None:
     worker_pid = os.getpid()
     is_orphan = False
 
@@ -117,8 +117,9 @@ def _drain_on_signal(service: Service, link: Link, supervisor_pid: int, stop_tim
             # A child that the service forked (multiprocessing does) has the handler, but is not what is to shut down.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        if not is_orphan and (link.lost or os.getppid() != supervisor_pid):
+        if not is_orphan and (link.lost or tie.is_cut):
             is_orphan = True
+            tie.let_go()
             _say("Shutting down: the supervisor is gone\n")
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
             if sys.stderr is not None:

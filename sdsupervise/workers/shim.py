@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 from ..config import Settings
 from ..errors import ExitStatus
-from ..linux import process_groups, processes, signals
+from ..linux import prctl, process_groups, processes, signals
 from ..linux.event_loop import EventLoop, Timer
 from .leftovers import Leftovers
 
@@ -50,7 +50,7 @@ def run(settings: Settings, link: socket.socket, gate: tuple[int, int], become: 
         os.close(gate[1])
         return become() if os.read(gate[0], 1) else 1  # 1: nobody wants us any more
 
-    processes.adopt_orphans()
+    prctl.adopt_orphans()
     try:
         command = processes.fork(be_command)
     except OSError as error:

@@ -449,18 +449,13 @@ def test_stuck_from_the_start(ground: Ground) -> None:
 @pytest.mark.parametrize("body", [ASYNC, DRAINS], ids=["shut down", "drains"])
 def test_async_worker_whose_supervisor_is_killed(ground: Ground, body: str) -> None:
     """The end of the link tells a coroutine's worker that its supervisor is dead, also where the kernel's signal does
-    not (it forgets about it when a process changes its user), and where SIGTERM is blocked."""
-    before = """
-    import asyncio, ctypes
-    PR_SET_PDEATHSIG = 1
-    """
+    not because the service has blocked it."""
     deafen = """
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     self.answered = asyncio.Event()
     self.answered.set()
     report("serves")"""
-    ground.deploy(1, service(body.replace('\n    report("serves")', deafen), before=before))
+    ground.deploy(1, service(body.replace('\n    report("serves")', deafen), before="import asyncio"))
     running = ground.serving()
     running.signal(signal.SIGKILL)
     running.expect_line("Shutting down: the supervisor is gone")

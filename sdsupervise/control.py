@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from . import varlink
@@ -91,7 +92,7 @@ class ControlServer:
         self._loop = loop
         self._listener = listener
         self._on_call = on_call
-        self._connections: dict[_Connection, None] = {}  # oldest first
+        self._connections: set[_Connection] = set()
         self._accepting = False
 
     def fileno(self) -> int:
@@ -123,8 +124,8 @@ class ControlServer:
                 connection.close()
 
     def adopt(self, fd: int) -> None:
-        """Go on with a caller that our predecessor had accepted."""
-        self._talk_with(socket.socket(fileno=fd))
+        """Go on with a caller that our predecessor had accepted, and that is idle since before any of ours."""
+        self._talk_with(socket.socket(fileno=fd), quiet_since=0.0)
 
     def close(self) -> None:
         """Give all descriptors back; in a forked worker, its copies."""
@@ -142,23 +143,20 @@ class ControlServer:
             self._loop.unwatch(self._listener.fileno())
             self._loop.call_later(_PAUSE_SECONDS, self._accept_again)
             return
-        self._talk_with(peer)
+        self._talk_with(peer, quiet_since=time.monotonic())
 
-    def _talk_with(self, peer: socket.socket) -> None:
-        if len(self._connections) >= _MAX_CONNECTIONS:
-            idle = next((connection for connection in self._connections if not connection.open_calls), None)
-            if idle is None:
-                peer.close()
-                return
-            idle.close()
-        self._connections[_Connection(self._loop, peer, self._on_call, self._gone)] = None
+    def _talk_with(self, peer: socket.socket, *, quiet_since: float) -> None:
+        self._connections.add(_Connection(self._loop, peer, self._on_call, self._gone, quiet_since))
+        if len(self._connections) > _MAX_CONNECTIONS:
+            idle = (connection for connection in self._connections if not connection.open_calls)
+            min(idle, key=lambda connection: connection.quiet_since).close()
 
     def _accept_again(self) -> None:
         if self._accepting:
             self._loop.watch(self._listener.fileno(), self._accept)
 
     def _gone(self, connection: "_Connection") -> None:
-        self._connections.pop(connection, None)
+        self._connections.discard(connection)
 
 
 class _Connection:
@@ -170,6 +168,7 @@ class _Connection:
         peer: socket.socket,
         on_call: Callable[[Call], None],
         on_gone: Callable[["_Connection"], None],
+        quiet_since: float,
     ) -> None:
         peer.setblocking(False)
         self.pid, self.uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -177,6 +176,7 @@ class _Connection:
         self._reader = varlink.MessageReader()
         self._open = True
         self.open_calls = 0  # not answered yet
+        self.quiet_since = quiet_since  # as time.monotonic() tells it
         loop.watch(peer.fileno(), self.read)
 
     @property
@@ -218,6 +218,7 @@ class _Connection:
         if messages is None:
             self.close()
             return
+        self.quiet_since = time.monotonic()
         for message in messages:
             self.open_calls += 1
             self._on_call(Call(self, message))

@@ -54,6 +54,22 @@ def answer(caller: socket.socket) -> dict[str, object]:
     return found
 
 
+def generation(caller: socket.socket) -> object:
+    """Of who answers."""
+    parameters = ask(caller, STATUS)["parameters"]
+    assert isinstance(parameters, dict)
+    return parameters["generation"]
+
+
+def is_answered(caller: socket.socket) -> bool:
+    """Or else its connection is at its end."""
+    try:
+        caller.sendall(STATUS + b"\0")
+        return bool(caller.recv(1))
+    except ConnectionError:
+        return False
+
+
 STATUS = b'{"method": "io.sdsupervise.Status"}'
 HALF_A_PAIR = b'{"method": "\\ud800"}'  # a string that JSON can say and UTF-8 cannot
 
@@ -220,6 +236,28 @@ def test_idle_callers(ground: Ground) -> None:
         ground.deploy(2)
         assert ground.reload().returncode == 0
         assert ground.status()["generation"] == 2
+
+
+def test_idle_callers_of_before_do_not_displace_new_ones(ground: Ground) -> None:
+    """Where the successor has no room for all whom it takes over, it is they who have been idle longest."""
+    hold = Breakpoint(ground, "COMMITTING+BARRIER_RETURNED/1")  # the successor accepts callers by then
+    ground.deploy(1, service(before=f"os.environ.update({hold.environment})"))
+    ground.serving()
+    ground.deploy(2)
+    with contextlib.ExitStack() as stack:
+        old = [stack.enter_context(connected(ground)) for _ in range(63)]
+        assert ask(old[-1], STATUS)["parameters"]
+        reload = ground.reload_process()
+        hold.wait()
+        new = [stack.enter_context(connected(ground)) for _ in range(3)]
+        for caller in new:
+            assert generation(caller) == 2
+        hold.release()
+        answered = [is_answered(caller) for caller in old]  # all of them have been taken over, or dropped
+        assert any(answered) and not all(answered)
+        for caller in new:
+            assert generation(caller) == 2
+    assert reload.wait() == 0
 
 
 def test_caller_hangs_up(ground: Ground) -> None:

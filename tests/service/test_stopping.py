@@ -344,7 +344,9 @@ def test_half_a_line(ground: Ground) -> None:
 def test_closed_terminal(ground: Ground) -> None:
     """SIGHUP is a stop like any other, unless it is ignored; the pid file names nobody afterwards."""
     ground.deploy(1, service())
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup all that is started here would ignore it
     running = ground.serving()
+    signal.signal(signal.SIGHUP, before)
     running.signal(signal.SIGHUP)
     ground.expect("shutdown")
     assert running.wait() == 0

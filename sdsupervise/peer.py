@@ -4,6 +4,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
 
     born      pid; [pidfd]                      the middle process of the double fork, for the successor
     welcome   version, generation, carries …    predecessor: all that crosses, names for the descriptors beside it
+    starts    place                             successor: the directory from which it is about to load its code
     hello     version, stop_timeout, code …     successor
     opened    files                             successor: the files of sockets it has made, to remove if it fails
     workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent

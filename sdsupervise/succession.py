@@ -20,6 +20,7 @@ from .launch import Started
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
 from .peer import HANDOVER_VERSION, Peer, PeerListener, Welcome, make_token, send_welcome
+from .printable import printable
 from .reload import Reload
 
 _log = logging.getLogger("sdsupervise")
@@ -330,6 +331,8 @@ class Succession:
     def _told(self, message: Message) -> None:
         fields, peer = message.fields, self.peer
         match message.kind:
+            case "starts" if peer is not None and self.reload is not None:
+                self.reload.note(f"generation {peer.generation} starts in {printable(str(fields.get('place')))}")
             case "hello" if peer is not None:
                 peer.listens = True
                 peer.code = str(fields.get("code"))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Settings, check_settings, in_words
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
-from ..launch import say_failure
+from ..launch import say_failure, tell_where_it_starts
 from ..wanted import Wanted, own_options
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ def _run(parsed: argparse.Namespace) -> int:
             raise UsageError("Say what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
         if parsed.directory is not None:
             _enter(parsed.directory)
+        tell_where_it_starts(parsed.directory or "")
         make = _command if parsed.target is None else _service
         runnable = make(parsed, overrides, listen)
     except (ServiceNotLoadable, ConfigError) as error:

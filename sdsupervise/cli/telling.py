@@ -35,6 +35,9 @@ class Reporter:
         """An answer that is not the last."""
         if facts.get("message"):
             print(facts["message"], flush=True)
+        ready, workers = facts.get("ready"), facts.get("workers")
+        if workers not in (None, 1):
+            print(f"workers ready {ready}/{workers}", flush=True)
 
     def tick(self) -> float:
         """Called while nothing happens: seconds until it wants to be called again."""

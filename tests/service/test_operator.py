@@ -134,6 +134,29 @@ def test_plain_lines_elsewhere(ground: Ground) -> None:
         assert all(line and "\x1b" not in line for line in lines)
 
 
+def test_workers_that_get_ready_in_plain_lines(ground: Ground) -> None:
+    """Of a pool it is told how many are ready, of a single worker it is not."""
+    ground.serving()
+    ground.deploy(2, service("workers = 3", before=TOLD, base="Member"))
+    told = ground.reload().stdout.splitlines()
+    assert [line for line in told if line.startswith("workers ready")] == [f"workers ready {n}/3" for n in (1, 2, 3)]
+    ground.deploy(3)
+    assert "workers ready" not in ground.reload().stdout
+
+
+@pytest.mark.parametrize("text", ["", "1/0"], ids=["good", "broken"])
+def test_where_new_code_is_looked_for(ground: Ground, text: str) -> None:
+    """The directory by its name and where that leads now, also where nothing can be loaded from there."""
+    ground.deploy(1)
+    ground.run(SDSUPERVISE, "run", "--directory", "current", "--pid-file", ground.pid_file, "service.py")
+    ground.expect("serves", release=1)
+    ground.deploy(2, text)
+    here = ground.directory
+    assert f"generation 2 starts in {here}/current -> {here}/releases/2\n" in ground.reload().stdout
+    (here / "releases/2/service.py").write_text(service())
+    assert f"generation {3 - bool(text)} starts in {here}/current -> {here}/releases/2\n" in ground.reload().stdout
+
+
 def test_reload_in_json(ground: Ground) -> None:
     """--json: an object on a line for each step, and one for the verdict, good or bad."""
     ground.serving()

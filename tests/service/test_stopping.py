@@ -231,8 +231,8 @@ def test_signals_of_a_worker(ground: Ground, generation: int) -> None:
 
 @pytest.mark.parametrize("generation", [1, 2])
 def test_descriptors_of_a_worker(ground: Ground, generation: int) -> None:
-    """A worker has its streams, its end of the link and its copy of the lock open, and nothing else: a copy of the
-    channel, the control socket or another link would hide their end."""
+    """A worker has its streams, its ends of the link and the lifeline and its copy of the lock open, and nothing else: a
+    copy of the channel, the control socket or the other end of such a line would hide their end."""
     ground.deploy(1, service(DISPOSITIONS))
     ground.serving()
     said = ground.expect("descriptors").details
@@ -241,7 +241,7 @@ def test_descriptors_of_a_worker(ground: Ground, generation: int) -> None:
         said = ground.expect("descriptors").details
     others = {fd: target for fd, target in said.items() if int(fd) > 2 and not target.startswith("/proc/")}
     kinds = sorted(re.sub(r"[:\[].*", "", Path(target).name) for target in others.values())
-    assert kinds == ["one-at-a-time", "service.pid", "socket"], others
+    assert kinds == ["one-at-a-time", "pipe", "service.pid", "socket"], others
 
 
 @pytest.mark.parametrize("generation", [1, 2])

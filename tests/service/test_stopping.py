@@ -231,7 +231,7 @@ def test_signals_of_a_worker(ground: Ground, generation: int) -> None:
 
 @pytest.mark.parametrize("generation", [1, 2])
 def test_descriptors_of_a_worker(ground: Ground, generation: int) -> None:
-    """A worker has its streams, its ends of link and lifeline, and its copy of the lock open, and nothing else: a copy of
+    """A worker has its streams, its ends of link and lifeline, and its copy of the lock open, and no more: a copy of
     the channel, the control socket or the other end of such a line would hide their end."""
     ground.deploy(1, service(DISPOSITIONS))
     ground.serving()

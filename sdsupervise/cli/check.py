@@ -37,9 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help="import the service, too: in a process of its own, as the user it runs as, within its reload_timeout",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="the same as one JSON array, with an object for each instance"
-    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on a line for each instance")
     parser.set_defaults(command=_check)
 
 
@@ -58,14 +56,15 @@ def _check(parsed: argparse.Namespace) -> int:
     given = parsed.names if parsed.config is None else [parsed.config]
     if not given and not places.configured() and not parsed.json:
         print(f"There is no instance in {' or '.join(places.config_directories())}: nothing to check.")
-    verdicts = []
+    all_is_well = True
     for text in given or places.configured():
-        verdicts.append(_look_at(text, is_file=parsed.config is not None, imports=parsed.imports))
-        if not parsed.json:
-            _tell(verdicts[-1])
-    if parsed.json:
-        print(json.dumps([verdict._asdict() for verdict in verdicts]))
-    return ExitStatus.CONFIG if any(verdict.mistakes for verdict in verdicts) else ExitStatus.OK
+        verdict = _look_at(text, is_file=parsed.config is not None, imports=parsed.imports)
+        all_is_well = all_is_well and not verdict.mistakes
+        if parsed.json:
+            print(json.dumps(verdict._asdict()), flush=True)
+        else:
+            _tell(verdict)
+    return ExitStatus.OK if all_is_well else ExitStatus.CONFIG
 
 
 def _tell(verdict: _Verdict) -> None:

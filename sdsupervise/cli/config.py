@@ -45,6 +45,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _config(parsed: argparse.Namespace) -> int:
+    if parsed.example and parsed.json:
+        raise UsageError("--example is a file to begin with, and no instance's values: it is not to be had in --json.")
     if parsed.example:
         print(example_file.text(), end="")
         return ExitStatus.OK

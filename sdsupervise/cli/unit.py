@@ -49,6 +49,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Take away what `sdsupervise unit wrap --write` wrote; nothing is restarted.",
     )
     unwrap.add_argument("unit", metavar="UNIT|NAME", help="a wrapped unit, or an instance")
+    unwrap.add_argument("--json", action="store_true", help="the same as one JSON object")
     unwrap.set_defaults(command=_unwrap)
     lint = verbs.add_parser(
         "lint",
@@ -59,7 +60,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     lint.add_argument(
         "units", nargs="*", metavar="UNIT|NAME", help="a unit, an instance, or a unit file's path; else all of ours"
     )
-    lint.add_argument("--json", action="store_true", help="the same as one JSON array")
+    lint.add_argument("--json", action="store_true", help="one JSON object on a line for each finding")
     lint.set_defaults(command=_lint)
 
 
@@ -145,13 +146,18 @@ def _unwrap(parsed: argparse.Namespace) -> int:
     drop_in = _written(_unit_of(parsed.unit))
     name = drop_in.unit.removesuffix(".service")
     install.remove(drop_in)
-    print(f"removed {drop_in.path}")
+    if not parsed.json:
+        print(f"removed {drop_in.path}", flush=True)
     if host.is_active(drop_in.unit):
         # Once systemd has read the unit without it, it may no longer listen to the supervisor, whose watchdog it keeps.
-        print(f"what remains to do, in one go: systemctl daemon-reload && systemctl restart {name}")
+        remains = f"systemctl daemon-reload && systemctl restart {name}"
     else:
         host.reread()
-        print(f"what remains to do: systemctl start {name}")
+        remains = f"systemctl start {name}"
+    if parsed.json:
+        print(json.dumps({"unit": drop_in.unit, "path": drop_in.path, "remains": remains}))
+    else:
+        print(f"what remains to do{', in one go' * ('&&' in remains)}: {remains}")
     return ExitStatus.OK
 
 
@@ -168,8 +174,9 @@ def _lint(parsed: argparse.Namespace) -> int:
         settings, user = _described(unit)
         found[unit.name] = lint(unit, settings, facts, user=user)
     if parsed.json:
-        entries = [{"unit": name, **finding._asdict()} for name, findings in found.items() for finding in findings]
-        print(json.dumps(entries))
+        for name, findings in found.items():
+            for finding in findings:
+                print(json.dumps({"unit": name, **finding._asdict()}))
     else:
         for name, findings in found.items():
             for finding in findings:

@@ -120,15 +120,18 @@ def test_which_instances(ground: Ground) -> None:
     assert sdsupervise(ground, "check", "x", "--config", "y.toml").wait() == 64
     assert sdsupervise(ground, "config").wait() == 64
     assert sdsupervise(ground, "config", "nosuch_1").wait() == 78
+    example = sdsupervise(ground, "config", "--example", "--json")
+    assert (example.wait(), example.out) == (64, "")
+    example.expect_line(r"^--example is a file to begin with, .* --json\.$")
 
 
 def test_verdicts_as_json(ground: Ground) -> None:
-    """One array, whatever is wrong, and nothing else on standard output."""
+    """One object on a line for each instance, whatever is wrong, and nothing else on standard output."""
     ground.deploy(1, service(before="print('hello')"))
     good, bad = ground.write("good.toml", CLASS), ground.write("bad.toml", f"{CLASS}workers = 0\n")
     checked = sdsupervise(ground, "check", "--json", "--import", good, bad, "nosuch_1")
     assert checked.wait() == 78
-    first, second, third = json.loads(checked.out)
+    first, second, third = map(json.loads, checked.out.splitlines())
     assert first == {"name": "good", "file": str(good), "mistakes": [], "notes": []}
     assert second["mistakes"][0].startswith(f"{bad}:3:11: workers is 0; ")
     assert (third["name"], third["file"], len(third["mistakes"])) == ("nosuch_1", "", 1)

@@ -143,6 +143,9 @@ def test_somebody_else_s_file(machine: Machine, service: Service) -> None:
     told = json.loads(sdsupervise(machine, "unit", "wrap", "--json", "gunicorn").stdout)
     assert (told["unit"], told["path"], told["written"]) == (service.unit, drop_in, False)
     assert told["text"] == machine.read(drop_in)
+    remains = "systemctl daemon-reload && systemctl restart gunicorn"
+    taken = json.loads(sdsupervise(machine, "unit", "unwrap", "--json", "gunicorn").stdout)
+    assert taken == {"unit": service.unit, "path": drop_in, "remains": remains}
 
 
 def test_no_such_unit(machine: Machine) -> None:
@@ -201,7 +204,7 @@ def test_lint_of_all(machine: Machine) -> None:
     machine.write("/etc/systemd/system/foreign.service", "[Service]\nExecStart=/bin/true\nPIDFile=/run/x\n")
     machine.run("systemctl", "daemon-reload")
     done = sdsupervise(machine, "unit", "lint", "--json")
-    found = json.loads(done.stdout)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     assert {finding["unit"] for finding in found} == {"bad.service"}
     assert {"PIDFile", "ExecReload", "RuntimeDirectory"} <= {finding["key"] for finding in found}

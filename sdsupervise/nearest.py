@@ -12,5 +12,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return plain[found[0]] if found else ""
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'status'?", or "" where nothing is near."""
+    meant = nearest(word, known)
+    return f" Did you mean '{meant}'?" if meant else ""
+
+
 def _plain(word: str) -> str:
     return word.lower().replace("-", "_")

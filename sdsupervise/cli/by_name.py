@@ -10,6 +10,7 @@ from .. import places, run_directory
 from ..errors import ServiceNotLoadable, UsageError
 from ..instance import is_file
 from ..instance_reader import read_apart
+from ..nearest import did_you_mean
 
 
 def complete(
@@ -58,7 +59,7 @@ def _file(parsed: argparse.Namespace) -> str | None:
         if not is_module or (parsed.python is None and not _finds_module(name, here)):
             raise ServiceNotLoadable(
                 f"There is neither an instance {name} (no {files}) nor a module {name} (in {here}, or where "
-                "Python looks for modules)."
+                f"Python looks for modules).{did_you_mean(name, places.configured())}"
             )
         parsed.no_file = files
     return file

@@ -4,6 +4,7 @@ import argparse
 import gc
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import ExitStatus, NotRunning, SdsuperviseError, UsageError
+from ..nearest import did_you_mean
 from ..options import HelpFormatter
 
 _COMMANDS = (
@@ -39,14 +41,17 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": HelpFormatter, **settings})
 
     def error(self, message: str) -> NoReturn:
-        message = f"{self.prog}: {message}."
-        for word in message.split():
-            if word.startswith("--") and "unrecognized" in message:
-                from .target import did_you_mean
+        raise UsageError(f"{self.prog}: {message}.{self._what_was_meant(message)} Try '{self.prog} --help'.")
 
-                message += did_you_mean(word.rstrip(".").partition("=")[0], list(self._option_string_actions))
-                break
-        raise UsageError(f"{message} Try '{self.prog} --help'.")
+    def _what_was_meant(self, message: str) -> str:
+        """By the unknown word of which argparse complains; it says which only in its message."""
+        option = re.search(r"^unrecognized arguments:.*? (--[^ =]+)", message)
+        choice = re.search(r"invalid choice: '([^']*)'", message)
+        if option:
+            return did_you_mean(option[1], self._option_string_actions)
+        if choice:
+            return did_you_mean(choice[1], [word for action in self._actions for word in action.choices or ()])
+        return ""
 
 
 class _CommandParser(_Parser):
@@ -67,8 +72,6 @@ def main(arguments: Sequence[str]) -> int:
         if not arguments:
             raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
         if not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
-            from .target import did_you_mean
-
             known = did_you_mean(arguments[0], _COMMANDS)
             raise UsageError(f"sdsupervise: there is no command '{arguments[0]}'.{known} Try 'sdsupervise --help'.")
         parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)

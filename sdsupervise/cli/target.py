@@ -2,11 +2,11 @@
 
 import argparse
 import os
-from collections.abc import Iterable
 
 from .. import places
 from ..client import control_path, runtime_directory
 from ..errors import UsageError
+from ..nearest import did_you_mean
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -72,14 +72,6 @@ def hint_of(name: str) -> str:
             return f" It has failed: {said.rstrip('.')}. 'systemctl status sdsupervise@{name}' shows more."
         return f" Start it: systemctl start sdsupervise@{name}"
     return did_you_mean(name, [*places.running(), *configured])
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """ " Did you mean 'status'?", or "" where nothing is near."""
-    from ..nearest import nearest
-
-    meant = nearest(word, known)
-    return f" Did you mean '{meant}'?" if meant else ""
 
 
 def _names(parsed: argparse.Namespace) -> list[str]:

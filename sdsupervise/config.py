@@ -7,6 +7,8 @@ from . import listen
 from .errors import ConfigError
 from .listen import Listen
 
+MOST_WORKERS = 10_000  # the least are 1
+
 
 class Settings(NamedTuple):
     """All times are seconds. See KINDS for what each may be, and means."""
@@ -316,7 +318,7 @@ KINDS: Mapping[str, Kind] = {
         ",backlog=N,mode=0660,user=U,group=G,reuse-port"
     ),
     "handover": Choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
-    "workers": Count(10_000, "so many processes; auto: one for each CPU this process may use"),
+    "workers": Count(MOST_WORKERS, "so many processes; auto: one for each CPU this process may use"),
     "delay_before_respawn": _seconds(0, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
     "respawn_backoff_limit": _seconds(0, "the wait doubles with each crash in a row, up to this; 0: it does not"),
     "respawn_forgiven_after": _seconds(0, "a worker that lived so long has paid for the crashes before it"),

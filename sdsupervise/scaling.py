@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Mapping
 
-from .config import KINDS, Settings
+from .config import MOST_WORKERS, Settings
 from .core.phases import PHASES
 from .core.takeover import State
 from .peer import Welcome
@@ -34,10 +34,9 @@ def wanted_size(parameters: Mapping[str, object], size: int) -> int | None:
 
 def why_not(state: State, size: int | None, *, is_main: bool) -> str:
     """Why a supervisor in this state cannot have so many workers; "" if it can."""
-    try:
-        KINDS["workers"].check(size)
-    except ValueError:
-        return f"There cannot be {size if size is not None else 'such a number of'} workers, only from 1 to 10000."
+    if size is None or not 1 <= size <= MOST_WORKERS:
+        number = size if size is not None else "such a number of"
+        return f"There cannot be {number} workers, only from 1 to {MOST_WORKERS}."
     if state is State.OPENING:
         return "The service is not ready yet."
     if not is_main:

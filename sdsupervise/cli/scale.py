@@ -5,6 +5,7 @@ import json
 import re
 
 from ..client import Client
+from ..config import MOST_WORKERS
 from ..errors import ExitStatus, ScaleRefused, UsageError
 from . import target
 
@@ -28,9 +29,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _scale(parsed: argparse.Namespace) -> int:
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", parsed.number):
         raise UsageError(f"{parsed.number!r} is no number of workers: say 4, +1 or -1.")
-    relative = parsed.number[0] in "+-"
+    number, relative = int(parsed.number), parsed.number[0] in "+-"
+    if not (abs(number) < MOST_WORKERS if relative else 1 <= number <= MOST_WORKERS):
+        raise UsageError(f"{parsed.number!r} cannot be: there are from 1 to {MOST_WORKERS} workers.")
     connection = Client.connect(target.socket_path(parsed), timeout_seconds=_TIMEOUT_SECONDS)
-    answer = next(connection.call("Scale", {"by" if relative else "workers": int(parsed.number)}))
+    answer = next(connection.call("Scale", {"by" if relative else "workers": number}))
     if answer.error:
         reason = str(answer.parameters.get("reason", answer.error))
         raise ScaleRefused(f"NOT SCALED. {reason}")

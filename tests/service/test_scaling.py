@@ -10,7 +10,9 @@ import subprocess
 
 import pytest
 
+from sdsupervise.client import Client
 from tests.service.harness import SDSUPERVISE, Ground
+from tests.service.running import LIMIT_SECONDS
 from tests.service.test_pool import member, serving, stop, workers
 
 
@@ -58,7 +60,7 @@ def test_by_command(ground: Ground) -> None:
     assert [ground.expect("serves", index=index).said("index") for index in (3, 4, 3)] == ["3", "4", "3"]
 
 
-@pytest.mark.parametrize("number", ["0", "-3", "10001", "+99999"])
+@pytest.mark.parametrize("number", ["-3", "+9999"])
 def test_out_of_range(ground: Ground, number: str) -> None:
     """There is at least one worker, and not more than the setting may ask for: one sentence, exit status 1."""
     ground.deploy(1, member())
@@ -66,8 +68,19 @@ def test_out_of_range(ground: Ground, number: str) -> None:
     serving(ground)
     done = scale(ground, number)
     assert done.returncode == 1 and done.stdout == ""
-    assert re.fullmatch(r"NOT SCALED\. There cannot be -?\d+ workers, only from 1 to 10000\.\n", done.stderr)
+    assert re.fullmatch(r"NOT SCALED\. There cannot be \d+ workers, only from 1 to 10000\.\n", done.stderr)
     assert indices(ground) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("asked", [{"workers": 0}, {"workers": 10001}, {"by": 99999}, {"by": -1}, {}])
+def test_the_supervisor_s_own_limits(ground: Ground, asked: dict[str, int]) -> None:
+    """Whoever asks on the control socket without our command is refused by the supervisor, with the same limits."""
+    ground.serving()
+    client = Client.connect(ground.control, timeout_seconds=LIMIT_SECONDS)
+    answer = next(client.call("Scale", asked))
+    client.close()
+    assert answer.error == "ScaleRefused"
+    assert str(answer.parameters["reason"]).endswith(" workers, only from 1 to 10000.")
 
 
 def test_the_last_one_stays(ground: Ground) -> None:
@@ -83,6 +96,13 @@ def test_no_number(ground: Ground, number: str) -> None:
     """What is no number is a wrong use: exit status 64."""
     done = scale(ground, number)
     assert done.returncode == 64 and f"{number!r} is no number of workers" in done.stderr
+
+
+@pytest.mark.parametrize("number", ["0", "10001", "+10000", "-10000"])
+def test_never_a_number(ground: Ground, number: str) -> None:
+    """Nor is there anybody to be asked about one that cannot be, however many there are now."""
+    done = scale(ground, number)
+    assert (done.returncode, done.stderr) == (64, f"{number!r} cannot be: there are from 1 to 10000 workers.\n")
 
 
 def test_during_a_reload(ground: Ground) -> None:

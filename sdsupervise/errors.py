@@ -24,6 +24,7 @@ class ExitStatus(IntEnum):
     USAGE = 64, "the command line is wrong"
     UNAVAILABLE = 69, "already running, not running, or the service never got ready"
     SOFTWARE = 70, "a bug of ours"
+    IO_ERROR = 74, "standard output cannot be written"
     GAVE_UP = 75, "a crash loop"
     NOT_PERMITTED = 77, "the caller may not do this"
     CONFIG = 78, "a setting is wrong, or the service cannot be loaded"
@@ -68,6 +69,12 @@ class UsageError(SdsuperviseError):
     """The command line is wrong."""
 
     exit_status = ExitStatus.USAGE
+
+
+class CannotWrite(SdsuperviseError):
+    """Standard output takes no more."""
+
+    exit_status = ExitStatus.IO_ERROR
 
 
 class AlreadyRunning(SdsuperviseError):

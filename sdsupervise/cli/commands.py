@@ -2,8 +2,6 @@
 
 import argparse
 import gc
-import io
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -66,25 +64,17 @@ class _CommandParser(_Parser):
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit status (errors.ExitStatus)."""
     parsed = argparse.Namespace()
-    if arguments[:1] != ["run"]:  # whose output is a service's
-        _print_whatever_there_is()
     try:
-        if not arguments:
-            raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
-        if not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
-            known = did_you_mean(arguments[0], _COMMANDS)
-            raise UsageError(f"sdsupervise: there is no command '{arguments[0]}'.{known} Try 'sdsupervise --help'.")
-        parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
-        status = int(parsed.command(parsed))
-        sys.stdout.flush()
-        return status
+        try:
+            _check_first(arguments)
+            parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
+            return int(parsed.command(parsed))
+        finally:  # after --help, too, which leaves by SystemExit
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except SdsuperviseError as error:
         _complain(f"{error}{_hint(parsed) if isinstance(error, NotRunning) else ''}")
         return error.exit_status
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. What is still to be written at the end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitStatus.OK
 
 
 def parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:
@@ -113,18 +103,21 @@ def _define(commands: "argparse._SubParsersAction[_CommandParser]", names: Seque
         module.add_parser(commands)
 
 
+def _check_first(arguments: Sequence[str]) -> None:
+    """There is a word, and it is a command or an option."""
+    if not arguments:
+        raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
+    if not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
+        known = did_you_mean(arguments[0], _COMMANDS)
+        raise UsageError(f"sdsupervise: there is no command '{arguments[0]}'.{known} Try 'sdsupervise --help'.")
+
+
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     if arguments[:1] == ["run"]:
         from . import run
 
         return run.parse(parser, arguments)
     return parser.parse_args(arguments)
-
-
-def _print_whatever_there_is() -> None:
-    """A path is of any bytes, and not every terminal has our characters: a "?" stands for what cannot be written."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="replace")
 
 
 def _hint(parsed: argparse.Namespace) -> str:

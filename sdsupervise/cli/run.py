@@ -109,6 +109,7 @@ def _reader(kind: Kind) -> Callable[[str], object]:
 
 
 def _run(parsed: argparse.Namespace) -> int:
+    sys.stdout = sys.__stdout__  # from here on it is the service's, as Python has it
     given = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
     listen: Mapping[str, object] = {name: entry for each in given.pop("listen", ()) for name, entry in each.items()}
     overrides: Mapping[str, object] = given

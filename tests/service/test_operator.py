@@ -457,13 +457,26 @@ def test_a_reader_that_has_gone(ground: Ground) -> None:
     assert (done := run_unread("reload")).returncode == 1 and "NOT RELOADED" in done.stderr, done
     assert "BrokenPipe" not in done.stderr
     assert (done := run_unread("status", "--json")).returncode == 0 and done.stderr == "", done
+    many = "for name in $(seq 5000); do echo no_$name; done"
+    line = f'"$0" check --json $({many}) 2>&1 | head -1; echo ${{PIPESTATUS[0]}}'
+    shown = ground.run("bash", "-c", line, SDSUPERVISE)
+    assert shown.wait() == 0
+    assert json.loads(shown.out.splitlines()[0])["name"] == "no_1" and shown.out.splitlines()[1:] == ["0"]
 
 
 def test_a_disk_that_is_full(ground: Ground) -> None:
-    """Nor does one keep a reload from its verdict, whose output goes to a file there."""
+    """Nor does one keep a reload from its verdict, whose output goes to a file there; other commands say so."""
     ground.serving()
     ground.deploy(2)
     to_full_disk = ("sh", "-c", 'exec "$0" "$@" >/dev/full', SDSUPERVISE)
+    file = ground.write("app.toml", 'command = ["/bin/sh"]\n')
+    for words in (
+        *(("status", "--pid-file", ground.pid_file), ("metrics", "--pid-file", ground.pid_file), ("list",)),
+        *(("config", "--config", file), ("config", "--example"), ("check", file), ("version",)),
+        *(("--help",), ("--version",), ("run", "--help")),
+    ):
+        said = ground.run(*to_full_disk, *words)
+        assert (said.wait(), said.err) == (74, "Cannot write to standard output: No space left on device.\n"), words
     reload = ground.run(*to_full_disk, "reload", "--pid-file", ground.pid_file)
     assert (reload.wait(), reload.err) == (ExitStatus.OK, "")
     ground.expect("serves", release=2)

@@ -48,6 +48,12 @@ def config_file(name: str) -> str | None:
     return next((path for path in paths if os.path.lexists(path)), None)
 
 
+def is_users_own(name: str) -> bool:
+    """The file that describes the instance is where only this user's programs look: `systemd --user` runs it."""
+    file = config_file(name)
+    return file is not None and os.path.dirname(file) != config_directories()[-1]
+
+
 def where_configured(name: str) -> str:
     """Where that file may stand, for people."""
     return " or ".join(os.path.join(directory, f"{name}.toml") for directory in config_directories())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from .. import places
 from ..errors import ExitStatus
-from ..unitfiles.host import failures
+from . import target
 from .ask import Asked, ask_all, paths_of
 from .terminal import Screen, clock, cut, cut_left
 from .tree import state_in_words
@@ -31,7 +31,7 @@ def _list(parsed: argparse.Namespace) -> int:
     running, configured = places.running(), places.configured()
     asked = {one.name: one for one in ask_all(paths_of(running))}
     names = sorted({*running, *configured})
-    failed = failures(f"sdsupervise@{name}.service" for name in names if name not in asked)
+    failed = target.failed([name for name in names if name not in asked])
     found = [asked.get(name) or _not_running(name, failed) for name in names]
     if parsed.json:
         for one in found:
@@ -54,7 +54,7 @@ def _list(parsed: argparse.Namespace) -> int:
 
 
 def _not_running(name: str, failed: Mapping[str, str]) -> Asked:
-    said = failed.get(f"sdsupervise@{name}.service")
+    said = failed.get(name)
     return Asked(name, "", None, "stopped") if said is None else Asked(name, "", None, "failed", said)
 
 

@@ -56,7 +56,7 @@ def _status(parsed: argparse.Namespace) -> int:
 def nothing_runs() -> str:
     """A sentence."""
     known = places.configured()
-    start = f" Start one: systemctl start sdsupervise@{known[0]}" if known else ""
+    start = f" Start one: {target.systemctl('start', known[0])}" if known else ""
     return f"No instance runs in {' or '.join(places.run_directories())}.{start}"
 
 

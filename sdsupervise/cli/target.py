@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Collection
 
 from .. import places
 from ..client import control_path, runtime_directory
@@ -64,14 +65,27 @@ def hint_of(name: str) -> str:
     """The same of one name."""
     configured = places.configured()
     if name in configured:
-        from ..unitfiles.host import failures
-
-        unit = f"sdsupervise@{name}.service"
-        said = failures([unit]).get(unit)
+        said = failed([name]).get(name)
         if said is not None:
-            return f" It has failed: {said.rstrip('.')}. 'systemctl status sdsupervise@{name}' shows more."
-        return f" Start it: systemctl start sdsupervise@{name}"
+            return f" It has failed: {said.rstrip('.')}. '{systemctl('status', name)}' shows more."
+        return f" Start it: {systemctl('start', name)}"
     return did_you_mean(name, [*places.running(), *configured])
+
+
+def systemctl(verb: str, name: str) -> str:
+    """What to type to have systemd do this to an instance."""
+    return f"systemctl {'--user ' * places.is_users_own(name)}{verb} sdsupervise@{name}"
+
+
+def failed(names: Collection[str]) -> dict[str, str]:
+    """Of these instances those whose unit has failed, each with its last word."""
+    from ..unitfiles.host import failures
+
+    found: dict[str, str] = {}
+    for of_user in (False, True):
+        units = {f"sdsupervise@{name}.service": name for name in names if places.is_users_own(name) is of_user}
+        found |= {units[unit]: said for unit, said in failures(units, of_user=of_user).items()}
+    return found
 
 
 def _names(parsed: argparse.Namespace) -> list[str]:

@@ -120,14 +120,16 @@ def is_active(name: str) -> bool:
     return _ask("systemctl", "is-active", "--quiet", "--", name).returncode == 0
 
 
-def failures(names: Iterable[str]) -> Mapping[str, str]:
-    """Of these units those that have failed, each with the last word of what ran there, or else systemd's.
+def failures(names: Iterable[str], *, of_user: bool = False) -> Mapping[str, str]:
+    """Of these units, the system's or this user's own, those that have failed, each with the last word of what ran
+    there, or else systemd's.
 
     Empty where there is no systemd to ask.
     """
     names = list(names)
     try:
-        shown = _show("Id,ActiveState,Result,StatusText", *names) if names else {}
+        properties = "Id,ActiveState,Result,StatusText"
+        shown = _show(properties, *["--user"] * of_user, *names) if names else {}
     except UnitUnavailable:
         return {}
     return {

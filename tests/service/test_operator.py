@@ -385,6 +385,16 @@ def test_somebody_else_listens(ground: Ground, answer: bytes) -> None:
 # --------------------------------------------------------------------------------------------------- typing errors
 
 
+def run_as_user(ground: Ground, *words: str) -> Running:
+    """`python WORDS` of somebody with places of their own."""
+    whom: dict[str, object] = {}
+    places = {"XDG_RUNTIME_DIR": str(ground.directory / "run"), "XDG_CONFIG_HOME": str(ground.directory / "config")}
+    if os.geteuid() == 0:  # who has no places of its own, and no way for others into our virtual environment
+        shutil.copytree(installed_package(), ground.library / "sdsupervise")
+        whom = {"user": 61234, "group": 61234, "extra_groups": []}
+    return ground.run(sys.executable, *words, environment=places, **whom)
+
+
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
@@ -400,7 +410,7 @@ def test_somebody_else_listens(ground: Ground, answer: bytes) -> None:
         (["run", "websaerch"], 78, "Python looks for modules). Did you mean 'websearch'?"),
         (["unit", "lnit"], 64, " Did you mean 'lint'? Try 'sdsupervise unit --help'."),
         (["metrics", "--format", "prometeus"], 64, " Did you mean 'prometheus'?"),
-        (["reload", "websearch"], 69, "Start it: systemctl start sdsupervise@websearch"),
+        (["reload", "websearch"], 69, "Start it: systemctl --user start sdsupervise@websearch"),
         (["check", "web_search"], 78, "; did you mean websearch?"),
         (["check", "web search"], 78, "An instance cannot be called 'web search'; a name has up to 64 letters"),
         (["scale", "webshop", "many"], 64, "'many' is no number of workers"),
@@ -409,16 +419,20 @@ def test_somebody_else_listens(ground: Ground, answer: bytes) -> None:
 )
 def test_typing_errors(ground: Ground, words: list[str], status: int, sentence: str) -> None:
     """One sentence, with the nearest word there is, and the status for it."""
-    whom: dict[str, object] = {}
-    places = {"XDG_RUNTIME_DIR": str(ground.directory / "run"), "XDG_CONFIG_HOME": str(ground.directory / "config")}
     for path in "run/sdsupervise/webshop/control", "config/sdsupervise/websearch.toml":
         ground.write(path, "")
-    if os.geteuid() == 0:  # who has no places of its own, and no way for others into our virtual environment
-        shutil.copytree(installed_package(), ground.library / "sdsupervise")
-        whom = {"user": 61234, "group": 61234, "extra_groups": []}
-    said = ground.run(sys.executable, "-m", "sdsupervise", *words, environment=places, **whom)
+    said = run_as_user(ground, "-m", "sdsupervise", *words)
     assert said.wait() == status
     assert sentence in said.err and said.err.count("\n") == 1 and said.out == ""
+
+
+def test_nothing_runs(ground: Ground) -> None:
+    """What is configured, by a user for their own systemd, can be started."""
+    ground.write("config/sdsupervise/websearch.toml", "")
+    # On this host others may run.
+    said = run_as_user(ground, "-c", "from sdsupervise.cli import status; print(status.nothing_runs())")
+    assert said.wait() == 0
+    assert said.out.endswith(" Start one: systemctl --user start sdsupervise@websearch\n")
 
 
 def test_exit_statuses_are_documented(ground: Ground) -> None:

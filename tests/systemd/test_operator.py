@@ -61,6 +61,36 @@ def test_failed(machine: Machine) -> None:
         machine.run("systemctl", "daemon-reload")
 
 
+def test_failed_of_a_user(machine: Machine) -> None:
+    """Of a user's own instance that user's own systemd is asked, and named in what is to be typed."""
+    machine.run("useradd", "--create-home", "anna")
+    uid = machine.run("id", "-u", "anna").stdout.strip()
+    places = {"XDG_RUNTIME_DIR": f"/run/user/{uid}", "HOME": "/home/anna"}
+    become = ("setpriv", "--reuid=anna", "--regid=anna", "--init-groups")
+    machine.write("/home/anna/.config/sdsupervise/wrong.toml", 'service = "/srv/nothing.py:Nothing"\n')
+    machine.write(
+        "/home/anna/.config/systemd/user/sdsupervise@.service",
+        "[Service]\nType=notify\nExecStart=/usr/bin/sdsupervise run %i\n",
+    )
+    # What pam_systemd would say, which is not on this machine.
+    where = "/run/systemd/system/user@.service.d/where.conf"
+    machine.write(where, "[Service]\nEnvironment=XDG_RUNTIME_DIR=/run/user/%i\n")
+    machine.run("systemctl", "daemon-reload")
+    try:
+        machine.run("systemctl", "start", f"user@{uid}.service")
+        start = machine.run(*become, "systemctl", "--user", "start", "sdsupervise@wrong", env=places, check=False)
+        assert start.returncode != 0
+        seen = machine.run(*become, "sdsupervise", "list", env=places)
+        assert re.search(r"^wrong +failed +.*/srv/nothing\.py", seen.stdout, re.MULTILINE), seen
+        asked = machine.run(*become, "sdsupervise", "status", "wrong", env=places, check=False)
+        assert "'systemctl --user status sdsupervise@wrong' shows more" in asked.stderr, asked
+    finally:
+        machine.run("systemctl", "stop", f"user@{uid}.service")
+        machine.run("userdel", "--remove", "anna", check=False)
+        machine.remove(where)
+        machine.run("systemctl", "daemon-reload")
+
+
 def test_list(machine: Machine, trials: list[Trial]) -> None:
     """All that run or are configured are listed: one that hangs, is dead or stopped as that, the others as ever."""
     one, *_ = trials

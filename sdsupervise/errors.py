@@ -52,7 +52,7 @@ class BadFile(ConfigError):
         more = len(mistakes) - 1
         super().__init__(mistakes[0] + (f" (And {more} more mistake{'s' * (more > 1)} in this file.)" if more else ""))
         self.mistakes = list(mistakes)  # FILE:LINE:COLUMN: a sentence
-        self.traceback_text = "".join(f"{mistake}\n" for mistake in mistakes) if more else ""
+        self.traceback_text = "".join(f"{mistake}\n" for mistake in mistakes[1:])  # what the sentence leaves out
 
 
 class ServiceNotLoadable(SdsuperviseError):

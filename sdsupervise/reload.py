@@ -62,7 +62,8 @@ class Reload:
 
     def fail(self, reason: str, traceback: str, facts: Mapping[str, object]) -> None:
         """The verdict "failed". What is said of it is a service's own text, for the terminals of others, root's too."""
-        reason, traceback = printable(reason), printable(traceback)
+        reason = printable(reason)
+        traceback = _without_reason(printable(traceback), reason)
         self._end("failed", reason)
         if self.call is not None:
             self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **facts})
@@ -150,3 +151,9 @@ class Reload:
             self._loop.unwatch(self._stderr)
             os.close(self._stderr)
             self._stderr = None
+
+
+def _without_reason(traceback: str, reason: str) -> str:
+    """What is to be said beside the reason: not the same again, unless Python says it at the end of its traceback."""
+    *above, last = traceback.strip().splitlines() or [""]
+    return "\n".join(above) if last == reason and not (above and above[-1].startswith(" ")) else traceback

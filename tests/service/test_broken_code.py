@@ -99,6 +99,7 @@ def test_broken_code(ground: Ground, case: str, way: str) -> None:
     assert re.search(rf"Generation 1 serves .*Reload \d\d:\d\d:\d\d failed: .*({sentence})", str(status["status"]))
     reload = status["last_reload"]
     assert isinstance(reload, dict) and reload["verdict"] == "failed"
+    assert reload["reason"] not in failed.stderr.splitlines() or 'File "' in failed.stderr  # a traceback
     running.expect_line(rf"Not reloaded: .*({sentence})")
     check_serves_on(ground, worker)
 

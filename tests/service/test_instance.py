@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -164,6 +165,7 @@ def test_a_bad_file_changes_nothing(ground: Ground, instance: Instance, case: st
     reload = instance.reload()
     assert reload.wait() == 1
     reload.expect_line(r"^NOT RELOADED: " + sentence.format(file=instance.file))
+    assert len(re.findall(re.escape(str(instance.file)), reload.err)) == (2 if case == "two mistakes" else 1)
     status = instance.status()
     assert running.alive and [each["pid"] for each in status["workers"]] == [worker]  # type: ignore[attr-defined]
     assert (status["generation"], status["healthy"]) == (1, True)

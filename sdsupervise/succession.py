@@ -176,10 +176,13 @@ class Succession:
             _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, suffix, extra=extra)
         else:
             reason, traceback = _why_failed(reload, peer) if state is not State.STOPPING else ("A stop was asked.", "")
+            workers = self._hooks.pool()["workers"]
             facts = {"generation": self.generation, "code": own_code, "worker_was_stopped": reload.stopped_workers}
-            reload.fail(reason, traceback, {**facts, "serves": state is not State.STOPPING, "from_disk": executes})
+            how = {"serves": state is not State.STOPPING, "from_disk": executes, "workers": workers}
+            reload.fail(reason, traceback, {**facts, **how})
             self._counters.count_reload(reload.facts())
-            from_disk = " The old command had been stopped, and is started anew from what is on disk."
+            commands = "command had been stopped, and is" if workers == 1 else "commands had been stopped, and are"
+            from_disk = f" The old {commands} started anew from what is on disk."
             suffix = from_disk if executes and reload.stopped_workers else ""
             news = News.RELOAD_STOPPED if state is State.STOPPING else News.ROLLED_BACK
             extra = told(news, verdict="failed", seconds=reload.seconds, reason=reason)

@@ -200,13 +200,14 @@ def _failure(answer: Answer) -> SdsuperviseError:
     reason = str(facts.get("reason", answer.error))
     if answer.error != "ReloadFailed":
         return ReloadFailed(f"NOT RELOADED. {reason}", because_of_stop=facts.get("serves") is False)
+    one = facts.get("workers", 1) == 1
     serving = f"Generation {facts.get('generation')}, {facts.get('code')}, still serves"
     if not facts.get("serves"):
         serving = "The service is stopping"
     elif facts.get("worker_was_stopped"):
-        serving += "; its worker was stopped and is started anew"
+        serving += f"; its {'worker was stopped and is' if one else 'workers were stopped and are'} started anew"
         serving += " from what is on disk" * (facts.get("from_disk") is True)
     else:
-        serving += "; its worker was never stopped"
+        serving += f"; its {'worker was' if one else 'workers were'} never stopped"
     stop = "" if reason.endswith((".", ".)")) else "."
     return ReloadFailed(f"NOT RELOADED: {reason}{stop} {serving}.", because_of_stop=not facts.get("serves"))

@@ -185,8 +185,20 @@ def test_failed_reload(ground: Ground) -> None:
     old = [report.pid for report in serving(ground)]
     ground.deploy(2, member('def warm_up(self):\n    if self.index == "1":\n        raise OSError("no disk")'))
     reload = ground.reload()
-    assert reload.returncode == 1 and "no disk" in reload.stderr and "its worker was never stopped" in reload.stderr
+    assert reload.returncode == 1 and "no disk" in reload.stderr and "its workers were never stopped." in reload.stderr
     assert ground.worker_pids() == old
+
+
+def test_failed_takeover(ground: Ground) -> None:
+    """New code of which one worker fails after they were released costs the old ones a restart, and the caller hears
+    so."""
+    ground.deploy(1, member())
+    ground.start()
+    serving(ground)
+    ground.deploy(2, member("probation = 10", 'def serve(self):\n    raise OSError("no disk")'))
+    reload = ground.reload()
+    assert reload.returncode == 1 and "its workers were stopped and are started anew." in reload.stderr, reload
+    serving(ground)
 
 
 def test_one_spare_for_all(ground: Ground) -> None:

@@ -15,6 +15,7 @@ from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Sett
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure, tell_where_it_starts
+from ..linux.inheritance import named_directory
 from ..wanted import Wanted, own_options
 
 if TYPE_CHECKING:
@@ -181,10 +182,12 @@ def _name_process(name: str) -> None:
 
 
 def _enter(directory: str) -> None:
+    by_name = os.path.join(named_directory(), directory)
     try:
         os.chdir(directory)
     except OSError as error:
         raise ConfigError(f"Cannot change to the directory {directory}: {error.strerror}.") from error
+    os.environ["PWD"] = os.path.normpath(by_name)  # as a shell's cd does: the symlink's name, not where it leads
 
 
 def make(wanted: Wanted) -> Daemon:

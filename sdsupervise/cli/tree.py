@@ -157,8 +157,7 @@ def _typed_directories(facts: Mapping[str, Any]) -> list[str]:
             words = os.fsdecode(file.read()).split("\0")
     except OSError:
         words = []
-    started_in = str(facts.get("directory", ""))
-    by_name = typed.directory(words, started_in)
+    by_name = str(facts.get("directory", ""))
     scripts = [os.path.join(by_name, os.path.dirname(script)) for script in typed.scripts(words)]
     return [directory for directory in (by_name, *scripts) if directory]
 

@@ -38,14 +38,16 @@ def test_script_through_a_symlink(ground: Ground, typed: str, way: str) -> None:
 @pytest.mark.parametrize("directory", ["current", "./current/", "{current}"])
 @pytest.mark.parametrize("target", ["service.py", "service:Service"])
 def test_directory_option(ground: Ground, directory: str, target: str) -> None:
-    """`sdsupervise run --directory` is entered anew by name, also a relative one; the service's directory is the new
-    release."""
+    """`sdsupervise run --directory` is entered anew by name, also a relative one, and status has that name; the
+    service's directory is the new release."""
     ground.deploy(1, WHERE)
     directory = directory.format(current=ground.current)
     ground.run(SDSUPERVISE, "run", "--directory", directory, target, "--pid-file", ground.pid_file)
     ground.expect("where", directory=ground.directory / "releases/1")
+    assert ground.status()["directory"] == str(ground.current)
     deploy_and_reload(ground, WHERE)
     ground.expect("where", directory=ground.directory / "releases/2")
+    assert ground.status()["directory"] == str(ground.current)
 
 
 def test_working_directory_by_name(ground: Ground) -> None:

@@ -281,7 +281,8 @@ def test_in_the_background(ground: Ground, instance: Instance) -> None:
     instance.say(CLASS)
     assert instance.run("--daemonize").wait() == 0
     ground.expect("serves", release=1)
-    assert instance.status()["name"] == instance.name
+    status = instance.status()
+    assert (status["name"], status["directory"]) == (instance.name, str(ground.current))
     instance.stop()
     assert not instance.run_directory.exists()
 

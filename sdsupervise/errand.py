@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from .linux import limits, prctl, processes
 from .linux.event_loop import EventLoop
+from .printable import printable
 from .systemd.notify import forget_systemd
 
 _KEPT_OUTPUT_BYTES = 16 * 1024
@@ -100,7 +101,7 @@ class Errand:
         self._timer.cancel()
         self._loop.unwatch(self._child.pidfd)
         os.close(self._child.pidfd)
-        output = self._output.decode(errors="replace").strip()
+        output = printable(self._output.decode(errors="replace").strip())
         self._on_end(self._why(status, output), output)
 
     def _why(self, status: int, output: str) -> str:

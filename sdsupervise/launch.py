@@ -31,6 +31,7 @@ from .linux.pid_file import PidFile
 from .listen import Listen
 from .listening import Listening
 from .peer import Welcome, receive_welcome
+from .printable import printable
 from .receipt import Receipt, pin_imports
 from .systemd.notify import Notifier, status
 
@@ -331,10 +332,11 @@ def say_failure(error: SdsuperviseError) -> int:
 
     A successor tells its predecessor instead, by what it writes: systemd would not listen to it.
     """
-    print(error, file=sys.stderr)
+    sentence = printable(str(error))  # which may quote the service's own exception
+    print(sentence, file=sys.stderr)
     if not is_successor():
         try:
-            Notifier().send(status(str(error)))
+            Notifier().send(status(sentence))
         except LibraryMissing:
             pass  # who reads standard error has been told why
     return error.exit_status

@@ -1,4 +1,4 @@
-"""What others say, as it may be shown to a person."""
+"""What others say, as it may be shown to a person: made so where it comes in, before it becomes a reason of ours."""
 
 
 def printable(text: str) -> str:

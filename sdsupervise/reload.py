@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from .control import Call
 from .linux.event_loop import EventLoop
-from .printable import printable
 
 _KEPT_STDERR_BYTES = 16 * 1024
 
@@ -61,9 +60,8 @@ class Reload:
             self.call.reply({"verdict": "done", "seconds": self._seconds, "phases": self._phases, **facts})
 
     def fail(self, reason: str, traceback: str, facts: Mapping[str, object]) -> None:
-        """The verdict "failed". What is said of it is a service's own text, for the terminals of others, root's too."""
-        reason = printable(reason)
-        traceback = _without_reason(printable(traceback), reason)
+        """The verdict "failed"."""
+        traceback = _without_reason(traceback, reason)
         self._end("failed", reason)
         if self.call is not None:
             self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **facts})

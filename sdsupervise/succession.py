@@ -387,8 +387,9 @@ def _not_listening() -> None:
 
 
 def _why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:
-    """The reason and the traceback, "" where there is none."""
+    """The reason and the traceback, "" where there is none: a service's own text, for the terminals of others, root's
+    too."""
     said = reload.last_words()
     if peer.reason:
-        return peer.reason, peer.traceback or said
-    return said.splitlines()[-1] if said else "The new supervisor died without a word.", said
+        return printable(peer.reason), printable(peer.traceback or said)
+    return printable(said.splitlines()[-1] if said else "The new supervisor died without a word."), printable(said)

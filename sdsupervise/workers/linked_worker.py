@@ -10,6 +10,7 @@ from ..config import Settings
 from ..errors import ProtocolError
 from ..linux import processes
 from ..linux.event_loop import EventLoop
+from ..printable import printable
 from .worker import Worker, WorkerListener
 
 _log = logging.getLogger("sdsupervise")
@@ -75,7 +76,7 @@ class LinkedWorker(Worker):
         elif line == protocol.RETIRE:
             self._heard_retire()
         elif line.startswith(protocol.FAILED):
-            self.failure = _json_text(line[len(protocol.FAILED) :])
+            self.failure = printable(_json_text(line[len(protocol.FAILED) :]))
         else:
             _log.warning("Worker (pid %d) said %r, which is no message, ignoring", self.pid, line[:60])
 

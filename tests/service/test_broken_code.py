@@ -235,13 +235,14 @@ def test_much_on_standard_error(ground: Ground) -> None:
 
 
 def test_characters_of_control(ground: Ground) -> None:
-    """What a service says of its failure does nothing to the terminal of whoever reads it."""
-    ground.serving()
+    """What a service says of its failure does nothing to the terminal of whoever reads it, be it in the journal."""
+    running = ground.serving()
     ground.deploy(2, r"raise ValueError('Gr\xfc\xdfe \x1b]0;title\x07\x1b[31m')")
     failed = ground.reload()
     assert "NOT RELOADED: ValueError: Grüße ?]0;title??[31m. Gen" in failed.stderr
     assert failed.stderr.replace("\n", "").isprintable() and "\nTraceback (" in f"\n{failed.stderr}"
     assert "ValueError: Grüße ?]0;title??[31m" in str(ground.status()["last_reload"])
+    running.expect_line(r"Not reloaded: ValueError: Grüße \?\]0;title\?\?\[31m$")
 
 
 def test_child_of_new_code_holds_its_streams(ground: Ground) -> None:

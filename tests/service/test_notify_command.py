@@ -116,23 +116,25 @@ def serve(self):
 def test_giving_up(ground: Ground) -> None:
     """The supervisor waits for the command before it leaves."""
     body = hook(ground, crash_limit=2, delay_before_respawn=0.01)
-    ground.deploy(1, service(f"{body}\ndef serve(self): raise OSError('no disk')"))
+    ground.deploy(1, service(f"{body}\ndef serve(self): raise OSError('no \\x1b[31mdisk')"))
     running = ground.start()
     assert running.wait() == 75
-    assert "OSError: no disk" in told(ground, "gave-up", verdict="").said("sdsupervise_reason")
+    running.expect_line(r"Gave up after 2 crashes: .* \(OSError: no \?\[31mdisk\)\.$")
+    assert "OSError: no ?[31mdisk" in told(ground, "gave-up", verdict="").said("sdsupervise_reason")
     ground.expect_nothing_left()
     assert events(ground) == ["gave-up"]
 
 
 def test_a_command_that_fails(ground: Ground) -> None:
     """The log says so with its last words, and that is all."""
-    ground.deploy(1, service(hook(ground, "sys.exit('no network')")))
+    ground.deploy(1, service(hook(ground, "sys.exit('no \\x1b[1mnetwork')")))
     running = ground.serving()
     ground.deploy(2, "import requsts")
     worker = ground.worker_pids()
     assert ground.reload().returncode == 1
     running.expect_line(
-        r"Nobody may have heard of the event rolled-back: notify_command \(\S+hook\) exited with status 1: no network$"
+        r"Nobody may have heard of the event rolled-back: notify_command \(\S+hook\) exited with status 1: "
+        r"no \?\[1mnetwork$"
     )
     assert ground.worker_pids() == worker
     stop(ground)

@@ -128,6 +128,18 @@ def test_code_that_cannot_be_imported(ground: Ground, code: str, words: list[str
     assert running.err.splitlines()[-1].startswith("Cannot load current/service.py:Service: ")
 
 
+def test_what_systemd_hears_of_it(ground: Ground) -> None:
+    """The sentence is the unit's status, with nothing in it that does something to a terminal."""
+    ground.deploy(1, r"raise ValueError('no \x1b[31mlicence')")
+    with notify_socket(ground) as systemd:
+        place = {"NOTIFY_SOCKET": str(ground.directory / "notify")}
+        running = ground.run(SDSUPERVISE, "run", "current/service.py:Service", environment=place)
+        assert running.wait() == 78
+        sentence = "Cannot load current/service.py:Service: ValueError: no ?[31mlicence"
+        assert systemd.recv(4096).decode() == f"STATUS={sentence}"
+    assert running.err.splitlines()[-1] == sentence
+
+
 def test_file_named_like_a_module(ground: Ground) -> None:
     """A service in a file called json.py (or like anything else that is imported already) is that file."""
     ground.deploy(1, json=service())

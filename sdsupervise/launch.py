@@ -99,16 +99,16 @@ def start(plan: Plan) -> Started | int:
         raise
 
 
-def tell_where_it_starts(directory: str) -> None:
-    """In a successor, which has changed to a directory if that is not "": whoever waits for the reload hears of it
-    before any code is loaded, and so also where that fails.
+def tell_where_it_starts() -> None:
+    """In a successor, which is in its directory by now: whoever waits for the reload hears of that before any code is
+    loaded, and so also where that fails.
 
     Raises HandoverError.
     """
     handover = inheritance.inherited_handover(os.environ)
     if handover is None:
         return
-    named, real = os.path.join(inheritance.this_invocation().directory, directory), os.getcwd()
+    named, real = inheritance.named_directory(), os.getcwd()
     channel = Channel.from_fd(os.dup(handover[0]))
     channel.send("starts", place=named if named == real else f"{named} -> {real}")
     channel.close()

@@ -123,7 +123,7 @@ def _run(parsed: argparse.Namespace) -> int:
             raise UsageError("Say what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
         if parsed.directory is not None:
             _enter(parsed.directory)
-        tell_where_it_starts(parsed.directory or "")
+        tell_where_it_starts()
         make = _command if parsed.target is None else _service
         runnable = make(parsed, overrides, listen)
     except (ServiceNotLoadable, ConfigError) as error:

@@ -3,6 +3,7 @@ r"""What worker and supervisor say to each other over the link: lines of ASCII (
     worker         supervisor
     ping           pong    at once, whatever else is going on
     takeover       ok      when this worker may serve; till then it waits
+    stopping               it has heard of SIGTERM, and needs no nudge
     shutdown               it asks to be killed
     retire                 it asks to be replaced, and then told to stop
     failed "text"          why it is about to die, a JSON string
@@ -18,6 +19,7 @@ PING = b"ping\n"
 PONG = b"pong\n"
 TAKEOVER = b"takeover\n"
 OK = b"ok\n"
+STOPPING = b"stopping\n"
 SHUTDOWN = b"shutdown\n"
 RETIRE = b"retire\n"
 GO = b"go "  # followed by the worker's index and a newline

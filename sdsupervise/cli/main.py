@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return ready.ready() if words == ["ready"] else ready.ping()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout = _watched(sys.stdout)
+        elif sys.stdout is None and words[:1] != ["run"]:  # closed, by a caller who does not want to know
+            sys.stdout = io.StringIO()
         from . import commands
 
         return commands.main(words)

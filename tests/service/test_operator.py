@@ -496,6 +496,18 @@ def test_a_disk_that_is_full(ground: Ground) -> None:
     ground.expect("serves", release=2)
 
 
+def test_nowhere_to_write_to(ground: Ground) -> None:
+    """A caller that has closed standard output is told by the exit status alone."""
+    ground.serving()
+    ground.deploy(2)
+    for words, status in (
+        *((("status", "--pid-file", ground.pid_file), 0), (("list",), 0), (("config", "--example"), 0)),
+        *((("reload", "--pid-file", ground.pid_file), 0), (("status", "--pid-file", "/none"), 69)),
+    ):
+        asked = ground.run("sh", "-c", 'exec "$0" "$@" >&-', SDSUPERVISE, *words)
+        assert asked.wait() == status and "Traceback" not in asked.err, words
+
+
 def test_characters_that_cannot_be_written(ground: Ground) -> None:
     """In another encoding than UTF-8 a status has a "?" for what that lacks."""
     ground.serving()

@@ -167,7 +167,9 @@ class Stage:
         self.calls.clear()
 
     def start_again(self, *, wait: bool = True) -> None:
-        """Start what is deployed."""
+        """Start what is deployed. To wait is to be sure that all who were there have ended."""
+        if wait:
+            self.wait(lambda: not self.hub.living("worker"), "news of the end of the workers that were there")
         self.starter = self.instance.start()
         if wait:
             self.wait(lambda: any(worker.begun for worker in self.hub.living("worker")), "the service at work")

@@ -58,6 +58,8 @@ def settle(stage: Stage) -> None:
 def is_settled(stage: Stage, *, beside_elders: bool = False) -> bool:
     """The same, as a condition. Where generations may drain beside the one that serves, they are left in peace."""
     hub, instance = stage.hub, stage.instance
+    if any(process.killed and process.alive for process in hub.processes):
+        return False  # it may have answered just before
     stage.ask_stop_again()
     if any(call.status is None for call in stage.calls) and not wakes_all(stage):
         return False

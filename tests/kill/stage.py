@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sdsupervise.core.takeover import RULES, Effect, Event, State
 from tests.kill.hub import PATIENCE_SECONDS, Place, Process
 from tests.kill.instance import Instance, Release
-from tests.kill.places import LEAVING, has_done, is_same_step, next_state
+from tests.kill.places import LEAVING, has_done, is_same_step, next_state, rule_of
 from tests.kill.witness import Witness
 
 ELDER = Release(settings={"stop_timeout": 3.0})
@@ -193,12 +193,15 @@ class Stage:
         self.stopper = self.instance.ask_stop()
 
     def ask_stop_again(self) -> None:
-        """Do so if whom the pid file named was killed by the other before it could take the signal. Without systemd
-        nobody else can know of it; an operator sees that the service goes on, and that the file names another."""
+        """Do so if whom the pid file named was killed by the other before it could take the signal, or pass it on.
+        Without systemd nobody else can know of it; an operator sees that the service goes on, and that the file names
+        another."""
         told = next((each for each in self.hub.supervisors if each.pid == self.instance.told_to_stop), None)
         if told is None or told.alive or told in self.harmed or self.instance.named_pid() in (0, told.pid):
             return
-        if not any("+STOP_ASKED" in place for place in told.heard):
+        stops = [place for place in told.heard if "+STOP_ASKED" in place]
+        owes_word = all(Effect.TELL_STOP in rule_of(place).effects for place in stops)
+        if owes_word and not has_done(stops, Effect.TELL_STOP):
             self.ask_stop()
 
     # Holding, and being led on

@@ -33,8 +33,9 @@ class Tie:
         `reader`, a descriptor of ours, is closed. Raises OSError where there is no /proc.
         """
         # Opened anew: whom to signal belongs to what was opened, which all workers would else share.
-        self._end = os.open(f"/proc/self/fd/{reader}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._end = os.open(f"/proc/self/fd/{reader}", os.O_RDONLY | os.O_NONBLOCK)
         os.close(reader)
+        os.set_inheritable(self._end, True)  # what this process executes in its place is to be signalled, too
         fcntl.fcntl(self._end, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(self._end, fcntl.F_SETSIG, number)
         fcntl.fcntl(self._end, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)

@@ -12,9 +12,10 @@ from types import FrameType
 
 # What a worker that hangs is asked for a traceback with: the last real-time signal, which no program we know uses.
 TRACEBACK_SIGNAL = signal.Signals(signal.SIGRTMAX)
-# And the one before it nudges a worker that was told to stop. A signal's Python-level handler does not run while the
-# main thread blocks; one that comes in the moment before it does is noted, and waits for another to interrupt it.
-NUDGE_SIGNAL = int(signal.SIGRTMAX) - 1
+# And what nudges a worker that was told to stop. A signal's Python-level handler does not run while the main thread
+# blocks; one that comes in the moment before it does is noted, and waits for another to interrupt it. It is one that
+# does nothing to a program that has no handler for it: to what a service executes in its place.
+NUDGE_SIGNAL = signal.SIGURG
 
 
 def take_note(_number: int, _frame: object) -> None:
@@ -80,7 +81,7 @@ class SignalReceiver:
         self._writer.close()
 
 
-def send(pidfd: int, number: int) -> bool:
+def send(pidfd: int, number: signal.Signals) -> bool:
     """Signal the very process the pidfd stands for; False if we may not. A dead one is not an error."""
     try:
         signal.pidfd_send_signal(pidfd, number)

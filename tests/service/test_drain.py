@@ -70,6 +70,7 @@ def words(ground: Ground, *of: str) -> list[str]:
 
 def stop(supervisor: Running) -> None:
     supervisor.signal(signal.SIGTERM)
+    supervisor.expect_line("Generation 1 stops")  # or else a worker may be gone before it looks at its signal
 
 
 def interrupt(supervisor: Running) -> None:

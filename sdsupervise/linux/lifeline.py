@@ -47,9 +47,10 @@ class Tie:
             return True
         poller = select.poll()
         poller.register(self._end, 0)
-        return bool(poller.poll(0))
+        return any(happened & select.POLLHUP for _, happened in poller.poll(0))  # not where the service has closed it
 
     def let_go(self) -> None:
         """It is cut, and we know: no signal more, where there would be one for each other worker that ends."""
-        os.close(self._end)
-        self._end = -1
+        end, self._end = self._end, -1
+        if end >= 0:
+            os.close(end)

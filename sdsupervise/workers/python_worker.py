@@ -121,12 +121,12 @@ def _drain_on_signal(service: Service, link: Link, tie: Tie, stop_timeout: float
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         if not is_orphan and (link.lost or tie.is_cut):
-            is_orphan = True
             tie.let_go()
-            _say("Shutting down: the supervisor is gone\n")
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
             if sys.stderr is not None:
                 faulthandler.dump_traceback_later(max(stop_timeout, 0.001), exit=True)
+            is_orphan = True  # not before: the handler may be called again here, and that call may never return
+            _say("Shutting down: the supervisor is gone\n")
         if not is_orphan:
             link.tell_stopping()
         service.drain_worker()

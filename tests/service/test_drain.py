@@ -195,6 +195,35 @@ def test_time_of_an_orphan(ground: Ground) -> None:
     running.expect_line("in supervised_shutdown")
 
 
+def test_signals_of_siblings_that_end(ground: Ground) -> None:
+    """The time is limited also where the next signal comes in the midst of the first, as it does to the workers of a
+    large pool: the kernel sends one for each that ends."""
+    next_signal = """
+    from sdsupervise.linux.lifeline import Tie
+    let_go = Tie.let_go
+    def let_go_and_be_signalled(tie):
+        Tie.let_go = let_go
+        let_go(tie)
+        signal.raise_signal(signal.SIGTERM)
+    Tie.let_go = let_go_and_be_signalled
+    """
+    body = """
+    stop_timeout = 0.4
+    def serve(self):
+        report("sleeps")
+        time.sleep(1000)
+    def supervised_shutdown(self):
+        report("shutdown")
+        signal.pause()
+    """
+    ground.deploy(1, service(body, before=next_signal))
+    running = ground.serving()
+    worker = wait_blocked(ground.expect("sleeps").pid)
+    running.signal(signal.SIGKILL)
+    ground.expect("shutdown")
+    wait_gone(worker)
+
+
 def test_error_while_draining(ground: Ground) -> None:
     """error() ends it at once, by a shutdown and with its status."""
     ground.deploy(1, service("def serve(self):\n    self.draining.wait()\n    self.error('gave up')"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.harness import Breakpoint, Ground, service
-from tests.service.running import wait_gone
+from tests.service.running import wait_blocked, wait_gone
 
 STUBBORN = "stop_timeout = 0.2\ndef warm_up(self): signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 HANGS_AT_THE_END = "stop_timeout = 0.2\ndef supervised_shutdown(self):\n    report('shutdown')\n    signal.pause()"
@@ -358,6 +358,17 @@ def test_a_signal_that_wakes_nobody(ground: Ground) -> None:
     ground.expect("shutdown")
     assert running.wait() == 0
     assert "Killing" not in running.err
+
+
+def test_a_worker_that_closes_what_it_does_not_know(ground: Ground) -> None:
+    """It is told to stop like any other, and not that its supervisor is gone."""
+    ground.deploy(1, service("def serve(self):\n    os.closerange(3, 1000)\n    report('closed')\n    signal.pause()"))
+    running = ground.serving()
+    wait_blocked(ground.expect("closed").pid)
+    running.signal(signal.SIGTERM)
+    ground.expect("shutdown")
+    assert running.wait() == 0
+    assert "Traceback" not in running.err and "gone" not in running.err
 
 
 EXECUTED = """

@@ -106,12 +106,13 @@ def tell_where_it_starts() -> None:
     Raises HandoverError.
     """
     handover = inheritance.inherited_handover(os.environ)
-    if handover is None:
+    named = inheritance.named_directory()
+    if handover is None or not named:
         return
-    named, real = inheritance.named_directory(), os.getcwd()
-    channel = Channel.from_fd(os.dup(handover[0]))
+    real = os.getcwd()
+    channel = Channel.from_fd(handover[0])
     channel.send("starts", place=named if named == real else f"{named} -> {real}")
-    channel.close()
+    channel.detach()
 
 
 def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | int:

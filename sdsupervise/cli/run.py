@@ -188,6 +188,7 @@ def _enter(directory: str) -> None:
     except OSError as error:
         raise ConfigError(f"Cannot change to the directory {directory}: {error.strerror}.") from error
     os.environ["PWD"] = os.path.normpath(by_name)  # as a shell's cd does: the symlink's name, not where it leads
+    os.environ["PWD"] = named_directory()  # where that is the same place
 
 
 def make(wanted: Wanted) -> Daemon:

@@ -62,6 +62,10 @@ class Channel:
         end.setblocking(False)
         return cls(end)
 
+    def detach(self) -> None:
+        """Leave the descriptor open, for another to be made from it."""
+        self._socket.detach()
+
     def fileno(self) -> int:
         """The descriptor to watch."""
         return self._socket.fileno()

@@ -220,6 +220,15 @@ def test_other_form_of_handover(ground: Ground) -> None:
     check_serves_on(ground, worker)
 
 
+def test_a_handover_of_nobody(ground: Ground) -> None:
+    """What a predecessor would say of its hand-over, in the environment of who has none, is one sentence."""
+    ground.deploy(1)
+    place = {"SDSUPERVISE_HANDOVER": "77:78"}
+    running = ground.run(SDSUPERVISE, "run", ground.current / "service.py", environment=place)
+    assert running.wait() == 69
+    assert running.err == "The hand-over descriptor 77 is no socket: Bad file descriptor.\n"
+
+
 def test_much_on_standard_error(ground: Ground) -> None:
     """Code that writes a lot before it fails does not block, and the end of it is kept; it reaches our standard error
     whole."""

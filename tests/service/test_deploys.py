@@ -50,6 +50,18 @@ def test_directory_option(ground: Ground, directory: str, target: str) -> None:
     assert ground.status()["directory"] == str(ground.current)
 
 
+@pytest.mark.parametrize(
+    ("directory", "pwd"), [("current", "current"), ("current/..", "releases"), ("./current/../1", "releases/1")]
+)
+def test_pwd_of_a_service(ground: Ground, directory: str, pwd: str) -> None:
+    """$PWD is where --directory leads, by the name that was typed if that is a name of it: the kernel takes a ".."
+    behind a symlink for another directory than a shell does."""
+    ground.deploy(1, service("def serve(self):\n    report('where', pwd=os.environ['PWD'])\n    super().serve()"))
+    target = ground.current / "service.py"
+    ground.run(SDSUPERVISE, "run", "--directory", directory, target, "--pid-file", ground.pid_file)
+    ground.expect("where", pwd=ground.directory / pwd)
+
+
 def test_working_directory_by_name(ground: Ground) -> None:
     """A shell that stands in the symlinked directory: $PWD names it, so the successor starts in the new release."""
     ground.deploy(1, WHERE)
@@ -184,15 +196,14 @@ def test_rollback_from_memory(ground: Ground) -> None:
     deploy_and_reload(ground)
 
 
-def test_directory_that_is_gone(ground: Ground) -> None:
+@pytest.mark.parametrize("way", ["script", "run"])
+def test_directory_that_is_gone(ground: Ground, way: str) -> None:
     """A service started by absolute names from a directory that was deleted under its caller runs, and reloads."""
     ground.deploy(1)
     place = ground.directory / "place"
     place.mkdir()
-
-    ground.run(
-        PYTHON, ground.current / "service.py", "--no-fork", "--pid-file", ground.pid_file,
-        cwd=place, preexec_fn=place.rmdir,
-    )  # fmt: skip
+    script = ground.current / "service.py"
+    command = {"script": [PYTHON, script, "--no-fork"], "run": [SDSUPERVISE, "run", script]}[way]
+    ground.run(*command, "--pid-file", ground.pid_file, cwd=place, preexec_fn=place.rmdir)
     ground.expect("serves")
     deploy_and_reload(ground)

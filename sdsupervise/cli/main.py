@@ -50,5 +50,5 @@ def _watched(stdout: io.TextIOWrapper) -> io.TextIOWrapper:
         io.BufferedWriter(raw),
         encoding=stdout.encoding,
         errors="replace" if stdout.errors == "strict" else stdout.errors,
-        line_buffering=stdout.line_buffering,
+        line_buffering=stdout.line_buffering or stdout.write_through,  # the latter with PYTHONUNBUFFERED
     )

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from textwrap import dedent
 
 import pytest
 
@@ -476,6 +477,18 @@ def test_a_reader_that_has_gone(ground: Ground) -> None:
     shown = ground.run("bash", "-c", line, SDSUPERVISE)
     assert shown.wait() == 0
     assert json.loads(shown.out.splitlines()[0])["name"] == "no_1" and shown.out.splitlines()[1:] == ["0"]
+
+
+def test_without_a_buffer(ground: Ground) -> None:
+    """Where Python was told not to buffer what is written, nor do we: it keeps its place among the lines of others."""
+    say_and_vanish = """
+    import os
+    from sdsupervise.cli import commands, main
+    commands.main = lambda _: print("said") or os._exit(0)
+    main.main([])
+    """
+    said = ground.run(PYTHON, "-c", dedent(say_and_vanish), environment={"PYTHONUNBUFFERED": "1"})
+    assert (said.wait(), said.out) == (0, "said\n")
 
 
 def test_a_disk_that_is_full(ground: Ground) -> None:

@@ -176,7 +176,7 @@ class _Connection:
         self._reader = varlink.MessageReader()
         self._open = True
         self.open_calls = 0  # not answered yet
-        self.quiet_since = quiet_since  # as time.monotonic() tells it
+        self.quiet_since = quiet_since  # neither side has said anything; as time.monotonic() tells it
         loop.watch(peer.fileno(), self.read)
 
     @property
@@ -190,6 +190,7 @@ class _Connection:
     def send(self, data: bytes, fds: Sequence[int]) -> None:
         if not self._open:
             return
+        self.quiet_since = time.monotonic()
         try:
             sent = socket.send_fds(self._peer, [data], fds)
         except OSError:

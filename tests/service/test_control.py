@@ -260,6 +260,25 @@ def test_idle_callers_of_before_do_not_displace_new_ones(ground: Ground) -> None
     assert reload.wait() == 0
 
 
+def test_a_caller_that_waited_for_its_answer_was_not_idle(ground: Ground) -> None:
+    """Of whom is idle longest, the answer counts as well as the question."""
+    running = ground.serving()
+    gate = ground.directory / "gate"
+    os.mkfifo(gate)
+    ground.deploy(2, f"open({str(gate)!r}).read(); raise ValueError")
+    with contextlib.ExitStack() as stack:
+        waits = stack.enter_context(connected(ground))
+        waits.sendall(b'{"method": "io.sdsupervise.Reload"}\0')
+        running.expect_line("generation 2 is starting")
+        others = [stack.enter_context(connected(ground)) for _ in range(63)]
+        for caller in others:
+            assert generation(caller) == 1
+        gate.write_text("")
+        assert answer(waits)["error"] == "io.sdsupervise.ReloadFailed"
+        assert generation(stack.enter_context(connected(ground))) == 1
+        assert is_answered(waits) and not is_answered(others[0])
+
+
 def test_caller_hangs_up(ground: Ground) -> None:
     """A caller that hangs up in the middle of its reload loses the verdict, nothing else."""
     ground.serving()

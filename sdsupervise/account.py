@@ -8,7 +8,7 @@ from .config import Settings
 from .core.takeover import State
 from .counters import Counters
 from .launch import Started
-from .linux.inheritance import named_directory
+from .linux.inheritance import directory_of_code
 from .standing import Standing
 from .succession import Succession
 from .workforce import Workforce
@@ -41,7 +41,7 @@ class Account:
     ) -> None:
         self._name, self._settings, self._started = name, settings, started
         self._workforce, self._succession, self._can_reload = workforce, succession, can_reload
-        self._directory = named_directory()  # as it was entered: the symlink may lead elsewhere later
+        self._directory = directory_of_code()  # as it was entered: the symlink may lead elsewhere later
         self._since, self._has_served = time.time(), False
         self._counters = counters
         self.gave_up_because = ""  # "" if it did not

@@ -15,7 +15,7 @@ from .class_workers import ClassWorkers
 from .config import Settings
 from .errors import ExitStatus, LinkLost
 from .linux import processes
-from .linux.inheritance import this_invocation
+from .linux.inheritance import directory_of_code, this_invocation
 from .linux.signals import interrupt_later
 from .mentions import mentions
 from .plain_daemon import Daemon
@@ -32,7 +32,9 @@ __all__ = ["Daemon", "SupervisedDaemon"]
 _log = logging.getLogger("sdsupervise")
 _DEFAULTS = Settings()
 _LONGEST_GRACE_SECONDS = 2.0  # between the end of a worker's patience and that of its supervisor
-this_invocation()  # a service that changes its directory or environment must not change where its successor begins
+# A service that changes its directory or environment must not change where its successor begins.
+this_invocation()
+directory_of_code()
 
 
 class SupervisedDaemon(Daemon):

@@ -15,7 +15,7 @@ from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Sett
 from ..daemon import Daemon, SupervisedDaemon
 from ..errors import ConfigError, ServiceNotLoadable, UsageError
 from ..launch import say_failure, tell_where_it_starts
-from ..linux.inheritance import named_directory
+from ..linux.inheritance import directory_of_code, named_directory
 from ..wanted import Wanted, own_options
 
 if TYPE_CHECKING:
@@ -189,6 +189,8 @@ def _enter(directory: str) -> None:
         raise ConfigError(f"Cannot change to the directory {directory}: {error.strerror}.") from error
     os.environ["PWD"] = os.path.normpath(by_name)  # as a shell's cd does: the symlink's name, not where it leads
     os.environ["PWD"] = named_directory()  # where that is the same place
+    directory_of_code.cache_clear()  # it is another one now
+    directory_of_code()
 
 
 def make(wanted: Wanted) -> Daemon:

@@ -57,6 +57,12 @@ def named_directory() -> str:
         return here
 
 
+@functools.cache
+def directory_of_code() -> str:
+    """Where the service's code was looked for, by name: as it stood when first asked, as with this_invocation."""
+    return named_directory()
+
+
 def environment_of_successor(environment: Mapping[str, str], channel_fd: int, own_stderr: int) -> dict[str, str]:
     """What a successor, which this process is about to become, gets of an environment; see inherited_handover."""
     kept = {name: value for name, value in environment.items() if name not in _NOT_INHERITED}

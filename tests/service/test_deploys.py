@@ -50,6 +50,22 @@ def test_directory_option(ground: Ground, directory: str, target: str) -> None:
     assert ground.status()["directory"] == str(ground.current)
 
 
+@pytest.mark.parametrize("way", ["script", "run"])
+def test_directory_that_a_service_leaves(ground: Ground, way: str) -> None:
+    """Status has the directory that a reload enters anew, wherever the service's own code goes when it is loaded."""
+    text = service(
+        "def serve(self):\n    report('where', directory=os.getcwd())\n    super().serve()", before="os.chdir('/')"
+    )
+    ground.deploy(1, text)
+    if way == "script":
+        command = [PYTHON, ground.current / "service.py", "--no-fork"]
+    else:
+        command = [SDSUPERVISE, "run", "--directory", ground.current, "service.py"]
+    ground.run(*command, "--pid-file", ground.pid_file, cwd=ground.directory)
+    ground.expect("where", directory="/")
+    assert ground.status()["directory"] == str(ground.current if way == "run" else ground.directory)
+
+
 @pytest.mark.parametrize(
     ("directory", "pwd"), [("current", "current"), ("current/..", "releases"), ("./current/../1", "releases/1")]
 )

@@ -47,7 +47,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "With --all or --outdated, what is not yours to reload refuses (77), and the others follow. "
         "Outdated is what runs other code, or another sdsupervise, than is on disk, or in another directory, or by an "
         "older configuration file. "
-        "Ctrl-C (130) and --timeout (124) end the waiting, not the reload.",
+        "Ctrl-C (130) and --timeout (124) end the waiting, not the reload. While one runs another is refused (1); "
+        "systemctl lets it wait.",
     )
     target.add_arguments(parser, several=True)
     parser.add_argument("--all", action="store_true", help="every instance that runs")

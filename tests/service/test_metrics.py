@@ -6,8 +6,9 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -16,6 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_old
 from tests.service.harness import SDSUPERVISE, Ground, installed_package, service
 from tests.service.running import wait_gone
 
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+# Debian 13's prometheus_client has a type for it, Debian 12's has none.
+read_older = cast("Callable[[str], Iterable[Metric]]", parse_older)
 Numbers = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 DIES_ON_DEMAND = """
 delay_before_respawn = 0.02
@@ -185,8 +191,7 @@ def test_a_file_for_node_exporter(ground: Ground) -> None:
     path = ground.directory / "out/service.prom"
     path.parent.mkdir()
     assert metrics(ground, "--output", path) == ""
-    read = parse_older(path.read_text())  # type: ignore[no-untyped-call]
-    families = {family.name: family for family in read}
+    families = {family.name: family for family in read_older(path.read_text())}
     assert families["sdsupervise_up"].samples[0].value == 1
     assert families["sdsupervise_build_info"].type == "gauge"  # "info" is what it cannot read
     assert {family.type for family in families.values()} <= {"gauge", "counter", "summary"}

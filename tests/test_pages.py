@@ -92,7 +92,7 @@ def test_every_option_is_there(texts: Mapping[str, str]) -> None:
     text = texts["sdsupervise.1"]
     for parser in every_parser(commands.parser()):
         options = {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
-        assert re.search(rf"^ +{parser.prog}\b", text, re.MULTILINE)
+        assert re.search(rf"^ +{' +'.join(parser.prog.split())}\b", text, re.MULTILINE)  # justified, on both sides
         assert [option for option in options if not re.search(rf"{option}\b", text)] == []
 
 

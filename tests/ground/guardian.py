@@ -37,6 +37,7 @@ DISTRIBUTION_DIRECTORY = "/usr/lib/python3/dist-packages"
 COMMAND = "#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
 TEARDOWN_LIMIT_SECONDS = 10
 CONSOLE_TAIL_LINES = 30
+MNT_DETACH = 2  # umount2(2)
 
 # Write ourselves into the cgroup before anything exists that would have to be moved too.
 ENTER_CGROUP = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
@@ -233,8 +234,10 @@ def remove_cgroup(cgroup: Path) -> None:
             with contextlib.suppress(OSError):
                 os.rmdir(path)
     for leftover in ("propagate", "unix-export"):
+        place = Path("/run/systemd/nspawn", leftover, cgroup.name)
+        libc.umount2(os.fsencode(place), MNT_DETACH)  # nspawn 257 mounts the latter; where nothing is, nothing happens
         with contextlib.suppress(OSError):
-            Path("/run/systemd/nspawn", leftover, cgroup.name).rmdir()
+            place.rmdir()
 
 
 def empty(cgroup: Path) -> None:

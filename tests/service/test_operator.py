@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 
 from sdsupervise.errors import ExitStatus
 from tests.service import test_overlap
-from tests.service.harness import PYTHON, SDSUPERVISE, Ground, installed_package, service
+from tests.service.harness import PYTHON, SDSUPERVISE, Ground, service
 from tests.service.running import Running
 from tests.service.terminal import Terminal
 
@@ -390,8 +389,7 @@ def run_as_user(ground: Ground, *words: str) -> Running:
     """`python WORDS` of somebody with places of their own."""
     whom: dict[str, object] = {}
     places = {"XDG_RUNTIME_DIR": str(ground.directory / "run"), "XDG_CONFIG_HOME": str(ground.directory / "config")}
-    if os.geteuid() == 0:  # who has no places of its own, and no way for others into our virtual environment
-        shutil.copytree(installed_package(), ground.library / "sdsupervise")
+    if os.geteuid() == 0:  # who has no places of its own
         whom = {"user": 61234, "group": 61234, "extra_groups": []}
     return ground.run(sys.executable, *words, environment=places, **whom)
 

@@ -29,6 +29,8 @@ class Client:
 
     def __init__(self, connection: socket.socket, path: str, timeout_seconds: float) -> None:
         self._connection, self._path, self._timeout_seconds = connection, path, timeout_seconds
+        # Of the process that began to listen, which may be the supervisor of an older generation; SO_PEERCRED.
+        _, self.listener_uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
 
     @classmethod
     def connect(cls, path: str, *, timeout_seconds: float) -> Self:

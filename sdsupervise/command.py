@@ -26,6 +26,7 @@ class Command(NamedTuple):
     group: str | None = None
     silent: bool = False
     detach: bool = False
+    is_instance: bool = False
 
     def run(self) -> int:
         """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
@@ -50,6 +51,7 @@ class Command(NamedTuple):
             supervised=True,
             can_reload=True,
             listen=self.settings.listen,
+            is_instance=self.is_instance,
         )
         started = launch.start(plan)
         if isinstance(started, int):

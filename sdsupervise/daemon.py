@@ -257,7 +257,7 @@ class SupervisedDaemon(Daemon):
     def _run(self) -> int:
         settings = launch.settings_of(self)
         plan = self._plan()._replace(supervised=True, can_reload=self.can_do_hot_reload, listen=settings.listen)
-        started = launch.start(plan)
+        started = launch.start(plan, self._claimed)
         if isinstance(started, int):
             return started
         self.prepare_workers(started.listeners)

@@ -22,8 +22,8 @@ from .wanted import Wanted
 class Elsewhere:
     """A wanted service, and the interpreter that knows it."""
 
-    def __init__(self, python: str, wanted: Wanted) -> None:
-        self._python, self._wanted = python, wanted
+    def __init__(self, python: str, wanted: Wanted, claimed: launch.Claim | None) -> None:
+        self._python, self._wanted, self._claimed = python, wanted, claimed
 
     def run(self) -> int:
         """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
@@ -55,8 +55,9 @@ class Elsewhere:
             supervised=True,
             can_reload=facts["can_reload"],
             listen=settings.listen,
+            is_instance=bool(wanted.instance),
         )
-        started = launch.start(plan)
+        started = launch.start(plan, self._claimed)
         if isinstance(started, int):
             return started
         return supervise(

@@ -1,6 +1,10 @@
 """From a parsed command line to a process that may begin: lock, control socket, background, privileges.
 
 A first generation takes all of it, in the original's order; a successor is given most of it by its predecessor.
+
+It is done in two steps. The claim is what may need root's rights: lock, control socket, run directory, and the sockets
+that are listed by then. Where a file or an option names the user, the claim is made first, the rights are dropped, and
+only then the service's code is loaded, as that user. Where only the class says who it is, its code is loaded as root.
 """
 
 import logging
@@ -9,27 +13,25 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from . import client, control, logs
+from . import client, control, logs, second_start, start_record
 from .addresses import Address
 from .config import KINDS, ONLY_FOR_COMMANDS, Settings, check_settings
 from .errors import (
     AlreadyRunning,
     ConfigError,
     ExitStatus,
-    HandoverError,
     LibraryMissing,
-    NotPermitted,
-    NotRunning,
     SdsuperviseError,
 )
-from .linux import inheritance, privileges, processes, signals
+from .linux import inheritance, privileges, processes
 from .linux.channel import Channel
 from .linux.listeners import Wanted
 from .linux.pid_file import PidFile
+from .linux.privileges import Identity
 from .listen import Listen
-from .listening import Listening
+from .listening import Ahead, Listening
 from .peer import Welcome, receive_welcome
 from .printable import printable
 from .receipt import Receipt, pin_imports
@@ -37,8 +39,9 @@ from .systemd.notify import Notifier, status
 
 _log = logging.getLogger("sdsupervise")
 
-_ANSWER_SECONDS = 5.0  # a supervisor's event loop answers at once, or hangs
 _WELCOME_SECONDS = 60.0
+
+_Made = TypeVar("_Made")
 
 
 class Plan(NamedTuple):
@@ -54,6 +57,43 @@ class Plan(NamedTuple):
     supervised: bool
     can_reload: bool
     listen: Sequence[Listen] = ()
+    is_instance: bool = False  # a file describes it, and a unit may run it
+
+
+class Claim(NamedTuple):
+    """What is ours before the service's code is loaded."""
+
+    notifier: Notifier
+    invocation: inheritance.Invocation
+    identity: Identity | None
+    pid_file: PidFile | None  # None: a successor opens it when it has dropped its rights
+    control: socket.socket | None
+    run_directory: str  # which we have made; "" if we did not
+    # Of a successor: its way to the predecessor, which reads what it writes to standard error until its code is loaded.
+    channel: Channel | None
+    own_stderr: int
+    welcome: Welcome | None
+    ahead: Ahead | None = None  # opened where the rights to do so are given up before the code is loaded
+
+    @property
+    def generation(self) -> int:
+        """Counted from 1."""
+        return self.welcome.generation if self.welcome is not None else 1
+
+    def give_back(self) -> None:
+        """There will be no service: leave what a next start needs, and nothing else. What only root could remove
+        stays, and does not hinder that start."""
+        if self.welcome is not None or self.pid_file is None:
+            return
+        self.pid_file.forget_pid()
+        if self.control is not None:
+            path = self.control.getsockname()
+            self.control.close()
+            unlink_control(path)
+        if self.run_directory:
+            from . import run_directory
+
+            run_directory.take_away(self.run_directory, self.pid_file.name)
 
 
 class Started(NamedTuple):
@@ -78,9 +118,12 @@ class Started(NamedTuple):
         return self.listening.sockets
 
 
-def start(plan: Plan) -> Started | int:
-    """Get everything ready. An exit status instead where this process has nothing more to do: it initiated the reload
-    of a running daemon, or it is the parent of one that went to the background.
+# ------------------------------------------------------------------------------------------------------- the claim
+
+
+def claim(plan: Plan, *, drop: bool) -> Claim | int:
+    """Take what may need root's rights; with `drop`, give those up then. An exit status instead where this process has
+    nothing more to do.
 
     Raises SdsuperviseError.
     """
@@ -89,13 +132,135 @@ def start(plan: Plan) -> Started | int:
     handover = inheritance.inherited_handover(os.environ)
     os.environ.pop(inheritance.HANDOVER_VARIABLE, None)
     if handover is None:
-        return _start_first(plan, invocation)
+        claimed = _claim_first(plan, invocation)
+        return _drop_early(plan, claimed) if drop and not isinstance(claimed, int) else claimed
     channel = Channel.from_fd(handover[0])
-    inheritance.adopt_stderr(handover[1])
+
+    def as_successor() -> Claim:
+        claimed = _claim_as_successor(plan, invocation, channel, handover[1])
+        return _drop_early(plan, claimed) if drop else claimed
+
+    return _tell_why(channel, as_successor)
+
+
+def _drop_early(plan: Plan, claimed: Claim) -> Claim:
+    """Open what is listed by now, and give up the rights to."""
+    wanted, welcome = _wanted(plan, claimed.identity), claimed.welcome
     try:
-        return _start_successor(plan, invocation, channel)
-    except SdsuperviseError as error:
-        channel.send("reason", text=str(error))
+        if welcome is None:
+            ahead = Ahead.of_first(wanted, claimed.notifier)
+        else:
+            ahead = Ahead.of_successor(wanted, welcome.listeners, welcome.fds)
+    except SdsuperviseError:
+        claimed.give_back()
+        raise
+    _drop_privileges(claimed.identity, under_systemd=claimed.notifier.active)
+    return claimed._replace(ahead=ahead)
+
+
+def _claim_first(plan: Plan, invocation: inheritance.Invocation) -> Claim | int:
+    notifier = Notifier()
+    _set_up_process(plan, generation=1)
+    identity = privileges.look_up(plan.user, plan.group)
+    _wanted(plan, identity)  # what is wrong with them is said before anything is touched
+    path = client.control_path(plan.pid_file) if plan.supervised else ""
+    own = {0, os.geteuid()} | ({identity.uid} if identity is not None else set())
+    start = second_start.Start(
+        *(plan.name, plan.pid_file, plan.is_instance), may_reload=plan.can_reload and not notifier.active, users=own
+    )
+    if plan.is_instance and not notifier.active:
+        second_start.refuse_beside_unit(plan.name)
+    # Before the lock is touched: in the middle of a reload nobody may hold it for a moment.
+    if path and second_start.ask_running(start, path):
+        return ExitStatus.OK
+    if _leaves_terminal(plan, notifier, identity):
+        from . import foreground
+
+        foreground.leave_to_keeper()
+    directory = os.environ.get(inheritance.RUN_DIRECTORY_VARIABLE, "")
+    if directory:
+        from . import run_directory  # only an instance has one, and only where systemd does not provide it
+
+        run_directory.make(directory, identity)
+    pid_file = PidFile.at(plan.pid_file) if plan.pid_file else PidFile.nameless()
+    if not pid_file.try_lock():
+        if second_start.signal_running(start, pid_file):
+            return ExitStatus.OK
+        raise start.already_running()
+    if not pid_file.still_named():
+        raise AlreadyRunning(f"{plan.pid_file} was replaced while it was being locked; start again.")
+    listener = control.bind(path) if path else None
+    claimed = Claim(notifier, invocation, identity, pid_file, listener, directory, None, -1, None)
+    try:
+        pid_file.keep_to_owner()
+        if identity is not None and os.geteuid() == 0:
+            pid_file.give_to(identity.uid, identity.gid)
+        pid_file.write_pid(os.getpid())  # if the disk is full, this is where there is still somebody to tell
+        if path and notifier.active:
+            start_record.write(start_record.path_beside(path), invocation)
+    except SdsuperviseError:
+        claimed.give_back()
+        raise
+    return claimed
+
+
+def _claim_as_successor(plan: Plan, invocation: inheritance.Invocation, channel: Channel, own_stderr: int) -> Claim:
+    welcome = receive_welcome(channel, timeout_seconds=_WELCOME_SECONDS)
+    notifier = Notifier()
+    _set_up_process(plan, generation=welcome.generation)
+    identity = privileges.look_up(plan.user, plan.group)
+    listener = None
+    if "control" in welcome.fds:
+        listener = socket.socket(fileno=welcome.fds["control"])
+        listener.setblocking(False)
+    return Claim(notifier, invocation, identity, None, listener, "", channel, own_stderr, welcome)
+
+
+def _set_up_process(plan: Plan, *, generation: int) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    if plan.supervised:
+        # Ignored, by the service or by whoever started us, it would have workers reaped before we know how they ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)  # a print() is in the journal at once, not after 8 KiB
+    logs.set_up(plan.name, generation=generation, silent=plan.silent)
+
+
+def _leaves_terminal(plan: Plan, notifier: Notifier, identity: Identity | None) -> bool:
+    """In the foreground of a terminal, as another user than the one whose terminal it is."""
+    if plan.detach or notifier.active or identity is None or identity.uid == os.geteuid() or os.geteuid() != 0:
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------------------- the start
+
+
+def start(plan: Plan, claimed: Claim | None = None) -> Started | int:
+    """Get everything ready, by a claim that was made before or by one that is made now. An exit status instead where
+    this process has nothing more to do: it initiated the reload of a running daemon, or it is the parent of one that
+    went to the background.
+
+    Raises SdsuperviseError.
+    """
+    if claimed is None:
+        made = claim(plan, drop=False)
+        if isinstance(made, int):
+            return made
+        claimed = made
+    pin_imports()
+    if claimed.channel is not None:
+        inheritance.adopt_stderr(claimed.own_stderr)
+        logs.set_up(plan.name, generation=claimed.generation, silent=plan.silent)  # which may be the journal
+        return _tell_why(claimed.channel, lambda: _start_successor(plan, claimed))
+    try:
+        return _start_first(plan, claimed)
+    except SdsuperviseError:
+        claimed.give_back()
         raise
 
 
@@ -115,41 +280,18 @@ def tell_where_it_starts() -> None:
     channel.detach()
 
 
-def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | int:
-    notifier = Notifier()
-    _set_up_process(plan, generation=1)
-    identity = privileges.look_up(plan.user, plan.group)
-    wanted = _wanted(plan, identity)
-    directory = os.environ.get(inheritance.RUN_DIRECTORY_VARIABLE)
-    if directory:
-        from . import run_directory  # only an instance has one, and only where systemd does not provide it
-
-        run_directory.make(directory, identity)
-    path = client.control_path(plan.pid_file) if plan.supervised else ""
-    # Before the lock is touched: in the middle of a reload nobody may hold it for a moment.
-    if path and _answers_second_start(plan, path, notifier):
-        return ExitStatus.OK
-    pid_file = PidFile.at(plan.pid_file) if plan.pid_file else PidFile.nameless()
-    if not pid_file.try_lock():
-        if _signals_second_start(plan, pid_file, notifier):
-            return ExitStatus.OK
-        raise _already_running(plan)
-    if not pid_file.still_named():
-        raise AlreadyRunning(f"{plan.pid_file} was replaced while it was being locked; start again.")
-    listener = control.bind(path) if path else None
-    if identity is not None and os.geteuid() == 0:
-        pid_file.give_to(identity.uid, identity.gid)
-    pid_file.write_pid(os.getpid())  # if the disk is full, this is where there is still somebody to tell
-    # Before the privileges are dropped, for a port below 1024.
-    try:
-        listening = Listening.begin(wanted, notifier) if plan.supervised else Listening()
-    except SdsuperviseError:
-        pid_file.forget_pid()
-        if listener is not None:
-            os.unlink(path)
-        if directory:
-            run_directory.take_away(directory, pid_file.name)
-        raise
+def _start_first(plan: Plan, claimed: Claim) -> Started | int:
+    notifier, pid_file = claimed.notifier, claimed.pid_file
+    assert pid_file is not None
+    if plan.pid_file != (pid_file.name or None):
+        raise ConfigError(
+            f"{plan.name} names the pid file {plan.pid_file or '(none)'} in its code, which was loaded as uid "
+            f"{os.geteuid()}: too late. Put pid_file into the instance's file, or give --pid-file."
+        )
+    # Before the privileges are dropped, for a port below 1024, unless they had to be dropped before.
+    listening = (
+        Listening.begin(_wanted(plan, claimed.identity), notifier, claimed.ahead) if plan.supervised else Listening()
+    )
     caller = None
     if plan.detach and not notifier.active:
         caller = _go_to_background()
@@ -158,29 +300,37 @@ def _start_first(plan: Plan, invocation: inheritance.Invocation) -> Started | in
     pid_file.write_pid(os.getpid())
     if caller is not None:
         os.close(caller)
-    _drop_privileges(identity)
-    return Started(notifier, invocation, plan.take_receipt(), pid_file, listener, listening, None)
+    _drop_privileges(claimed.identity, under_systemd=notifier.active)
+    return Started(
+        *(notifier, claimed.invocation, plan.take_receipt(), pid_file, claimed.control, listening), welcome=None
+    )
 
 
-def _start_successor(plan: Plan, invocation: inheritance.Invocation, channel: Channel) -> Started:
-    welcome = receive_welcome(channel, timeout_seconds=_WELCOME_SECONDS)
-    notifier = Notifier()
-    _set_up_process(plan, generation=welcome.generation)
-    identity = privileges.look_up(plan.user, plan.group)
-    listening = Listening.inherit(_wanted(plan, identity), welcome.listeners, welcome.fds)
+def _start_successor(plan: Plan, claimed: Claim) -> Started:
+    channel, welcome, notifier = claimed.channel, claimed.welcome, claimed.notifier
+    assert channel is not None and welcome is not None
+    wanted = _wanted(plan, claimed.identity)
+    listening = Listening.inherit(wanted, welcome.listeners, welcome.fds, claimed.ahead)
     channel.send("opened", files=listening.files_made())
-    _drop_privileges(identity)
+    _drop_privileges(claimed.identity, under_systemd=notifier.active)
     lock = welcome.fds["lock"]
     pid_file = PidFile.through(lock, welcome.pid_file_name)
     os.close(lock)
-    listener = None
-    if "control" in welcome.fds:
-        listener = socket.socket(fileno=welcome.fds["control"])
-        listener.setblocking(False)
-    return Started(notifier, invocation, plan.take_receipt(), pid_file, listener, listening, welcome)
+    return Started(
+        *(notifier, claimed.invocation, plan.take_receipt(), pid_file, claimed.control, listening), welcome=welcome
+    )
 
 
-def _wanted(plan: Plan, identity: privileges.Identity | None) -> list[Wanted]:
+def _tell_why(channel: Channel, attempt: Callable[[], _Made]) -> _Made:
+    """In a successor: the predecessor hears why it fails."""
+    try:
+        return attempt()
+    except SdsuperviseError as error:
+        channel.send("reason", text=str(error))
+        raise
+
+
+def _wanted(plan: Plan, identity: Identity | None) -> list[Wanted]:
     """The sockets that are listed; a UNIX socket's file is the service's own, unless its entry says another owner.
 
     Raises ConfigError.
@@ -195,24 +345,17 @@ def _wanted(plan: Plan, identity: privileges.Identity | None) -> list[Wanted]:
     return wanted
 
 
-def _set_up_process(plan: Plan, *, generation: int) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    if plan.supervised:
-        # Ignored, by the service or by whoever started us, it would have workers reaped before we know how they ended.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)  # a print() is in the journal at once, not after 8 KiB
-    logs.set_up(plan.name, generation=generation, silent=plan.silent)
-    pin_imports()
-
-
-def _drop_privileges(identity: privileges.Identity | None) -> None:
-    if identity is None or (os.geteuid(), os.getegid()) == (identity.uid, identity.gid):
+def _drop_privileges(identity: Identity | None, *, under_systemd: bool) -> None:
+    if identity is None:
         return
-    if os.geteuid() == 0:
+    if (os.geteuid(), os.getegid()) != (identity.uid, identity.gid):
+        if os.geteuid() != 0:
+            _log.warning(
+                "Only root can run as another user or group; staying uid %d, gid %d", os.geteuid(), os.getegid()
+            )
+            return
         privileges.become(identity)
-    else:
-        _log.warning("Only root can run as another user or group; staying uid %d, gid %d", os.geteuid(), os.getegid())
+    privileges.set_login_environment(identity, of_systemd=under_systemd)
 
 
 def _go_to_background() -> int | None:
@@ -235,77 +378,6 @@ def _go_to_background() -> int | None:
     return writer
 
 
-# ---------------------------------------------------------------------------------------------------- second start
-
-
-def _answers_second_start(plan: Plan, path: str, notifier: Notifier) -> bool:
-    """Somebody answers on the control socket and began a reload; False if nobody listens.
-
-    Raises AlreadyRunning if it runs and is not to be reloaded by this.
-    """
-    try:
-        caller = client.Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
-    except NotRunning:
-        return False
-    try:
-        facts = caller.ask("Status").parameters
-        if _known_as(str(facts.get("name")), str(facts.get("pid_file", ""))) != _known_as(plan.name, plan.pid_file):
-            raise AlreadyRunning(
-                f"Another service, {facts.get('name')}, listens on {path}; give each a RuntimeDirectory of its own."
-            )
-        if notifier.active or not plan.can_reload:
-            # Under systemd exit status 0 would make Restart=always reload the other one for ever.
-            raise _already_running(plan)
-        answer = next(caller.call("Reload", more=True))
-    except HandoverError as error:
-        raise AlreadyRunning(f"{_already_running(plan)} {error}") from error
-    finally:
-        caller.close()
-    if answer.error == "ReloadRefused":
-        raise AlreadyRunning(f"Daemon is already running: {answer.parameters.get('reason')}")
-    _log.warning("Daemon is already running, initiated hot reload")
-    return True
-
-
-def _known_as(name: str, pid_file: str | None) -> str:
-    """What tells apart services that share a control socket's path; the directory may be spelled in many ways."""
-    return os.path.basename(pid_file or "") or name
-
-
-def _signals_second_start(plan: Plan, pid_file: PidFile, notifier: Notifier) -> bool:
-    """The lock's holder has no control socket we can find, and was sent SIGUSR2 instead."""
-    pid = pid_file.read_pid()
-    if notifier.active or not plan.can_reload or pid is None:
-        return False
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        # A worker can hold the lock of a dead supervisor, whose number may be anybody's by now.
-        if not _looks_like_us(pid):
-            return False
-        if not signals.send(pidfd, signal.SIGUSR2):
-            raise NotPermitted(f"Daemon is already running as pid {pid}, which we may not signal.")
-        _log.warning("Daemon is already running, initiated hot reload")
-        return True
-    finally:
-        os.close(pidfd)
-
-
-def _looks_like_us(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as arguments:
-            return os.fsencode(os.path.basename(sys.argv[0])) in arguments.read()
-    except OSError:
-        return False
-
-
-def _already_running(plan: Plan) -> AlreadyRunning:
-    what = plan.pid_file or "what serves for a pid file"
-    return AlreadyRunning(f"Couldn't lock {what}. Is another copy of this daemon already running?")
-
-
 # --------------------------------------------------------------------------------------------------------- details
 
 
@@ -326,6 +398,15 @@ def settings_of(service: object) -> Settings:
 def is_successor() -> bool:
     """This process was started for a reload."""
     return inheritance.HANDOVER_VARIABLE in inheritance.this_invocation().environment
+
+
+def unlink_control(path: str) -> None:
+    """At the end of a service: remove its control socket and what lies beside it."""
+    for each in (path, start_record.path_beside(path)):
+        try:
+            os.unlink(each)
+        except OSError:
+            pass  # the directory may be root's, or gone with the unit
 
 
 def say_failure(error: SdsuperviseError) -> int:

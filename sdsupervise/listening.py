@@ -18,9 +18,10 @@ are known by their names, for where those are is the .socket unit's to say.
 import logging
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from .errors import ConfigError, HandoverError
+from .addresses import Address
+from .errors import ConfigError, HandoverError, ListenError
 from .kept import STORED, Kept, inherited, name_in_store, taken_from_systemd
 from .linux import lanes
 from .linux.listeners import File, Listener, Wanted
@@ -34,6 +35,58 @@ _OTHER_HEIRLOOM = "listener in the other lane:"
 _BARRIER_SECONDS = 5.0
 
 
+class Ahead(NamedTuple):
+    """What is open before all that is listed is known: only root may open some of what a file lists, and what a class
+    lists is known when the rights are gone. See launch.py."""
+
+    found: list[Kept]  # given, stored or handed on
+    opened: dict[Address, Kept]
+
+    @classmethod
+    def of_first(cls, wanted: Sequence[Wanted], notifier: Notifier) -> "Ahead":
+        """A first generation's.
+
+        Raises ListenError, NotPermitted.
+        """
+        found = taken_from_systemd()
+        try:
+            return cls._beside(found, wanted)
+        except ListenError:
+            # What is stored and not listed here may occupy the place. The class may list it, and opens it anew then.
+            listed = {listener.address for listener in wanted}
+            stored = [kept for kept in found if not kept.is_given and kept.address not in listed]
+            if not stored:
+                raise
+        for kept in stored:
+            found.remove(kept)
+            kept.close()
+            _forget(kept, notifier)
+        notifier.wait_for_barrier(_BARRIER_SECONDS)  # until systemd's copy is closed, too
+        return cls._beside(found, wanted)
+
+    @classmethod
+    def of_successor(cls, wanted: Sequence[Wanted], facts: Iterable[object], fds: Mapping[str, int]) -> "Ahead":
+        """A successor's.
+
+        Raises ListenError, NotPermitted, HandoverError.
+        """
+        return cls._beside(_handed_on(facts, fds), wanted)
+
+    @classmethod
+    def _beside(cls, found: list[Kept], wanted: Sequence[Wanted]) -> "Ahead":
+        there = {kept.address for kept in found if kept.can_be_reached}
+        opened: dict[Address, Kept] = {}
+        try:
+            for listener in wanted if not any(kept.is_given for kept in found) else ():
+                if listener.address not in there:
+                    opened[listener.address] = _open(listener)
+        except BaseException:
+            for kept in opened.values():
+                _take_back(kept)
+            raise
+        return cls(found, opened)
+
+
 class Listening:
     """Every listener of one generation, by name, in the order in which they are listed or given."""
 
@@ -45,6 +98,7 @@ class Listening:
         self._files_of_successor: list[File] = []
         self._left_lanes: list[Listener] = []
         self._settled = False
+        self._ahead: dict[Address, Kept] = {}
 
     @property
     def sockets(self) -> dict[str, socket.socket]:
@@ -61,13 +115,15 @@ class Listening:
     # ---------------------------------------------------------------------------------------- how they come to us
 
     @classmethod
-    def begin(cls, wanted: Sequence[Wanted], notifier: Notifier) -> "Listening":
+    def begin(cls, wanted: Sequence[Wanted], notifier: Notifier, ahead: Ahead | None = None) -> "Listening":
         """A first generation's.
 
         Raises ConfigError, ListenError, NotPermitted; then no file is left that was not there before.
         """
         listening = cls()
-        listening._take_over(wanted, taken_from_systemd())
+        if ahead is not None:
+            listening._ahead = ahead.opened
+        listening._take_over(wanted, taken_from_systemd() if ahead is None else ahead.found)
         if listening._dropped:
             listening._forget_dropped(notifier)
             notifier.wait_for_barrier(_BARRIER_SECONDS)  # systemd's copy still occupies what is perhaps opened next
@@ -76,19 +132,17 @@ class Listening:
         return listening
 
     @classmethod
-    def inherit(cls, wanted: Sequence[Wanted], facts: Iterable[object], fds: Mapping[str, int]) -> "Listening":
+    def inherit(
+        cls, wanted: Sequence[Wanted], facts: Iterable[object], fds: Mapping[str, int], ahead: Ahead | None = None
+    ) -> "Listening":
         """A successor's: what its predecessor says of them in the welcome, and the descriptors beside it.
 
         Raises ConfigError, ListenError, NotPermitted, HandoverError; then no file is left that was not there before.
         """
         listening = cls()
-        descriptors = [fd for name, fd in fds.items() if name.startswith(_HEIRLOOM)]
-        others = iter([fd for name, fd in fds.items() if name.startswith(_OTHER_HEIRLOOM)])
-        try:
-            found = [inherited(fact, fd, others) for fact, fd in zip(facts, descriptors, strict=True)]
-        except (ValueError, TypeError, KeyError, StopIteration) as error:
-            raise HandoverError(f"The predecessor's hand-over of its sockets is malformed: {error!r}.") from error
-        listening._take_over(wanted, found)
+        if ahead is not None:
+            listening._ahead = ahead.opened
+        listening._take_over(wanted, _handed_on(facts, fds) if ahead is None else ahead.found)
         listening._open_missing()
         return listening
 
@@ -115,18 +169,11 @@ class Listening:
         try:
             for name, listener in self._wanted.items():
                 if name not in self._kept:
-                    opened, file = listener.open()
-                    kept = Kept(opened, False, name_in_store(name, opened, file), file)
-                    if listener.lanes:
-                        lanes.steer(opened, 0)  # before there is a choice
-                        kept = kept._replace(other=listener.open()[0])
-                    self._kept[name] = kept
+                    self._kept[name] = kept = self._ahead.pop(listener.address, None) or _open(listener)
                     self._opened.append(kept)
         except BaseException:
-            for kept in self._opened:
-                kept.close()
-                if kept.file is not None:
-                    kept.file.unlink()
+            for kept in (*self._opened, *self._ahead.values()):
+                _take_back(kept)
             raise
         if self._wanted:
             self._kept = {name: self._kept[name] for name in self._wanted}
@@ -210,10 +257,7 @@ class Listening:
 
     def _forget_dropped(self, notifier: Notifier) -> None:
         for kept in self._dropped:
-            if kept.file is not None:
-                kept.file.unlink()
-            for label, _ in kept.stored:
-                notifier.forget_stored(label)
+            _forget(kept, notifier)
         self._dropped.clear()
 
     def _adjust(self) -> None:
@@ -261,6 +305,44 @@ def _agreed(configured: Sequence[str], given: Sequence[str]) -> dict[str, int]:
         places = [place for place, other in enumerate(bases) if other == base]
         named |= {base if not number else f"{base}.{number + 1}": place for number, place in enumerate(places)}
     return named
+
+
+def _handed_on(facts: Iterable[object], fds: Mapping[str, int]) -> list[Kept]:
+    """What a predecessor says of its listeners, with the descriptors beside it.
+
+    Raises HandoverError.
+    """
+    descriptors = [fd for name, fd in fds.items() if name.startswith(_HEIRLOOM)]
+    others = iter([fd for name, fd in fds.items() if name.startswith(_OTHER_HEIRLOOM)])
+    try:
+        return [inherited(fact, fd, others) for fact, fd in zip(facts, descriptors, strict=True)]
+    except (ValueError, TypeError, KeyError, StopIteration) as error:
+        raise HandoverError(f"The predecessor's hand-over of its sockets is malformed: {error!r}.") from error
+
+
+def _open(listener: Wanted) -> Kept:
+    """Open one, in both lanes if it has them. Raises ListenError, NotPermitted."""
+    opened, file = listener.open()
+    kept = Kept(opened, False, name_in_store(listener.name, opened, file), file)
+    if listener.lanes:
+        lanes.steer(opened, 0)  # before there is a choice
+        kept = kept._replace(other=listener.open()[0])
+    return kept
+
+
+def _take_back(kept: Kept) -> None:
+    """Close one that we have opened, and remove its file."""
+    kept.close()
+    if kept.file is not None:
+        kept.file.unlink()
+
+
+def _forget(kept: Kept, notifier: Notifier) -> None:
+    """Remove the file of one that is closed, and have systemd close its copies."""
+    if kept.file is not None:
+        kept.file.unlink()
+    for label, _ in kept.stored:
+        notifier.forget_stored(label)
 
 
 def _list(value: object) -> list[Any]:

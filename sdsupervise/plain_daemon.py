@@ -42,6 +42,7 @@ class Daemon(ABC):
         self._parsed: options.Parsed | None = None
         self._shutting_down = False
         self._coroutines = Coroutines()
+        self._claimed: launch.Claim | None = None
 
     @abstractmethod
     def handle_shutdown(self) -> int | None:
@@ -99,8 +100,12 @@ class Daemon(ABC):
         """
         return self._plan() if self._parse() else None
 
+    def take_claim(self, claimed: launch.Claim | None) -> None:
+        """What `sdsupervise run` took before it loaded this code; None if nothing."""
+        self._claimed = claimed
+
     def _run(self) -> int:
-        started = launch.start(self._plan())
+        started = launch.start(self._plan(), self._claimed)
         if isinstance(started, int):
             return started
         handle(self.shutdown_signals, lambda _number, _frame: self.shut_down())
@@ -151,6 +156,7 @@ class Daemon(ABC):
             detach=not (self.foreground or self.get_option("no-fork")),
             supervised=False,
             can_reload=False,
+            is_instance=bool(self.instance_name),
         )
 
     def _text_option(self, name: str, default: str | None = None) -> str | None:

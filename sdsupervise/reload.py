@@ -13,10 +13,10 @@ _KEPT_STDERR_BYTES = 16 * 1024
 class Reload:
     """Who asked, how it goes, and how it ended."""
 
-    def __init__(self, asked_by: str, call: Call | None, *, by_systemd: bool, bear_there: bool) -> None:
+    def __init__(self, asked_by: str, call: Call | None, *, by_systemd: bool, spawn_there: bool) -> None:
         self.asked_by = asked_by
         self.by_systemd = by_systemd  # the caller is an ExecReload= process of our unit's
-        self.bear_there = bear_there  # and is to fork and exec the successor
+        self.spawn_there = spawn_there  # and is to fork and exec the successor
         self.call = call
         self.stopped_workers = False  # from then on a rollback means starting them anew
         self._asked_at = time.time()

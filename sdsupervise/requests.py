@@ -11,7 +11,7 @@ from .control import Call
 from .core.phases import PHASES
 from .core.takeover import State
 from .events import News, told
-from .linux import processes
+from .linux import privileges, processes
 from .linux.signals import SignalReceiver
 from .reload import Reload
 from .workforce import Workforce
@@ -33,6 +33,7 @@ class Answers(NamedTuple):
     reload: Callable[[Reload], None]
     refuse: Callable[[Reload, str], None]  # to reload, and why
     scaled: Callable[[], None]
+    ask_control_pid: Callable[[Callable[[int], None]], None]  # systemd, for the process of our unit's ExecReload=
 
 
 class Requests:
@@ -45,11 +46,11 @@ class Requests:
         *,
         stop_signals: Iterable[signal.Signals],
         why_never: str,
-        invocation_id: str | None,
     ) -> None:
-        """`why_never` says why the service cannot be reloaded at all, "" if it can; $INVOCATION_ID is our unit's."""
+        """`why_never` says why the service cannot be reloaded at all, "" if it can."""
         self._workforce, self._answers = workforce, answers
-        self._why_never, self._invocation_id = why_never, invocation_id
+        self._why_never = why_never
+        self._is_nobody = not privileges.is_told_apart(os.geteuid())
         self._signals = SignalReceiver({*stop_signals, *_signals_of_ours()})
 
     def fileno(self) -> int:
@@ -66,7 +67,7 @@ class Requests:
         if numbers - {signal.SIGUSR2, *scaling.SIGNALS}:
             self._answers.stop()
         if signal.SIGUSR2 in numbers:
-            self._reload(Reload("SIGUSR2", None, by_systemd=False, bear_there=False))
+            self._reload(Reload("SIGUSR2", None, by_systemd=False, spawn_there=False))
         for number in scaling.SIGNALS.keys() & numbers:
             self._scale(self._workforce.size + scaling.SIGNALS[number], number.name)
 
@@ -84,8 +85,10 @@ class Requests:
                 call.reply(self._answers.facts())
             case "io.sdsupervise.Code":
                 call.reply(self._answers.code())
-            case "io.sdsupervise.Reload" | "io.sdsupervise.Scale" if call.uid not in (0, os.geteuid()):
-                reason = f"Only root and uid {os.geteuid()} may {call.method.rpartition('.')[2].lower()}."
+            case "io.sdsupervise.Reload" | "io.sdsupervise.Scale" if not self._may_command(call.uid):
+                who = "root" if self._is_nobody else f"root and uid {os.geteuid()}"
+                why = f" (uid {os.geteuid()} stands for every user that PrivateUsers= hides)" * self._is_nobody
+                reason = f"Only {who} may {call.method.rpartition('.')[2].lower()}{why}."
                 call.fail(varlink.PERMISSION_DENIED, {"reason": reason})
             case "io.sdsupervise.Scale":
                 size = scaling.wanted_size(call.parameters, self._workforce.size)
@@ -95,21 +98,32 @@ class Requests:
                 else:
                     call.reply({"workers": size})
             case "io.sdsupervise.Reload":
-                # An ExecReload= process has the unit's $INVOCATION_ID, as systemd gave it to us, and bears a successor
-                # if it can.
-                given = call.parameters.get("invocation_id")
-                ours = self._invocation_id is not None and given == self._invocation_id
-                if ours and not call.wants_more:
-                    call.fail(varlink.EXPECTED_MORE, {})  # the order to bear one would not be its last answer
-                else:
-                    asked_by = f"systemd (pid {call.pid})" if ours else f"pid {call.pid}, uid {call.uid}"
-                    bears = ours and call.parameters.get("bears") is True
-                    self._reload(Reload(asked_by, call, by_systemd=ours, bear_there=bears))
+                self._take_reload(call)
             case "org.varlink.service.GetInfo":
                 info = {"vendor": "sdsupervise", "product": "sdsupervise", "version": __version__, "url": ""}
                 call.reply({**info, "interfaces": varlink.INTERFACES})
             case "org.varlink.service.GetInterfaceDescription":
                 self._describe(call)
+
+    def _may_command(self, uid: int) -> bool:
+        """Root, and our own user: a process of that could stop us by signals as well."""
+        return uid == 0 or (uid == os.geteuid() and not self._is_nobody)
+
+    def _take_reload(self, call: Call) -> None:
+        """Asked for by anybody who may, or by the process of ExecReload=, which can spawn the successor itself."""
+        if call.parameters.get("exec_reload") is not True:
+            self._begin_reload(call, by_systemd=False)
+        elif not call.wants_more:
+            call.fail(varlink.EXPECTED_MORE, {})  # the order to spawn one would not be its last answer
+        elif call.uid == 0:
+            self._begin_reload(call, by_systemd=True)
+        else:
+            self._answers.ask_control_pid(lambda pid: self._begin_reload(call, by_systemd=pid == call.pid))
+
+    def _begin_reload(self, call: Call, *, by_systemd: bool) -> None:
+        asked_by = f"systemd (pid {call.pid})" if by_systemd else f"pid {call.pid}, uid {call.uid}"
+        spawns = by_systemd and call.parameters.get("spawns") is True
+        self._reload(Reload(asked_by, call, by_systemd=by_systemd, spawn_there=spawns))
 
     @staticmethod
     def _describe(call: Call) -> None:

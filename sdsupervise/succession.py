@@ -248,9 +248,8 @@ class Succession:
         reload.watch_stderr(self._loop, reader)
         invocation = self._started.invocation
         try:
-            if reload.bear_there and reload.call is not None:
-                to_bear = {"argv": invocation.argv, "environment": self._started.notifier.environment}
-                reload.call.progress({"bear": to_bear}, [theirs.fileno(), writer])
+            if reload.spawn_there and reload.call is not None:
+                reload.call.progress({"spawn": True}, [theirs.fileno(), writer])
             else:
                 bear(invocation, theirs.fileno(), writer)
         except OSError as error:

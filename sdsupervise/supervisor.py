@@ -7,7 +7,6 @@ event loop, and nothing blocks.
 import logging
 import os
 import signal
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, assert_never
@@ -18,12 +17,13 @@ from .breakpoints import Breakpoint
 from .chronicle import Chronicle
 from .config import Settings
 from .control import ControlServer
+from .control_process import ask_control_pid
 from .core.phases import PHASES
 from .core.takeover import RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent, SdsuperviseError
 from .events import News, told
 from .lane import EndOfLanes
-from .launch import Started
+from .launch import Started, unlink_control
 from .linux import limits
 from .linux.event_loop import EventLoop, Timer
 from .linux.inheritance import RUN_DIRECTORY_VARIABLE
@@ -173,10 +173,10 @@ class Supervisor:
                 reload=self._ask_reload,
                 refuse=self._refuse_reload,
                 scaled=self._tell_status_soon,
+                ask_control_pid=lambda on_answer: ask_control_pid(self._loop, on_answer),
             ),
             stop_signals=stop_signals,
             why_never="" if can_reload else f"{name} cannot be reloaded: its class does not set can_do_hot_reload.",
-            invocation_id=started.invocation.environment.get("INVOCATION_ID"),
         )
         self._control = (
             ControlServer(self._loop, started.control, self._requests.take_call)
@@ -453,7 +453,7 @@ class Supervisor:
                 self._control.leave_idle_callers(self._succession.leave_caller)
             self._control.answer_the_rest()
             if self._is_main and self.state is State.GONE and self._started.control is not None:
-                self._unlink_control(self._started.control)
+                unlink_control(self._started.control.getsockname())
             if self._is_main:
                 self._lock.forget_pid()
         self._source.close()
@@ -461,13 +461,6 @@ class Supervisor:
             self._take_away_run_directory()
         self._chronicle.leaves(is_main=self._is_main)
         self._loop.stop()
-
-    @staticmethod
-    def _unlink_control(listener: socket.socket) -> None:
-        try:
-            os.unlink(listener.getsockname())
-        except OSError:
-            pass  # the directory may be root's, or gone with the unit
 
     def _take_away_run_directory(self) -> None:
         directory = os.environ.get(RUN_DIRECTORY_VARIABLE)

@@ -68,10 +68,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "logs",
         "peer",
         "receipt",
+        "control_process",
+        "foreground",
         "reporting",
         "standing",
+        "start_record",
     ),
-    ("instance", "instance_check", "run_directory"),
+    ("instance", "instance_check", "run_directory", "second_start"),
     ("instance_file",),
     ("instance_reader",),
     (
@@ -107,6 +110,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "cli.ask",
         "cli.by_name",
+        "cli.exec_reload",
         "cli.target",
         "cli.telling",
         "cli.terminal",

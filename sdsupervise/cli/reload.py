@@ -7,20 +7,20 @@ where it is used.
 import argparse
 import math
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn
 
-from ..birth import bear
 from ..client import Answer, Client
-from ..errors import ExitStatus, HandoverError, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
-from ..linux.inheritance import Invocation
+from ..errors import ExitStatus, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
 from . import target
 from .telling import Reporter, outlive_reader
 
+if TYPE_CHECKING:
+    from .exec_reload import Successor
+
 _ANSWER_SECONDS = 10.0
-_STOP_SIGNAL_SECONDS = 2.0
 
 
 class _Quiet(Reporter):
@@ -79,16 +79,15 @@ def _reload(parsed: argparse.Namespace) -> int:
     if parsed.keep_going:
         raise UsageError("--keep-going is for several instances: name them, or say --all or --outdated.")
     path = target.socket_path(parsed)
-    invocation = os.environ.get("INVOCATION_ID", "") if "MAINPID" in os.environ else ""
-    if invocation:
-        return _reload_for_systemd(path, invocation, parsed.timeout)
+    if {"INVOCATION_ID", "MAINPID"} <= os.environ.keys():
+        return _reload_for_systemd(path, parsed.timeout)
     return _ask_for_people(parsed, (parsed.names or [""])[0], path)
 
 
 def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
     reporter = _reporter(parsed)
     try:
-        return ask(path, "", reporter, parsed.timeout, name=name)
+        return ask(path, None, reporter, parsed.timeout, name=name)
     except ReloadFailed:
         raise
     except SdsuperviseError as error:
@@ -104,37 +103,25 @@ def _reporter(parsed: argparse.Namespace) -> Reporter:
     return progress.reporter(as_json=parsed.json)
 
 
-def _reload_for_systemd(path: str, invocation: str, timeout_seconds: float | None) -> int:
-    """As an ExecReload= process. `systemctl stop` during a reload ends systemd's reload job and signals this process
-    too: from then on any exit status but 0, and dying of the signal, would mark the unit failed."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # of `systemctl kill -s USR2`
-    patience = 0.0
-    try:
-        status = ask(path, invocation, _Quiet(), timeout_seconds)
-    except SdsuperviseError as error:
-        print(error, file=sys.stderr, flush=True)
-        status = error.exit_status
-        if isinstance(error, ReloadFailed) and error.because_of_stop:
-            patience = _STOP_SIGNAL_SECONDS  # if it was systemd that asked, its signal to us is on the way
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # At once: a stop that began while Python tidies up would find us with a status that was right a moment ago.
-    os._exit(ExitStatus.OK if signal.sigtimedwait({signal.SIGTERM}, patience) else status)
+def _reload_for_systemd(path: str, timeout_seconds: float | None) -> NoReturn:
+    from . import exec_reload
+
+    successor = exec_reload.successor_of(path)
+    if successor.why_not:
+        print(f"{successor.why_not} This reload applies no change of the unit.", flush=True)
+    exec_reload.end(lambda: ask(path, successor, _Quiet(), timeout_seconds))
 
 
-def ask(path: str, invocation: str, reporter: Reporter, timeout_seconds: float | None, *, name: str = "") -> int:
-    """Reload the instance with this control socket, and wait for the verdict: OK.
+def ask(
+    path: str, successor: "Successor | None", reporter: Reporter, timeout_seconds: float | None, *, name: str = ""
+) -> int:
+    """Reload the instance with this control socket, and wait for the verdict: OK. Of ExecReload= alone, `successor` is
+    what this process is to start.
 
     Raises ReloadFailed, ReloadGoesOn, NotRunning, NotPermitted, HandoverError.
     """
     reporter.begin(name)
     connection = Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
-    credentials = _credentials_of_unit(connection) if invocation else ""
-    bears = bool(invocation) and (not credentials or os.access(credentials, os.R_OK | os.X_OK))
-    if invocation and not bears:
-        # systemd gives them to ExecStart= alone, and a mount namespace of our own hides them.
-        print("The unit's credentials are out of reach here: this reload applies no change of the unit.", flush=True)
     deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
 
     def while_waiting() -> float:
@@ -150,10 +137,10 @@ def ask(path: str, invocation: str, reporter: Reporter, timeout_seconds: float |
 
     answer = None
     try:
-        parameters = {"invocation_id": invocation, "bears": bears}
+        parameters = {} if successor is None else {"exec_reload": True, "spawns": successor.record is not None}
         for answer in connection.call("Reload", parameters, more=True, while_waiting=while_waiting):
-            if "bear" in answer.parameters:
-                _bear(answer, {"CREDENTIALS_DIRECTORY": credentials} if credentials else {})
+            if successor is not None and answer.parameters.get("spawn") is True:
+                successor.spawn(answer)
             elif answer.continues:
                 reporter.progress(answer.parameters)
     except KeyboardInterrupt:
@@ -172,28 +159,6 @@ def ask(path: str, invocation: str, reporter: Reporter, timeout_seconds: float |
 def _goes_on(why: str, name: str, status: ExitStatus) -> ReloadGoesOn:
     of_it = f" {name}" if name else ""
     return ReloadGoesOn(f"{why}: the reload goes on. 'sdsupervise status{of_it}' shows how it ends.", status)
-
-
-def _credentials_of_unit(connection: Client) -> str:
-    """$CREDENTIALS_DIRECTORY of the unit, "" for one that has none. systemd 252 sets it for ExecReload= too, 257 does
-    not."""
-    return str(connection.ask("Status").parameters.get("credentials_directory") or "")
-
-
-def _bear(answer: Answer, more: Mapping[str, str]) -> None:
-    """Fork and exec the successor here, in a child of systemd's with the unit's environment, limits and sandbox of
-    today, and what more that lacks."""
-    order = answer.parameters["bear"]
-    if not isinstance(order, dict) or len(answer.fds) != 2:
-        raise HandoverError("The supervisor sent an order to start its successor that this sdsupervise cannot read.")
-    channel_fd, stderr_fd = answer.fds
-    environment = {**os.environ, **more, **order["environment"]}
-    try:
-        # systemd has resolved WorkingDirectory= anew for us, so here is where the successor belongs.
-        bear(Invocation(list(order["argv"]), "", environment), channel_fd, stderr_fd)
-    finally:
-        os.close(channel_fd)
-        os.close(stderr_fd)
 
 
 def _failure(answer: Answer) -> SdsuperviseError:

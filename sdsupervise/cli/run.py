@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from .. import launch
 from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Settings, check_settings, in_words
 from ..daemon import Daemon, SupervisedDaemon
-from ..errors import ConfigError, ServiceNotLoadable, UsageError
+from ..errors import ConfigError, SdsuperviseError, ServiceNotLoadable, UsageError
 from ..launch import say_failure, tell_where_it_starts
+from ..linux import privileges
 from ..linux.inheritance import directory_of_code, named_directory
+from ..listen import check as check_listen
+from ..receipt import Receipt
 from ..wanted import Wanted, own_options
 
 if TYPE_CHECKING:
@@ -114,6 +118,7 @@ def _run(parsed: argparse.Namespace) -> int:
     given = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
     listen: Mapping[str, object] = {name: entry for each in given.pop("listen", ()) for name, entry in each.items()}
     overrides: Mapping[str, object] = given
+    claimed: launch.Claim | None = None
     try:
         if parsed.config is not None or _may_be_name(parsed):
             from . import by_name  # a class that is told all on its command line needs nothing of it
@@ -124,14 +129,24 @@ def _run(parsed: argparse.Namespace) -> int:
         if parsed.directory is not None:
             _enter(parsed.directory)
         tell_where_it_starts()
+        _name_process("sdsupervise")  # not later: a process that has changed its user may not
+        if parsed.target is not None and _loads_as_another(parsed):
+            # Before its code is loaded: whoever may write that is this user, and not root.
+            made = launch.claim(_plan(parsed, listen), drop=True)
+            if isinstance(made, int):
+                return made
+            claimed = made
         make = _command if parsed.target is None else _service
-        runnable = make(parsed, overrides, listen)
-    except (ServiceNotLoadable, ConfigError) as error:
+        runnable = make(parsed, overrides, listen, claimed)
+    except SdsuperviseError as error:
+        if claimed is not None:
+            claimed.give_back()
+        if not isinstance(error, ServiceNotLoadable | ConfigError):
+            raise
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
         if parsed.no_file and isinstance(error, ServiceNotLoadable):
             error.args = (f"{str(error).rstrip('.')}. Nor is it an instance: there is no {parsed.no_file}.",)
         return say_failure(error)
-    _name_process("sdsupervise")
     return runnable.run()
 
 
@@ -140,7 +155,44 @@ def _may_be_name(parsed: argparse.Namespace) -> bool:
     return bool(parsed.target) and (parsed.target.endswith(".toml") or not re.search(r"[:/]|\.py$", parsed.target))
 
 
-def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> "Command":
+def _loads_as_another(parsed: argparse.Namespace) -> bool:
+    """The file, or an option, names another user than root, which we are."""
+    if parsed.user is None or os.geteuid() != 0:
+        return False
+    identity = privileges.look_up(parsed.user, parsed.group)
+    return identity is not None and identity.uid != 0
+
+
+def _plan(parsed: argparse.Namespace, listen: Mapping[str, object]) -> launch.Plan:
+    """What can be known of a class before its code is loaded."""
+    name = parsed.instance or parsed.target.partition(":")[2]
+    if not name:
+        raise UsageError(
+            f"Say which class of {parsed.target} is to run, as {parsed.target}:Class: with --user its code is loaded "
+            "as that user, and before that its pid file is opened, which has the name of the class."
+        )
+    pid_file = None if parsed.no_pid_file else parsed.pid_file or launch.default_pid_file(name)
+    return launch.Plan(
+        name,
+        take_receipt=lambda: Receipt("", ""),  # of no code yet
+        pid_file=pid_file,
+        user=parsed.user,
+        group=parsed.group,
+        silent=parsed.no_warn,
+        detach=parsed.daemonize,
+        supervised=True,
+        can_reload=True,  # the one that runs knows whether it can
+        listen=check_listen(listen),
+        is_instance=bool(parsed.instance),
+    )
+
+
+def _command(
+    parsed: argparse.Namespace,
+    overrides: Mapping[str, object],
+    listen: Mapping[str, object],
+    _claimed: launch.Claim | None,
+) -> "Command":
     from ..command import Command  # the supervisor of a class needs nothing of it
 
     pid_file = "" if parsed.pid_file is None else parsed.pid_file
@@ -150,6 +202,7 @@ def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen
         tuple(parsed.words),
         CommandSettings(*check_settings("sdsupervise run", {**overrides, "listen": listen})),
         name=parsed.name or "",
+        is_instance=bool(parsed.instance),
         pid_file=None if parsed.no_pid_file else pid_file,
         user=parsed.user,
         group=parsed.group,
@@ -159,7 +212,10 @@ def _command(parsed: argparse.Namespace, overrides: Mapping[str, object], listen
 
 
 def _service(
-    parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]
+    parsed: argparse.Namespace,
+    overrides: Mapping[str, object],
+    listen: Mapping[str, object],
+    claimed: launch.Claim | None,
 ) -> "Daemon | Elsewhere":
     if parsed.name is not None and not parsed.instance:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
@@ -169,10 +225,12 @@ def _service(
         instance=parsed.instance,
     )
     if parsed.python is None:
-        return make(wanted)
+        service = make(wanted)
+        service.take_claim(claimed)
+        return service
     from ..elsewhere import Elsewhere  # the supervisor of a class it has imported needs nothing of it
 
-    return Elsewhere(parsed.python, wanted)
+    return Elsewhere(parsed.python, wanted, claimed)
 
 
 def _name_process(name: str) -> None:

@@ -30,7 +30,7 @@ class PidFile:
         Raises PidFileError.
         """
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
         except OSError as error:
             raise _cannot("open", path, error.strerror) from error
         found = os.fstat(fd)
@@ -102,6 +102,19 @@ class PidFile:
     def forget_pid(self) -> None:
         """On leaving: a number that may soon be somebody else's stands there no more."""
         os.ftruncate(self._fd, 0)
+
+    def owner(self) -> int:
+        """The uid whose file it is: who may have written the pid in it."""
+        return os.fstat(self._fd).st_uid
+
+    def keep_to_owner(self) -> None:
+        """Let nobody else open it: flock(2) asks for no right to write, so whoever may read it could take the lock in
+        the moment in which one generation hands it to the next, and nobody would serve."""
+        try:
+            if os.fstat(self._fd).st_mode & 0o077:
+                os.fchmod(self._fd, 0o600)
+        except OSError as error:
+            raise _cannot("protect", self.name, error.strerror) from error
 
     def give_to(self, uid: int, gid: int) -> None:
         """chown it, so that the unprivileged generations can open it."""

@@ -1,4 +1,4 @@
-"""Becoming somebody else: user, group and the supplementary groups the original forgot (SEED.md, hazard 8)."""
+"""Becoming somebody else: user, group, the supplementary groups that the original forgot, and what a login sets."""
 
 import grp
 import os
@@ -6,6 +6,12 @@ import pwd
 from typing import NamedTuple
 
 from ..errors import ConfigError
+
+# What the session of somebody else has set, and systemd never does: it leads to that user's private places.
+_OF_SESSION = (
+    *("TMPDIR", "MAIL", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"),
+    *("XDG_SESSION_ID", "DBUS_SESSION_BUS_ADDRESS", "SSH_AUTH_SOCK", "XAUTHORITY", "KRB5CCNAME"),
+)
 
 
 class Identity(NamedTuple):
@@ -46,3 +52,43 @@ def become(identity: Identity) -> None:
         os.setgroups([])
     os.setresgid(identity.gid, identity.gid, identity.gid)
     os.setresuid(identity.uid, identity.uid, identity.uid)
+
+
+def set_login_environment(identity: Identity, *, of_systemd: bool) -> None:
+    """Set HOME, USER, LOGNAME and SHELL as User= of systemd sets them (systemd.exec(5)), and let go of what only the
+    session of another user has. What the unit says itself, which is not root's, stays.
+
+    of_systemd: the environment is a unit's, and not that of somebody's session.
+    """
+    if identity.user is None:
+        return
+    entry, root = pwd.getpwnam(identity.user), _root()
+    for name, value, of_root in (
+        ("HOME", entry.pw_dir, root.pw_dir),
+        ("USER", entry.pw_name, root.pw_name),
+        ("LOGNAME", entry.pw_name, root.pw_name),
+        ("SHELL", entry.pw_shell, root.pw_shell),
+    ):
+        if not of_systemd or os.environ.get(name, of_root) == of_root:
+            os.environ[name] = value
+    if not of_systemd:
+        for name in _OF_SESSION:
+            os.environ.pop(name, None)
+
+
+def is_told_apart(uid: int) -> bool:
+    """A process that appears with this uid has it. In a user namespace that does not map all of them (PrivateUsers=yes)
+    every other user appears as the overflow uid, mostly 65534, which is "nobody"; user_namespaces(7)."""
+    try:
+        with open("/proc/sys/kernel/overflowuid") as number, open("/proc/self/uid_map") as ranges:
+            overflow, mapped = int(number.read()), sum(int(line.split()[2]) for line in ranges)
+    except (OSError, ValueError):
+        return uid != 65534
+    return uid != overflow or mapped >= 2**32 - 1
+
+
+def _root() -> pwd.struct_passwd:
+    try:
+        return pwd.getpwuid(0)
+    except KeyError:
+        return pwd.struct_passwd(("root", "x", "0", "0", "root", "/root", "/bin/sh"))

@@ -166,6 +166,18 @@ def exists(pid: int) -> bool:
     return True
 
 
+def uid_of(pid: int) -> int | None:
+    """The real uid of a process; None if it cannot be known.
+
+    The owner of /proc/PID is another one, root, where the process has changed its user.
+    """
+    try:
+        with open(f"/proc/{pid}/status") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith("Uid:")), None)
+    except OSError:
+        return None
+
+
 def is_dead(pidfd: int) -> bool:
     """The process has ended (a zombie counts)."""
     poller = select.poll()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import os
 import pwd
@@ -10,10 +11,12 @@ import signal
 import stat
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.service.harness import Ground, installed_package, service
 from tests.service.running import Running, wait_gone
+from tests.service.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
 
@@ -236,3 +239,138 @@ def test_notify_command(ground_of_all: Ground) -> None:
     ground.expect("told", uids=triple(entry.pw_uid), gids=triple(entry.pw_gid))
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
+
+
+WHO = service(
+    """
+    def serve(self):
+        names = ("HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "XDG_RUNTIME_DIR", "MAIL", "COLOUR")
+        report("who", **{name: os.environ.get(name) for name in names})
+        super().serve()
+    """
+)
+OF_ROOT = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh", "TMPDIR": "/tmp/user/0"}
+
+
+def test_environment_of_a_login(ground_of_all: Ground) -> None:
+    """The service finds HOME, USER, LOGNAME and SHELL of its user, as under User= of systemd, and nothing that only
+    root's session has; so does the next generation, which an unprivileged supervisor starts."""
+    ground, entry = ground_of_all, pwd.getpwnam(USER)
+    ground.deploy(1, WHO)
+    command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", ground.pid_file, "--user", USER]
+    session = {**OF_ROOT, "XDG_RUNTIME_DIR": "/run/user/0", "MAIL": "/var/mail/root", "COLOUR": "red"}
+    running = ground.run(*command, environment=session)
+    expected = {"HOME": entry.pw_dir, "USER": USER, "LOGNAME": USER, "SHELL": entry.pw_shell, "COLOUR": "red"}
+    expected |= dict.fromkeys(("TMPDIR", "XDG_RUNTIME_DIR", "MAIL"), "None")
+    assert ground.expect("who").details == expected
+    ground.deploy(2, WHO)
+    running.signal(signal.SIGUSR2)
+    assert ground.expect("who").details == expected
+    assert running.wait() == 0
+
+
+def test_pid_file_is_its_owners_alone(ground_of_all: Ground) -> None:
+    """flock(2) asks for no right to write: whoever could read the pid file could take the lock while one generation
+    hands it to the next, and nobody would serve. So nobody else can open it, also one that was there before."""
+    ground = ground_of_all
+    ground.pid_file.touch(0o644)
+    ground.pid_file.chmod(0o644)
+    ground.deploy(1)
+    start(ground, "--user", USER)
+    ground.expect("serves")
+    assert stat.S_IMODE(ground.pid_file.stat().st_mode) == 0o600
+    lock = [
+        "/usr/bin/python3",
+        "-c",
+        "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)",
+    ]
+    stranger = ground.run(*lock, ground.pid_file, user=61234, group=61234, extra_groups=[])
+    assert stranger.wait() == 1 and "PermissionError" in stranger.err
+    assert ground.reload().returncode == 0
+
+
+def test_pid_file_of_somebody_else(ground_of_all: Ground) -> None:
+    """A second start as root does not signal whom the pid file of another user names, unless it is that user's."""
+    ground, stranger = ground_of_all, 61234
+    ground.deploy(1)
+    victim = ground.run("/bin/sh", "-c", "trap 'echo signalled >&2' USR2; while sleep 0.1; do :; done", "service.py")
+    place = ground.directory / "theirs"
+    place.mkdir()
+    os.chown(place, stranger, stranger)
+    pid_file = place / "service.pid"
+    pid_file.write_text(f"{victim.pid}\n")
+    os.chown(pid_file, stranger, stranger)
+    with pid_file.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        second = ground.run("/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", pid_file)
+        assert second.wait() == 69
+    assert f"{pid_file} belongs to uid {stranger} and names pid {victim.pid}, which is not a process of" in second.err
+    victim.signal(signal.SIGKILL)
+    victim.wait()
+    assert "signalled" not in victim.err
+
+
+def test_control_socket_of_somebody_else(ground_of_all: Ground) -> None:
+    """Nor does it believe whoever listens beside such a file: it does not start, and says who that is."""
+    ground, stranger = ground_of_all, 61234
+    ground.deploy(1)
+    place = ground.directory / "theirs"
+    place.mkdir()
+    os.chown(place, stranger, stranger)
+    listen = "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); "
+    listen += "print('listens', file=sys.stderr, flush=True); time.sleep(1000)"
+    fake = ground.run("/usr/bin/python3", "-c", listen, place / "service.control", user=stranger, extra_groups=[])
+    fake.expect_line("listens")
+    second = ground.run("/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", place / "service.pid")
+    assert second.wait() == 69
+    assert second.err.startswith(f"Uid {stranger} listens on {place}/service.control, which is no user of this service")
+
+
+TERMINAL = service(
+    """
+    def serve(self):
+        try:
+            os.close(os.open("/dev/tty", os.O_RDWR))
+            terminal = "a terminal"
+        except OSError as error:
+            terminal = error.strerror
+        report("terminal", controlling=terminal, stdin=os.path.realpath("/proc/self/fd/0"))
+        super().serve()
+    """
+)
+
+
+def test_no_terminal_of_root(ground_of_all: Ground) -> None:
+    """In the foreground of root's terminal a service of another user has no controlling terminal, into which it could
+    type, and reads nothing from it. What it writes is there, Ctrl-C stops it, and the exit status is its own."""
+    ground = ground_of_all
+    ground.deploy(1, TERMINAL)
+    command = ["/usr/bin/python3", str(ground.current / "service.py"), "--no-fork", "--user", USER]
+    shown = Terminal([*command, "--pid-file", str(ground.pid_file)], ground.environment({"TERM": "vt100"}))
+    try:
+        said = ground.expect("terminal").details
+        assert said == {"controlling": "No such device or address", "stdin": "/dev/null"}
+        ground.expect("serves")
+        shown.wait_for_written("Generation 1 serves")
+        shown.press("\x03")
+        ground.expect("shutdown")
+        assert shown.wait() == 0
+        ground.expect_nothing_left()
+    finally:
+        shown.close()
+
+
+def test_killed_in_the_terminal(ground_of_all: Ground) -> None:
+    """Whoever kills the process that was called in the terminal stops the service."""
+    ground = ground_of_all
+    ground.deploy(1)
+    command = ["/usr/bin/python3", str(ground.current / "service.py"), "--no-fork", "--user", USER]
+    shown = Terminal([*command, "--pid-file", str(ground.pid_file)], ground.environment({"TERM": "vt100"}))
+    try:
+        ground.expect("serves")
+        supervisor = psutil.Process(int(ground.pid_file.read_text()))
+        supervisor.parent().kill()
+        ground.expect("shutdown")
+        ground.expect_nothing_left()
+    finally:
+        shown.close()

@@ -420,7 +420,7 @@ def test_reload_adds_and_removes(ground: Ground, host: str, port: int, way: str)
     ground.deploy(2, echo({"a": f"{host}:{port}", "c": str(new)}))
     if way == "signal":
         running.signal(signal.SIGUSR2)
-    else:  # "elsewhere": as an ExecReload= process, which bears the successor itself
+    else:  # "elsewhere": as an ExecReload= process, which finds no start record here
         command = [SDSUPERVISE, "reload", "--pid-file", ground.pid_file]
         caller = ground.run(*command, environment={**invocation, "MAINPID": str(running.pid)})
         assert caller.wait() == 0

@@ -112,7 +112,7 @@ def test_every_state_is_described() -> None:
         ("Status", {}, "MethodNotFound", {"method": "Status"}),
         ("io.sdsupervise.Scale", {"workers": "many"}, "InvalidParameter", {"parameter": "workers"}),
         ("io.sdsupervise.Scale", {"by": True}, "InvalidParameter", {"parameter": "by"}),
-        ("io.sdsupervise.Reload", {"invocation_id": 7}, "InvalidParameter", {"parameter": "invocation_id"}),
+        ("io.sdsupervise.Reload", {"exec_reload": 7}, "InvalidParameter", {"parameter": "exec_reload"}),
         ("org.varlink.service.GetInterfaceDescription", {}, "InvalidParameter", {"parameter": "interface"}),
     ],
 )
@@ -127,11 +127,11 @@ def test_a_newer_caller(caller: Caller) -> None:
     assert_conforms(caller.call("io.sdsupervise.Status", {"depth": 3}), "Status")
 
 
-def test_reload_with_an_invocation_expects_more(ground: Ground) -> None:
+def test_reload_by_exec_reload_expects_more(ground: Ground) -> None:
     """A call that the supervisor would answer by an order first must be ready for more answers than one."""
-    ground.serving(environment={"INVOCATION_ID": "7"})
+    ground.serving()
     caller = Caller(ground)
-    answer = caller.call("io.sdsupervise.Reload", {"invocation_id": "7", "bears": True})
+    answer = caller.call("io.sdsupervise.Reload", {"exec_reload": True, "spawns": True})
     assert answer == {"error": "org.varlink.service.ExpectedMore", "parameters": {}}
     caller.close()
 

@@ -244,7 +244,7 @@ def test_credentials_in_a_sandbox(trial: Trial, user: str) -> None:
     assert trial.reload() == 0
     answer = trial.assert_serves(2)
     assert (answer["token"], answer["environment"]["COLOUR"]) == ("old", "red")
-    assert trial.story().says("this reload applies no change of the unit")
+    assert trial.story().says("This reload applies no change of the unit")
 
 
 def test_systemds_own_settings_need_nothing(trial: Trial) -> None:

@@ -1,0 +1,90 @@
+"""`sdsupervise reload` as the process of ExecReload=, which systemd runs with the unit's settings of today.
+
+So that the new code gets those settings, this process starts the successor, by the command line of the start record and
+never by what a supervisor answers. Where it cannot, the supervisor does it, and no change of the unit is applied.
+"""
+
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+from .. import start_record
+from ..birth import bear
+from ..client import Answer
+from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError
+from ..linux.inheritance import Invocation
+from ..start_record import StartRecord
+
+_STOP_SIGNAL_SECONDS = 2.0
+
+
+class Successor(NamedTuple):
+    """What this process would start as one; "why_not" where it is left to the supervisor."""
+
+    record: StartRecord | None
+    why_not: str = ""
+
+    def spawn(self, answer: Answer) -> None:
+        """Fork and exec it, in a child of systemd's with the unit's environment, limits and sandbox of today.
+
+        Raises HandoverError where that was not offered, or what comes with the order is not what it must be.
+        """
+        if self.record is None or len(answer.fds) != 2 or not _are_channel_and_pipe(answer.fds):
+            for fd in answer.fds:
+                os.close(fd)
+            raise HandoverError("The supervisor orders this process to start its successor in a way that cannot be.")
+        channel_fd, stderr_fd = answer.fds
+        environment = {**os.environ, **self.record.environment}
+        try:
+            # systemd has resolved WorkingDirectory= anew for us, so here is where the successor belongs.
+            bear(Invocation(list(self.record.argv), "", environment), channel_fd, stderr_fd)
+        finally:
+            os.close(channel_fd)
+            os.close(stderr_fd)
+
+
+def successor_of(path: str) -> Successor:
+    """What the start record beside this control socket has us start."""
+    try:
+        record = start_record.read(start_record.path_beside(path))
+    except HandoverError as error:
+        return Successor(None, str(error))
+    credentials = record.environment.get("CREDENTIALS_DIRECTORY", "")
+    if credentials and not os.access(credentials, os.R_OK | os.X_OK):
+        # systemd gives them to ExecStart= alone, and a mount namespace of our own hides them.
+        return Successor(None, "The unit's credentials are out of reach for ExecReload=.")
+    return Successor(record)
+
+
+def end(reload_and_wait: Callable[[], int]) -> NoReturn:
+    """Do it and leave.
+
+    `systemctl stop` during a reload ends systemd's reload job and signals this process too: from then on any exit
+    status but 0, and dying of the signal, would mark the unit failed.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # of `systemctl kill -s USR2`
+    patience = 0.0
+    try:
+        status = reload_and_wait()
+    except SdsuperviseError as error:
+        print(error, file=sys.stderr, flush=True)
+        status = error.exit_status
+        if isinstance(error, ReloadFailed) and error.because_of_stop:
+            patience = _STOP_SIGNAL_SECONDS  # if it was systemd that asked, its signal to us is on the way
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: a stop that began while Python tidies up would find us with a status that was right a moment ago.
+    os._exit(ExitStatus.OK if signal.sigtimedwait({signal.SIGTERM}, patience) else status)
+
+
+def _are_channel_and_pipe(fds: list[int]) -> bool:
+    channel, pipe = fds
+    if not (stat.S_ISSOCK(os.fstat(channel).st_mode) and stat.S_ISFIFO(os.fstat(pipe).st_mode)):
+        return False
+    with socket.socket(fileno=os.dup(channel)) as end:
+        return (end.family, end.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -1,0 +1,97 @@
+"""The start record: how systemd started the first generation of a unit, for the process of its ExecReload=.
+
+That process starts the successor. It may have more rights than the supervisor that runs, which has given them up for
+`user`. So it executes nothing that a supervisor answers, but what stands here, and it believes a record only if root
+or its own user wrote it. The first generation writes it while it still has the rights that it was started with.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .errors import ControlSocketError, HandoverError
+from .linux.inheritance import Invocation
+
+_MOST_BYTES = 1024 * 1024  # a command line may have 2 MB, most of which nobody writes into a unit
+_MOST_WORDS = 10_000
+_OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "CREDENTIALS_DIRECTORY")  # to ExecStart=, not to ExecReload=
+
+
+class StartRecord(NamedTuple):
+    """What a successor is started with."""
+
+    argv: list[str]
+    environment: dict[str, str]  # what ExecReload= has no other way to know; the rest is the unit's, as it is now
+
+
+def path_beside(control_path: str) -> str:
+    """Where the record of the supervisor is that listens on this control socket."""
+    return f"{control_path.removesuffix('control')}start.json"
+
+
+def write(path: str, invocation: Invocation) -> None:
+    """Write the record of this process.
+
+    Raises ControlSocketError where the directory takes no file.
+    """
+    environment = {name: invocation.environment[name] for name in _OF_SYSTEMD if name in invocation.environment}
+    text = json.dumps({"argv": invocation.argv, "environment": environment})
+    new = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+    try:
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with open(fd, "w") as file:
+                file.write(text)
+            os.rename(new, path)
+        except OSError:
+            os.unlink(new)
+            raise
+    except OSError as error:
+        raise ControlSocketError(
+            f"Cannot write {path}, which a reload needs: {error.strerror}; give the unit a RuntimeDirectory=."
+        ) from error
+
+
+def read(path: str) -> StartRecord:
+    """Read a record.
+
+    Raises HandoverError if there is none that we may believe; the sentence says why.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise HandoverError(f"{path} cannot be read: {error.strerror}.") from error
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise HandoverError(f"{path} is no regular file with one name.")
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+            raise HandoverError(
+                f"Uid {found.st_uid} may have written {path}, and uid {os.geteuid()} would execute what it says."
+            )
+        data = file.read(_MOST_BYTES + 1)
+    try:
+        said = json.loads(data) if len(data) <= _MOST_BYTES else None
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise HandoverError(f"{path} is no start record.")
+    argv, environment = said.get("argv"), said.get("environment")
+    if (
+        not _are_words(argv)
+        or not argv
+        or not isinstance(environment, Mapping)
+        or not _are_words([*environment.values()])
+    ):
+        raise HandoverError(f"{path} is no start record.")
+    return StartRecord(argv, {name: environment[name] for name in _OF_SYSTEMD if name in environment})
+
+
+def _are_words(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) <= _MOST_WORDS
+        and all(isinstance(word, str) and "\0" not in word for word in value)
+    )

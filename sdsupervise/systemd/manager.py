@@ -1,0 +1,38 @@
+"""What systemd says of a unit, asked by its own tool: `systemctl show`.
+
+Alternatives considered: D-Bus, for which Python needs a library that no supervisor has otherwise.
+"""
+
+import os
+from collections.abc import Mapping
+
+from ..errors import UnitUnavailable
+
+_SECONDS = 10.0  # it answers at once, or hangs
+_MOST_BYTES = 1024 * 1024
+_PLAIN = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+
+
+def properties(unit: str, *names: str, of_user: bool = False) -> Mapping[str, str]:
+    """These properties of one unit, of the system's manager or of this user's; "" for one that has no value.
+
+    Raises UnitUnavailable where no systemd answers.
+    """
+    import subprocess
+
+    command = ["systemctl", *["--user"] * of_user, "show", "--no-pager", f"--property={','.join(names)}", "--", unit]
+    environment = {**os.environ, **_PLAIN}
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, env=environment, check=False
+        )
+    except FileNotFoundError:
+        raise UnitUnavailable("There is no systemctl here to ask.") from None
+    except subprocess.TimeoutExpired:
+        raise UnitUnavailable(f"systemctl did not answer in {_SECONDS:g} s; does systemd hang?") from None
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UnitUnavailable(f"systemctl cannot say how {unit} is: {said[-1] if said else 'it did not say why'}")
+    pairs = (line.partition("=") for line in done.stdout[:_MOST_BYTES].decode(errors="replace").splitlines())
+    found = {name: value for name, _, value in pairs}
+    return {name: found.get(name, "") for name in names}

@@ -368,8 +368,9 @@ def test_killed_in_the_terminal(ground_of_all: Ground) -> None:
     shown = Terminal([*command, "--pid-file", str(ground.pid_file)], ground.environment({"TERM": "vt100"}))
     try:
         ground.expect("serves")
-        supervisor = psutil.Process(int(ground.pid_file.read_text()))
-        supervisor.parent().kill()
+        keeper = psutil.Process(int(ground.pid_file.read_text())).parent()
+        assert keeper is not None
+        keeper.kill()
         ground.expect("shutdown")
         ground.expect_nothing_left()
     finally:

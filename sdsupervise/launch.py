@@ -30,6 +30,7 @@ from .linux.channel import Channel
 from .linux.listeners import Wanted
 from .linux.pid_file import PidFile
 from .linux.privileges import Identity
+from .linux.writers import who_else_may_write
 from .listen import Listen
 from .listening import Ahead, Listening
 from .peer import Welcome, receive_welcome
@@ -58,6 +59,7 @@ class Plan(NamedTuple):
     can_reload: bool
     listen: Sequence[Listen] = ()
     is_instance: bool = False  # a file describes it, and a unit may run it
+    code: str = ""  # the file of a class that is loaded by the time of start()
 
 
 class Claim(NamedTuple):
@@ -283,6 +285,7 @@ def tell_where_it_starts() -> None:
 def _start_first(plan: Plan, claimed: Claim) -> Started | int:
     notifier, pid_file = claimed.notifier, claimed.pid_file
     assert pid_file is not None
+    _warn_of_code(plan, claimed.identity)
     if plan.pid_file != (pid_file.name or None):
         raise ConfigError(
             f"{plan.name} names the pid file {plan.pid_file or '(none)'} in its code, which was loaded as uid "
@@ -343,6 +346,18 @@ def _wanted(plan: Plan, identity: Identity | None) -> list[Wanted]:
         if other != listener.name:
             raise ConfigError(f"listen {other!r} and {listener.name!r} have one address, {listener.address}.")
     return wanted
+
+
+def _warn_of_code(plan: Plan, identity: Identity | None) -> None:
+    """Only the class, or its own command line, has named its user: so root has loaded its code."""
+    if not plan.code or identity is None or identity.uid == 0 or os.geteuid() != 0:
+        return
+    writer = who_else_may_write(plan.code)
+    _log.warning(
+        "Root has loaded the code of %s, before it became %s: whoever may write that code is root at the next start%s. "
+        "Name the user in the instance's file, or by 'sdsupervise run --user %s'",
+        *(plan.name, plan.user, f" ({writer})" if writer else "", plan.user),
+    )
 
 
 def _drop_privileges(identity: Identity | None, *, under_systemd: bool) -> None:

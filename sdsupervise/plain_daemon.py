@@ -157,6 +157,7 @@ class Daemon(ABC):
             supervised=False,
             can_reload=False,
             is_instance=bool(self.instance_name),
+            code=getattr(sys.modules[type(self).__module__], "__file__", None) or "",
         )
 
     def _text_option(self, name: str, default: str | None = None) -> str | None:

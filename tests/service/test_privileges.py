@@ -375,3 +375,18 @@ def test_killed_in_the_terminal(ground_of_all: Ground) -> None:
         ground.expect_nothing_left()
     finally:
         shown.close()
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["root's code", "others' code"])
+def test_only_the_class_names_its_user(ground_of_all: Ground, others: bool) -> None:
+    """Then root has loaded its code; a warning says so, what to do, and who may write that code."""
+    ground = ground_of_all
+    ground.deploy(1, service(f"user = '{USER}'"))
+    script = ground.current.resolve() / "service.py"
+    if others:
+        os.chown(script, 61234, 61234)
+    running = start(ground)
+    ground.expect("serves")
+    line = running.expect_line("Root has loaded the code of Service, before it became nobody")
+    assert ("(uid 61234 may write " in line) is others
+    assert "'sdsupervise run --user nobody'" in line

@@ -1,0 +1,51 @@
+"""Who else may write what a process is about to load or execute: on every step of the way there, symlinks included."""
+
+import os
+import stat
+
+_MOST_LINKS = 40  # as the kernel: path_resolution(7)
+
+
+def who_else_may_write(path: str) -> str:
+    """The first place on the way to a file that somebody other than root may write, as a phrase: "uid 1000 may write
+    /srv/app"; "" if there is none, or no such file. Access control lists are not looked at."""
+    at, links = "/", 0
+    names = [name for name in os.path.abspath(path).split("/") if name]
+    in_sticky = False
+    while names:
+        name = names.pop(0)
+        if name == "..":
+            at = os.path.dirname(at)  # which has no symlink in it
+            continue
+        here = os.path.join(at, name)
+        try:
+            found = os.lstat(here)
+            if stat.S_ISLNK(found.st_mode):
+                # Whoever owns a link may replace it, if only in a directory where everybody may make one.
+                if in_sticky and found.st_uid != 0:
+                    return f"uid {found.st_uid} may write {here}"
+                target, links = os.readlink(here), links + 1
+                if links > _MOST_LINKS:
+                    return ""
+                names = [name for name in target.split("/") if name not in ("", ".")] + names
+                at = "/" if target.startswith("/") else at
+                continue
+        except OSError:
+            return ""
+        writer = _writer(found)
+        if writer:
+            return f"{writer} may write {here}"
+        in_sticky = stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX)
+        at = here
+    return ""
+
+
+def _writer(found: os.stat_result) -> str:
+    shared = stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX)
+    if found.st_uid != 0:
+        return f"uid {found.st_uid}"
+    if found.st_mode & stat.S_IWOTH and not shared:
+        return "everybody"
+    if found.st_mode & stat.S_IWGRP and found.st_gid != 0 and not shared:
+        return f"group {found.st_gid}"
+    return ""

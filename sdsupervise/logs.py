@@ -24,11 +24,11 @@ def set_up(identifier: str, *, generation: int, silent: bool) -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter(f"{identifier}[%(process)d]: %(message)s"))
-    ours.handlers[:] = [handler]
+    before, ours.handlers[:] = ours.handlers[:], [handler]
     ours.propagate = False
     ours.setLevel(logging.CRITICAL + 1 if silent else logging.INFO)
-    if not root.handlers:
-        root.addHandler(handler)
+    if not root.handlers or root.handlers == before:  # a successor calls this again when it has its own standard error
+        root.handlers[:] = [handler]
         root.setLevel(logging.INFO)
 
 

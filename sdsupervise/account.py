@@ -9,6 +9,7 @@ from .core.takeover import State
 from .counters import Counters
 from .launch import Started
 from .linux.inheritance import directory_of_code
+from .scaling import most_workers
 from .standing import Standing
 from .succession import Succession
 from .workforce import Workforce
@@ -87,7 +88,11 @@ class Account:
             "can_reload": self._can_reload,
             "sockets": started.listening.facts(),
             "crashes": workforce.crashes,
-            "pool": {"workers": workforce.size, "serving": workforce.serving},
+            "pool": {
+                "workers": workforce.size,
+                "serving": workforce.serving,
+                "max_workers": most_workers(self._settings),
+            },
             "workers": workforce.facts(),
             "spare": workforce.spare.pid if workforce.spare is not None else None,
             "successor": self._successor(),

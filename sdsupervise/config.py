@@ -16,6 +16,7 @@ class Settings(NamedTuple):
     listen: tuple[Listen, ...] = ()
     handover: str = "exclusive"
     workers: int | str = 1  # a number, or "auto"
+    max_workers: int = 0  # 0: in exclusive as many as are configured, in overlap as many as there can be
     delay_before_respawn: float = 5.0
     respawn_backoff_limit: float = 30.0
     respawn_forgiven_after: float = 60.0
@@ -319,6 +320,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "handover": Choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
     "workers": Count(MOST_WORKERS, "so many processes; auto: one for each CPU this process may use"),
+    "max_workers": Number(
+        *(0, MOST_WORKERS, "scaling stops here; 0: at workers in exclusive, nowhere in overlap"), whole=True
+    ),
     "delay_before_respawn": _seconds(0, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
     "respawn_backoff_limit": _seconds(0, "the wait doubles with each crash in a row, up to this; 0: it does not"),
     "respawn_forgiven_after": _seconds(0, "a worker that lived so long has paid for the crashes before it"),
@@ -371,7 +375,14 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
             f"{owner}: listen has lanes, which are for handover overlap; in an exclusive service clients wait for the "
             "new worker in the queue of the old one."
         )
+    if isinstance(settings.workers, int) and 0 < settings.max_workers < settings.workers:
+        raise ConfigError(f"{owner}: {too_few(settings.workers, settings.max_workers)}")
     return settings
+
+
+def too_few(workers: int, max_workers: int) -> str:
+    """A sentence: the two contradict each other."""
+    return f"max_workers is {max_workers}, and workers is {workers}; it must be at least as many."
 
 
 def in_words(value: object) -> str:

@@ -43,6 +43,7 @@ class SupervisedDaemon(Daemon):
     listen: Mapping[str, object] = {}  # name: address, or a mapping of options; see listen.py
     handover: str = _DEFAULTS.handover
     workers: int | str = _DEFAULTS.workers
+    max_workers: int = _DEFAULTS.max_workers
     delay_before_respawn: float = _DEFAULTS.delay_before_respawn
     respawn_backoff_limit: float = _DEFAULTS.respawn_backoff_limit
     respawn_forgiven_after: float = _DEFAULTS.respawn_forgiven_after

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from . import listen
 from .addresses import Address
+from .config import too_few
 from .errors import ConfigError
 from .file_keys import FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
 from .linux import privileges
@@ -48,6 +49,7 @@ def check(
             assert kind is not None
             mistakes.append(Mistake((key,), f"{key} is {shown(value)}; it must be {kind.wanted} ({kind.meaning})."))
     mistakes += _in_choice(found)
+    mistakes += _in_pool(values)
     if isinstance(values.get("listen"), Mapping):
         mistakes += _between_listeners(values)
     if "directory" in values:
@@ -59,6 +61,12 @@ def check(
         mistakes.append(Mistake(("directory",), f"There is no directory {place}."))
     mistakes += _of_accounts(values)
     return values, mistakes
+
+
+def _in_pool(values: Mapping[str, Any]) -> Iterator[Mistake]:
+    workers, most = values.get("workers"), values.get("max_workers")
+    if isinstance(workers, int) and isinstance(most, int) and 0 < most < workers:
+        yield Mistake(("max_workers",), too_few(workers, most))
 
 
 def _unknown(path: tuple[str, ...], known: Iterable[str], value: object) -> Mistake:

@@ -175,6 +175,7 @@ class Supervisor:
                 scaled=self._tell_status_soon,
                 ask_control_pid=lambda on_answer: ask_control_pid(self._loop, on_answer),
             ),
+            settings,
             stop_signals=stop_signals,
             why_never="" if can_reload else f"{name} cannot be reloaded: its class does not set can_do_hot_reload.",
         )

@@ -108,6 +108,10 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
         SERVICE + "handover = 'exclusive'\nlisten.a = { address = '1', lanes = true }",
         "3:37: listen 'a' has lanes, which are for handover overlap;",
     ),
+    "too few": (
+        SERVICE + "workers = 4\nmax_workers = 2",
+        "3:15: max_workers is 2, and workers is 4; it must be at least as many.",
+    ),
     "lanes of a command": (
         "command = ['./program']\nlisten.a = { address = '1', lanes = true }",
         "2:37: listen 'a' has ",

@@ -43,7 +43,7 @@ def ready(ground: Ground, count: int = 3) -> list[Report]:
 @pytest.mark.parametrize("handover", ["overlap", "exclusive"])
 def test_pool_of_commands(ground: Ground, handover: str) -> None:
     """Each has a number; the one that dies is replaced under it; more come and go; a stop ends all."""
-    running, pids = start(ground, "--handover", handover)
+    running, pids = start(ground, "--handover", handover, "--max-workers", "4")
     for _ in range(3):
         running.expect_line("is ready")
     os.kill(pids[1], signal.SIGKILL)

@@ -15,6 +15,8 @@ from tests.service.harness import SDSUPERVISE, Ground
 from tests.service.running import LIMIT_SECONDS
 from tests.service.test_pool import member, serving, stop, workers
 
+MORE = "max_workers = 100"  # exclusive services may not be scaled beyond their workers without it
+
 
 def scale(ground: Ground, number: str) -> subprocess.CompletedProcess[str]:
     """`sdsupervise scale`, to its end."""
@@ -28,7 +30,7 @@ def indices(ground: Ground) -> list[int]:
 
 def test_by_signal(ground: Ground) -> None:
     """SIGTTIN is one worker more, under the next number; SIGTTOU one less, the one with the highest."""
-    ground.deploy(1, member())
+    ground.deploy(1, member(MORE))
     running = ground.start()
     found = [report.pid for report in serving(ground)]
     running.signal(signal.SIGTTIN)
@@ -49,7 +51,7 @@ def test_by_signal(ground: Ground) -> None:
 
 def test_by_command(ground: Ground) -> None:
     """`sdsupervise scale` takes a number, or how many more or fewer, and says how many there are to be."""
-    ground.deploy(1, member())
+    ground.deploy(1, member(MORE))
     ground.start()
     serving(ground)
     for number, size in (("5", 5), ("-2", 3), ("+1", 4), ("4", 4), ("1", 1)):
@@ -58,6 +60,106 @@ def test_by_command(ground: Ground) -> None:
         pool = ground.status()["pool"]
         assert isinstance(pool, dict) and pool["workers"] == size
     assert [ground.expect("serves", index=index).said("index") for index in (3, 4, 3)] == ["3", "4", "3"]
+
+
+@pytest.mark.parametrize("handover", ["exclusive", "overlap"])
+def test_no_more_than_max_workers(ground: Ground, handover: str) -> None:
+    """Up to there, by whatever way it is asked for."""
+    ground.deploy(1, member(f"handover = {handover!r}\nmax_workers = 4"))
+    running = ground.start()
+    serving(ground)
+    refusal = "There cannot be 5 workers: max_workers is 4."
+    assert scale(ground, "4").returncode == 0
+    ground.expect("serves", index=3)
+    done = scale(ground, "+1")
+    assert (done.returncode, done.stderr) == (1, f"NOT SCALED. {refusal}\n")
+    running.signal(signal.SIGTTIN)
+    running.expect_line(f"Scaling asked by SIGTTIN refused: {refusal}")
+    assert call_scale(ground, {"workers": 5}) == refusal
+    assert indices(ground) == [0, 1, 2, 3]
+    pool = ground.status()["pool"]
+    assert pool == {"workers": 4, "serving": 4, "max_workers": 4}
+
+
+def call_scale(ground: Ground, asked: dict[str, int]) -> str:
+    """Ask on the control socket; why it was refused."""
+    client = Client.connect(ground.control, timeout_seconds=LIMIT_SECONDS)
+    answer = next(client.call("Scale", asked))
+    client.close()
+    assert answer.error == "ScaleRefused"
+    return str(answer.parameters["reason"])
+
+
+def test_exclusive_stays_at_its_workers(ground: Ground) -> None:
+    """What may not do its work twice is not made to by whoever scales it: refused, by whatever way it is asked for,
+    with what to set. Fewer may be had, and the old number again."""
+    ground.deploy(1, member())
+    running = ground.start()
+    found = [report.pid for report in serving(ground)]
+    refusal = (
+        "There cannot be 4 workers: the service is exclusive, with workers = 3; if more may work at a time, set "
+        "max_workers."
+    )
+    done = scale(ground, "4")
+    assert (done.returncode, done.stderr) == (1, f"NOT SCALED. {refusal}\n")
+    running.signal(signal.SIGTTIN)
+    running.expect_line(f"Scaling asked by SIGTTIN refused: {refusal}")
+    assert call_scale(ground, {"by": 1}) == refusal
+    assert ground.worker_pids() == found
+    assert scale(ground, "-1").returncode == 0
+    assert scale(ground, "+1").returncode == 0
+    ground.expect("serves", index=2)
+    assert scale(ground, "+1").returncode == 1
+    assert indices(ground) == [0, 1, 2]
+    stop(running)
+
+
+def test_exclusive_command_stays_at_its_workers(ground: Ground) -> None:
+    """The same for what is exclusive by default."""
+    text = 'be_the_only_one(); report("serves"); notify("READY=1"); wait()'
+    ground.program(1, text)
+    ground.run_command("current/program")
+    ground.expect("serves")
+    done = scale(ground, "2")
+    assert done.returncode == 1 and "with workers = 1; if more may work at a time, set max_workers." in done.stderr
+    assert indices(ground) == [0]
+
+
+def test_auto_is_a_number_too(ground: Ground) -> None:
+    """`workers = "auto"` is as many as there are CPUs, and no more than max_workers; that is the limit."""
+    cpus = len(os.sched_getaffinity(0))
+    ground.deploy(1, member("workers = 'auto'"))
+    ground.start()
+    serving(ground, cpus)
+    done = scale(ground, "+1")
+    assert done.returncode == 1 and "the service is exclusive, with workers = auto;" in done.stderr
+    ground.deploy(2, member("workers = 'auto'\nmax_workers = 1"))
+    assert ground.reload().returncode == 0
+    assert indices(ground) == [0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "most", "why"),
+    [
+        (MORE, "", 3, "the service is exclusive, with workers = 3; if more may work at a time, set max_workers"),
+        (MORE, "max_workers = 4", 4, "max_workers is 4"),
+        ("handover = 'overlap'", "", 3, "the service is exclusive, with workers = 3;"),
+        ("handover = 'overlap'", "handover = 'overlap'\nmax_workers = 4", 4, "max_workers is 4"),
+    ],
+)
+def test_a_reload_to_fewer(ground: Ground, before: str, after: str, most: int, why: str) -> None:
+    """What somebody scaled to outlives a reload only as far as the new code allows."""
+    ground.deploy(1, member(before))
+    running = ground.start()
+    serving(ground)
+    assert scale(ground, "6").returncode == 0
+    for index in (3, 4, 5):
+        ground.expect("serves", index=index)
+    ground.deploy(2, member(after))
+    assert ground.reload().returncode == 0
+    serving(ground, most, release=2)
+    assert indices(ground) == list(range(most))
+    assert f"Starting {most} workers, not the 6 of the old generation: {why}" in running.err
 
 
 @pytest.mark.parametrize("number", ["-3", "+9999"])
@@ -76,11 +178,7 @@ def test_out_of_range(ground: Ground, number: str) -> None:
 def test_the_supervisor_s_own_limits(ground: Ground, asked: dict[str, int]) -> None:
     """Whoever asks on the control socket without our command is refused by the supervisor, with the same limits."""
     ground.serving()
-    client = Client.connect(ground.control, timeout_seconds=LIMIT_SECONDS)
-    answer = next(client.call("Scale", asked))
-    client.close()
-    assert answer.error == "ScaleRefused"
-    assert str(answer.parameters["reason"]).endswith(" workers, only from 1 to 10000.")
+    assert call_scale(ground, asked).endswith(" workers, only from 1 to 10000.")
 
 
 def test_the_last_one_stays(ground: Ground) -> None:
@@ -112,7 +210,7 @@ def test_during_a_reload(ground: Ground) -> None:
     serving(ground)
     os.mkfifo(ground.directory / "go")
     wait = 'def warm_up(self):\n    if self.index == "2":\n        open(os.environ["GROUND"] + "/go").close()'
-    ground.deploy(2, member(wait))
+    ground.deploy(2, member(MORE, wait))
     reload = ground.reload_process()
     reload.expect_line("generation 2 is starting", stream="out")
     done = scale(ground, "+1")
@@ -155,7 +253,7 @@ print(s.recv(4096).decode())
 
 def test_too_few_descriptors(ground: Ground) -> None:
     """More workers than there can be descriptors for are refused, and those that serve are left alone."""
-    ground.deploy(1, member())
+    ground.deploy(1, member(MORE))
     ground.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)))
     serving(ground)
     done = scale(ground, "60")
@@ -228,16 +326,16 @@ def test_number_that_still_leaves(ground: Ground) -> None:
 
 def test_reload_keeps_the_number(ground: Ground) -> None:
     """What somebody scaled to outlives a reload, and another; unless the new code asks for another number."""
-    ground.deploy(1, member())
+    ground.deploy(1, member(MORE))
     ground.start()
     serving(ground)
     assert scale(ground, "4").returncode == 0
     ground.expect("serves", index=3)
     for release in (2, 3):
-        ground.deploy(release, member())
+        ground.deploy(release, member(MORE))
         assert ground.reload().returncode == 0
         serving(ground, 4, release=release)
-    ground.deploy(4, member("workers = 2"))
+    ground.deploy(4, member(MORE, "workers = 2"))
     assert ground.reload().returncode == 0
     serving(ground, 2, release=4)
     assert indices(ground) == [0, 1]

@@ -21,7 +21,7 @@ def test_a_pool(trial: Trial) -> None:
     """`systemctl start` returns when every worker serves. SIGTTIN and SIGTTOU to the whole unit mean its supervisor and
     stop no worker; a reload keeps the number, and leaves no worker of the old code."""
     trial.deploy(1, source(1))
-    trial.install(options="--workers 3")
+    trial.install(options="--workers 3 --max-workers 4")
     trial.start()
     main, journal = trial.main_pid, trial.follow()
     assert len(workers(trial)) == 3

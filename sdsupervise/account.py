@@ -5,12 +5,13 @@ import time
 
 from . import __version__
 from .config import Settings
+from .core.phases import PHASES
 from .core.takeover import State
 from .counters import Counters
 from .launch import Started
 from .linux.inheritance import directory_of_code
 from .scaling import most_workers
-from .standing import Standing
+from .standing import Standing, state_name
 from .succession import Succession
 from .workforce import Workforce
 
@@ -54,6 +55,13 @@ class Account:
 
     def sentence(self, state: State) -> str:
         """How it stands, for systemd and people."""
+        return self._standing(state).sentence()
+
+    def sentence_of_phase(self, state: State) -> str:
+        """How it stands, for those who follow a reload: without what they know."""
+        return self._standing(state).sentence_of_phase()
+
+    def _standing(self, state: State) -> Standing:
         peer, generation = self._succession.peer, self._succession.generation
         return Standing(
             state=state,
@@ -66,7 +74,7 @@ class Account:
             trouble=self._workforce.trouble,
             failed_reload=self._succession.failure,
             gave_up_because=self.gave_up_because,
-        ).sentence()
+        )
 
     def facts(self, state: State) -> dict[str, object]:
         """What Status answers."""
@@ -74,8 +82,9 @@ class Account:
         return {
             "name": self._name,
             "version": __version__,
-            "state": state.name.lower(),
+            "state": state_name(state, workforce.serving),
             "status": self.sentence(state),
+            "serves": workforce.serving > 0 or PHASES[state].serves == "peer",
             "healthy": state is State.SERVING and workforce.serving >= workforce.size,
             "generation": succession.generation,
             "since": round(self._since, 3),

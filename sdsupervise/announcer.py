@@ -23,15 +23,18 @@ _log = logging.getLogger("sdsupervise")
 _MOST_WAITING = 4
 _MOST_CHARACTERS = 4000  # of one variable; the kernel takes 128 KiB
 
-EVENTS = (News.RELOADED, News.ROLLED_BACK, News.CRASH_LOOP, News.CRASH_LOOP_OVER, News.GAVE_UP)
+EVENTS = (
+    *(News.RELOADED, News.ROLLED_BACK, News.NOBODY_SERVES),
+    *(News.CRASH_LOOP, News.CRASH_LOOP_OVER, News.GAVE_UP),
+)
 
 # What the command finds in its environment. Each variable is there in each run, be it empty.
 VARIABLES: Mapping[str, str] = {
     "SDSUPERVISE_EVENT": f"what happened: {', '.join(news.word for news in EVENTS)}",
     "SDSUPERVISE_NAME": "the service, as `sdsupervise status` calls it",
-    "SDSUPERVISE_GENERATION": "the generation that serves now, counted from 1",
+    "SDSUPERVISE_GENERATION": "the generation that serves now, or should, counted from 1",
     "SDSUPERVISE_VERDICT": "of a reload: done, or failed",
-    "SDSUPERVISE_REASON": "why it failed, why workers crash, or why it gave up: a sentence",
+    "SDSUPERVISE_REASON": "why it failed (and why nobody serves), why workers crash, or why it gave up",
     "SDSUPERVISE_DURATION_SEC": "how long the reload took: seconds, with fractions",
     "SDSUPERVISE_CODE": "the code that serves now: its path and fingerprint",
     "SDSUPERVISE_PID": "the supervisor",

@@ -51,6 +51,11 @@ class Settings(NamedTuple):
         return 0.0  # they are warm by then; but see CommandSettings
 
     @property
+    def worker_start_allowance(self) -> float:
+        """Seconds that a worker may take from its start until it serves."""
+        return max(self.start_timeout or self.reload_timeout, self.ready_after)
+
+    @property
     def executes(self) -> bool:
         """Workers are executed from disk, instead of being forks of the supervisor that has their code in memory."""
         return False
@@ -71,7 +76,7 @@ class CommandSettings(Settings):
         """As Settings; an exclusive command is not even executed before its release, if it does not wait for that."""
         if self.overlaps or self.waits_for_release:
             return 0.0
-        return max(self.start_timeout or self.reload_timeout, self.ready_after)
+        return self.worker_start_allowance
 
     @property
     def executes(self) -> bool:
@@ -344,7 +349,8 @@ KINDS: Mapping[str, Kind] = {
     "probation": _seconds(0, "how long new code must serve well before the old supervisor leaves"),
     "barrier_timeout": _seconds(0.1, "how long systemd may take to process the new main pid"),
     "notify_command": Command(
-        "told of what people want to hear: reloaded, rolled-back, crash-loop, gave-up; in $SDSUPERVISE_EVENT"
+        "told of what people want to hear: reloaded, rolled-back, nobody-serves, crash-loop, gave-up; in "
+        "$SDSUPERVISE_EVENT"
     ),
     "notify_timeout": _seconds(0.1, "a notify_command that takes longer is killed"),
 }

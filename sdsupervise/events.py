@@ -32,6 +32,7 @@ class News(Enum):
     RELOAD_PHASE = "8c9281de1a9246e58d1665f24053e67e"
     RELOADED = "5a592398062d49078d426f9c5c759d50"
     ROLLED_BACK = "fb20d84ffbcd40f9859379b0b3e943ab"
+    NOBODY_SERVES = "406cd2dfebeb425a92e8570f165eae38"  # instead of ROLLED_BACK: the old code does not come up either
     RELOAD_STOPPED = "41f231fea1fc41e2944b7588e7778abd"  # a stop of the service came in the middle of it
     RELOAD_REFUSED = "929ff1a3084042149752c0764b09c9a4"
     GENERATION_KILLED = "0d44d2ab67a24b81a395494c15b3044a"

@@ -89,6 +89,7 @@ class Peer:
         self.check_timeout = 0.0  # its before_commit may take; 0: it has none
         self.start_allowance = 0.0  # its workers may take from their release until they serve
         self.probation = 0.0
+        self.reload_timeout = 0.0  # it may take to get ready, from the reload's beginning
         self.barrier_timeout = 0.0  # a predecessor's: how long its commit may take
         self.code = ""
         self.ready = 0  # of a successor's workers

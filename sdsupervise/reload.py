@@ -3,11 +3,60 @@
 import os
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from .control import Call
 from .linux.event_loop import EventLoop
 
 _KEPT_STDERR_BYTES = 16 * 1024
+
+
+class OldCode(NamedTuple):
+    """How the old generation stands when its reload has failed."""
+
+    generation: int
+    code: str
+    workers: int  # how many there are to be
+    serving: int
+    trouble: str  # why one is missing, "" if nothing is known
+    was_stopped: bool  # the workers that serve, or do not, were started anew
+    from_disk: bool  # and executed from what is on disk, as a command's are
+    stops: bool  # the service stops: somebody asked for that
+
+    @property
+    def serves(self) -> bool:
+        """Somebody does, and goes on with it."""
+        return self.serving > 0 and not self.stops
+
+    def facts(self) -> dict[str, object]:
+        """For programs."""
+        return {
+            "generation": self.generation,
+            "code": self.code,
+            "worker_was_stopped": self.was_stopped,
+            "workers": self.workers,
+            "serving": self.serving,
+            "serves": self.serves,
+            "stops": self.stops,
+            "from_disk": self.from_disk,
+            "outcome": self.sentence(),
+        }
+
+    def sentence(self) -> str:
+        """For people."""
+        if self.stops:
+            return "The service is stopping."
+        who, disk = f"eneration {self.generation}, {self.code},", " from what is on disk" * self.from_disk
+        its, were = ("its worker", "was") if self.workers == 1 else ("its workers", "were")
+        if not self.serving:
+            what = f"was started anew{disk} and does not come up" if self.was_stopped else "is down"
+            return f"NOBODY SERVES: g{who} {what}: {self.trouble or f'{its} {were} not ready in time'}."
+        missing = ""
+        if self.serving < self.workers:
+            why = f": {self.trouble}" if self.trouble else ""
+            missing = f" with {self.serving} of {self.workers} workers{why}"
+        fate = f"{were} stopped and started anew{disk}" if self.was_stopped else f"{were} never stopped"
+        return f"G{who} still serves{missing}; {its} {fate}."
 
 
 class Reload:
@@ -47,11 +96,10 @@ class Reload:
         if self.call is not None:
             self.call.progress({"phase": self._phase, "ready": ready, "workers": workers})
 
-    def extend(self, seconds: float) -> None:
-        """This phase may take so many seconds from now; the caller waits on."""
+    def bound(self, sentence: str, *, at_most: float) -> None:
+        """This phase may take so many seconds from now; the caller hears why, and waits so long."""
         if self.call is not None:
-            sentence = f"a worker asks for up to {seconds:g} s more"
-            self.call.progress({"phase": self._phase, "message": sentence, "at_most": seconds})
+            self.call.progress({"phase": self._phase, "message": sentence, "at_most": at_most})
 
     def succeed(self, facts: Mapping[str, object]) -> None:
         """The verdict "done"."""
@@ -59,18 +107,18 @@ class Reload:
         if self.call is not None:
             self.call.reply({"verdict": "done", "seconds": self._seconds, "phases": self._phases, **facts})
 
-    def fail(self, reason: str, traceback: str, facts: Mapping[str, object]) -> None:
+    def fail(self, reason: str, traceback: str, old_code: OldCode) -> None:
         """The verdict "failed"."""
         traceback = _without_reason(traceback, reason)
         self._end("failed", reason)
         if self.call is not None:
-            self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **facts})
+            self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **old_code.facts()})
 
-    def refuse(self, reason: str, *, serves: bool = True) -> None:
-        """It never began."""
+    def refuse(self, reason: str, *, stops: bool) -> None:
+        """It never began; `stops` says that the service is to end."""
         self._end("refused", reason)
         if self.call is not None:
-            self.call.fail("ReloadRefused", {"reason": reason, "serves": serves})
+            self.call.fail("ReloadRefused", {"reason": reason, "stops": stops})
 
     @property
     def seconds(self) -> float:
@@ -136,15 +184,16 @@ class Reload:
         return bool(data)
 
     def _end_phase(self) -> None:
+        """What comes before the first phase, the forks, counts as part of it: so the phases add up to the whole."""
         now = time.monotonic()
         if self._phase:
             self._phases[self._phase] = self._phases.get(self._phase, 0.0) + now - self._phase_began
-        self._phase_began = now
+            self._phase_began = now
 
     def _end(self, verdict: str, reason: str) -> None:
         self._end_phase()
         self._verdict, self._reason = verdict, reason
-        self._seconds = time.monotonic() - self._began
+        self._seconds = (self._phase_began if self._phase else time.monotonic()) - self._began
         if self._stderr is not None and self._loop is not None:
             self._loop.unwatch(self._stderr)
             os.close(self._stderr)

@@ -25,6 +25,7 @@ class Slot:
         self.worker: Worker | None = None
         self.replacement: Worker | None = None  # takes its place as soon as it is ready
         self.timer: Timer | None = None  # until the next start
+        self.failed = False  # the last one to end here, since workers are wanted, died or could not be forked
 
     def cancel_start(self) -> None:
         """Nobody is to start here after a while any more."""
@@ -120,6 +121,7 @@ class Starts:
             extra = told(News.WORKER_NOT_STARTED, reason=error.strerror or "")
             _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay, extra=extra)
             self._queue.appendleft(slot)
+            slot.failed = True
             self._turn = self._loop.call_later(delay, self._start)
         else:
             self._queue.clear()

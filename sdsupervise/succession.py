@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from .birth import bear
 from .config import Settings
-from .core.phases import PHASES
 from .core.takeover import Event, State
 from .counters import Counters
 from .elders import Elders
@@ -20,8 +19,8 @@ from .launch import Started
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
 from .peer import HANDOVER_VERSION, Peer, PeerListener, Welcome, make_token, send_welcome
-from .printable import printable
-from .reload import Reload
+from .printable import as_sentence, printable
+from .reload import OldCode, Reload
 
 _log = logging.getLogger("sdsupervise")
 
@@ -39,9 +38,11 @@ class Hooks(NamedTuple):
     heirlooms: Callable[[], dict[str, int]]  # descriptors a successor gets, by name
     workers: Callable[[], dict[int, int]]  # ours that live, pid to pidfd
     holders: Callable[[], dict[int, int]]  # who holds the lock for them
-    pool: Callable[[], dict[str, object]]  # how many there are to be
+    pool: Callable[[], dict[str, object]]  # what a successor has to know of how many there are to be
+    size: Callable[[], int]  # how many there are to be
     elder_gone: Callable[[], None]
     put_off: Callable[[float], None]  # the peer was given so many seconds more for what we wait for
+    bound_anew: Callable[[], float]  # the settings that bound this state have changed: the seconds that are left of it
     lane_is_needed: Callable[[], None]  # by the generation after the next
     verdict: Callable[[News, Mapping[str, object]], None]  # a reload has it, and nobody else is to tell people
 
@@ -129,25 +130,24 @@ class Succession:
     def refuse_waiting(self) -> None:
         """The service stops: the reload that waits for its turn will never begin."""
         if self._waiting is not None:
-            self.refuse(self._waiting, "The service is stopping.", serves=False)
+            self.refuse(self._waiting, "The service is stopping.", stops=True)
             self._waiting = None
 
-    def refuse(self, reload: Reload, why: str, *, serves: bool) -> None:
-        """It never begins; `serves` says whether the service goes on."""
+    def refuse(self, reload: Reload, why: str, *, stops: bool) -> None:
+        """It never begins; `stops` says that the service is to end."""
         extra = told(News.RELOAD_REFUSED, verdict="refused", reason=why)
         _log.warning("Reload asked by %s refused: %s", reload.asked_by, why, extra=extra)
-        reload.refuse(why, serves=serves)
+        reload.refuse(why, stops=stops)
         self._counters.count_reload(reload.facts())
         self.tell_counters()
 
-    def enter(self, state: State, *, at_most: float, aloud: bool) -> None:
-        """The caller of the reload hears of each phase, and how many seconds it may take; so does the log. A phase that
-        is over at once need not be told aloud."""
+    def enter(self, state: State, sentence: str, *, at_most: float) -> None:
+        """The caller of the reload hears of each phase, in a sentence, and how many seconds it may take; so does the
+        log. A phase that is over at once needs no sentence."""
         if self.reload is None:
             return
         if state is State.YIELDING:
             self.reload.stopped_workers = True
-        sentence = PHASES[state].status.format(own=self.generation, peer=self.generation + 1) if aloud else ""
         self.reload.enter(state.name.lower(), sentence, at_most=at_most)
         if sentence and state is State.RAISING:
             extra = told(News.RELOAD_STARTED, reason=f"asked by {self.reload.asked_by}")
@@ -155,40 +155,56 @@ class Succession:
         elif sentence:
             _log.info("%s", sentence, extra=told(News.RELOAD_PHASE, phase=state.name.lower()))
 
-    def answer(self, state: State, *, done: bool) -> None:
-        """Give the reload its verdict."""
+    def answer_done(self) -> None:
+        """Give the reload its verdict: the new code serves."""
         reload, peer = self.reload, self.peer
         if reload is None:
             return
         assert peer is not None
-        own_code, executes = str(self._started.receipt), self._settings.executes
-        if done:
-            same = peer.code == own_code and not executes  # what a command loads is not for us to know
-            facts = {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "same_code": same}
-            old = {"old_generation": self.generation, "old_pid": os.getpid()}
-            drains = {"drains_at_most": self._settings.stop_timeout} if self._hooks.workers() else {}
-            reload.succeed({**facts, **old, **drains})
-            self._counters.count_reload(reload.facts())
-            self.tell_counters()
-            self.tell("reloaded", facts=reload.facts())
-            suffix = ", same code as before" * same
-            extra = told(News.RELOADED, generation=peer.generation, verdict="done", seconds=reload.seconds)
-            _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, suffix, extra=extra)
-        else:
-            reason, traceback = _why_failed(reload, peer) if state is not State.STOPPING else ("A stop was asked.", "")
-            workers = self._hooks.pool()["workers"]
-            facts = {"generation": self.generation, "code": own_code, "worker_was_stopped": reload.stopped_workers}
-            how = {"serves": state is not State.STOPPING, "from_disk": executes, "workers": workers}
-            reload.fail(reason, traceback, {**facts, **how})
-            self._counters.count_reload(reload.facts())
-            commands = "command had been stopped, and is" if workers == 1 else "commands had been stopped, and are"
-            from_disk = f" The old {commands} started anew from what is on disk."
-            suffix = from_disk if executes and reload.stopped_workers else ""
-            news = News.RELOAD_STOPPED if state is State.STOPPING else News.ROLLED_BACK
-            extra = told(news, verdict="failed", seconds=reload.seconds, reason=reason)
-            _log.error("Not reloaded: %s%s", reason, suffix, extra=extra)
-            if news is News.ROLLED_BACK:
-                self._hooks.verdict(news, reload.facts())
+        # What a command loads is not for us to know.
+        same = peer.code == str(self._started.receipt) and not self._settings.executes
+        facts = {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "same_code": same}
+        old = {"old_generation": self.generation, "old_pid": os.getpid()}
+        drains = {"drains_at_most": self._settings.stop_timeout} if self._hooks.workers() else {}
+        reload.succeed({**facts, **old, **drains})
+        self._end_reload(reload)
+        self.tell("reloaded", facts=reload.facts())
+        suffix = ", same code as before" * same
+        extra = told(News.RELOADED, generation=peer.generation, verdict="done", seconds=reload.seconds)
+        _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, suffix, extra=extra)
+
+    def answer_failed(self, *, serving: int, trouble: str, stops: bool) -> None:
+        """Give it the other one: so many of our workers serve, and why one does not; or the service stops."""
+        reload, peer = self.reload, self.peer
+        if reload is None:
+            return
+        assert peer is not None
+        reason, traceback = ("A stop was asked.", "") if stops else _why_failed(reload, peer)
+        old_code = OldCode(
+            self.generation,
+            str(self._started.receipt),
+            workers=self._hooks.size(),
+            serving=serving,
+            trouble=trouble,
+            was_stopped=reload.stopped_workers,
+            from_disk=self._settings.executes,
+            stops=stops,
+        )
+        reload.fail(reason, traceback, old_code)
+        self._end_reload(reload)
+        news = News.RELOAD_STOPPED if stops else News.ROLLED_BACK if old_code.serves else News.NOBODY_SERVES
+        outcome = old_code.sentence()
+        extra = told(news, verdict="failed", seconds=reload.seconds, reason=reason)
+        _log.error("Not reloaded: %s %s", as_sentence(reason), outcome, extra=extra)
+        if news is not News.RELOAD_STOPPED:
+            facts = reload.facts()
+            if news is News.NOBODY_SERVES:
+                facts["reason"] = f"{as_sentence(reason)} {outcome}"
+            self._hooks.verdict(news, facts)
+
+    def _end_reload(self, reload: Reload) -> None:
+        self._counters.count_reload(reload.facts())
+        self.tell_counters()
         self._last, self.reload = reload, None
 
     # ------------------------------------------------------------------------------------------------- the peer
@@ -214,7 +230,7 @@ class Succession:
         if self.peer is not None:
             self.peer.tell("extends", (), seconds=seconds)
         if self.reload is not None:
-            self.reload.extend(seconds)
+            self.reload.bound(f"a worker asks for up to {seconds:g} s more", at_most=seconds)
 
     def leave_caller(self, connection: int) -> bool:
         """Let the peer go on with a connection of the control socket; False if it cannot."""
@@ -243,6 +259,7 @@ class Succession:
         channel, theirs = Channel.pair()
         reader, writer = os.pipe()
         self.peer = self._new_peer(channel, make_token(), self.generation + 1, self._settings.stop_timeout)
+        self.peer.reload_timeout = self._settings.reload_timeout  # until it has said what its own settings ask for
         self._welcome(self.peer)
         self.tell_counters()
         reload.watch_stderr(self._loop, reader)
@@ -279,6 +296,7 @@ class Succession:
             check_timeout=settings.check_timeout,
             start_allowance=settings.start_allowance,
             probation=settings.probation,
+            reload_timeout=settings.reload_timeout,
         )
 
     def _new_peer(self, channel: Channel, token: int, generation: int, stop_timeout: float) -> Peer:
@@ -320,6 +338,15 @@ class Succession:
             peer.reason = f"The new code is exclusive, and {at_work} still drains; reload again when it has left."
             self.kill_peer()
 
+    def _bound_by_successor(self, peer: Peer, reload_timeout: float) -> None:
+        """The new settings count, also for the reload that brings them."""
+        if reload_timeout != peer.reload_timeout:
+            peer.reload_timeout = reload_timeout
+            left = self._hooks.bound_anew()
+            if self.reload is not None:
+                sentence = f"generation {peer.generation} has {reload_timeout:g} s to get ready (reload_timeout)"
+                self.reload.bound(sentence, at_most=left + self._patience)
+
     def _elder_gone(self) -> None:
         if self._verdict_due and self.generation - 1 not in self.elders:
             self._verdict_due = False  # killed between its commit and the verdict, which is ours to tell then
@@ -345,6 +372,7 @@ class Succession:
                 peer.probation = _seconds(fields.get("probation"), 0.0)
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
+                self._bound_by_successor(peer, _seconds(fields.get("reload_timeout"), peer.reload_timeout))
                 self._refuse_beside_elders(peer)
             case "warm" if peer is not None:
                 peer.ready = int(_seconds(fields.get("ready"), 0))

@@ -7,6 +7,7 @@ event loop, and nothing blocks.
 import logging
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, assert_never
@@ -42,19 +43,6 @@ if TYPE_CHECKING:
     from .errand import Errand
 
 _log = logging.getLogger("sdsupervise")
-
-_WAITING_FOR_LOCK = frozenset({State.CLAIMING, State.FORCING, State.STARTING, State.RETAKING})
-_AWAITED = {State.RAISING: "ready", State.YIELDED: "serving", State.CHECKING: "found good"}
-# Of those that want workers.
-_HOLDING_LOCK = frozenset({State.OPENING, State.ACTING, State.SERVING, State.RAISING, State.CANCELLING})
-# Their deadlines are for our workers' start, or stop.
-_BOUND_BY_WORKERS = frozenset(
-    {
-        *(State.WARMING, State.ACTING, State.FAILED, State.YIELDING, State.REVIVING),
-        *(State.DRAINING, State.STOPPING, State.LAST),
-    }
-)
-_SETTLED = frozenset({State.SERVING, State.FORCING, State.STARTING})  # a successor in one of these is the main one
 
 
 def supervise(
@@ -124,6 +112,7 @@ class Supervisor:
         self._lock = Lock(started.pid_file)
         self._events: deque[Event] = deque()
         self._stepping = False
+        self._entered_at = time.monotonic()  # the state we are in
         self._deadline: Timer | None = None
         self._status_timer: Timer | None = None
         self._end_of_lanes: EndOfLanes | None = None
@@ -152,8 +141,10 @@ class Supervisor:
                 workers=self._workforce.pidfds,
                 holders=self._workforce.holders,
                 pool=self._pool_facts,
+                size=lambda: self._workforce.size,
                 elder_gone=self._reconsider,
                 put_off=self._put_off_deadline,
+                bound_anew=self._bind_anew,
                 lane_is_needed=self._lane_is_needed,
                 verdict=self._chronicle.verdict,
             ),
@@ -243,6 +234,8 @@ class Supervisor:
                 self._events.append(Event.NO_WORKER)
         elif Event.NO_PEER in rules and (self._peer is None or self._peer.gone):
             self._events.append(Event.NO_PEER)
+        elif Event.WORKERS_SETTLED in rules and self._workforce.settled:
+            self._events.append(Event.WORKERS_SETTLED)
         return bool(self._events)
 
     def _sees_somebody_out(self) -> bool:
@@ -289,21 +282,21 @@ class Supervisor:
     def _enter(self, event: Event | None = None) -> None:
         """What follows from the state alone, but for what the last event says of the peer."""
         state = self.state
+        self._entered_at = time.monotonic()
         if state is not State.COMMITTING:
             self._reporter.forget_barrier()
         if state is not State.ACTING and self._check is not None:
             self._check.cancel()
             self._check = None
-        if state in _SETTLED and not self._is_main:
+        if PHASES[state].is_main and not self._is_main:
             self._become_main("ready")
             if event is Event.PEER_COMMITTED:
                 self._succession.let_drain()
         if state is State.STOPPING and self._named_main and not self._is_main:
             self._reporter.become_main(systemd_believes="ready")  # the stop came in the middle of the commit
         if state is State.SERVING:
-            self._chronicle.serves(by_verdict=event is Event.PEER_COMMITTED)
+            self._note_serving(by_verdict=event is Event.PEER_COMMITTED)
             self._workforce.first_crash_is_final = False
-            self._account.begin_serving()
             self._started.listening.settle(self._started.notifier, alone=not self._succession.elders)
         if state is State.DRAINING:
             self._retire()
@@ -315,10 +308,17 @@ class Supervisor:
         self._workforce.recycle(state is State.SERVING)
         self._set_deadline()
         self._tell_status()
-        self._succession.enter(state, at_most=self._longest_wait(), aloud=not self._is_brief)
-        if state in _WAITING_FOR_LOCK:
+        sentence = "" if self._is_brief else self._account.sentence_of_phase(state)
+        self._succession.enter(state, sentence, at_most=self._longest_wait())
+        if PHASES[state].awaits_lock:
             self._try_lock()
         self._settle()
+
+    def _note_serving(self, *, by_verdict: bool = False) -> None:
+        """Where this generation is the one that serves: from its first worker that does, it is said to."""
+        if self.state is State.SERVING and (by_verdict or self._workforce.serving):
+            self._chronicle.serves(by_verdict=by_verdict)
+            self._account.begin_serving()
 
     def _settle(self) -> None:
         """In SERVING nothing is left to do for a peer that left nothing behind."""
@@ -332,6 +332,7 @@ class Supervisor:
             case Effect.RELEASE_WORKERS:
                 self._workforce.release()
                 self._tell_status()
+                self._note_serving()
             case Effect.STOP_WORKERS:
                 self._stop_workers()
             case Effect.KILL_WORKERS:
@@ -369,9 +370,13 @@ class Supervisor:
             case Effect.NAME_MAIN_PID:
                 self._name_main_pid()
             case Effect.ANSWER_DONE:
-                self._succession.answer(self.state, done=True)
+                self._succession.answer_done()
             case Effect.ANSWER_FAILED:
-                self._succession.answer(self.state, done=False)
+                self._succession.answer_failed(
+                    serving=self._workforce.serving,
+                    trouble=self._workforce.trouble,
+                    stops=self.state is State.STOPPING,
+                )
             case Effect.EXIT:
                 self._leave()
             case _:
@@ -484,6 +489,15 @@ class Supervisor:
             seconds += self._succession.elders.seconds_left()  # the peer, if it is the main one, leaves after them
         self._deadline = self._loop.call_later(seconds, self._deadline_passed)
 
+    def _bind_anew(self) -> float:
+        """The settings that bound this state have changed: the seconds that are left of it."""
+        seconds = sum(self._seconds(part) for part in PHASES[self.state].deadline)
+        left = max(0.0, self._entered_at + seconds - time.monotonic())
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = self._loop.call_later(left, self._deadline_passed)
+        return left
+
     def _put_off_deadline(self, seconds: float) -> None:
         """The one that runs ends in so many seconds, where it were to end sooner."""
         if self._deadline is not None and self._deadline.seconds_left < seconds:
@@ -501,15 +515,15 @@ class Supervisor:
         return float(getattr(self._settings, part))
 
     def _deadline_passed(self) -> None:
-        if self.state in _WAITING_FOR_LOCK:
+        if PHASES[self.state].awaits_lock:
             if self._try_lock():
                 return
             if self.state in (State.STARTING, State.RETAKING) and (self._peer is None or self._peer.left_nothing):
                 self._give_up_lock()
                 return
-        elif self.state in _AWAITED and self._peer is not None:
+        elif PHASES[self.state].awaited and self._peer is not None:
             limit = sum(self._seconds(part) for part in PHASES[self.state].deadline)
-            self._peer.reason = f"The new code was not {_AWAITED[self.state]} within {limit:g} s."
+            self._peer.reason = f"The new code was not {PHASES[self.state].awaited} within {limit:g} s."
         elif self.state is State.WARMING:  # it waits no longer itself, where the old code would have
             limit = self._settings.reload_timeout
             self._succession.tell("reason", text=f"The new code was not ready within its {limit:g} s.")
@@ -532,7 +546,7 @@ class Supervisor:
         """Take the lock if it is free: asked whenever a process that may have held it says so or dies."""
         if Event.LOCK_GAINED in self._events:
             return True
-        if self.state not in _WAITING_FOR_LOCK or self._must_not_serve_beside_peer() or not self._lock.try_take():
+        if not PHASES[self.state].awaits_lock or self._must_not_serve_beside_peer() or not self._lock.try_take():
             return False
         self._happen(Event.LOCK_GAINED)
         return True
@@ -546,7 +560,7 @@ class Supervisor:
 
     def _start_worker(self, listener: WorkerListener, index: int, spare: bool) -> Worker:
         wait_for_go = self._peer is not None and not self._peer.gone
-        may_serve = self.state in _HOLDING_LOCK
+        may_serve = PHASES[self.state].releases
         return self._source.start(listener, index=index, spare=spare, wait_for_go=wait_for_go, may_serve=may_serve)
 
     def _let_go_in_child(self) -> None:
@@ -575,6 +589,9 @@ class Supervisor:
         self._tell_status_soon()
 
     def _cannot_start_worker(self, why: str) -> None:
+        if PHASES[self.state].wants_workers:  # it is tried again
+            self._reconsider()
+            return
         self._succession.tell("reason", text=f"The new supervisor {why}.")
         self._happen(Event.WORKER_GONE)
 
@@ -591,10 +608,12 @@ class Supervisor:
         extra = told(News.WORKER_READY, worker=worker, seconds=worker.lived)
         _log.info("Worker (pid %d) of generation %d is up", worker.pid, self.generation, extra=extra)
         self._tell_serving()
+        self._note_serving()
+        self._reconsider()  # for RESTORING
         self._tell_status_soon()
 
     def _worker_extends(self, _worker: Worker, seconds: float) -> None:
-        if self.state in _BOUND_BY_WORKERS:
+        if PHASES[self.state].for_workers:
             self._put_off_deadline(seconds)
             self._succession.extend(seconds)
 
@@ -660,7 +679,7 @@ class Supervisor:
         self._succession.ask(reload, at_most=self._longest_wait())
 
     def _refuse_reload(self, reload: Reload, why: str) -> None:
-        self._succession.refuse(reload, why, serves=PHASES[self.state].main_state != "stopping")
+        self._succession.refuse(reload, why, stops=PHASES[self.state].main_state == "stopping")
 
     def _count(self, what: str, *which: str, amount: float = 1) -> None:
         self._chronicle.counters.count(what, *which, amount=amount)
@@ -687,10 +706,17 @@ class Supervisor:
 
     @property
     def _is_brief(self) -> bool:
-        """Nothing is checked or tried in this state: it is over with the successor's next word, and not worth one."""
-        return (self.state is State.CHECKING and not self._seconds("peer_check_timeout")) or (
-            self.state is State.WATCHING and not self._seconds("peer_probation")
-        )
+        """Nothing is checked, tried or waited for in this state: it is over at once, or with the successor's next word,
+        and not worth one of ours."""
+        match self.state:
+            case State.CHECKING:
+                return not self._seconds("peer_check_timeout")
+            case State.WATCHING:
+                return not self._seconds("peer_probation")
+            case State.RESTORING:
+                return self._workforce.settled
+            case _:
+                return False
 
     def _tell_status_soon(self) -> None:
         """Of hundreds of workers to which something happens at the same time systemd need hear only once."""

@@ -31,7 +31,7 @@ class Listener(NamedTuple):
     ready: Callable[[Worker], None]
     gone: Callable[[Worker], None]
     gave_up: Callable[[str], None]  # too many crashes; the text says which
-    cannot_start: Callable[[str], None]  # one of those that are tried only once; the text says why
+    cannot_start: Callable[[str], None]  # one cannot be forked; the text says why
     up: Callable[[Worker], None]  # one that was released before it was; see Worker.up
     extends: Callable[[Worker, float], None]  # one asks for so many seconds to start, or to stop
     crash_loop: Callable[[str], None]  # one has begun, and why; "": it is over
@@ -106,6 +106,11 @@ class Workforce:
         return len(self._serving) >= len(self._slots) and all(worker.up for worker in self._serving)
 
     @property
+    def settled(self) -> bool:
+        """Of every worker there is to be it is known whether it serves: it does, or its last start has failed."""
+        return all(slot.failed or self._serves(slot.worker) for slot in self._slots)
+
+    @property
     def ready(self) -> int:
         """How many workers are ready, or serve."""
         return len(self._ready) + len(self._serving)
@@ -172,6 +177,7 @@ class Workforce:
             worker.release()
             self._serving.add(worker)
             self._complete_replacement(worker)
+            self._note_success(worker)
             self._recycler.serves(worker)
             self._crash_loops.serves(worker.index)
         self._forget_trouble()
@@ -200,19 +206,22 @@ class Workforce:
     def _start_no_more(self) -> None:
         for slot in self._slots:
             slot.cancel_start()
+            slot.failed = False
             self._give_up_replacement(slot)
         self._starts.cancel()
+        self.trouble = ""
 
     def _cannot_start(self, why: str) -> None:
         self.trouble = why
-        if not self._wanted:
-            self._listener.cannot_start(why)
+        self._listener.cannot_start(why)
 
     def _worker_ready(self, worker: Worker) -> None:
         self._ready[worker] = None
         self._listener.ready(worker)
 
     def _worker_up(self, worker: Worker) -> None:
+        self._note_success(worker)
+        self._forget_trouble()
         if self._recycler.replaces(worker.index):
             self._recycler.done()
         self._listener.up(worker)
@@ -254,6 +263,7 @@ class Workforce:
 
     def _plan_respawn(self, slot: Slot, worker: Worker) -> bool:
         """Set the respawn timer where a worker is wanted; True if the crashes are too many."""
+        slot.failed = True
         self.trouble = f"{self._which(worker)} {_how_it_ended(worker)}"
         delay: float | None
         if not worker.crashed:
@@ -353,9 +363,17 @@ class Workforce:
         slot = self._slots[worker.index] if worker.index < len(self._slots) else None
         return slot if slot is not None and worker in (slot.worker, slot.replacement) else None
 
+    def _serves(self, worker: Worker | None) -> bool:
+        return worker is not None and worker in self._serving and worker.up
+
+    def _note_success(self, worker: Worker) -> None:
+        slot = self._slot_of(worker)
+        if slot is not None and worker.up:
+            slot.failed = False
+
     def _forget_trouble(self) -> None:
         """If no worker is missing any more."""
-        if len(self._serving) >= len(self._slots):
+        if self.trouble and self.serving >= len(self._slots):
             self.trouble = ""
 
     def _say_crash_loop(self, why: str) -> None:

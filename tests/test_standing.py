@@ -44,8 +44,8 @@ def test_every_state(state: State) -> None:
         ),
         ({"serving": 1}, "Generation 2 serves /srv/new.py (b) with 1 of 2 workers: others are starting"),
         ({"serving": 1, "trouble": CRASH}, f"Generation 2 serves /srv/new.py (b) with 1 of 2 workers: {CRASH}"),
-        ({"serving": 0}, "Generation 2 has no worker: one is starting"),
-        ({"serving": 0, "trouble": CRASH}, f"Generation 2 has no worker: {CRASH}"),
+        ({"serving": 0}, "Nobody serves (generation 2): a worker is starting"),
+        ({"serving": 0, "trouble": CRASH}, f"Nobody serves (generation 2): {CRASH}"),
         # What is missing is ours, not the new generation's.
         ({"state": State.RAISING}, "Generation 2 serves, generation 3 is starting"),
         (
@@ -54,11 +54,11 @@ def test_every_state(state: State) -> None:
         ),
         (
             {"state": State.RAISING, "serving": 0, "trouble": CRASH},
-            f"Generation 2 has no worker: {CRASH}; generation 3 is starting",
+            f"Nobody serves (generation 2): {CRASH}; generation 3 is starting",
         ),
         (
             {"state": State.CANCELLING, "serving": 0},
-            "Generation 2 has no worker: one is starting; generation 3 was too slow",
+            "Nobody serves (generation 2): a worker is starting; generation 3 was too slow",
         ),
         ({"state": State.OPENING, "serving": 0, "trouble": CRASH}, f"Generation 2 is starting: {CRASH}"),
         ({"state": State.COMMITTING}, "Generation 3 serves /srv/newer.py (c)"),

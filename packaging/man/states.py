@@ -15,7 +15,7 @@ ROLES: Mapping[str, tuple[State, ...]] = {
     "the one that serves": (S.SERVING,),
     "the old generation in a reload": (
         *(S.RAISING, S.CANCELLING, S.YIELDING, S.REVIVING, S.YIELDED, S.CHECKING),
-        *(S.WATCHING, S.COMMITTING, S.RECALLING, S.RETAKING, S.DRAINING),
+        *(S.WATCHING, S.COMMITTING, S.RECALLING, S.RETAKING, S.RESTORING, S.DRAINING),
     ),
     "the new generation in a reload": (S.WARMING, S.CLAIMING, S.FORCING, S.STARTING, S.ACTING, S.FAILED),
     "one that leaves": (S.STOPPING, S.EMPTY, S.LAST, S.GONE),
@@ -25,6 +25,7 @@ EVENTS: Mapping[Event, str] = {
     E.WORKER_READY: "its workers are ready",
     E.WORKER_GONE: "a worker of its own is gone",
     E.NO_WORKER: "its last worker is gone",
+    E.WORKERS_SETTLED: "each worker serves, or has failed to",
     E.GAVE_UP: "crash_limit is reached",
     E.LOCK_GAINED: "it has the lock",
     E.PEER_GONE: "the other supervisor is dead",
@@ -97,6 +98,8 @@ def deadline(state: State) -> str:
 
 _SUMMANDS = {
     "start_allowance": "start_timeout (an exclusive command's)",
+    "worker_start_allowance": "start_timeout (or reload_timeout)",
+    "peer_reload_timeout": "reload_timeout (the other's, as soon as it is known)",
     "check_timeout": "before_commit_timeout (where there is a before_commit)",
     "peer_stop_timeout": "stop_timeout (the other's)",
     "peer_start_allowance": "start_timeout (an exclusive command's)",

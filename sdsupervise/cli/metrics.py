@@ -163,6 +163,7 @@ def _tell_instance(numbers: _Numbers, facts: Mapping[str, Any] | None) -> None:
     numbers.gauge("up", "Whether the supervisor answers.", facts is not None)
     if facts is None:
         return
+    numbers.gauge("serving", "Whether anybody serves: one worker does at least.", _serves(facts))
     numbers.gauge("healthy", "Whether the service serves with all the workers it is to have.", facts["healthy"])
     numbers.gauge("generation", "The generation that serves, counted from 1.", facts["generation"])
     version, code = facts["version"], facts["code"]
@@ -173,6 +174,10 @@ def _tell_instance(numbers: _Numbers, facts: Mapping[str, Any] | None) -> None:
         numbers.gauge("socket", "Sockets the supervisor keeps open.", 1, **labels)
     _tell_workers(numbers, facts)
     _tell_reloads(numbers, facts)
+
+
+def _serves(facts: Mapping[str, Any]) -> bool:
+    return bool(facts.get("serves", facts["pool"]["serving"]))  # a release that does not say it
 
 
 def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any]) -> None:

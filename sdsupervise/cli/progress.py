@@ -5,26 +5,14 @@ import sys
 import time
 from collections.abc import Mapping
 
+from ..core.phases import PHASES
 from .telling import Reporter, success
 from .terminal import Screen, cut, duration
 
 _TICK_SECONDS = 0.1
 _BAR_CELLS = 20
 
-# What the states of the predecessor (core/takeover.py) mean to somebody who waits.
-_PHASES = {
-    "waiting": "the last generation leaves",
-    "raising": "the new code warms up",
-    "cancelling": "the new code was too slow",
-    "yielding": "the old workers stop",
-    "yielded": "the new code takes over",
-    "checking": "before_commit looks at it",
-    "watching": "on probation",
-    "committing": "systemd is told",
-    "reviving": "the old code comes back",
-    "recalling": "the old code comes back",
-    "retaking": "the old code comes back",
-}
+_WAITING = "the last generation leaves"
 
 
 def reporter(*, as_json: bool) -> Reporter:
@@ -61,7 +49,7 @@ class _Live(Reporter):
     def tick(self) -> float:
         now, width = time.monotonic(), self._screen.columns or 80
         self._drawn += 1
-        parts = [f"{self._spinner[self._drawn % len(self._spinner)]} {_PHASES.get(self._phase, self._phase)}"]
+        parts = [f"{self._spinner[self._drawn % len(self._spinner)]} {_doing(self._phase)}"]
         if self._workers:
             filled = _BAR_CELLS * self._ready // self._workers if width >= 100 else 0
             bar = f"{self._full * filled}{self._empty * (_BAR_CELLS - filled)} " if width >= 100 else ""
@@ -84,6 +72,13 @@ class _Live(Reporter):
     def _write(self, text: str) -> None:
         self._screen.stream.write(text)
         self._screen.stream.flush()
+
+
+def _doing(phase: str) -> str:
+    """What a phase means to somebody who waits; its own name where nothing is known of it."""
+    if phase == "waiting":
+        return _WAITING
+    return next((row.doing for state, row in PHASES.items() if state.name.lower() == phase and row.doing), phase)
 
 
 class _Json(Reporter):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ..client import Answer, Client
 from ..errors import ExitStatus, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
+from ..printable import as_sentence
 from . import target
 from .telling import Reporter, outlive_reader
 
@@ -42,7 +43,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "reload",
         help="move a running service to its new code",
         description="Start the new code beside the old, let it take over, and wait for the verdict. "
-        "Exit status 0: the new code serves. Otherwise the old code still serves, and standard error says why.",
+        "Exit status 0: the new code serves. Otherwise standard error says why not, and whether the old code serves.",
         epilog="Several are reloaded one after the other, up to the first that fails, whose exit status it is. "
         "With --all or --outdated, what is not yours to reload refuses (77), and the others follow. "
         "Outdated is what runs other code, or another sdsupervise, than is on disk, or in another directory, or by an "
@@ -164,16 +165,7 @@ def _goes_on(why: str, name: str, status: ExitStatus) -> ReloadGoesOn:
 def _failure(answer: Answer) -> SdsuperviseError:
     facts = answer.parameters
     reason = str(facts.get("reason", answer.error))
+    stops = facts.get("stops") is True
     if answer.error != "ReloadFailed":
-        return ReloadFailed(f"NOT RELOADED. {reason}", because_of_stop=facts.get("serves") is False)
-    one = facts.get("workers", 1) == 1
-    serving = f"Generation {facts.get('generation')}, {facts.get('code')}, still serves"
-    if not facts.get("serves"):
-        serving = "The service is stopping"
-    elif facts.get("worker_was_stopped"):
-        serving += f"; its {'worker was stopped and is' if one else 'workers were stopped and are'} started anew"
-        serving += " from what is on disk" * (facts.get("from_disk") is True)
-    else:
-        serving += f"; its {'worker was' if one else 'workers were'} never stopped"
-    stop = "" if reason.endswith((".", ".)")) else "."
-    return ReloadFailed(f"NOT RELOADED: {reason}{stop} {serving}.", because_of_stop=not facts.get("serves"))
+        return ReloadFailed(f"NOT RELOADED. {reason}", because_of_stop=stops)
+    return ReloadFailed(f"NOT RELOADED: {as_sentence(reason)} {facts.get('outcome')}", because_of_stop=stops)

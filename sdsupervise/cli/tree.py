@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ..core.phases import PHASES
 from ..core.takeover import State
 from ..linux.usage import Processes, Usage, connections, proportional_bytes, together, unit_of
+from ..standing import DOWN
 from . import typed
 from .terminal import Screen, clock, count, cut, duration, size
 
@@ -17,13 +18,9 @@ _MARGIN = 13  # where values begin
 _HEADINGS = ("PROCESS", "PID", "STATE", "AGE", "", "", "PING", "CRASHES", "SAYS")
 _TO_THE_LEFT = {"PROCESS", "STATE", "SAYS"}
 
-# What a reader wants to know of a reload's phases (the states of the predecessor, core/takeover.py).
-_STEPS = {
-    "started": ("raising", "warming"),
-    "old stopped": ("yielding",),
-    "took over": ("yielded", "watching", "committing"),
-    "went back": ("cancelling", "reviving", "recalling", "retaking"),
-}
+# What a reader wants to know of a reload's phases, most of them states of the predecessor's.
+_SHOWN_SECONDS = 0.005  # less is 0.00
+_STEPS = {"waiting": "waited", **{state.name.lower(): phase.step for state, phase in PHASES.items() if phase.step}}
 
 
 class Line(NamedTuple):
@@ -54,6 +51,8 @@ class Meter:
 def state_in_words(facts: Mapping[str, Any]) -> tuple[str, str]:
     """The state, and how it looks."""
     state = str(facts["state"])
+    if state == DOWN:
+        return state, "bad"
     try:
         main_state = PHASES[State[state.upper()]].main_state
     except KeyError:  # of another release
@@ -85,10 +84,11 @@ def lines(
         origin = "   from systemd" if listener["from"] == "systemd" else ""
         found += _entry("socket", f"{listener['name']}   {listener['address']}{origin}", width)
     if facts["last_reload"]:
-        outcome, details = _reload_in_words(facts["last_reload"])
         bad = "bad" if facts["last_reload"]["verdict"] != "done" else ""
+        outcome, *details = _reload_in_words(facts["last_reload"])
         found += _entry("reload", outcome, width, bad)
-        found += _entry("", details, width, bad)
+        for detail in details:
+            found += _entry("", detail, width, bad)
     found += table(facts, meter, width, most=None if full else most)
     logs = logs_in_words(facts["pid"])
     return found + (_entry("logs", logs, width) if logs else [])
@@ -280,15 +280,16 @@ def _row(
 # ------------------------------------------------------------------------------------------------- the last reload
 
 
-def _reload_in_words(reload: Mapping[str, Any]) -> tuple[str, str]:
-    """The outcome and who asked; then why it failed, or how long each step took."""
+def _reload_in_words(reload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The outcome and who asked; why it failed; how long each step took, which in all is how long it took."""
     outcome = f"{clock(reload['asked_at'])} {reload['verdict']} in {reload['seconds']:.2f} s"
     outcome += f", asked by {_asker(str(reload['asked_by']))}"
-    if reload["reason"]:
-        return outcome, str(reload["reason"])
-    phases = reload["phases"]
-    took = {step: [phases[name] for name in names if name in phases] for step, names in _STEPS.items()}
-    return outcome, ", ".join(f"{step} {sum(seconds):.2f}" for step, seconds in took.items() if seconds)
+    took: dict[str, float] = {}
+    for name, seconds in reload["phases"].items():
+        step = _STEPS.get(name, name)
+        took[step] = took.get(step, 0.0) + seconds
+    steps = ", ".join(f"{step} {seconds:.2f}" for step, seconds in took.items() if seconds >= _SHOWN_SECONDS)
+    return outcome, str(reload["reason"]), steps
 
 
 def _asker(text: str) -> str:

@@ -1,4 +1,7 @@
-"""What follows from a supervisor's state alone: its deadline, whether workers are wanted, what is said of it."""
+"""What follows from a supervisor's state alone: its deadline, whether workers are wanted, what is said of it.
+
+Whoever needs to know something of a state asks a column here; no other module has a set of states of its own.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,46 +16,156 @@ class Phase(NamedTuple):
     wants_workers: bool  # a dead worker is started again
     main_state: str  # what systemd hears from a main pid in it: starting, ready, reloading or stopping
     status: str  # the sentence for STATUS=, of a supervisor of generation {own} whose peer's is {peer}
+    serves: str = ""  # whose workers serve, as the sentence says: "own" or "peer"
+    is_main: bool = False  # a successor that gets here is the main supervisor from then on
+    awaits_lock: bool = False  # it tries to get the lock
+    releases: bool = False  # it has the lock, and releases a worker as soon as that is ready
+    for_workers: bool = False  # its deadline is for its own workers' start, or stop
+    awaited: str = ""  # what the successor has not become where the deadline passes: "ready"
+    # Of a reload, as its predecessor sees it:
+    step: str = ""  # what `status` calls the time that it took
+    doing: str = ""  # what its caller's terminal shows while it lasts
 
 
 _LOCK_WAIT = ("takeover_timeout", "peer_stop_timeout")  # 5 s beyond what the other side may take to stop
+_BACK = "went back"
 
 PHASES: Mapping[State, Phase] = {
-    State.OPENING: Phase((), True, "starting", "Generation {own} is starting"),
-    State.WARMING: Phase(("reload_timeout",), False, "starting", "Generation {own} is starting"),
-    State.CLAIMING: Phase(_LOCK_WAIT, False, "starting", "Generation {own} is ready, generation {peer} stops"),
-    State.FORCING: Phase((), True, "starting", "Generation {own} is ready, generation {peer} is being killed"),
-    State.STARTING: Phase(("takeover_timeout",), True, "starting", "Generation {own} takes over from a dead one"),
+    State.OPENING: Phase((), True, "starting", "Generation {own} is starting", releases=True),
+    State.WARMING: Phase(("reload_timeout",), False, "starting", "Generation {own} is starting", for_workers=True),
+    State.CLAIMING: Phase(
+        *(_LOCK_WAIT, False, "starting", "Generation {own} is ready, generation {peer} stops"), awaits_lock=True
+    ),
+    State.FORCING: Phase(
+        *((), True, "starting", "Generation {own} is ready, generation {peer} is being killed"),
+        is_main=True,
+        awaits_lock=True,
+    ),
+    State.STARTING: Phase(
+        *(("takeover_timeout",), True, "starting", "Generation {own} takes over from a dead one"),
+        is_main=True,
+        awaits_lock=True,
+    ),
     State.ACTING: Phase(
         ("start_allowance", "check_timeout", "probation", "peer_barrier_timeout", "takeover_timeout"),
         True,
         "starting",
         "Generation {own} is on probation",
+        releases=True,
+        for_workers=True,
     ),
-    State.FAILED: Phase(("stop_timeout",), False, "starting", "Generation {own} failed"),
-    State.SERVING: Phase(_LOCK_WAIT, True, "ready", "Generation {own} serves"),
+    State.FAILED: Phase(("stop_timeout",), False, "starting", "Generation {own} failed", for_workers=True),
+    State.SERVING: Phase(
+        _LOCK_WAIT, True, "ready", "Generation {own} serves", serves="own", is_main=True, releases=True
+    ),
     State.RAISING: Phase(
-        ("reload_timeout",), True, "reloading", "Generation {own} serves, generation {peer} is starting"
+        ("peer_reload_timeout",),
+        True,
+        "reloading",
+        "Generation {own} serves, generation {peer} is starting",
+        serves="own",
+        releases=True,
+        awaited="ready",
+        step="started",
+        doing="the new code warms up",
     ),
-    State.CANCELLING: Phase((), True, "reloading", "Generation {own} serves, generation {peer} was too slow"),
-    State.YIELDING: Phase(("stop_timeout",), False, "reloading", "Generation {peer} is ready, generation {own} stops"),
-    State.REVIVING: Phase(("stop_timeout",), False, "reloading", "Generation {peer} died, generation {own} comes back"),
+    State.CANCELLING: Phase(
+        (),
+        True,
+        "reloading",
+        "Generation {own} serves, generation {peer} was too slow",
+        serves="own",
+        releases=True,
+        step=_BACK,
+        doing="the new code was too slow",
+    ),
+    State.YIELDING: Phase(
+        ("stop_timeout",),
+        False,
+        "reloading",
+        "Generation {peer} is ready, generation {own} stops",
+        for_workers=True,
+        step="old stopped",
+        doing="the old workers stop",
+    ),
+    State.REVIVING: Phase(
+        ("stop_timeout",),
+        False,
+        "reloading",
+        "Generation {peer} died, generation {own} comes back",
+        for_workers=True,
+        step=_BACK,
+        doing="the old code comes back",
+    ),
     # The allowance is for a worker that can only be started when it is released, as an exclusive command; else 0.
     State.YIELDED: Phase(
-        ("takeover_timeout", "peer_start_allowance"), False, "reloading", "Generation {peer} takes over"
+        ("takeover_timeout", "peer_start_allowance"),
+        False,
+        "reloading",
+        "Generation {peer} takes over",
+        awaited="serving",
+        step="took over",
+        doing="the new code takes over",
     ),
     State.CHECKING: Phase(
-        ("peer_check_timeout", "takeover_timeout"), False, "reloading", "Generation {peer} serves and is being checked"
+        ("peer_check_timeout", "takeover_timeout"),
+        False,
+        "reloading",
+        "Generation {peer} serves and is being checked",
+        serves="peer",
+        awaited="found good",
+        step="checked",
+        doing="before_commit looks at it",
     ),
-    State.WATCHING: Phase(("peer_probation",), False, "reloading", "Generation {peer} serves, on probation"),
-    State.COMMITTING: Phase(("barrier_timeout",), False, "ready", "Generation {peer} serves"),
-    State.RECALLING: Phase((), False, "reloading", "Generation {peer} failed and is being killed"),
+    State.WATCHING: Phase(
+        ("peer_probation",),
+        False,
+        "reloading",
+        "Generation {peer} serves, on probation",
+        serves="peer",
+        step="on probation",
+        doing="on probation",
+    ),
+    State.COMMITTING: Phase(
+        ("barrier_timeout",),
+        False,
+        "ready",
+        "Generation {peer} serves",
+        serves="peer",
+        step="committed",
+        doing="systemd is told",
+    ),
+    State.RECALLING: Phase(
+        *((), False, "reloading", "Generation {peer} failed and is being killed"),
+        step=_BACK,
+        doing="the old code comes back",
+    ),
     State.RETAKING: Phase(
-        ("takeover_timeout",), True, "reloading", "Generation {peer} failed, generation {own} comes back"
+        ("takeover_timeout",),
+        True,
+        "reloading",
+        "Generation {peer} failed, generation {own} comes back",
+        awaits_lock=True,
+        step=_BACK,
+        doing="the old code comes back",
     ),
-    State.DRAINING: Phase(("stop_timeout",), False, "ready", "Generation {peer} serves"),
-    State.STOPPING: Phase(("stop_timeout",), False, "stopping", "Stopping"),
+    # The verdict waits for the truth: whether the old code serves, and why the new one failed.
+    State.RESTORING: Phase(
+        ("worker_start_allowance", "takeover_timeout"),
+        True,
+        "reloading",
+        "Generation {own} serves, generation {peer} failed",
+        serves="own",
+        releases=True,
+        for_workers=True,
+        step=_BACK,
+        doing="the old code comes back",
+    ),
+    State.DRAINING: Phase(
+        ("stop_timeout",), False, "ready", "Generation {peer} serves", serves="peer", for_workers=True
+    ),
+    State.STOPPING: Phase(("stop_timeout",), False, "stopping", "Stopping", for_workers=True),
     State.EMPTY: Phase(_LOCK_WAIT, False, "stopping", "Stopping: waiting for generation {peer}"),
-    State.LAST: Phase(("stop_timeout",), False, "stopping", "Stopping"),
+    State.LAST: Phase(("stop_timeout",), False, "stopping", "Stopping", for_workers=True),
     State.GONE: Phase((), False, "stopping", "Stopped"),
 }

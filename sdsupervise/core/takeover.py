@@ -8,7 +8,7 @@ deadline, is in `phases.py`.
 
     successor:    WARMING > CLAIMING > ACTING > SERVING           (FORCING, STARTING: the predecessor is no help)
     predecessor:  SERVING > RAISING > YIELDING > YIELDED > CHECKING > WATCHING > COMMITTING > DRAINING
-    way back:     CANCELLING, REVIVING, RECALLING > RETAKING > SERVING
+    way back:     CANCELLING, REVIVING, RECALLING > RETAKING, each > RESTORING > SERVING
     stop:         STOPPING > EMPTY or LAST > GONE
 
 The two handovers differ in one step. With `exclusive` a successor that is ready asks its predecessor to yield, and the
@@ -26,6 +26,8 @@ What the shell owes the table, beside performing it:
 * a message the peer sent before it died is an event before its death is;
 * before BARRIER_RETURNED, and before DEADLINE in COMMITTING, it looks whether the successor lives and whether a signal
   waits: "done" must not be said of a dead one, nor after systemd has begun to stop us;
+* it gives WORKERS_SETTLED when each worker that there is to be serves, or has died since it was last started, and only
+  when all that a dead successor left word of has been heard;
 * before NO_WORKER in FAILED and LAST it looks whether the peer lives. A failed successor that leaves a moment after its
   predecessor died leaves the service to nobody;
 * KILL_PEER takes the kill token first (one byte in a pipe both sides hold) and does nothing if it is gone. Without it
@@ -129,13 +131,13 @@ RULES: Mapping[State, Mapping[Event, Rule]] = {
         E.WORKER_READY: _to(S.RAISING, X.RELEASE_WORKERS),
         E.PEER_ASKS_YIELD: _to(S.YIELDING, X.STOP_WORKERS),
         E.PEER_ASKS_LOCK: _to(S.YIELDED, X.CLOSE_LOCK),
-        E.PEER_GONE: _to(S.SERVING, X.KILL_PEER_WORKERS, X.ANSWER_FAILED),
+        E.PEER_GONE: _to(S.RESTORING, X.KILL_PEER_WORKERS),
         E.DEADLINE: _to(S.CANCELLING, X.KILL_PEER),
         E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED, X.STOP_WORKERS),
     },
     S.CANCELLING: {
         E.WORKER_READY: _to(S.CANCELLING, X.RELEASE_WORKERS),
-        E.PEER_GONE: _to(S.SERVING, X.KILL_PEER_WORKERS, X.ANSWER_FAILED),
+        E.PEER_GONE: _to(S.RESTORING, X.KILL_PEER_WORKERS),
         # Its SIGKILL takes its time: it may have got into FORCING and taken a stop there. (So too in RECALLING.)
         E.PEER_STOPS: _to(S.STOPPING, X.ANSWER_FAILED, X.STOP_WORKERS),
         E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED, X.STOP_WORKERS),
@@ -147,7 +149,7 @@ RULES: Mapping[State, Mapping[Event, Rule]] = {
         E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED),
     },
     S.REVIVING: {
-        E.NO_WORKER: _to(S.SERVING, X.KILL_PEER_WORKERS, X.ANSWER_FAILED),
+        E.NO_WORKER: _to(S.RESTORING, X.KILL_PEER_WORKERS),
         E.DEADLINE: _to(S.REVIVING, X.KILL_WORKERS),
         E.STOP_ASKED: _to(S.STOPPING, X.ANSWER_FAILED),
     },
@@ -189,8 +191,15 @@ RULES: Mapping[State, Mapping[Event, Rule]] = {
         E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.ANSWER_FAILED, X.STOP_WORKERS),
     },
     S.RETAKING: {
-        E.LOCK_GAINED: _to(S.SERVING, X.WRITE_PID, X.RELEASE_WORKERS, X.ANSWER_FAILED),
+        E.LOCK_GAINED: _to(S.RESTORING, X.WRITE_PID, X.RELEASE_WORKERS),
         E.DEADLINE: _to(S.RETAKING, X.KILL_PEER_WORKERS),
+        E.STOP_ASKED: _to(S.STOPPING, X.ANSWER_FAILED, X.STOP_WORKERS),
+    },
+    S.RESTORING: {
+        E.WORKER_READY: _to(S.RESTORING, X.RELEASE_WORKERS),
+        # The answer says who serves: so it has to be known. (Where no worker was stopped it is known at once.)
+        E.WORKERS_SETTLED: _to(S.SERVING, X.ANSWER_FAILED),
+        E.DEADLINE: _to(S.SERVING, X.ANSWER_FAILED),
         E.STOP_ASKED: _to(S.STOPPING, X.ANSWER_FAILED, X.STOP_WORKERS),
     },
     S.DRAINING: {
@@ -247,6 +256,7 @@ IGNORED: Mapping[State, frozenset[Event]] = {
     S.COMMITTING: frozenset({E.WORKER_READY, E.WORKER_GONE, E.PEER_FAILED}),
     S.RECALLING: frozenset({E.WORKER_READY, E.WORKER_GONE, E.PEER_SERVES, E.PEER_CHECKED, E.PEER_FAILED, E.PEER_EMPTY}),
     S.RETAKING: frozenset({E.WORKER_READY, E.WORKER_GONE, E.BARRIER_RETURNED}),
+    S.RESTORING: frozenset({E.WORKER_GONE, E.BARRIER_RETURNED}),
     # We leave in any case. (A barrier may be late everywhere after COMMITTING; the next reload forgets it.)
     S.DRAINING: frozenset(
         {

@@ -28,6 +28,7 @@ class State(Enum):
     COMMITTING = auto()  # systemd has been told the new main pid; waiting until it has heard
     RECALLING = auto()  # the successor failed us and is being killed
     RETAKING = auto()  # the successor is dead; waiting to get the lock back
+    RESTORING = auto()  # the reload has failed; waiting until our workers serve again, or are known not to
     DRAINING = auto()  # the successor is the main one; we leave when our workers have
     # Leaving for good.
     STOPPING = auto()  # a stop: our workers stop, the peer has been told
@@ -43,6 +44,7 @@ class Event(Enum):
     WORKER_READY = auto()
     WORKER_GONE = auto()
     NO_WORKER = auto()  # none of ours is left (given again to each state that has a rule for it)
+    WORKERS_SETTLED = auto()  # each of ours serves, or has died without having served (given again, as NO_WORKER)
     GAVE_UP = auto()  # the crash-loop verdict of core/respawn.py
     # from the kernel
     LOCK_GAINED = auto()

@@ -104,9 +104,14 @@ def test_broken_code(ground: Ground, case: str, way: str) -> None:
     check_serves_on(ground, worker)
 
 
-@pytest.mark.parametrize("text", [service("def warm_up(self): wait_for_signal()"), "import signal\nsignal.pause()"])
+@pytest.mark.parametrize(
+    "text",
+    [service("reload_timeout = 0.3\ndef warm_up(self): wait_for_signal()"), "import signal\nsignal.pause()"],
+    ids=["worker", "import"],
+)
 def test_never_ready(ground: Ground, text: str) -> None:
-    """New code that is not ready within reload_timeout is killed, wherever it waits."""
+    """New code that is not ready within reload_timeout is killed, wherever it waits; the old code's counts as long as
+    the new code's is not known."""
     ground.deploy(1, service("reload_timeout = 0.3"))
     running = ground.serving()
     worker = ground.worker_pids()[0]
@@ -121,13 +126,13 @@ def test_never_ready(ground: Ground, text: str) -> None:
 
 
 def test_never_ready_by_its_own_limit(ground: Ground) -> None:
-    """New code with a shorter reload_timeout than the old code's gives up by itself, and says so."""
+    """New code has as long as its own reload_timeout says, be that shorter than the old code's."""
     ground.deploy(1)
     ground.serving()
     ground.deploy(2, service("reload_timeout = 0.3\ndef warm_up(self):\n    time.sleep(1000)"))
     failed = ground.reload()
     assert failed.returncode == 1
-    assert "NOT RELOADED: The new code was not ready within its 0.3 s. Generation 1" in failed.stderr
+    assert "NOT RELOADED: The new code was not ready within 0.3 s. Generation 1" in failed.stderr
 
 
 def test_killed_successor(ground: Ground) -> None:
@@ -251,7 +256,7 @@ def test_characters_of_control(ground: Ground) -> None:
     assert "NOT RELOADED: ValueError: Grüße ?]0;title??[31m. Gen" in failed.stderr
     assert failed.stderr.replace("\n", "").isprintable() and "\nTraceback (" in f"\n{failed.stderr}"
     assert "ValueError: Grüße ?]0;title??[31m" in str(ground.status()["last_reload"])
-    running.expect_line(r"Not reloaded: ValueError: Grüße \?\]0;title\?\?\[31m$")
+    running.expect_line(r"Not reloaded: ValueError: Grüße \?\]0;title\?\?\[31m\. Generation 1, ")
 
 
 def test_child_of_new_code_holds_its_streams(ground: Ground) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 
 import psutil
@@ -296,8 +297,9 @@ def test_serving_is_said_of_a_command_that_is_up(ground: Ground) -> None:
     failed = ground.reload()
     assert failed.returncode == 1, failed
     assert "exited with status 3" in failed.stderr
-    assert "its worker was stopped and is started anew from what is on disk." in failed.stderr
-    running.expect_line("Not reloaded: .* The old command had been stopped, and is started anew from what is on disk")
+    told = r"Generation 1, .*, still serves; its worker was stopped and started anew from what is on disk\."
+    assert re.search(told, failed.stderr)
+    running.expect_line(f"Not reloaded: .* {told}")
     ground.expect("serves", release=1)
     ground.program(3, f'wait_at_gate("starts"); {SERVES}')
     reload = ground.reload_process()

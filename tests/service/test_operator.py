@@ -337,6 +337,38 @@ def test_a_generation_that_drains_is_seen(ground: Ground) -> None:
     test_overlap.let_drain(ground, 1)
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ("before_commit = ['/bin/sleep', '0.2']", {"started", "checked"}),
+        ("probation = 0.2", {"started", "on probation"}),
+    ],
+)
+def test_where_the_time_went(ground: Ground, settings: str, steps: set[str]) -> None:
+    """status shows each step of the last reload that took time; they add up to the whole. So for one that failed."""
+    ground.serving()
+    ground.deploy(2, service(settings))
+    assert ground.reload().returncode == 0
+    found = _steps(ground, "done")
+    assert set(found) >= steps and all(found[step] >= 0.2 for step in steps - {"started"})
+    ground.deploy(3, service("before_commit = ['/bin/sh', '-c', 'sleep 0.2; exit 1']"))
+    assert ground.reload().returncode == 1
+    found = _steps(ground, "failed")
+    assert set(found) >= {"started", "checked", "went back"}
+
+
+def _steps(ground: Ground, verdict: str) -> dict[str, float]:
+    """The steps of the last reload and their seconds, as status shows them."""
+    seen = run(ground, "status", "--pid-file", ground.pid_file).out
+    reload = ground.status()["last_reload"]
+    assert isinstance(reload, dict) and abs(sum(reload["phases"].values()) - reload["seconds"]) < 0.01
+    whole = re.search(rf"reload .* {verdict} in ([\d.]+) s, ", seen)
+    (line,) = [line for line in seen.splitlines() if re.fullmatch(r" +started [\d.]+(, [a-z ]+ [\d.]+)+", line)]
+    found = {step: float(seconds) for step, seconds in re.findall(r"([a-z ]+?) ([\d.]+)(?:, |$)", line.strip())}
+    assert whole is not None and abs(sum(found.values()) - float(whole[1])) < 0.01 * (len(reload["phases"]) + 1)
+    return found
+
+
 def test_who_asked_and_where_the_logs_are(ground: Ground) -> None:
     """status names who asked for the last reload, and where to find what is logged."""
     ground.serving()

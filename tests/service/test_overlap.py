@@ -95,10 +95,11 @@ def test_a_caller_follows_the_service(ground: Ground) -> None:
 def test_a_rollback_stops_nothing(ground: Ground, place: str) -> None:
     """A successor that hangs, before or after it has the lock, is killed; the old worker was serving all the time."""
     hold = Breakpoint(ground, place)
-    deploy(ground, 1, "reload_timeout = 5.0" if place.startswith("WARMING") else "")
+    deploy(ground, 1)
     running = ground.serving()
     workers = ground.worker_pids()
-    deploy(ground, 2, before=f"os.environ.update({hold.environment})")
+    limit = "reload_timeout = 5.0" if place.startswith("WARMING") else ""
+    deploy(ground, 2, limit, before=f"os.environ.update({hold.environment})")
     failed = ground.reload()
     assert failed.returncode == 1, failed
     assert "its worker was never stopped" in failed.stderr

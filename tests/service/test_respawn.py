@@ -54,7 +54,9 @@ def test_delay(ground: Ground) -> None:
     """While a worker is missing, the status says why, and in how many seconds the next one starts."""
     ground.deploy(1, service("delay_before_respawn = 0.25"))
     running = ground.start()
-    assert "has no worker: the worker was killed by SIGKILL, the next starts 0.25 s later" in crash(ground, running)
+    assert "Nobody serves (generation 1): the worker was killed by SIGKILL, the next starts 0.25 s later" in crash(
+        ground, running
+    )
     assert ground.expect("serves").pid == ground.worker_pids()[0]
 
 

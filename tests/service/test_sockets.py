@@ -535,17 +535,12 @@ def test_rollback(ground: Ground, host: str, port: int, how: str) -> None:
         "killed": "os.kill(os.getppid(), signal.SIGKILL)",
         "hangs": "time.sleep(99)",
     }
-    ground.deploy(
-        1,
-        echo(
-            {"a": f"{host}:{port}", "old": str(ground.directory / "old")},
-            "reload_timeout = 3" if how == "hangs" else "",
-        ),
-    )
+    ground.deploy(1, echo({"a": f"{host}:{port}", "old": str(ground.directory / "old")}))
     ground.serving()
     worker, before = ground.worker_pids(), inodes(ground)
     listen = {"a": f"{host}:{port}", "b": f"{host}:{port + 1000}", "c": str(new)}
-    ground.deploy(2, echo(listen, f"def warm_up(self):\n    report('opened')\n    {body[how]}"))
+    limit = "reload_timeout = 3\n" if how == "hangs" else ""
+    ground.deploy(2, echo(listen, f"{limit}def warm_up(self):\n    report('opened')\n    {body[how]}"))
     reload = ground.reload_process()
     opened = ground.expect("opened")
     assert reload.wait() == 1

@@ -52,7 +52,7 @@ def test_successor_too_slow_to_serve(ground: Ground) -> None:
     failed = ground.reload()
     assert failed.returncode == 1
     assert "NOT RELOADED: The new code was not serving within 0.3 s" in failed.stderr
-    assert "its worker was stopped and is started anew" in failed.stderr
+    assert "its worker was stopped and started anew" in failed.stderr
     wait_gone(hold.wait())
     serves_alone(ground, running.pid, 1)
 
@@ -397,3 +397,28 @@ STATUS = b'{"method": "io.sdsupervise.Status"}\0'
 def ask_status(caller: socket.socket) -> None:
     caller.sendall(STATUS)
     assert b'"generation"' in caller.recv(65536)
+
+
+def test_new_code_says_how_long_it_takes_to_get_ready(ground: Ground) -> None:
+    """A longer reload_timeout counts for the very reload that brings it, from the moment at which it is known; the
+    caller is told how long it may take now. (That a shorter one counts too is test_never_ready_by_its_own_limit.)"""
+    ground.deploy(1, service("reload_timeout = 100.0"))
+    running = ground.serving()
+    os.mkfifo(ground.directory / "go")
+    ground.deploy(2, service(f"reload_timeout = 1000.0\n{WAITS}"))
+    client = Client.connect(ground.control, timeout_seconds=LIMIT_SECONDS)
+    answers = client.call("Reload", more=True)
+    limits = []
+    for answer in answers:
+        if "at_most" in answer.parameters:
+            limits.append((answer.parameters["at_most"], answer.parameters["message"]))
+        if len(limits) == 2:
+            break
+    (before, _), (now, sentence) = limits
+    assert isinstance(before, float) and isinstance(now, float) and before < 200 and 800 < now <= 1005
+    assert sentence == "generation 2 has 1000 s to get ready (reload_timeout)"
+    ground.expect("warming")
+    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    assert [*answers][-1].parameters["verdict"] == "done"
+    client.close()
+    assert running.wait() == 0

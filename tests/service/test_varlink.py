@@ -12,6 +12,7 @@ import pytest
 import sdsupervise
 from sdsupervise import __version__
 from sdsupervise.core.takeover import State
+from sdsupervise.standing import DOWN
 from sdsupervise.varlink import METHODS
 from tests.service.harness import Ground
 from tests.service.running import LIMIT_SECONDS
@@ -102,7 +103,7 @@ def test_parameters_are_those_described() -> None:
 def test_every_state_is_described() -> None:
     """A supervisor can be in no state that the description does not know."""
     state = OURS.types["State"]
-    assert isinstance(state, Enum) and set(state.words) == {state.name.lower() for state in State}
+    assert isinstance(state, Enum) and set(state.words) == {DOWN, *(state.name.lower() for state in State)}
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_a_killed_worker(trial: Trial) -> None:
     trial.start()
     main, worker, journal = trial.main_pid, trial.worker_pid, trial.follow()
     trial.kill(worker)
-    journal.wait_for("STATUS=Generation 1 has no worker: the worker was killed by SIGKILL")
+    journal.wait_for("STATUS=Nobody serves (generation 1): the worker was killed by SIGKILL")
     journal.wait_for("release 1 serves")
     assert trial.assert_serves(1)["pid"] != worker
     assert (trial.main_pid, trial.show("NRestarts")["NRestarts"]) == (main, "0")

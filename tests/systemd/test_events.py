@@ -149,7 +149,8 @@ def test_a_crash_loop(trial: Trial) -> None:
         journal.wait_for("exited with status 1")
     statuses = [text for text in trial.story().told("STATUS") if "no disk" in text]
     assert (
-        "has no worker: the worker exited with status 1 (OSError: no disk), the next starts 0.4 s later" in statuses[-1]
+        "Nobody serves (generation 1): the worker exited with status 1 (OSError: no disk), the next starts 0.4 s later"
+        in statuses[-1]
     )
     trial.deploy(2)
     assert trial.reload() == 0

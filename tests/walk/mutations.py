@@ -136,7 +136,35 @@ CAUGHT = (
         replacing(S.WATCHING, E.DEADLINE, Rule(S.DRAINING, (X.NAME_MAIN_PID, X.TELL_COMMITTED, X.ANSWER_DONE))),
     ),
     Mutation("commit although the successor died", CRASH, "3", ignoring((S.COMMITTING, E.PEER_GONE))),
-    Mutation("no verdict after a rollback", BARE, "3", dropping(X.ANSWER_FAILED, (S.RETAKING, E.LOCK_GAINED))),
+    *(
+        Mutation(
+            f"no verdict after a rollback, {event.name}", BARE, "3", dropping(X.ANSWER_FAILED, (S.RESTORING, event))
+        )
+        for event in (E.WORKERS_SETTLED, E.DEADLINE)
+    ),
+    Mutation(
+        "a verdict before the old worker serves again, RETAKING",
+        CRASH_PATIENT,
+        "3: failed, before",
+        replacing(S.RETAKING, E.LOCK_GAINED, Rule(S.SERVING, (X.WRITE_PID, X.RELEASE_WORKERS, X.ANSWER_FAILED))),
+    ),
+    Mutation(
+        "a verdict before the old worker serves again, REVIVING",
+        CRASH_PATIENT,
+        "3: failed, before",
+        replacing(S.REVIVING, E.NO_WORKER, Rule(S.SERVING, (X.KILL_PEER_WORKERS, X.ANSWER_FAILED))),
+    ),
+    *(
+        Mutation(
+            f"a verdict although the old worker has just died, {state.name}",
+            World(crashes=2),
+            "3: failed, before",
+            replacing(state, E.PEER_GONE, Rule(S.SERVING, (X.KILL_PEER_WORKERS, X.ANSWER_FAILED))),
+        )
+        for state in (S.RAISING, S.CANCELLING)
+    ),
+    Mutation("a verdict that waits for a deadline", CRASH_PATIENT, "3", ignoring((S.RESTORING, E.WORKERS_SETTLED))),
+    Mutation("the old worker is not released again", CRASH_PATIENT, "2", ignoring((S.RESTORING, E.WORKER_READY))),
     Mutation(
         "two verdicts",
         BARE,
@@ -243,7 +271,7 @@ CAUGHT = (
         for state, event in (
             (S.YIELDED, E.STOP_ASKED),
             *product((S.CHECKING, S.WATCHING, S.COMMITTING, S.RECALLING), (E.STOP_ASKED, E.PEER_STOPS)),
-            (S.RETAKING, E.STOP_ASKED),
+            *product((S.RETAKING, S.RESTORING), (E.STOP_ASKED,)),
         )
     ),
     Mutation("a hung orphan stays", OVERLAP_HANG, "it settles", ignoring((S.SERVING, E.DEADLINE))),

@@ -80,11 +80,11 @@ _WATCHES_WORKERS = tuple(
 # A SIGTERM here cancels the reload, or comes after that; everywhere else it is a stop of the service.
 _CANCELS = frozenset(STATE_INDEX[state] for state in (State.WARMING, State.CLAIMING, State.FAILED, State.LAST))
 _GIVES_UP_CLEANING = frozenset(STATE_INDEX[state] for state in (State.LAST, State.FAILED))
-_OPENING, _SERVING, _WARMING, _ACTING, _WATCHING, _COMMITTING, _GONE = (
+_OPENING, _SERVING, _WARMING, _ACTING, _WATCHING, _COMMITTING, _RESTORING, _GONE = (
     STATE_INDEX[state]
     for state in (
         *(State.OPENING, State.SERVING, State.WARMING, State.ACTING),
-        *(State.WATCHING, State.COMMITTING, State.GONE),
+        *(State.WATCHING, State.COMMITTING, State.RESTORING, State.GONE),
     )
 )
 _MESSAGES = {
@@ -107,6 +107,7 @@ _CHECKS_END = {PASSED: _CHECK_PASSED, REFUTED: _CHECK_FAILED}
 _WORKER_READY = EVENT_INDEX[Event.WORKER_READY]
 _WORKER_GONE = EVENT_INDEX[Event.WORKER_GONE]
 _NO_WORKER = EVENT_INDEX[Event.NO_WORKER]
+_WORKERS_SETTLED = EVENT_INDEX[Event.WORKERS_SETTLED]
 _GAVE_UP = EVENT_INDEX[Event.GAVE_UP]
 _LOCK_GAINED = EVENT_INDEX[Event.LOCK_GAINED]
 _PEER_GONE = EVENT_INDEX[Event.PEER_GONE]
@@ -136,6 +137,7 @@ class Shell:
             for event in range(len(EVENTS))
         }
         self.met: set[tuple[int, int]] = set()  # the pairs of state and event that occurred
+        self._answers_in = _OPENING  # the state whose rule is being followed
         self._perform: dict[Effect, Callable[[list[int], int], None]] = {
             Effect.RELEASE_WORKERS: _release_workers,
             Effect.STOP_WORKERS: _stop_workers,
@@ -191,7 +193,9 @@ class Shell:
                 yield f"{SIDES[side]}: starts a worker", self.settled(after), Kind.ITSELF
                 if _GAVE_UP in rules:
                     yield from self._answer(joint, side, _GAVE_UP, Kind.OUTSIDE)
-        elif worker > HANGING and _WATCHES_WORKERS[state] and Lapse.NO_WORKER_DEADLINE not in self._lapses:
+        if _WORKERS_SETTLED in rules and worker % HANGING in (RELEASED, NO_WORKER):  # one that is no more has tried
+            yield from self._answer(joint, side, _WORKERS_SETTLED, Kind.ITSELF)
+        if worker > HANGING and _WATCHES_WORKERS[state] and Lapse.NO_WORKER_DEADLINE not in self._lapses:
             after = list(joint)
             kernel.kill_worker(after, side)
             yield f"{SIDES[side]}: kills its hung worker", self.settled(after), Kind.DEADLINE
@@ -296,6 +300,7 @@ class Shell:
             after[EXCUSED] |= NOBODY_TO_SERVE | NOBODY_TO_CLEAN  # it leaves a hung predecessor to itself
         if next_state != _GONE:
             after[side] = next_state
+        self._answers_in = state
         for index, effect in enumerate(effects):
             if index and joint[CRASHES]:
                 cut = list(after)
@@ -383,6 +388,9 @@ class Shell:
         check_answer(joint, Effect.ANSWER_FAILED, self._world)
         if self._world.patient and not self._world.crashes and not joint[STOP] and not joint[BOUND]:
             raise Broken("a reload fails for no reason")
+        serves = joint[side + WORKER] % HANGING == RELEASED
+        if joint[side] == _SERVING and not serves and self._answers_in != _RESTORING:
+            raise Broken("3: failed, before it is known whether the old code serves")
         joint[VERDICT] = 0
 
 

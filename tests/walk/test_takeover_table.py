@@ -61,6 +61,29 @@ def test_a_deadline_is_made_of_settings(state: State) -> None:
         assert isinstance(getattr(Settings(), part.removeprefix("peer_")), float)
 
 
+# Where the predecessor of a reload may be while it goes on.
+IN_A_RELOAD = [state for state, phase in PHASES.items() if phase.main_state == "reloading" or state is State.COMMITTING]
+
+
+@pytest.mark.parametrize("state", State)
+def test_what_a_reload_does_has_words(state: State) -> None:
+    """Whoever follows a reload, or looks at where its time went, is told of every state it passes, and of no other."""
+    phase = PHASES[state]
+    assert bool(phase.step) == bool(phase.doing) == (state in IN_A_RELOAD)
+    if phase.awaited:
+        assert phase.deadline and phase.step
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_lock_and_the_release_go_together(state: State) -> None:
+    """Who has a rule for the lock's coming tries to get it; who releases a worker that gets ready has it."""
+    phase = PHASES[state]
+    assert phase.awaits_lock == (Event.LOCK_GAINED in RULES[state])
+    ready = RULES[state].get(Event.WORKER_READY)
+    assert phase.releases == (ready is not None and Effect.RELEASE_WORKERS in ready.effects)
+    assert not (phase.awaits_lock and phase.releases)
+
+
 @pytest.mark.parametrize("state", State)
 def test_no_state_waits_for_ever(state: State) -> None:
     """What is not at rest has a deadline, or waits for something that is bound to come."""
@@ -154,9 +177,20 @@ def test_successor_that_dies_before_the_commit_is_rolled_back() -> None:
     for state in (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.RECALLING):
         assert step(state, Event.PEER_GONE) == Rule(State.RETAKING, (Effect.OPEN_LOCK,))
     back = step(State.RETAKING, Event.LOCK_GAINED)
-    assert back is not None
-    assert back.next is State.SERVING
-    assert Effect.ANSWER_FAILED in back.effects
+    assert back == Rule(State.RESTORING, (Effect.WRITE_PID, Effect.RELEASE_WORKERS))
+    assert step(State.RESTORING, Event.WORKERS_SETTLED) == Rule(State.SERVING, (Effect.ANSWER_FAILED,))
+
+
+def test_a_failed_reload_is_answered_when_it_is_known_who_serves() -> None:
+    """But for a stop, every verdict "failed" comes from the one state that waits for the old workers."""
+    failing = {
+        (state, rule.next)
+        for state in State
+        for event, rule in RULES[state].items()
+        if Effect.ANSWER_FAILED in rule.effects and event not in (Event.STOP_ASKED, Event.PEER_STOPS)
+    }
+    assert failing == {(State.RESTORING, State.SERVING)}
+    assert PHASES[State.RESTORING].wants_workers and PHASES[State.RESTORING].main_state == "reloading"
 
 
 def test_signal_to_a_successor_that_does_not_serve_cancels_the_reload_alone() -> None:

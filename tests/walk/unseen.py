@@ -60,6 +60,7 @@ UNSEEN: dict[str, tuple[Single, ...]] = {
         *_deleted(S.YIELDING, E.DEADLINE),
         *_deleted(S.YIELDED, E.PEER_STOPS),
         *_deleted(S.COMMITTING, E.DEADLINE),
+        *_deleted(S.RESTORING, E.DEADLINE),
         *_deleted(S.DRAINING, E.DEADLINE),
         *_deleted(S.STOPPING, E.PEER_GONE),
         *_deleted(S.EMPTY, E.PEER_GONE),
@@ -97,6 +98,7 @@ UNSEEN: dict[str, tuple[Single, ...]] = {
         *_dropped(X.ANSWER_FAILED, S.COMMITTING, E.STOP_ASKED, E.PEER_STOPS),
         *_dropped(X.ANSWER_FAILED, S.RECALLING, E.STOP_ASKED, E.PEER_STOPS),
         *_dropped(X.ANSWER_FAILED, S.RETAKING, E.STOP_ASKED),
+        *_dropped(X.ANSWER_FAILED, S.RESTORING, E.STOP_ASKED),
     ),
     "the model's only worker is dead already": (
         *_dropped(X.STOP_WORKERS, S.OPENING, E.GAVE_UP),

@@ -1,5 +1,6 @@
 """What a supervisor says of itself: the sentence for STATUS=, and the facts that `Status` answers."""
 
+import json
 import os
 import time
 
@@ -10,13 +11,14 @@ from .core.takeover import State
 from .counters import Counters
 from .launch import Started
 from .linux.inheritance import directory_of_code
+from .printable import fit
 from .scaling import most_workers
 from .standing import Standing, state_name
 from .succession import Succession
 from .workforce import Workforce
 
 _MOST_SHOWN = 1000  # pids: more would not fit into an answer of the control socket
-_MOST_BYTES = 64 * 1024  # nor would more text
+_MOST_BYTES = 64 * 1024  # in JSON: nor would more text
 
 
 def _working_directory() -> str:
@@ -25,6 +27,12 @@ def _working_directory() -> str:
         return os.getcwd()
     except FileNotFoundError:
         return ""
+
+
+def _fitting(workers: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The facts of workers, with as much of what each says of itself as all of them have room for in one answer."""
+    share = _MOST_BYTES // 2 // max(1, len(workers))
+    return [{**facts, "status": fit(str(facts["status"]), share)} if facts["status"] else facts for facts in workers]
 
 
 class Account:
@@ -102,7 +110,7 @@ class Account:
                 "serving": workforce.serving,
                 "max_workers": most_workers(self._settings),
             },
-            "workers": workforce.facts(),
+            "workers": _fitting(workforce.facts()),
             "spare": workforce.spare.pid if workforce.spare is not None else None,
             "successor": self._successor(),
             "draining": succession.elders.facts(),
@@ -113,14 +121,16 @@ class Account:
     def code(self) -> dict[str, object]:
         """What Code answers: all that is needed to see whether the disk has other code by now."""
         path, fingerprint, modules, words = self._started.receipt
-        complete = sum(len(name) + len(file) for name, file in modules) < _MOST_BYTES
+        argv = self._started.invocation.argv
+        fits = len(json.dumps([words, argv])) < _MOST_BYTES
+        complete = fits and len(json.dumps(modules)) < _MOST_BYTES
         return {
             "path": path,
             "fingerprint": fingerprint,
             "modules": [{"name": name, "file": file} for name, file in modules] if complete else [],
             "complete": complete,
-            "command": words,
-            "argv": self._started.invocation.argv,
+            "command": words if fits else [],
+            "argv": argv if fits else argv[:1],
             "directory": self._started.invocation.directory,
             "working_directory": _working_directory(),
             "version": __version__,

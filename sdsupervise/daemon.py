@@ -35,6 +35,8 @@ _LONGEST_GRACE_SECONDS = 2.0  # between the end of a worker's patience and that 
 # A service that changes its directory or environment must not change where its successor begins.
 this_invocation()
 directory_of_code()
+if launch.is_successor():
+    launch.tell_of_what_is_not_caught()
 
 
 class SupervisedDaemon(Daemon):

@@ -14,6 +14,7 @@ from .command_workers import find, pinned
 from .config import check_settings
 from .elsewhere_workers import ElsewhereWorkers, command_line
 from .errors import ConfigError, SdsuperviseError, UsageError
+from .linux.inheritance import HANDOVER_VARIABLE
 from .receipt import Receipt
 from .supervisor import supervise
 from .wanted import Wanted
@@ -40,7 +41,8 @@ class Elsewhere:
         wanted = self._wanted._replace(target=f"{place}{colon}{name}")
         facts = _describe(python, wanted)
         if "exit_status" in facts:
-            return int(facts["exit_status"])  # it has said why itself
+            launch.tell_why(*facts.get("why", ("", "")))  # in a successor; on standard error it has said so itself
+            return int(facts["exit_status"])
         if not facts["supervised"]:
             raise UsageError(f"{facts['class']} is not supervised, so --python means nothing to it.")
         settings = check_settings(facts["class"], facts["settings"])
@@ -78,7 +80,9 @@ def _describe(python: str, wanted: Wanted) -> dict[str, Any]:
     ours, theirs = os.pipe()
     os.set_inheritable(theirs, True)
     words = command_line(python, "describe", {"wanted": wanted, "answer": theirs})
-    pid = os.posix_spawn(python, words, os.environ)
+    # The hand-over is ours: there its descriptors are somebody else's.
+    environment = {name: value for name, value in os.environ.items() if name != HANDOVER_VARIABLE}
+    pid = os.posix_spawn(python, words, environment)
     os.close(theirs)
     with open(ours, "rb") as answer:
         text = answer.read()

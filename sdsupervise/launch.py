@@ -12,7 +12,9 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from . import client, control, logs, second_start, start_record
@@ -22,6 +24,7 @@ from .errors import (
     AlreadyRunning,
     ConfigError,
     ExitStatus,
+    HandoverError,
     LibraryMissing,
     SdsuperviseError,
 )
@@ -34,7 +37,7 @@ from .linux.writers import who_else_may_write
 from .listen import Listen
 from .listening import Ahead, Listening
 from .peer import Welcome, receive_welcome
-from .printable import printable
+from .printable import MOST_OF_REASON, fit, fit_failure, printable
 from .receipt import Receipt, pin_imports
 from .systemd.notify import Notifier, status
 
@@ -266,19 +269,62 @@ def start(plan: Plan, claimed: Claim | None = None) -> Started | int:
         raise
 
 
-def tell_where_it_starts() -> None:
+def tell_reason(error: BaseException, channel: Channel | None = None) -> None:
+    """In a successor: its predecessor hears over the channel why it fails, whatever else is written at its end. Before
+    start() it finds the channel itself."""
+    tell_why(*in_words(error), channel)
+
+
+def tell_why(text: str, traceback_text: str, channel: Channel | None = None) -> None:
+    """The same of what is words already."""
+    try:
+        inherited = inheritance.inherited_handover(os.environ) if channel is None else None
+        if inherited is not None:
+            channel = Channel.from_fd(inherited[0])
+        if channel is not None:
+            channel.send("reason", text=fit(text, MOST_OF_REASON), traceback=fit_failure(traceback_text))
+            if inherited is not None:
+                channel.detach()
+    except (HandoverError, OSError):
+        pass  # nobody is there any more who would want to know
+
+
+def in_words(error: BaseException) -> tuple[str, str]:
+    """What it says, and the traceback of the service's own code, if there is one."""
+    if isinstance(error, SdsuperviseError):
+        return str(error), getattr(error, "traceback_text", "")
+    first_line, _, _ = "".join(traceback.format_exception_only(error)).strip().partition("\n")
+    return first_line, "".join(traceback.format_exception(error))
+
+
+def tell_of_what_is_not_caught() -> None:
+    """In a successor, before its service's code is loaded: an exception that this does not catch is the reason, though
+    what runs at the interpreter's exit writes more."""
+    before, pid = sys.excepthook, os.getpid()
+
+    def tell(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+        if os.getpid() == pid:  # and not a child's
+            tell_reason(error)
+        before(kind, error, where)
+
+    sys.excepthook = tell
+
+
+def tell_where_it_starts(settings: Mapping[str, object]) -> None:
     """In a successor, which is in its directory by now: whoever waits for the reload hears of that before any code is
-    loaded, and so also where that fails.
+    loaded, and so also where that fails. So does whoever is told of a failure, by what the command line or the file
+    says.
 
     Raises HandoverError.
     """
     handover = inheritance.inherited_handover(os.environ)
-    named = inheritance.named_directory()
-    if handover is None or not named:
+    if handover is None:
         return
-    real = os.getcwd()
+    named = inheritance.named_directory()
+    real = os.getcwd() if named else ""
     channel = Channel.from_fd(handover[0])
-    channel.send("starts", place=named if named == real else f"{named} -> {real}")
+    hook = {name: settings[name] for name in ("notify_command", "notify_timeout") if name in settings}
+    channel.send("starts", (), place=named if named == real else f"{named} -> {real}", **hook)
     channel.detach()
 
 
@@ -328,8 +374,8 @@ def _tell_why(channel: Channel, attempt: Callable[[], _Made]) -> _Made:
     """In a successor: the predecessor hears why it fails."""
     try:
         return attempt()
-    except SdsuperviseError as error:
-        channel.send("reason", text=str(error))
+    except Exception as error:
+        tell_reason(error, channel)
         raise
 
 
@@ -424,14 +470,16 @@ def unlink_control(path: str) -> None:
             pass  # the directory may be root's, or gone with the unit
 
 
-def say_failure(error: SdsuperviseError) -> int:
+def say_failure(error: SdsuperviseError, channel: Channel | None = None) -> int:
     """Tell people and systemd why there is no service; the exit status.
 
-    A successor tells its predecessor instead, by what it writes: systemd would not listen to it.
+    A successor tells its predecessor instead: systemd would not listen to it.
     """
     sentence = printable(str(error))  # which may quote the service's own exception
     print(sentence, file=sys.stderr)
-    if not is_successor():
+    if is_successor():
+        tell_reason(error, channel)
+    else:
         try:
             Notifier().send(status(sentence))
         except LibraryMissing:

@@ -208,6 +208,11 @@ class Peer:
             if pid not in self._holders:
                 send(pidfd, signal.SIGKILL)
 
+    def fails_for(self, reason: str, traceback: str = "") -> None:
+        """This is why its reload fails; what comes after the first reason only follows from it."""
+        if not self.reason:
+            self.reason, self.traceback = reason, traceback
+
     def forget(self) -> None:
         """Listen and watch no more, and give all descriptors back."""
         for fd in (self._pidfd, *self._workers.values()):
@@ -250,7 +255,7 @@ class Peer:
             return
         message.close_fds()
         if kind == "reason":
-            self.reason, self.traceback = str(fields.get("text")), str(fields.get("traceback", ""))
+            self.fails_for(str(fields.get("text")), str(fields.get("traceback", "")))
         elif kind == "unlocked":
             self.listener.lock_may_be_free()
         elif kind in EVENTS:

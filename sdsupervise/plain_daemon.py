@@ -83,7 +83,7 @@ class Daemon(ABC):
             if not self._parse():
                 return ExitStatus.OK
         except UsageError as error:
-            # A successor's last line is the reason its reload failed for.
+            launch.tell_reason(error)  # of a successor
             print(error if launch.is_successor() else f"{error}\n\n{self.usage().rstrip()}", file=sys.stderr)
             return ExitStatus.FAILED  # the original's status; `sdsupervise` itself uses 64
         try:

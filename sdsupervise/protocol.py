@@ -25,8 +25,7 @@ RETIRE = b"retire\n"
 GO = b"go "  # followed by the worker's index and a newline
 FAILED = b"failed "  # followed by a JSON string and a newline
 
-MAX_LINE_BYTES = 64 * 1024
-MAX_FAILURE_CHARACTERS = 5000  # of which JSON makes 12 bytes each at worst
+MAX_LINE_BYTES = 64 * 1024  # more than printable.fit_failure leaves of a text
 
 
 class LineReader:

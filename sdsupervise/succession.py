@@ -19,7 +19,7 @@ from .launch import Started
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
 from .peer import HANDOVER_VERSION, Peer, PeerListener, Welcome, make_token, send_welcome
-from .printable import as_sentence, printable
+from .printable import MOST_OF_REASON, as_sentence, fit, fit_failure, printable, reason_in
 from .reload import OldCode, Reload
 
 _log = logging.getLogger("sdsupervise")
@@ -219,6 +219,10 @@ class Succession:
         if self.peer is not None:
             self.peer.tell(say, (), **fields)
 
+    def tell_reason(self, text: str, traceback: str = "") -> None:
+        """To the predecessor: why this reload is about to fail."""
+        self.tell("reason", text=fit(text, MOST_OF_REASON), traceback=fit_failure(traceback))
+
     def tell_counters(self) -> None:
         """To a successor that may have to go on with them."""
         if self.reload is not None:
@@ -416,7 +420,7 @@ def _not_listening() -> None:
 def _why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:
     """The reason and the traceback, "" where there is none: a service's own text, for the terminals of others, root's
     too."""
-    said = reload.last_words()
+    said = fit_failure(printable(reload.last_words()))
     if peer.reason:
-        return printable(peer.reason), printable(peer.traceback or said)
-    return printable(said.splitlines()[-1] if said else "The new supervisor died without a word."), printable(said)
+        return printable(peer.reason), printable(peer.traceback) or said
+    return reason_in(said) or "The new supervisor died without a word.", said

@@ -24,12 +24,13 @@ from .core.takeover import RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent, SdsuperviseError
 from .events import News, told
 from .lane import EndOfLanes
-from .launch import Started, unlink_control
+from .launch import Started, tell_reason, unlink_control
 from .linux import limits
 from .linux.event_loop import EventLoop, Timer
 from .linux.inheritance import RUN_DIRECTORY_VARIABLE
 from .lock import Lock
 from .peer import Peer
+from .printable import last_line
 from .reload import Reload
 from .reporting import Reporter
 from .requests import Answers, Requests
@@ -61,9 +62,11 @@ def supervise(
     try:
         supervisor = Supervisor(name, source, settings, started, stop_signals=stop_signals, can_reload=can_reload)
         return supervisor.run()
-    except SdsuperviseError:
-        raise
-    except Exception:
+    except Exception as error:
+        if started.welcome is not None:
+            tell_reason(error, started.welcome.channel)
+        if isinstance(error, SdsuperviseError):
+            raise
         _log.critical("A bug in sdsupervise, leaving; please report it", exc_info=True, extra=told(News.BUG))
         return ExitStatus.SOFTWARE
 
@@ -428,7 +431,7 @@ class Supervisor:
     def _checked(self, why_failed: str, output: str) -> None:
         self._check = None
         if why_failed:
-            self._succession.tell("reason", text=f"{why_failed}.", traceback=output)
+            self._succession.tell_reason(f"{why_failed}.", output)
         self._happen(Event.CHECK_FAILED if why_failed else Event.CHECK_PASSED)
 
     def _name_main_pid(self) -> None:
@@ -523,10 +526,10 @@ class Supervisor:
                 return
         elif PHASES[self.state].awaited and self._peer is not None:
             limit = sum(self._seconds(part) for part in PHASES[self.state].deadline)
-            self._peer.reason = f"The new code was not {PHASES[self.state].awaited} within {limit:g} s."
+            self._peer.fails_for(f"The new code was not {PHASES[self.state].awaited} within {limit:g} s.")
         elif self.state is State.WARMING:  # it waits no longer itself, where the old code would have
             limit = self._settings.reload_timeout
-            self._succession.tell("reason", text=f"The new code was not ready within its {limit:g} s.")
+            self._succession.tell_reason(f"The new code was not ready within its {limit:g} s.")
         if self.state in (State.WATCHING, State.COMMITTING):
             self._look_and_happen(Event.DEADLINE)
         else:
@@ -592,7 +595,7 @@ class Supervisor:
         if PHASES[self.state].wants_workers:  # it is tried again
             self._reconsider()
             return
-        self._succession.tell("reason", text=f"The new supervisor {why}.")
+        self._succession.tell_reason(f"The new supervisor {why}.")
         self._happen(Event.WORKER_GONE)
 
     def _worker_ready(self, worker: Worker) -> None:
@@ -623,11 +626,20 @@ class Supervisor:
         # One that we told to stop is no reason, but what followed from one.
         is_reason = worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING)
         if is_reason and worker.state is not WorkerState.STOPPING:
-            lines = worker.failure.strip().splitlines()
-            reason = lines[-1] if lines else f"The worker {worker.exit_in_words} before it was ready."
-            self._succession.tell("reason", text=reason, traceback=worker.failure[-16384:])
+            self._succession.tell_reason(self._why_gone(worker), worker.failure)
         self._happen(Event.WORKER_GONE)
         self._tell_status_soon()
+
+    def _why_gone(self, worker: Worker) -> str:
+        """Why a worker of a successor ended, and when: it may have served already."""
+        said = last_line(worker.failure)
+        if not worker.up:
+            return said or f"The worker {worker.exit_in_words} before it was ready."
+        if self._check is not None:
+            when = "while before_commit ran"
+        else:
+            when = "on probation" if self._settings.probation else "as soon as it served"
+        return f"{said} ({when})" if said else f"The worker {worker.exit_in_words} {when}."
 
     def _workers_gave_up(self, why: str) -> None:
         if self.state is State.OPENING and self._workforce.first_crash_is_final:

@@ -11,6 +11,7 @@ from .crash_loops import CrashLoops
 from .events import News, told
 from .linux import limits, processes
 from .linux.event_loop import EventLoop
+from .printable import last_line
 from .recycling import Recycler
 from .starts import Slot, StartListener, Starts
 from .workers.worker import Worker, WorkerListener, WorkerState
@@ -391,5 +392,5 @@ class Workforce:
 
 def _how_it_ended(worker: Worker) -> str:
     """In words, with the last line of the traceback it left, if there is one."""
-    lines = worker.failure.strip().splitlines()
-    return worker.exit_in_words + (f" ({lines[-1]})" if lines else "")
+    said = last_line(worker.failure)
+    return worker.exit_in_words + (f" ({said})" if said else "")

@@ -73,6 +73,10 @@ def main(arguments: Sequence[str]) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except SdsuperviseError as error:
+        if arguments[:1] == ["run"]:
+            from ..launch import tell_reason
+
+            tell_reason(error)  # of a successor
         _complain(f"{error}{_hint(parsed) if isinstance(error, NotRunning) else ''}")
         return error.exit_status
 

@@ -40,7 +40,10 @@ def _describe(wanted: Wanted, answer: int) -> int:
         facts = _facts_of(wanted)
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
-        facts = {"exit_status": launch.say_failure(error)}
+        facts = {"exit_status": launch.say_failure(error), "why": launch.in_words(error)}
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        facts = {"exit_status": ExitStatus.CONFIG, "why": launch.in_words(error)}
     with open(answer, "w") as channel:
         json.dump(facts, channel, default=repr)
     return ExitStatus.OK

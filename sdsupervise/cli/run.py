@@ -128,7 +128,7 @@ def _run(parsed: argparse.Namespace) -> int:
             raise UsageError("Say what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
         if parsed.directory is not None:
             _enter(parsed.directory)
-        tell_where_it_starts()
+        tell_where_it_starts(overrides)
         _name_process("sdsupervise")  # not later: a process that has changed its user may not
         if parsed.target is not None and _loads_as_another(parsed):
             # Before its code is loaded: whoever may write that is this user, and not root.
@@ -146,7 +146,7 @@ def _run(parsed: argparse.Namespace) -> int:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
         if parsed.no_file and isinstance(error, ServiceNotLoadable):
             error.args = (f"{str(error).rstrip('.')}. Nor is it an instance: there is no {parsed.no_file}.",)
-        return say_failure(error)
+        return say_failure(error, claimed.channel if claimed is not None else None)
     return runnable.run()
 
 

@@ -58,6 +58,9 @@ class Channel:
             end = socket.socket(fileno=fd)
         except OSError as error:
             raise HandoverError(f"The hand-over descriptor {fd} is no socket: {error.strerror}.") from error
+        if (end.family, end.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            end.detach()  # whosever it is
+            raise HandoverError(f"The hand-over descriptor {fd} is another kind of socket.")
         end.set_inheritable(False)
         end.setblocking(False)
         return cls(end)

@@ -21,6 +21,7 @@ def send(path: str, *assignments: str, fds: tuple[int, ...] = ()) -> None:
     """
     address = "\0" + path[1:] if path.startswith("@") else path
     data = "\n".join(assignments).encode(errors="backslashreplace")[:_MAX_BYTES]
+    data = data.decode(errors="ignore").encode()  # half a character at its end would spoil it all
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.connect(address)
         socket.send_fds(sender, [data], fds)

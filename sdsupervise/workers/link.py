@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import protocol
 from ..errors import LinkLost
+from ..printable import fit_failure
 
 if TYPE_CHECKING:
     import asyncio
@@ -57,7 +58,7 @@ class Link:
 
     def tell_failure(self, text: str) -> None:
         """Leave word why this worker is about to die; a supervisor that is gone need not know."""
-        self._tell(protocol.FAILED + json.dumps(text[-protocol.MAX_FAILURE_CHARACTERS :]).encode() + b"\n")
+        self._tell(protocol.FAILED + json.dumps(fit_failure(text)).encode() + b"\n")
 
     def tell_wish_to_retire(self) -> None:
         """Ask to be replaced; a supervisor that is gone need not know."""

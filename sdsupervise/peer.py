@@ -9,7 +9,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     opened    files                             successor: the files of sockets it has made, to remove if it fails
     workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent
     holders   pids; [pidfd …]                   either: each holds the lock until nothing of a worker is left
-    reason    text, traceback                   successor: why it is about to fail
+    reason    text, traceback, silent           successor: why it is about to fail; the worker that did not say
     extends   seconds                           either: a worker was given more time to start or to stop, so wait on
     warm      ready, workers                    successor: so many of its workers are ready
     naming                                      predecessor: systemd is being told that you are the main pid
@@ -77,6 +77,7 @@ class Peer:
         self._pidfd: int | None = None
         self._token_is_ours = False
         self._workers: dict[int, int] = {}  # pid: pidfd, of those alive as far as we know, and of holders
+        self._announced: set[int] = set()  # the pids of all workers there ever were
         self._holders: set[int] = set()  # never killed: each leaves when it has seen to the end of its worker
         self.token = token  # the read end of the pipe with the kill token
         self.generation = generation
@@ -128,8 +129,13 @@ class Peer:
         self.pid, self._pidfd = pid, pidfd
         self._loop.watch(pidfd, self._died)
 
+    def knows_worker(self, pid: int) -> bool:
+        """It has announced one of this pid, be it dead by now."""
+        return pid in self._announced
+
     def note_worker(self, pid: int, pidfd: int) -> None:
         """This is a worker of its."""
+        self._announced.add(pid)
         if pid in self._workers:
             os.close(pidfd)
             return
@@ -255,7 +261,9 @@ class Peer:
             return
         message.close_fds()
         if kind == "reason":
-            self.fails_for(str(fields.get("text")), str(fields.get("traceback", "")))
+            if not self.reason:
+                self.fails_for(str(fields.get("text")), str(fields.get("traceback", "")))
+                self.listener.told(message)
         elif kind == "unlocked":
             self.listener.lock_may_be_free()
         elif kind in EVENTS:

@@ -68,7 +68,7 @@ class Reload:
         self.spawn_there = spawn_there  # and is to fork and exec the successor
         self.call = call
         self.stopped_workers = False  # from then on a rollback means starting them anew
-        self._asked_at = time.time()
+        self.asked_at = time.time()
         self._began = self._phase_began = time.monotonic()
         self._phases: dict[str, float] = {}
         self._phase = ""
@@ -107,12 +107,12 @@ class Reload:
         if self.call is not None:
             self.call.reply({"verdict": "done", "seconds": self._seconds, "phases": self._phases, **facts})
 
-    def fail(self, reason: str, traceback: str, old_code: OldCode) -> None:
+    def fail(self, reason: str, traceback: str, facts: Mapping[str, object]) -> None:
         """The verdict "failed"."""
         traceback = _without_reason(traceback, reason)
         self._end("failed", reason)
         if self.call is not None:
-            self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **old_code.facts()})
+            self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **facts})
 
     def refuse(self, reason: str, *, stops: bool) -> None:
         """It never began; `stops` says that the service is to end."""
@@ -128,13 +128,13 @@ class Reload:
     @property
     def failure(self) -> str:
         """One sentence about a reload that failed; empty for one that did not."""
-        when = time.strftime("%H:%M:%S", time.localtime(self._asked_at))
+        when = time.strftime("%H:%M:%S", time.localtime(self.asked_at))
         return f"Reload {when} failed: {self._reason}" if self._verdict == "failed" else ""
 
     def facts(self) -> dict[str, object]:
         """What status shows of it."""
         return {
-            "asked_at": self._asked_at,
+            "asked_at": self.asked_at,
             "asked_by": self.asked_by,
             "verdict": self._verdict,
             "reason": self._reason,

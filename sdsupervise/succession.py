@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 from .birth import bear
@@ -15,6 +16,7 @@ from .core.takeover import Event, State
 from .counters import Counters
 from .elders import Elders
 from .events import News, told
+from .last_words import LastWords
 from .launch import Started
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
@@ -41,6 +43,7 @@ class Hooks(NamedTuple):
     pool: Callable[[], dict[str, object]]  # what a successor has to know of how many there are to be
     size: Callable[[], int]  # how many there are to be
     elder_gone: Callable[[], None]
+    words_heard: Callable[[], None]  # nothing is being looked for any more, see listens_for_words
     put_off: Callable[[float], None]  # the peer was given so many seconds more for what we wait for
     bound_anew: Callable[[], float]  # the settings that bound this state have changed: the seconds that are left of it
     lane_is_needed: Callable[[], None]  # by the generation after the next
@@ -59,6 +62,8 @@ class Succession:
         self._waiting: Reload | None = None  # begins when the last generation's processes are gone
         self._last: Reload | None = None
         self._inherited: dict[str, object] | None = None  # the last reload, as the predecessor told of it
+        self._last_words: LastWords | None = None
+        self._silent: int | None = None  # the worker of which no words were to be had
         self._verdict_due = False  # the predecessor has committed, and is about to tell that
         self.reload: Reload | None = None  # the one that runs; a predecessor's
         self.peer: Peer | None = None
@@ -141,6 +146,11 @@ class Succession:
         self._counters.count_reload(reload.facts())
         self.tell_counters()
 
+    @property
+    def listens_for_words(self) -> bool:
+        """It is being looked for what a worker of the successor's has written before it died."""
+        return self._last_words is not None
+
     def enter(self, state: State, sentence: str, *, at_most: float) -> None:
         """The caller of the reload hears of each phase, in a sentence, and how many seconds it may take; so does the
         log. A phase that is over at once needs no sentence."""
@@ -190,7 +200,7 @@ class Succession:
             from_disk=self._settings.executes,
             stops=stops,
         )
-        reload.fail(reason, traceback, old_code)
+        reload.fail(reason, traceback, old_code.facts() | {"silent_worker": self._silent})
         self._end_reload(reload)
         news = News.RELOAD_STOPPED if stops else News.ROLLED_BACK if old_code.serves else News.NOBODY_SERVES
         outcome = old_code.sentence()
@@ -203,6 +213,8 @@ class Succession:
             self._hooks.verdict(news, facts)
 
     def _end_reload(self, reload: Reload) -> None:
+        self._forget_words()
+        self._silent = None
         self._counters.count_reload(reload.facts())
         self.tell_counters()
         self._last, self.reload = reload, None
@@ -219,9 +231,11 @@ class Succession:
         if self.peer is not None:
             self.peer.tell(say, (), **fields)
 
-    def tell_reason(self, text: str, traceback: str = "") -> None:
-        """To the predecessor: why this reload is about to fail."""
-        self.tell("reason", text=fit(text, MOST_OF_REASON), traceback=fit_failure(traceback))
+    def tell_reason(self, text: str, traceback: str = "", *, silent: int | None = None) -> None:
+        """To the predecessor: why this reload is about to fail. A worker that left no word may have written some to the
+        journal: `silent` is its pid."""
+        whose = {"silent": silent} if silent is not None else {}
+        self.tell("reason", text=fit(text, MOST_OF_REASON), traceback=fit_failure(traceback), **whose)
 
     def tell_counters(self) -> None:
         """To a successor that may have to go on with them."""
@@ -342,6 +356,26 @@ class Succession:
             peer.reason = f"The new code is exclusive, and {at_work} still drains; reload again when it has left."
             self.kill_peer()
 
+    def _look_for_words(self, peer: Peer, reload: Reload, silent: object) -> None:
+        if isinstance(silent, int) and self._last_words is None and peer.knows_worker(silent):
+            hear = partial(self._hear_words, peer, silent)
+            self._last_words = LastWords(self._loop, silent, reload.asked_at, hear)
+
+    def _hear_words(self, peer: Peer, pid: int, words: str, looked: bool) -> None:
+        self._last_words = None
+        if words:
+            peer.reason = f"{peer.reason.rstrip('.')}: {reason_in(words)}"
+            peer.traceback = fit_failure(words)
+        elif not looked:
+            self._silent = pid
+            peer.reason = f"{peer.reason.rstrip('.')}; journalctl _PID={pid} has what it wrote"
+        self._hooks.words_heard()
+
+    def _forget_words(self) -> None:
+        if self._last_words is not None:
+            self._last_words.cancel()
+            self._last_words = None
+
     def _bound_by_successor(self, peer: Peer, reload_timeout: float) -> None:
         """The new settings count, also for the reload that brings them."""
         if reload_timeout != peer.reload_timeout:
@@ -395,6 +429,8 @@ class Succession:
                 self._inherited = facts if isinstance(facts, dict) else None
                 self._verdict_due = False
                 self._hooks.verdict(News.RELOADED, self._inherited or {})
+            case "reason" if peer is not None and self.reload is not None:
+                self._look_for_words(peer, self.reload, fields.get("silent"))
             case "counters":
                 self._counters.inherit(fields.get("counts"))
             case kind:

@@ -35,6 +35,7 @@ from .reload import Reload
 from .reporting import Reporter
 from .requests import Answers, Requests
 from .succession import Hooks, Succession
+from .systemd.journal import stderr_is_journal
 from .workers import python_worker
 from .workers.source import Source, Surroundings
 from .workers.worker import Worker, WorkerListener, WorkerState
@@ -146,6 +147,7 @@ class Supervisor:
                 pool=self._pool_facts,
                 size=lambda: self._workforce.size,
                 elder_gone=self._reconsider,
+                words_heard=self._reconsider,
                 put_off=self._put_off_deadline,
                 bound_anew=self._bind_anew,
                 lane_is_needed=self._lane_is_needed,
@@ -237,7 +239,7 @@ class Supervisor:
                 self._events.append(Event.NO_WORKER)
         elif Event.NO_PEER in rules and (self._peer is None or self._peer.gone):
             self._events.append(Event.NO_PEER)
-        elif Event.WORKERS_SETTLED in rules and self._workforce.settled:
+        elif Event.WORKERS_SETTLED in rules and self._workforce.settled and not self._succession.listens_for_words:
             self._events.append(Event.WORKERS_SETTLED)
         return bool(self._events)
 
@@ -626,7 +628,8 @@ class Supervisor:
         # One that we told to stop is no reason, but what followed from one.
         is_reason = worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING)
         if is_reason and worker.state is not WorkerState.STOPPING:
-            self._succession.tell_reason(self._why_gone(worker), worker.failure)
+            silent = worker.pid if self._settings.executes and not worker.failure and stderr_is_journal() else None
+            self._succession.tell_reason(self._why_gone(worker), worker.failure, silent=silent)
         self._happen(Event.WORKER_GONE)
         self._tell_status_soon()
 
@@ -726,7 +729,7 @@ class Supervisor:
             case State.WATCHING:
                 return not self._seconds("peer_probation")
             case State.RESTORING:
-                return self._workforce.settled
+                return self._workforce.settled  # what else is waited for takes no time to speak of
             case _:
                 return False
 

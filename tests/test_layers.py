@@ -84,6 +84,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "crash_loops",
         "elders",
         "example_file",
+        "last_words",
         "launch",
         "recycling",
         "reload",

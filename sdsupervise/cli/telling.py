@@ -5,6 +5,12 @@ import math
 import sys
 from collections.abc import Mapping
 
+from ..printable import printable
+from ..systemd.journal import command_for_words_of
+
+_JOURNAL_SECONDS = 3.0  # for a journal of gigabytes
+_RECENT_SECONDS = 3600.0  # a reload takes no longer
+
 
 def outlive_reader() -> None:
     """From here on standard output is written to nobody once its reader has gone, as `head` does, or its disk is full.
@@ -55,9 +61,25 @@ class Reporter:
 
     def failed(self, error: str, facts: Mapping[str, object]) -> None:
         """It does not; the sentence that says so comes behind."""
-        traceback = str(facts.get("traceback", "")).strip()
+        traceback = str(facts.get("traceback", "")).strip() or _words_in_journal(facts)
         if traceback:
             print(traceback, file=sys.stderr, flush=True)
+
+
+def _words_in_journal(facts: Mapping[str, object]) -> str:
+    """What a command wrote before it died, which its supervisor may not read, and we perhaps may; "" if not."""
+    pid = facts.get("silent_worker")
+    if not isinstance(pid, int) or isinstance(pid, bool):
+        return ""
+    import subprocess
+    import time
+
+    command = command_for_words_of(pid, time.time() - _RECENT_SECONDS)
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_JOURNAL_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return printable(done.stdout.decode(errors="replace")).strip()
 
 
 def success(facts: Mapping[str, object]) -> str:

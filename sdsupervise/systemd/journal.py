@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from ..errors import LibraryMissing
 
+_LINES = 20
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 
 
@@ -20,6 +21,16 @@ def stderr_is_journal() -> bool:
     except OSError:
         return False
     return stream == f"{here.st_dev}:{here.st_ino}"
+
+
+def command_for_words_of(pid: int, since: float) -> list[str]:
+    """The command that prints the last lines a process has written to the journal since a time of the epoch.
+
+    journalctl rather than systemd-python's reader: whoever asks must not wait for a journal of gigabytes.
+    """
+    # Not --boot: in a sandbox within a container the boot that we see is another one than the journal's.
+    options = ("--quiet", "--no-pager", "--output=cat", f"--lines={_LINES}", f"--since=@{int(since)}")
+    return ["journalctl", *options, f"_PID={pid}"]
 
 
 class JournalHandler(logging.Handler):

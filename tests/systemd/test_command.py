@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
@@ -74,10 +75,91 @@ def test_reload_of_a_command_that_fails(trial: Trial, handover: str) -> None:
     deploy(trial, "two", "#!/bin/sh\necho out of order\nexit 7\n")
     journal = trial.follow()
     assert trial.reload() == 1
-    journal.wait_for("Not reloaded: The worker exited with status 7 before it was ready.")
+    journal.wait_for("Not reloaded: The worker exited with status 7 before it was ready: out of order. Generation 1, ")
     assert trial.main_pid == main_pid
     assert trial.show("ActiveState") == {"ActiveState": "active"}
     assert "Generation 1 serves" in trial.status and "exited with status 7" in trial.status
+
+
+OUT_OF_ORDER = """\
+#!/bin/sh
+echo reading the configuration
+echo "no such section: web" >&2
+exit 7
+"""
+
+
+@BOTH
+def test_last_words_of_a_command(trial: Trial, handover: str) -> None:
+    """What it wrote before it ended is the reason: in the verdict, in the journal, in STATUS; whoever calls by
+    `sdsupervise reload` sees its last lines."""
+    deploy(trial, "one")
+    install(trial, "--handover", handover)
+    trial.start()
+    deploy(trial, "two", OUT_OF_ORDER)
+    journal = trial.follow()
+    assert trial.reload() == 1
+    reason = "The worker exited with status 7 before it was ready: no such section: web"
+    told = journal.wait_for(lambda entry: entry.get("SDSUPERVISE_EVENT") == "rolled-back")
+    assert told["SDSUPERVISE_REASON"] == reason
+    assert trial.status.endswith(f" failed: {reason}")
+    failed = trial.machine.run("sdsupervise", "reload", trial.name, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"reading the configuration\nno such section: web\nNOT RELOADED: {reason}. Gen")
+
+
+@BOTH
+def test_last_words_in_a_journal_of_others(trial: Trial, handover: str) -> None:
+    """A supervisor that may not read the journal says where they are; root, who calls it, is shown them."""
+    deploy(trial, "one")
+    install(trial, "--handover", handover, settings=("User=nobody", "NoNewPrivileges=yes"))
+    trial.start()
+    deploy(trial, "two", OUT_OF_ORDER)
+    assert trial.reload() == 1
+    reason = r"The worker exited with status 7 before it was ready; journalctl _PID=(\d+) has what it wrote"
+    found = re.search(rf" failed: {reason}$", trial.status)
+    assert found is not None, trial.status
+    words = trial.machine.run("journalctl", "--quiet", "--output=cat", f"_PID={found[1]}").stdout
+    assert words == "reading the configuration\nno such section: web\n"
+    failed = trial.machine.run("sdsupervise", "reload", trial.name, check=False)
+    assert re.match(rf"{words}NOT RELOADED: {reason}\. Gen", failed.stderr)
+
+
+def test_a_command_that_says_nothing(trial: Trial) -> None:
+    """Where nothing was written, nothing is said of it."""
+    deploy(trial, "one")
+    install(trial)
+    trial.start()
+    deploy(trial, "two", "#!/bin/sh\nexit 7\n")
+    assert trial.reload() == 1
+    assert trial.status.endswith(" failed: The worker exited with status 7 before it was ready.")
+
+
+def test_a_command_broken_in_place(trial: Trial) -> None:
+    """A reload whose new command fails, and whose old one cannot come back because it is on disk no more: systemd hears
+    RELOADING=1 and then READY=1, the unit stays active; STATUS says that nobody serves until somebody does."""
+    deploy(trial, "one")
+    install(trial, "--delay-before-respawn 3")
+    journal = trial.follow()
+    trial.start()
+    main_pid = trial.main_pid
+    trial.machine.write(f"/srv/{trial.name}/releases/one/serve", OUT_OF_ORDER, mode=0o755)
+    assert trial.systemctl("kill", "--kill-whom=main", "--signal=USR2").returncode == 0
+    told = journal.wait_for(lambda entry: entry.get("SDSUPERVISE_EVENT") == "nobody-serves")
+    outcome = r"NOBODY SERVES: generation 1, \S+ \(\w+\), was started anew from what is on disk and does not come up"
+    assert re.search(rf"no such section: web\. {outcome}: the worker exited with status 7, the next ", told["MESSAGE"])
+    assert trial.show("ActiveState", "SubState") == {"ActiveState": "active", "SubState": "running"}
+    assert trial.status.startswith("Nobody serves (generation 1): the worker exited with status 7, the next starts ")
+    notified = [said.fields for said in trial.story().notifications if said.sender == main_pid]
+    states = [name for said in notified for name in ("RELOADING", "READY") if name in said]
+    assert states == ["READY", "RELOADING", "READY"]
+    assert trial.reload() == 1
+    assert trial.status.startswith("Nobody serves (generation 1): ")
+    deploy(trial, "one")
+    journal.wait_for("release one serves")
+    assert trial.main_pid == main_pid
+    assert trial.reload() == 0
+    assert trial.status.startswith("Generation 2 serves ")
 
 
 def test_start_of_a_command_that_fails(trial: Trial) -> None:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping
 
 from ..printable import printable
-from ..systemd.journal import command_for_words_of
 
 _JOURNAL_SECONDS = 3.0  # for a journal of gigabytes
 _RECENT_SECONDS = 3600.0  # a reload takes no longer
@@ -73,6 +72,8 @@ def _words_in_journal(facts: Mapping[str, object]) -> str:
         return ""
     import subprocess
     import time
+
+    from ..systemd.journal import command_for_words_of
 
     command = command_for_words_of(pid, time.time() - _RECENT_SECONDS)
     try:

@@ -6,9 +6,10 @@ in one line.
 """
 
 import os
+import re
 import time
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -95,8 +96,9 @@ def proportional_bytes(pid: int) -> int | None:
         return None
 
 
-def connections(pids: Iterable[int]) -> int | None:
-    """How many TCP connections these processes have open to somebody; None if they are not ours to look at.
+def connections(pids: Sequence[int]) -> int | None:
+    """How many connections these processes have open: of TCP to anybody, of UNIX sockets those that they have accepted
+    (what they have connected themselves is their log, or their supervisor's). None if they are not ours to look at.
 
     They have one network, that of the first.
     """
@@ -107,7 +109,9 @@ def connections(pids: Iterable[int]) -> int | None:
                 target = os.readlink(f"/proc/{pid}/fd/{fd}")
                 if target.startswith("socket:["):
                     inodes.add(target[8:-1])
-        return sum(_established(f"/proc/{pid}/net/{kind}", inodes) for pid in [*pids][:1] for kind in ("tcp", "tcp6"))
+        network = f"/proc/{next(iter(pids))}/net"
+        tcp = sum(_established(f"{network}/{kind}", inodes) for kind in ("tcp", "tcp6"))
+        return tcp + _accepted(f"{network}/unix", inodes)
     except OSError:
         return None
 
@@ -117,6 +121,17 @@ def _established(path: str, inodes: Container[str]) -> int:
     with open(path) as table:
         rows = [row.split() for row in table]
     return sum(row[3] == "01" and row[9] in inodes for row in rows[1:])
+
+
+def _accepted(path: str, inodes: Container[str]) -> int:
+    """How many of these sockets are connected there and have the name of the socket that accepted them: who connects
+    has none, or one that the kernel made up."""
+    with open(path, errors="surrogateescape") as table:
+        rows = [row.rstrip("\n").split(maxsplit=7) for row in table]
+    return sum(
+        len(row) == 8 and row[5] == "03" and row[6] in inodes and not re.fullmatch("@[0-9a-f]{5}", row[7])
+        for row in rows[1:]
+    )
 
 
 def unit_of(pid: int) -> tuple[str, bool]:

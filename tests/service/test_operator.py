@@ -316,16 +316,31 @@ def test_a_generation_that_starts_is_seen(ground: Ground) -> None:
 
 TALKING = """
 def serve(self):
-    listener = socket.create_server(("127.0.0.1", 0))
-    client = socket.create_connection(listener.getsockname())
-    server, _ = listener.accept()
+    family, name = {where}
+    listener, client, beside = (socket.socket(family) for _ in range(3))
+    listener.bind(name)
+    listener.listen()
+    if family is socket.AF_UNIX:
+        beside.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the kernel gives it a name when it connects
+    for each in client, beside:
+        each.connect(listener.getsockname())
+    self.kept = [listener, client, beside, *(listener.accept()[0] for _ in range(2))]
     super().serve()
 """
 
 
-def test_a_generation_that_drains_is_seen(ground: Ground) -> None:
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        ("socket.AF_INET, ('127.0.0.1', 0)", 4),  # both ends are the worker's
+        ("socket.AF_UNIX, os.environ['GROUND'] + '/a socket'", 2),
+        ("socket.AF_UNIX, '\\0' + os.environ['GROUND']", 2),
+    ],
+    ids=["tcp", "unix", "abstract"],
+)
+def test_a_generation_that_drains_is_seen(ground: Ground, where: str, number: int) -> None:
     """status shows how long it may still take, its workers, and how many connections keep them."""
-    test_overlap.deploy(ground, 1, TALKING, drains=True)
+    test_overlap.deploy(ground, 1, TALKING.format(where=where), drains=True)
     ground.serving()
     (worker,) = ground.worker_pids()
     test_overlap.deploy(ground, 2)
@@ -333,7 +348,7 @@ def test_a_generation_that_drains_is_seen(ground: Ground) -> None:
     ground.expect("drains", release=1)
     seen = run(ground, "status", "--pid-file", ground.pid_file).out
     assert re.search(r"generation 1 +\d+ +draining .*[0-9.]+ s left$", seen, re.MULTILINE)
-    assert re.search(rf"└─ worker +{worker} +draining .* 2 connections$", seen, re.MULTILINE)
+    assert re.search(rf"└─ worker +{worker} +draining .* {number} connections$", seen, re.MULTILINE)
     test_overlap.let_drain(ground, 1)
 
 

@@ -8,7 +8,8 @@ from .config import Settings
 from .counters import Counters
 from .events import News, told
 from .linux.event_loop import EventLoop
-from .receipt import Receipt
+from .peer import Hook
+from .receipt import Receipt, is_still_installed
 
 if TYPE_CHECKING:
     from .announcer import Announcer
@@ -32,15 +33,11 @@ class Chronicle:
         """`on_quiet` hears when nobody is being told of anything any more."""
         self._settings, self._generation, self._receipt = settings, generation, receipt
         self._has_served = self._has_retired = False
+        self._loop, self._name, self._on_quiet = loop, name, on_quiet
         self._announcer: Announcer | None = None
         self.counters = Counters()
         if settings.notify_command:
-            from . import announcer  # most services can do without, and its memory
-
-            facts = {"NAME": name, "GENERATION": str(generation), "CODE": str(receipt)}
-            self._announcer = announcer.Announcer(
-                *(loop, settings.notify_command, settings.notify_timeout), facts=facts, on_idle=on_quiet
-            )
+            self._announcer = self._make_announcer(Hook(settings.notify_command, settings.notify_timeout))
 
     @property
     def busy(self) -> bool:
@@ -95,14 +92,26 @@ class Chronicle:
         if is_main:  # of a successor's only the verdict on its reload is of interest
             self._announce(News.CRASH_LOOP if why else News.CRASH_LOOP_OVER, reason=why)
 
-    def verdict(self, news: News, facts: Mapping[str, object]) -> None:
+    def verdict(self, news: News, facts: Mapping[str, object], hook_of_new_code: Hook | None) -> None:
         """A reload has it, and we are the main supervisor now. The facts are those of Reload.facts; none where whoever
-        was to tell it died after the commit."""
+        was to tell it died after the commit. People hear by the new code's notify_command where we have none, from now
+        on: whoever asks to be told of failures, and deploys that with the first one, is to hear of it."""
+        if self._announcer is None and hook_of_new_code is not None:
+            self._announcer = self._make_announcer(hook_of_new_code)
         if not facts:
             self._say_serving()
         verdict, seconds = ("done" if news is News.RELOADED else "failed"), facts.get("seconds")
         seconds = seconds if isinstance(seconds, int | float) else None
         self._announce(news, verdict=verdict, reason=str(facts.get("reason", "")), seconds=seconds)
+
+    def _make_announcer(self, hook: Hook) -> "Announcer | None":
+        if self._has_served and not is_still_installed():
+            _log.warning("notify_command is not run before the next reload: another sdsupervise is installed now")
+            return None
+        from . import announcer  # most services can do without, and its memory
+
+        facts = {"NAME": self._name, "GENERATION": str(self._generation), "CODE": str(self._receipt)}
+        return announcer.Announcer(self._loop, hook.command, hook.timeout, facts=facts, on_idle=self._on_quiet)
 
     def _say_serving(self) -> None:
         _log.info("Generation %d serves %s", self._generation, self._receipt, extra=told(News.SERVING))

@@ -4,7 +4,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
 
     born      pid; [pidfd]                      the middle process of the double fork, for the successor
     welcome   version, generation, carries …    predecessor: all that crosses, names for the descriptors beside it
-    starts    place                             successor: the directory from which it is about to load its code
+    starts    place, notify_command …           successor: whence it is about to load its code, and what is known before
     hello     version, stop_timeout, code …     successor
     opened    files                             successor: the files of sockets it has made, to remove if it fails
     workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent
@@ -36,6 +36,7 @@ from .linux.signals import send
 _log = logging.getLogger("sdsupervise")
 
 HANDOVER_VERSION = 1
+_HOOK_SECONDS = 30.0  # the setting's default
 _MAX_WORKERS_PER_MESSAGE = 200  # the kernel takes 253 descriptors
 
 EVENTS: Mapping[str, Event] = {
@@ -47,6 +48,13 @@ EVENTS: Mapping[str, Event] = {
     "stop": Event.PEER_STOPS,
     "empty": Event.PEER_EMPTY,
 }
+
+
+class Hook(NamedTuple):
+    """A notify_command, and how many seconds it may take."""
+
+    command: tuple[str, ...]
+    timeout: float
 
 
 class PeerListener(NamedTuple):
@@ -92,6 +100,7 @@ class Peer:
         self.probation = 0.0
         self.reload_timeout = 0.0  # it may take to get ready, from the reload's beginning
         self.barrier_timeout = 0.0  # a predecessor's: how long its commit may take
+        self.hook: Hook | None = None  # a successor's, which may be the first code that has one
         self.code = ""
         self.ready = 0  # of a successor's workers
         self.reason = ""
@@ -128,6 +137,13 @@ class Peer:
         """This is its process."""
         self.pid, self._pidfd = pid, pidfd
         self._loop.watch(pidfd, self._died)
+
+    def note_hook(self, fields: Mapping[str, object]) -> None:
+        """What it says of its notify_command, if it is one to say what we are to run: who has our rights, or all."""
+        command, timeout = fields.get("notify_command"), fields.get("notify_timeout")
+        words = command if isinstance(command, list) and all(isinstance(word, str) for word in command) else []
+        if words and self.pid is not None and processes.uid_of(self.pid) in (0, os.geteuid()):
+            self.hook = Hook(tuple(words), timeout if isinstance(timeout, int | float) else _HOOK_SECONDS)
 
     def knows_worker(self, pid: int) -> bool:
         """It has announced one of this pid, be it dead by now."""

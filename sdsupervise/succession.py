@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .birth import bear
 from .config import Settings
@@ -16,13 +16,15 @@ from .core.takeover import Event, State
 from .counters import Counters
 from .elders import Elders
 from .events import News, told
-from .last_words import LastWords
 from .launch import Started
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
-from .peer import HANDOVER_VERSION, Peer, PeerListener, Welcome, make_token, send_welcome
+from .peer import HANDOVER_VERSION, Hook, Peer, PeerListener, Welcome, make_token, send_welcome
 from .printable import MOST_OF_REASON, as_sentence, fit, fit_failure, printable, reason_in
 from .reload import OldCode, Reload
+
+if TYPE_CHECKING:
+    from .last_words import LastWords
 
 _log = logging.getLogger("sdsupervise")
 
@@ -47,7 +49,8 @@ class Hooks(NamedTuple):
     put_off: Callable[[float], None]  # the peer was given so many seconds more for what we wait for
     bound_anew: Callable[[], float]  # the settings that bound this state have changed: the seconds that are left of it
     lane_is_needed: Callable[[], None]  # by the generation after the next
-    verdict: Callable[[News, Mapping[str, object]], None]  # a reload has it, and nobody else is to tell people
+    # A reload has it, and nobody else is to tell people; by the new code's notify_command, if the old one has none.
+    verdict: Callable[[News, Mapping[str, object], Hook | None], None]
 
 
 class Succession:
@@ -62,6 +65,8 @@ class Succession:
         self._waiting: Reload | None = None  # begins when the last generation's processes are gone
         self._last: Reload | None = None
         self._inherited: dict[str, object] | None = None  # the last reload, as the predecessor told of it
+        if settings.executes:
+            from . import last_words  # noqa: F401  # not in the middle of an upgrade; a class leaves its traceback
         self._last_words: LastWords | None = None
         self._silent: int | None = None  # the worker of which no words were to be had
         self._verdict_due = False  # the predecessor has committed, and is about to tell that
@@ -210,7 +215,7 @@ class Succession:
             facts = reload.facts()
             if news is News.NOBODY_SERVES:
                 facts["reason"] = f"{as_sentence(reason)} {outcome}"
-            self._hooks.verdict(news, facts)
+            self._hooks.verdict(news, facts, peer.hook)
 
     def _end_reload(self, reload: Reload) -> None:
         self._forget_words()
@@ -315,6 +320,8 @@ class Succession:
             start_allowance=settings.start_allowance,
             probation=settings.probation,
             reload_timeout=settings.reload_timeout,
+            notify_command=list(settings.notify_command),
+            notify_timeout=settings.notify_timeout,
         )
 
     def _new_peer(self, channel: Channel, token: int, generation: int, stop_timeout: float) -> Peer:
@@ -357,9 +364,15 @@ class Succession:
             self.kill_peer()
 
     def _look_for_words(self, peer: Peer, reload: Reload, silent: object) -> None:
-        if isinstance(silent, int) and self._last_words is None and peer.knows_worker(silent):
-            hear = partial(self._hear_words, peer, silent)
-            self._last_words = LastWords(self._loop, silent, reload.asked_at, hear)
+        if self._last_words is not None or not isinstance(silent, int) or not peer.knows_worker(silent):
+            return
+        if not self._settings.executes:  # a class's supervisor has nothing to look with
+            self._hear_words(peer, silent, "", looked=False)
+            return
+        from .last_words import LastWords
+
+        hear = partial(self._hear_words, peer, silent)
+        self._last_words = LastWords(self._loop, silent, reload.asked_at, hear)
 
     def _hear_words(self, peer: Peer, pid: int, words: str, looked: bool) -> None:
         self._last_words = None
@@ -388,7 +401,7 @@ class Succession:
     def _elder_gone(self) -> None:
         if self._verdict_due and self.generation - 1 not in self.elders:
             self._verdict_due = False  # killed between its commit and the verdict, which is ours to tell then
-            self._hooks.verdict(News.RELOADED, {})
+            self._hooks.verdict(News.RELOADED, {}, None)
         self._hooks.elder_gone()
 
     def _elder_says(self, event: Event) -> None:
@@ -399,9 +412,12 @@ class Succession:
         fields, peer = message.fields, self.peer
         match message.kind:
             case "starts" if peer is not None and self.reload is not None:
-                self.reload.note(f"generation {peer.generation} starts in {printable(str(fields.get('place')))}")
+                peer.note_hook(fields)
+                if fields.get("place"):
+                    self.reload.note(f"generation {peer.generation} starts in {printable(str(fields['place']))}")
             case "hello" if peer is not None:
                 peer.listens = True
+                peer.note_hook(fields)
                 peer.code = str(fields.get("code"))
                 peer.overlaps = fields.get("overlaps") is True
                 peer.stop_timeout = _seconds(fields.get("stop_timeout"), peer.stop_timeout)
@@ -428,7 +444,7 @@ class Succession:
                 facts = fields.get("facts")
                 self._inherited = facts if isinstance(facts, dict) else None
                 self._verdict_due = False
-                self._hooks.verdict(News.RELOADED, self._inherited or {})
+                self._hooks.verdict(News.RELOADED, self._inherited or {}, None)
             case "reason" if peer is not None and self.reload is not None:
                 self._look_for_words(peer, self.reload, fields.get("silent"))
             case "counters":

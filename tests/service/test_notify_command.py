@@ -13,6 +13,7 @@ import pytest
 from sdsupervise.announcer import VARIABLES
 from tests.service.harness import PYTHON, Breakpoint, Ground, Report, service
 from tests.service.running import wait_gone
+from tests.service.test_instance import Instance
 
 _PROGRAM = f"""#!{PYTHON}
 import os, signal, subprocess, sys
@@ -85,6 +86,41 @@ def test_a_reload_that_fails(ground: Ground) -> None:
     assert "releases/1/" in report.said("sdsupervise_code")
     stop(ground)
     assert events(ground) == ["rolled-back"]
+
+
+def test_a_first_reload_that_fails(ground: Ground) -> None:
+    """Whoever asks to be told, and deploys that with code that fails, is told by the old supervisor; and from then on
+    of all else that becomes of it."""
+    ground.deploy(1, service("delay_before_respawn = 0.01\nrespawn_backoff_limit = 0.05"))
+    ground.serving()
+    ground.deploy(2, service(f"{hook(ground)}\ndef warm_up(self): raise OSError('no disk')"))
+    assert ground.reload().returncode == 1
+    report = told(ground, "rolled-back", generation=1, verdict="failed", reason="OSError: no disk")
+    assert "releases/1/" in report.said("sdsupervise_code")
+    for _ in range(4):
+        (worker,) = ground.worker_pids()
+        os.kill(worker, signal.SIGKILL)
+        ground.expect("serves")
+    told(ground, "crash-loop", generation=1)
+    stop(ground)
+    assert events(ground) == ["rolled-back", "crash-loop"]
+
+
+def test_a_first_reload_that_cannot_load_its_code(ground: Ground) -> None:
+    """What the file says is known before the code is loaded: its notify_command is told also where that fails."""
+    instance = Instance(ground)
+    ground.deploy(1)
+    text = f'directory = "{ground.current}"\nservice = "service.py"\n'
+    instance.say(text)
+    instance.run()
+    ground.expect("serves")
+    program = ground.write("hook", _PROGRAM, 0o755)
+    instance.say(f'{text}notify_command = ["{program}"]\n')
+    ground.deploy(2, "import requsts")
+    assert instance.reload().wait() == 1
+    report = told(ground, "rolled-back", generation=1)
+    assert "No module named 'requsts'" in report.said("sdsupervise_reason")
+    instance.stop()
 
 
 def test_a_crash_loop(ground: Ground) -> None:

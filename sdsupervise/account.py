@@ -80,7 +80,7 @@ class Account:
             serving=self._workforce.serving,
             workers=self._workforce.size,
             trouble=self._workforce.trouble,
-            failed_reload=self._succession.failure,
+            last_reload=self._succession.remark,
             gave_up_because=self.gave_up_because,
         )
 

@@ -62,10 +62,14 @@ class OldCode(NamedTuple):
 class Reload:
     """Who asked, how it goes, and how it ended."""
 
-    def __init__(self, asked_by: str, call: Call | None, *, by_systemd: bool, spawn_there: bool) -> None:
+    def __init__(
+        self, asked_by: str, call: Call | None, *, by_systemd: bool, spawn_there: bool, not_applied: str = ""
+    ) -> None:
         self.asked_by = asked_by
         self.by_systemd = by_systemd  # the caller is an ExecReload= process of our unit's
         self.spawn_there = spawn_there  # and is to fork and exec the successor
+        # Why it does not bring what has changed in the unit, "" if it does, or nobody has asked systemd for that.
+        self.not_applied = not_applied
         self.call = call
         self.stopped_workers = False  # from then on a rollback means starting them anew
         self.asked_at = time.time()
@@ -80,10 +84,13 @@ class Reload:
         self._said = b""
 
     def enter(self, phase: str, sentence: str, *, at_most: float) -> None:
-        """It is in this phase now, for so many seconds at most; the caller hears the sentence, if there is one."""
+        """It is in this phase now, for so many seconds at most; the caller hears the sentence. A phase without one is
+        over at once, and part of the one before."""
+        if not sentence:
+            return
         self._end_phase()
         self._phase = phase
-        if self.call is not None and sentence:
+        if self.call is not None:
             self.call.progress({"phase": phase, "message": sentence, "at_most": at_most})
 
     def note(self, sentence: str) -> None:
@@ -97,22 +104,27 @@ class Reload:
             self.call.progress({"phase": self._phase, "ready": ready, "workers": workers})
 
     def bound(self, sentence: str, *, at_most: float) -> None:
-        """This phase may take so many seconds from now; the caller hears why, and waits so long."""
+        """This phase may take so many seconds from now; the caller waits so long, and hears why if there is anything to
+        say."""
         if self.call is not None:
-            self.call.progress({"phase": self._phase, "message": sentence, "at_most": at_most})
+            message = {"message": sentence} if sentence else {}
+            self.call.progress({"phase": self._phase, "at_most": at_most, **message})
 
     def succeed(self, facts: Mapping[str, object]) -> None:
         """The verdict "done"."""
         self._end("done", "")
         if self.call is not None:
-            self.call.reply({"verdict": "done", "seconds": self._seconds, "phases": self._phases, **facts})
+            self.call.reply({**self._common(), "verdict": "done", "phases": self._phases, **facts})
 
     def fail(self, reason: str, traceback: str, facts: Mapping[str, object]) -> None:
         """The verdict "failed"."""
         traceback = _without_reason(traceback, reason)
         self._end("failed", reason)
         if self.call is not None:
-            self.call.fail("ReloadFailed", {"reason": reason, "traceback": traceback, **facts})
+            self.call.fail("ReloadFailed", {**self._common(), "reason": reason, "traceback": traceback, **facts})
+
+    def _common(self) -> dict[str, object]:
+        return {"seconds": self._seconds, "not_applied": self.not_applied}
 
     def refuse(self, reason: str, *, stops: bool) -> None:
         """It never began; `stops` says that the service is to end."""
@@ -125,12 +137,6 @@ class Reload:
         """How long it took, from being asked for to its verdict."""
         return self._seconds
 
-    @property
-    def failure(self) -> str:
-        """One sentence about a reload that failed; empty for one that did not."""
-        when = time.strftime("%H:%M:%S", time.localtime(self.asked_at))
-        return f"Reload {when} failed: {self._reason}" if self._verdict == "failed" else ""
-
     def facts(self) -> dict[str, object]:
         """What status shows of it."""
         return {
@@ -138,6 +144,7 @@ class Reload:
             "asked_by": self.asked_by,
             "verdict": self._verdict,
             "reason": self._reason,
+            "not_applied": self.not_applied,
             "seconds": round(self._seconds, 3),
             "phases": {name: round(seconds, 3) for name, seconds in self._phases.items()},
         }
@@ -198,6 +205,17 @@ class Reload:
             self._loop.unwatch(self._stderr)
             os.close(self._stderr)
             self._stderr = None
+
+
+def remark(facts: Mapping[str, object] | None) -> str:
+    """What is to be remembered of the last reload, by what status shows of it: one sentence; "" if there is nothing."""
+    asked_at = facts.get("asked_at") if facts is not None else None
+    if facts is None or not isinstance(asked_at, int | float):
+        return ""
+    when = time.strftime("%H:%M:%S", time.localtime(asked_at))
+    if facts.get("verdict") == "failed":
+        return f"Reload {when} failed: {facts.get('reason')}"
+    return f"Reload {when} applied no change of the unit: {why}" if (why := facts.get("not_applied")) else ""
 
 
 def _without_reason(traceback: str, reason: str) -> str:

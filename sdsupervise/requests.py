@@ -14,6 +14,7 @@ from .core.takeover import State
 from .events import News, told
 from .linux import privileges, processes
 from .linux.signals import SignalReceiver
+from .printable import MOST_OF_REASON, fit, printable
 from .reload import Reload
 from .workforce import Workforce
 
@@ -125,7 +126,12 @@ class Requests:
     def _begin_reload(self, call: Call, *, by_systemd: bool) -> None:
         asked_by = f"systemd (pid {call.pid})" if by_systemd else f"pid {call.pid}, uid {call.uid}"
         spawns = by_systemd and call.parameters.get("spawns") is True
-        self._reload(Reload(asked_by, call, by_systemd=by_systemd, spawn_there=spawns))
+        why_not = ""
+        if by_systemd and not spawns:
+            said = printable(str(call.parameters.get("why_not") or ""))
+            why_not = fit(said, MOST_OF_REASON).rstrip(".") or "ExecReload= did not start the new generation"
+        reload = Reload(asked_by, call, by_systemd=by_systemd, spawn_there=spawns, not_applied=why_not)
+        self._reload(reload)
 
     @staticmethod
     def _describe(call: Call) -> None:

@@ -24,7 +24,7 @@ class Standing(NamedTuple):
     serving: int  # so many workers of ours serve
     workers: int  # and there should be so many
     trouble: str  # why one is missing, "" if nothing is known
-    failed_reload: str  # what became of the last one, "" if it went well
+    last_reload: str  # what is to be remembered of it, "" if it went well
     gave_up_because: str  # "" if it did not
 
     def sentence(self) -> str:
@@ -37,7 +37,7 @@ class Standing(NamedTuple):
             return f"{text}: {self.trouble}"
         if phase.serves == "peer" and phase.main_state == "ready":
             return f"{text} {self.peer_code}"
-        return f"{text}. {self.failed_reload}" if self.state is State.SERVING and self.failed_reload else text
+        return f"{text}. {self.last_reload}" if self.state is State.SERVING and self.last_reload else text
 
     def sentence_of_phase(self) -> str:
         """The same without what goes beyond this moment, or is known to those who follow a reload."""

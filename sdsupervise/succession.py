@@ -21,7 +21,7 @@ from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
 from .peer import HANDOVER_VERSION, Hook, Peer, PeerListener, Welcome, make_token, send_welcome
 from .printable import MOST_OF_REASON, as_sentence, fit, fit_failure, printable, reason_in
-from .reload import OldCode, Reload
+from .reload import OldCode, Reload, remark
 
 if TYPE_CHECKING:
     from .last_words import LastWords
@@ -85,9 +85,9 @@ class Succession:
         return self._settings.overlaps and self.peer is not None and self.peer.overlaps
 
     @property
-    def failure(self) -> str:
-        """One sentence about the last reload if it failed, else empty."""
-        return self._last.failure if self._last is not None else ""
+    def remark(self) -> str:
+        """One sentence about the last reload if there is anything to remember of it, else empty."""
+        return remark(self.facts())
 
     @property
     def waits(self) -> bool:
@@ -110,6 +110,8 @@ class Succession:
 
     def ask(self, reload: Reload, *, at_most: float) -> None:
         """Begin a reload, or let it wait, so many seconds at most, until the last generation has left."""
+        if reload.not_applied:
+            _log.warning("This reload applies no change of the unit: %s", reload.not_applied)
         if self.peer is not None:
             self._waiting = reload
             reload.enter("waiting", f"waiting for generation {self.peer.generation} to leave", at_most=at_most)
@@ -164,6 +166,8 @@ class Succession:
         if state is State.YIELDING:
             self.reload.stopped_workers = True
         self.reload.enter(state.name.lower(), sentence, at_most=at_most)
+        if state is State.RAISING and self.reload.not_applied:
+            self.reload.note(f"no change of the unit is applied: {self.reload.not_applied}")
         if sentence and state is State.RAISING:
             extra = told(News.RELOAD_STARTED, reason=f"asked by {self.reload.asked_by}")
             _log.info("%s", sentence, extra=extra)

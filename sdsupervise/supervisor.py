@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, assert_never
 
 from . import scaling
@@ -29,7 +29,7 @@ from .linux import limits
 from .linux.event_loop import EventLoop, Timer
 from .linux.inheritance import RUN_DIRECTORY_VARIABLE
 from .lock import Lock
-from .peer import Peer
+from .peer import Hook, Peer
 from .printable import last_line
 from .reload import Reload
 from .reporting import Reporter
@@ -151,7 +151,7 @@ class Supervisor:
                 put_off=self._put_off_deadline,
                 bound_anew=self._bind_anew,
                 lane_is_needed=self._lane_is_needed,
-                verdict=self._chronicle.verdict,
+                verdict=self._hear_verdict,
             ),
         )
         self.state = State.WARMING if started.welcome else State.OPENING
@@ -669,6 +669,10 @@ class Supervisor:
     def _pool_facts(self) -> dict[str, object]:
         """What a successor has to know of how many we are."""
         return {"configured": self._settings.workers, "workers": self._workforce.size}
+
+    def _hear_verdict(self, news: News, facts: Mapping[str, object], hook: Hook | None) -> None:
+        self._chronicle.verdict(news, facts, hook)
+        self._tell_status_soon()  # which may have to remember it
 
     def _adopt_caller(self, connection: int) -> None:
         if self._control is not None:

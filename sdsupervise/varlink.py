@@ -21,7 +21,7 @@ INTERFACES = (INTERFACE, _SERVICE)
 METHODS: Mapping[str, Mapping[str, type]] = {
     f"{INTERFACE}.Status": {},
     f"{INTERFACE}.Code": {},
-    f"{INTERFACE}.Reload": {"exec_reload": bool, "spawns": bool},
+    f"{INTERFACE}.Reload": {"exec_reload": bool, "spawns": bool, "why_not": str},
     f"{INTERFACE}.Scale": {"workers": int, "by": int},
     f"{_SERVICE}.GetInfo": {},
     f"{_SERVICE}.GetInterfaceDescription": {"interface": str},

@@ -36,6 +36,7 @@ REMARKS = {
     "The supervisor is gone, stopping the command (pid %d)",
     "Cannot accept a caller on the control socket: %s; trying again",
     "notify_command is not run before the next reload: another sdsupervise is installed now",
+    "This reload applies no change of the unit: %s",
     "systemd passes %r, which is no socket, ignoring",
     "systemd did not take %s (%s), ignoring",
     "systemd did not take the barrier (%s), ignoring",

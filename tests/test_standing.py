@@ -18,7 +18,7 @@ FINE = Standing(
     serving=2,
     workers=2,
     trouble="",
-    failed_reload="",
+    last_reload="",
     gave_up_because="",
 )
 CRASH = "worker 1 was killed by SIGSEGV, the next starts 8 s later"
@@ -39,7 +39,7 @@ def test_every_state(state: State) -> None:
     [
         ({}, "Generation 2 serves /srv/new.py (b)"),
         (
-            {"failed_reload": "Reload 14:05:03 failed: no disk"},
+            {"last_reload": "Reload 14:05:03 failed: no disk"},
             "Generation 2 serves /srv/new.py (b). Reload 14:05:03 failed: no disk",
         ),
         ({"serving": 1}, "Generation 2 serves /srv/new.py (b) with 1 of 2 workers: others are starting"),

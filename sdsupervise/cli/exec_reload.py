@@ -28,6 +28,11 @@ class Successor(NamedTuple):
     record: StartRecord | None
     why_not: str = ""
 
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What the supervisor is told of it, which is to say so where no change of the unit is applied."""
+        return {"exec_reload": True, "spawns": self.record is not None, "why_not": self.why_not or None}
+
     def spawn(self, answer: Answer) -> None:
         """Fork and exec it, in a child of systemd's with the unit's environment, limits and sandbox of today.
 
@@ -56,7 +61,7 @@ def successor_of(path: str) -> Successor:
     credentials = record.environment.get("CREDENTIALS_DIRECTORY", "")
     if credentials and not os.access(credentials, os.R_OK | os.X_OK):
         # systemd gives them to ExecStart= alone, and a mount namespace of our own hides them.
-        return Successor(None, "The unit's credentials are out of reach for ExecReload=.")
+        return Successor(None, "The unit's credentials are out of reach for ExecReload=; a restart applies all.")
     return Successor(record)
 
 

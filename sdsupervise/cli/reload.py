@@ -108,8 +108,6 @@ def _reload_for_systemd(path: str, timeout_seconds: float | None) -> NoReturn:
     from . import exec_reload
 
     successor = exec_reload.successor_of(path)
-    if successor.why_not:
-        print(f"{successor.why_not} This reload applies no change of the unit.", flush=True)
     exec_reload.end(lambda: ask(path, successor, _Quiet(), timeout_seconds))
 
 
@@ -138,7 +136,7 @@ def ask(
 
     answer = None
     try:
-        parameters = {} if successor is None else {"exec_reload": True, "spawns": successor.record is not None}
+        parameters = successor.parameters if successor is not None else {}
         for answer in connection.call("Reload", parameters, more=True, while_waiting=while_waiting):
             if successor is not None and answer.parameters.get("spawn") is True:
                 successor.spawn(answer)

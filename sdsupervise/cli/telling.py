@@ -90,6 +90,8 @@ def success(facts: Mapping[str, object]) -> str:
         f"RELOADED in {facts.get('seconds', 0):.2f} s: generation {facts.get('generation')} serves "
         f"{facts.get('code')}{same}; main pid {facts.get('old_pid')} -> {facts.get('pid')}"
     )
+    if facts.get("not_applied"):
+        sentence += f". No change of the unit was applied: {facts['not_applied']}"
     if "drains_at_most" in facts:
         sentence += f". Draining: generation {facts.get('old_generation')} (at most {facts['drains_at_most']:g} s)"
     return sentence

@@ -281,7 +281,8 @@ def _row(
 
 
 def _reload_in_words(reload: Mapping[str, Any]) -> tuple[str, ...]:
-    """The outcome and who asked; why it failed; how long each step took, which in all is how long it took."""
+    """The outcome and who asked; why it failed; what it left out; how long each step took, which in all is how long it
+    took."""
     outcome = f"{clock(reload['asked_at'])} {reload['verdict']} in {reload['seconds']:.2f} s"
     outcome += f", asked by {_asker(str(reload['asked_by']))}"
     took: dict[str, float] = {}
@@ -289,7 +290,8 @@ def _reload_in_words(reload: Mapping[str, Any]) -> tuple[str, ...]:
         step = _STEPS.get(name, name)
         took[step] = took.get(step, 0.0) + seconds
     steps = ", ".join(f"{step} {seconds:.2f}" for step, seconds in took.items() if seconds >= _SHOWN_SECONDS)
-    return outcome, str(reload["reason"]), steps
+    left_out = f"no change of the unit was applied: {why}" if (why := reload.get("not_applied")) else ""
+    return outcome, str(reload["reason"]), left_out, steps
 
 
 def _asker(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -234,17 +236,28 @@ def test_credentials_need_a_restart(trial: Trial) -> None:
 @pytest.mark.parametrize("user", ["root", "games"])
 def test_credentials_in_a_sandbox(trial: Trial, user: str) -> None:
     """ExecReload= cannot reach the credentials where it has a mount namespace of its own. The new code gets them all
-    the same, from the supervisor, with the rest of the unit as it was; the journal says so."""
+    the same, from the supervisor, with the rest of the unit as it was; which the journal says, STATUS and status."""
     trial.deploy(1, source(1, facts=_CREDENTIAL))
     settings = (f"User={user}", "PrivateTmp=yes", "SetCredential=token:old")
     trial.install(*settings, "Environment=COLOUR=red")
     trial.start()
     trial.install(*settings, "Environment=COLOUR=green")
     trial.deploy(2, source(2, facts=_CREDENTIAL))
+    journal = trial.follow()
     assert trial.reload() == 0
     answer = trial.assert_serves(2)
     assert (answer["token"], answer["environment"]["COLOUR"]) == ("old", "red")
-    assert trial.story().says("This reload applies no change of the unit")
+    why = "The unit's credentials are out of reach for ExecReload=; a restart applies all"
+    assert trial.story().says(f"This reload applies no change of the unit: {why}")
+    journal.wait_for(f"applied no change of the unit: {why}")  # the end of a notification
+    assert re.search(rf"^Generation 2 serves .*\. Reload [\d:]+ applied no change of the unit: {why}$", trial.status)
+    facts = json.loads(trial.machine.run("sdsupervise", "status", "--json", trial.name).stdout)
+    assert (facts["last_reload"]["verdict"], facts["last_reload"]["not_applied"]) == ("done", why)
+    shown = trial.machine.run("sdsupervise", "status", trial.name).stdout
+    assert f"no change of the unit was applied: {why}" in shown
+    trial.install(*settings)
+    assert trial.machine.run("systemctl", "restart", trial.unit).returncode == 0
+    assert "no change" not in trial.status
 
 
 def test_systemds_own_settings_need_nothing(trial: Trial) -> None:

@@ -117,3 +117,18 @@ def test_a_second_start_as_a_unit_is_refused(trial: Trial) -> None:
     assert "Is another copy of this daemon already running?" in shown["StatusText"]
     trial.assert_serves(1)
     assert trial.story().told("RELOADING") == []
+
+
+def test_a_failed_start_is_told(trial: Trial) -> None:
+    """notify_command hears of a start that fails, with the reason, before the supervisor leaves."""
+    trial.ends_failed = True
+    trial.machine.write(
+        "/usr/local/bin/tell",
+        '#!/bin/sh\necho "told: $SDSUPERVISE_EVENT: $SDSUPERVISE_REASON" >/tmp/told\n',
+        mode=0o755,
+    )
+    trial.deploy(1, source(1, warm_up="raise OSError('no disk')"))
+    trial.install("Restart=no", options="--notify-command /usr/local/bin/tell")
+    assert trial.systemctl("start", check=False).returncode == 1
+    reason = "The service did not get ready: the worker exited with status 1 (OSError: no disk)."
+    assert trial.machine.read("/tmp/told") == f"told: gave-up: {reason}\n"

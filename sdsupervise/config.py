@@ -326,7 +326,8 @@ KINDS: Mapping[str, Kind] = {
     "handover": Choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
     "workers": Count(MOST_WORKERS, "so many processes; auto: one for each CPU this process may use"),
     "max_workers": Number(
-        *(0, MOST_WORKERS, "scaling stops here; 0: at workers in exclusive, nowhere in overlap"), whole=True
+        *(0, MOST_WORKERS, "scaling stops here; 0: at workers in exclusive, nowhere in overlap"),
+        whole=True,
     ),
     "delay_before_respawn": _seconds(0, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
     "respawn_backoff_limit": _seconds(0, "the wait doubles with each crash in a row, up to this; 0: it does not"),

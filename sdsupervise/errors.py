@@ -20,7 +20,7 @@ class ExitStatus(IntEnum):
         return status
 
     OK = 0, "all went well"
-    FAILED = 1, "not reloaded, the old code serves; not scaled; or lint found errors"
+    FAILED = 1, "not reloaded; not scaled; or lint found errors"
     USAGE = 64, "the command line is wrong"
     UNAVAILABLE = 69, "already running, not running, or the service never got ready"
     SOFTWARE = 70, "a bug of ours"

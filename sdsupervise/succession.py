@@ -47,7 +47,8 @@ class Hooks(NamedTuple):
     elder_gone: Callable[[], None]
     words_heard: Callable[[], None]  # nothing is being looked for any more, see listens_for_words
     put_off: Callable[[float], None]  # the peer was given so many seconds more for what we wait for
-    bound_anew: Callable[[], float]  # the settings that bound this state have changed: the seconds that are left of it
+    bound_anew: Callable[[float], None]  # what we wait for has so many seconds from now, more or less than before
+    gives_up: Callable[[float], None]  # the successor has said why it fails, and is gone in so many seconds
     lane_is_needed: Callable[[], None]  # by the generation after the next
     # A reload has it, and nobody else is to tell people; by the new code's notify_command, if the old one has none.
     verdict: Callable[[News, Mapping[str, object], Hook | None], None]
@@ -381,7 +382,7 @@ class Succession:
     def _hear_words(self, peer: Peer, pid: int, words: str, looked: bool) -> None:
         self._last_words = None
         if words:
-            peer.reason = f"{peer.reason.rstrip('.')}: {reason_in(words)}"
+            peer.reason = fit(f"{peer.reason.rstrip('.')}: {reason_in(words)}", MOST_OF_REASON)
             peer.traceback = fit_failure(words)
         elif not looked:
             self._silent = pid
@@ -394,13 +395,13 @@ class Succession:
             self._last_words = None
 
     def _bound_by_successor(self, peer: Peer, reload_timeout: float) -> None:
-        """The new settings count, also for the reload that brings them."""
-        if reload_timeout != peer.reload_timeout:
-            peer.reload_timeout = reload_timeout
-            left = self._hooks.bound_anew()
-            if self.reload is not None:
-                sentence = f"generation {peer.generation} has {reload_timeout:g} s to get ready (reload_timeout)"
-                self.reload.bound(sentence, at_most=left + self._patience)
+        """The new settings count, also for the reload that brings them: from now on, and it gives up by itself then."""
+        changed, peer.reload_timeout = reload_timeout != peer.reload_timeout, reload_timeout
+        left = reload_timeout + self._patience
+        self._hooks.bound_anew(left)
+        if self.reload is not None:
+            told = f"generation {peer.generation} has {reload_timeout:g} s to get ready (reload_timeout)"
+            self.reload.bound(told if changed else "", at_most=left + self._patience)
 
     def _elder_gone(self) -> None:
         if self._verdict_due and self.generation - 1 not in self.elders:
@@ -419,7 +420,7 @@ class Succession:
                 peer.note_hook(fields)
                 if fields.get("place"):
                     self.reload.note(f"generation {peer.generation} starts in {printable(str(fields['place']))}")
-            case "hello" if peer is not None:
+            case "hello" if peer is not None and not peer.listens:
                 peer.listens = True
                 peer.note_hook(fields)
                 peer.code = str(fields.get("code"))
@@ -450,6 +451,7 @@ class Succession:
                 self._verdict_due = False
                 self._hooks.verdict(News.RELOADED, self._inherited or {}, None)
             case "reason" if peer is not None and self.reload is not None:
+                self._hooks.gives_up(peer.stop_timeout + self._patience)
                 self._look_for_words(peer, self.reload, fields.get("silent"))
             case "counters":
                 self._counters.inherit(fields.get("counts"))

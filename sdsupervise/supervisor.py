@@ -7,7 +7,6 @@ event loop, and nothing blocks.
 import logging
 import os
 import signal
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, assert_never
@@ -116,7 +115,6 @@ class Supervisor:
         self._lock = Lock(started.pid_file)
         self._events: deque[Event] = deque()
         self._stepping = False
-        self._entered_at = time.monotonic()  # the state we are in
         self._deadline: Timer | None = None
         self._status_timer: Timer | None = None
         self._end_of_lanes: EndOfLanes | None = None
@@ -150,6 +148,7 @@ class Supervisor:
                 words_heard=self._reconsider,
                 put_off=self._put_off_deadline,
                 bound_anew=self._bind_anew,
+                gives_up=self._let_peer_leave,
                 lane_is_needed=self._lane_is_needed,
                 verdict=self._hear_verdict,
             ),
@@ -287,7 +286,6 @@ class Supervisor:
     def _enter(self, event: Event | None = None) -> None:
         """What follows from the state alone, but for what the last event says of the peer."""
         state = self.state
-        self._entered_at = time.monotonic()
         if state is not State.COMMITTING:
             self._reporter.forget_barrier()
         if state is not State.ACTING and self._check is not None:
@@ -494,20 +492,23 @@ class Supervisor:
             seconds += self._succession.elders.seconds_left()  # the peer, if it is the main one, leaves after them
         self._deadline = self._loop.call_later(seconds, self._deadline_passed)
 
-    def _bind_anew(self) -> float:
-        """The settings that bound this state have changed: the seconds that are left of it."""
-        seconds = sum(self._seconds(part) for part in PHASES[self.state].deadline)
-        left = max(0.0, self._entered_at + seconds - time.monotonic())
+    def _bind_anew(self, seconds: float) -> None:
+        """The deadline that runs ends in so many seconds."""
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = self._loop.call_later(left, self._deadline_passed)
-        return left
+            self._deadline = self._loop.call_later(seconds, self._deadline_passed)
 
     def _put_off_deadline(self, seconds: float) -> None:
-        """The one that runs ends in so many seconds, where it were to end sooner."""
+        """The same, where it were to end sooner."""
         if self._deadline is not None and self._deadline.seconds_left < seconds:
-            self._deadline.cancel()
-            self._deadline = self._loop.call_later(seconds, self._deadline_passed)
+            self._bind_anew(seconds)
+
+    def _let_peer_leave(self, seconds: float) -> None:
+        """A successor that does not serve yet and gives up has its own workers to stop."""
+        if self.state is State.RAISING:
+            self._put_off_deadline(seconds)
+            if self._succession.reload is not None:
+                self._succession.reload.bound("", at_most=seconds + self._settings.takeover_timeout)
 
     def _longest_wait(self) -> float:
         """Seconds until this state ends at the latest, by its deadline or by the death of a process that was killed."""
@@ -635,14 +636,15 @@ class Supervisor:
 
     def _why_gone(self, worker: Worker) -> str:
         """Why a worker of a successor ended, and when: it may have served already."""
-        said = last_line(worker.failure)
-        if not worker.up:
-            return said or f"The worker {worker.exit_in_words} before it was ready."
-        if self._check is not None:
+        said, when = last_line(worker.failure), "before it was ready"
+        if worker.up and self._check is not None:
             when = "while before_commit ran"
-        else:
+        elif worker.up:
             when = "on probation" if self._settings.probation else "as soon as it served"
-        return f"{said} ({when})" if said else f"The worker {worker.exit_in_words} {when}."
+        if said:
+            return f"{said} ({when})" if worker.up else said
+        status = f', and last said "{worker.status}"' if worker.status else ""
+        return f"The worker {worker.exit_in_words} {when}{status}."
 
     def _workers_gave_up(self, why: str) -> None:
         if self.state is State.OPENING and self._workforce.first_crash_is_final:

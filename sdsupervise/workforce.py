@@ -147,6 +147,8 @@ class Workforce:
             return
         self._wanted = self._starts.keeps_trying = wanted
         if wanted:
+            for slot in self._slots:
+                slot.failed = False  # it has another chance
             self.start_once()
         else:
             self._start_no_more()
@@ -207,7 +209,6 @@ class Workforce:
     def _start_no_more(self) -> None:
         for slot in self._slots:
             slot.cancel_start()
-            slot.failed = False
             self._give_up_replacement(slot)
         self._starts.cancel()
         self.trouble = ""
@@ -280,7 +281,7 @@ class Workforce:
             pause = delay if delay is not None else self._settings.respawn_backoff_limit
             if pause or too_many:
                 slot.timer = self._loop.call_later(pause, lambda: self._starts.enqueue_one(slot))
-                self.trouble += "" if too_many else f", the next starts {pause:g} s later"
+                self.trouble += "" if too_many else f", the next starts {round(pause, 2):g} s later"
             else:
                 self._starts.enqueue_one(slot)  # before anything is said of it: nobody serves in its place meanwhile
         return too_many

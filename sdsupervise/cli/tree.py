@@ -19,7 +19,6 @@ _HEADINGS = ("PROCESS", "PID", "STATE", "AGE", "", "", "PING", "CRASHES", "SAYS"
 _TO_THE_LEFT = {"PROCESS", "STATE", "SAYS"}
 
 # What a reader wants to know of a reload's phases, most of them states of the predecessor's.
-_SHOWN_SECONDS = 0.005  # less is 0.00
 _STEPS = {"waiting": "waited", **{state.name.lower(): phase.step for state, phase in PHASES.items() if phase.step}}
 
 
@@ -289,7 +288,7 @@ def _reload_in_words(reload: Mapping[str, Any]) -> tuple[str, ...]:
     for name, seconds in reload["phases"].items():
         step = _STEPS.get(name, name)
         took[step] = took.get(step, 0.0) + seconds
-    steps = ", ".join(f"{step} {seconds:.2f}" for step, seconds in took.items() if seconds >= _SHOWN_SECONDS)
+    steps = ", ".join(f"{step} {seconds:.2f}" for step, seconds in took.items())
     left_out = f"no change of the unit was applied: {why}" if (why := reload.get("not_applied")) else ""
     return outcome, str(reload["reason"]), left_out, steps
 

@@ -29,6 +29,7 @@ BESIDE = {
     State.COMMITTING,
     State.RECALLING,
     State.RETAKING,
+    State.RESTORING,
     State.ACTING,
 }
 

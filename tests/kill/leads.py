@@ -18,8 +18,8 @@ OLD_WORKER, NEW_WORKER = Target.OLD_WORKER, Target.NEW_WORKER
 GOOD = Release()
 PATIENT = Release(settings={"start_timeout": 6.0})  # longer than any deadline its workers are to miss
 HASTY = Release(settings={"start_timeout": 6.0, "reload_timeout": 2.0})
-LENIENT = Release(settings={"reload_timeout": 6.0})  # longer than a hasty successor takes to give up
 CAREFUL = Release(settings={"probation": 1.5})
+IMPATIENT = Release(settings={"takeover_timeout": 0.1})  # a worker that hangs is still there when its time is up
 FOUND_BAD = Release(settings={"before_commit": ["/bin/false"]})
 SLOWLY_CHECKED = Release(settings={"before_commit": ["/bin/sleep", "30"], "before_commit_timeout": 1.5})
 
@@ -70,6 +70,11 @@ def give_up(stage: Stage) -> None:
 
 
 # A successor that warms up and does not get ready
+
+
+def reload_and_hang(stage: Stage) -> None:
+    """The successor hangs before it can say that it is ready, or that it gives up."""
+    reload_to_hold(NEW, "WARMING+WORKER_READY/0")(stage)
 
 
 def warm_up(stage: Stage) -> None:
@@ -321,10 +326,8 @@ def stop_reaches_serving(stage: Stage) -> None:
 
 
 def worker_ready_while_cancelling(stage: Stage) -> None:
-    stage.start()
-    stage.hold_workers(NEW, "start")
     stage.hold(OLD, "RAISING+DEADLINE/0")
-    stage.reload()
+    reload_and_hang(stage)
     stage.need(NEW_WORKER)
     stage.hold_workers(OLD, "start")
     stage.kill(OLD_WORKER)
@@ -336,7 +339,7 @@ def worker_ready_while_cancelling(stage: Stage) -> None:
 
 
 def stop_while_cancelling(stage: Stage) -> None:
-    stage.hold_workers(NEW, "start")
+    stage.hold(NEW, "WARMING+WORKER_READY/0")
     held_at_and_on(OLD, "RAISING+DEADLINE/0", stop_old)(stage)
 
 
@@ -417,6 +420,24 @@ def unsaved_and_locked_out_and(step: Callable[[Stage], None]) -> Callable[[Stage
         stage.until_held(OLD, "YIELDED+PEER_GONE/0")
         stage.seize_lock()
         stage.let_go(OLD)
+        step(stage)
+
+    return lead
+
+
+def restoring_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    """The new supervisor is dead, and the old worker that is started anew does not get ready."""
+
+    def lead(stage: Stage) -> None:
+        stage.start()
+        stage.hold(NEW, GAINS_LOCK)
+        stage.reload()
+        stage.until_held(NEW, GAINS_LOCK)
+        stage.hold_workers(OLD, "start")
+        if stage.find(OLD_WORKER) is not None:  # in an overlap it serves on
+            stage.kill(OLD_WORKER)
+        stage.kill(NEW_SUPERVISOR)
+        stage.until_passed(OLD, "RETAKING+LOCK_GAINED/2")
         step(stage)
 
     return lead

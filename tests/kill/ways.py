@@ -20,7 +20,7 @@ from tests.kill.leads import (
     GOOD,
     HASTY,
     HEARS_SERVING,
-    LENIENT,
+    IMPATIENT,
     NAMES_MAIN,
     NEW,
     NEW_SUPERVISOR,
@@ -55,7 +55,9 @@ from tests.kill.leads import (
     orphaned_claim_and,
     recall_and,
     reload,
+    reload_and_hang,
     reload_to_hold,
+    restoring_and,
     start,
     start_and_fail,
     stop,
@@ -107,7 +109,7 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     #
     (S.WARMING, E.WORKER_READY): Way(NEW, reload),
     (S.WARMING, E.WORKER_GONE): Way(NEW, reload, new=Release("start")),
-    (S.WARMING, E.DEADLINE): Way(NEW, warm_up, old=LENIENT, new=HASTY),
+    (S.WARMING, E.DEADLINE): Way(NEW, warm_up, new=HASTY),
     (S.WARMING, E.PEER_GONE): Way(NEW, warm_up_and(kill(OLD_SUPERVISOR)), new=PATIENT, only_plain=ENDED_BY_SYSTEMD),
     (S.WARMING, E.PEER_STOPS): Way(NEW, warm_up_and(stop_old), new=PATIENT),
     (S.WARMING, E.STOP_ASKED): Way(NEW, warm_up_and(cancel), new=PATIENT),
@@ -140,13 +142,13 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.ACTING, E.PEER_STOPS): Way(NEW, held_at_and_on(OLD, HEARS_SERVING, stop_old)),
     (S.ACTING, E.STOP_ASKED): Way(NEW, held_at(OLD, HEARS_SERVING, stop_new)),
     #
-    (S.FAILED, E.NO_WORKER): Way(NEW, warm_up, old=LENIENT, new=HASTY),
-    (S.FAILED, E.DEADLINE): Way(NEW, stubborn_failure_and(nothing), old=LENIENT, new=HASTY),
+    (S.FAILED, E.NO_WORKER): Way(NEW, warm_up, new=HASTY),
+    (S.FAILED, E.DEADLINE): Way(NEW, stubborn_failure_and(nothing), new=HASTY),
     (S.FAILED, E.PEER_GONE): Way(
-        NEW, stubborn_failure_and(kill(OLD_SUPERVISOR)), old=LENIENT, new=HASTY, only_plain=ENDED_BY_SYSTEMD
+        NEW, stubborn_failure_and(kill(OLD_SUPERVISOR)), new=HASTY, only_plain=ENDED_BY_SYSTEMD
     ),
-    (S.FAILED, E.PEER_STOPS): Way(NEW, stubborn_failure_and(stop_old), old=LENIENT, new=HASTY),
-    (S.FAILED, E.STOP_ASKED): Way(NEW, stubborn_failure_and(cancel), old=LENIENT, new=HASTY),
+    (S.FAILED, E.PEER_STOPS): Way(NEW, stubborn_failure_and(stop_old), new=HASTY),
+    (S.FAILED, E.STOP_ASKED): Way(NEW, stubborn_failure_and(cancel), new=HASTY),
     #
     (S.SERVING, E.WORKER_READY): Way(OLD, lose_worker),
     (S.SERVING, E.RELOAD_ASKED): Way(OLD, reload),
@@ -157,12 +159,12 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.RAISING, E.WORKER_READY): Way(OLD, warm_up_and(kill(OLD_WORKER)), new=PATIENT),
     (S.RAISING, E.PEER_ASKS_YIELD): Way(OLD, reload),
     (S.RAISING, E.PEER_GONE): Way(OLD, reload, new=Release("import")),
-    (S.RAISING, E.DEADLINE): Way(OLD, warm_up, HASTY, PATIENT),
+    (S.RAISING, E.DEADLINE): Way(OLD, reload_and_hang, new=HASTY),
     (S.RAISING, E.STOP_ASKED): Way(OLD, warm_up_and(stop_old), new=PATIENT),
     #
-    (S.CANCELLING, E.WORKER_READY): Way(OLD, worker_ready_while_cancelling, Release("early", HASTY.settings), PATIENT),
-    (S.CANCELLING, E.PEER_GONE): Way(OLD, warm_up, HASTY, PATIENT),
-    (S.CANCELLING, E.STOP_ASKED): Way(OLD, stop_while_cancelling, HASTY, PATIENT),
+    (S.CANCELLING, E.WORKER_READY): Way(OLD, worker_ready_while_cancelling, Release("early", PATIENT.settings), HASTY),
+    (S.CANCELLING, E.PEER_GONE): Way(OLD, reload_and_hang, new=HASTY),
+    (S.CANCELLING, E.STOP_ASKED): Way(OLD, stop_while_cancelling, new=HASTY),
     #
     (S.YIELDING, E.NO_WORKER): Way(OLD, reload),
     (S.YIELDING, E.PEER_GONE): Way(OLD, stubborn_yield_and(kill(NEW_SUPERVISOR))),
@@ -204,6 +206,11 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.RETAKING, E.LOCK_GAINED): Way(OLD, held_at(NEW, GAINS_LOCK, kill(NEW_SUPERVISOR))),
     (S.RETAKING, E.DEADLINE): Way(OLD, held_at(NEW, GAINS_LOCK, unsaved)),
     (S.RETAKING, E.STOP_ASKED): Way(OLD, held_at(NEW, GAINS_LOCK, unsaved_and_stopped)),
+    #
+    (S.RESTORING, E.WORKER_READY): Way(OLD, restoring_and(lambda stage: stage.let_worker(OLD_WORKER, "start"))),
+    (S.RESTORING, E.WORKERS_SETTLED): Way(OLD, held_at(NEW, GAINS_LOCK, kill(NEW_SUPERVISOR))),
+    (S.RESTORING, E.DEADLINE): Way(OLD, restoring_and(nothing), old=IMPATIENT),
+    (S.RESTORING, E.STOP_ASKED): Way(OLD, restoring_and(stop_old)),
     #
     (S.DRAINING, E.NO_WORKER): Way(OLD, reload),
     #

@@ -10,6 +10,7 @@ import signal
 import stat
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,12 +68,19 @@ class Instance:
         self.ground.expect_nothing_left()
 
 
-@pytest.fixture
-def instance(ground: Ground) -> Iterator[Instance]:
+@contextmanager
+def instance_on(ground: Ground) -> Iterator[Instance]:
+    """One that leaves nothing in /run."""
     instance = Instance(ground)
     yield instance
     if instance.run_directory.exists():
         shutil.rmtree(instance.run_directory)
+
+
+@pytest.fixture
+def instance(ground: Ground) -> Iterator[Instance]:
+    with instance_on(ground) as instance:
+        yield instance
 
 
 CLASS = 'directory = "current"\nservice = "service.py:Service"\n'

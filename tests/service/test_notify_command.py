@@ -13,7 +13,7 @@ import pytest
 from sdsupervise.announcer import VARIABLES
 from tests.service.harness import PYTHON, Breakpoint, Ground, Report, service
 from tests.service.running import wait_gone
-from tests.service.test_instance import Instance
+from tests.service.test_instance import instance_on
 
 _PROGRAM = f"""#!{PYTHON}
 import os, signal, subprocess, sys
@@ -108,19 +108,19 @@ def test_a_first_reload_that_fails(ground: Ground) -> None:
 
 def test_a_first_reload_that_cannot_load_its_code(ground: Ground) -> None:
     """What the file says is known before the code is loaded: its notify_command is told also where that fails."""
-    instance = Instance(ground)
-    ground.deploy(1)
-    text = f'directory = "{ground.current}"\nservice = "service.py"\n'
-    instance.say(text)
-    instance.run()
-    ground.expect("serves")
-    program = ground.write("hook", _PROGRAM, 0o755)
-    instance.say(f'{text}notify_command = ["{program}"]\n')
-    ground.deploy(2, "import requsts")
-    assert instance.reload().wait() == 1
-    report = told(ground, "rolled-back", generation=1)
-    assert "No module named 'requsts'" in report.said("sdsupervise_reason")
-    instance.stop()
+    with instance_on(ground) as instance:
+        ground.deploy(1)
+        text = f'directory = "{ground.current}"\nservice = "service.py"\n'
+        instance.say(text)
+        instance.run()
+        ground.expect("serves")
+        program = ground.write("hook", _PROGRAM, 0o755)
+        instance.say(f'{text}notify_command = ["{program}"]\n')
+        ground.deploy(2, "import requsts")
+        assert instance.reload().wait() == 1
+        report = told(ground, "rolled-back", generation=1)
+        assert "No module named 'requsts'" in report.said("sdsupervise_reason")
+        instance.stop()
 
 
 def test_a_crash_loop(ground: Ground) -> None:

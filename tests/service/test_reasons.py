@@ -14,7 +14,7 @@ from sdsupervise.client import Client
 from tests.service.harness import SDSUPERVISE, Ground, service
 from tests.service.running import LIMIT_SECONDS, Running
 from tests.service.test_command_exclusive import start as start_command
-from tests.service.test_instance import Instance
+from tests.service.test_instance import instance_on
 from tests.service.test_takeover import on_probation
 
 # What a tracing library writes when the interpreter leaves; among it the traceback of an exception that did no harm.
@@ -85,17 +85,17 @@ def test_what_is_said_at_the_exit_is_no_reason(ground: Ground, case: str, way: s
 
 def test_a_placeholder_without_a_listener(ground: Ground) -> None:
     """What is found to be wrong when the new supervisor has its own standard error already is told like the rest."""
-    instance = Instance(ground)
-    ground.program(1, 'report("serves"); notify("READY=1"); wait()')
-    text = f'directory = "{ground.current}"\ncommand = ["./program", "{{web}}"]\n'
-    instance.say(text + f'listen.web = "{ground.directory}/web.sock"\n')
-    instance.run()
-    ground.expect("serves")
-    instance.say(text)
-    failed = instance.reload()
-    assert failed.wait() == 1
-    assert "NOT RELOADED: {web} in the command names no listener; there are: none." in failed.err
-    instance.stop()
+    with instance_on(ground) as instance:
+        ground.program(1, 'report("serves"); notify("READY=1"); wait()')
+        text = f'directory = "{ground.current}"\ncommand = ["./program", "{{web}}"]\n'
+        instance.say(text + f'listen.web = "{ground.directory}/web.sock"\n')
+        instance.run()
+        ground.expect("serves")
+        instance.say(text)
+        failed = instance.reload()
+        assert failed.wait() == 1
+        assert "NOT RELOADED: {web} in the command names no listener; there are: none." in failed.err
+        instance.stop()
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,15 @@ def test_a_long_path(ground: Ground) -> None:
     (ground.directory / deep).mkdir(parents=True)
     program = ground.write(f"{deep}/program", "#!/nowhere/interpreter\n", 0o755)
     ground.program(1, 'report("serves"); notify("READY=1"); wait()')
-    instance = Instance(ground)
-    instance.say('handover = "overlap"\ncommand = ["current/program"]\n')
-    instance.run()
-    ground.expect("serves")
-    instance.say(f'handover = "overlap"\ncommand = ["{program}"]\n')
-    failed = instance.reload()
-    assert failed.wait() == 1
-    assert "NOT RELOADED: Cannot execute " in failed.err
-    instance.stop()
+    with instance_on(ground) as instance:
+        instance.say('handover = "overlap"\ncommand = ["current/program"]\n')
+        instance.run()
+        ground.expect("serves")
+        instance.say(f'handover = "overlap"\ncommand = ["{program}"]\n')
+        failed = instance.reload()
+        assert failed.wait() == 1
+        assert "NOT RELOADED: Cannot execute " in failed.err
+        instance.stop()
 
 
 def test_statuses_of_many_commands(ground: Ground) -> None:
@@ -191,6 +191,15 @@ def serve(self):
 """
     ground.deploy(2, service(body))
     assert reason(ground) == "OSError: no disk (on probation)"
+
+
+def test_a_command_that_gave_its_status(ground: Ground) -> None:
+    """Of what it wrote nothing can be known here; but it has told its supervisor how it stands."""
+    start_command(ground, 'report("serves"); notify("READY=1"); wait()', "--handover", "overlap")
+    ground.expect("serves")
+    ground.program(2, 'notify("STATUS=no database at db:5432"); sys.exit(3)')
+    told = 'The worker exited with status 3 before it was ready, and last said "no database at db:5432"'
+    assert reason(ground) == told
 
 
 def test_a_command_that_ends(ground: Ground) -> None:

@@ -117,7 +117,7 @@ BROKEN = {
     "worker crashes": Broken(source(2, warm_up="os.kill(os.getpid(), signal.SIGSEGV)"), "was killed by SIGSEGV"),
     "worker killed": Broken(source(2, warm_up="os.kill(os.getpid(), signal.SIGKILL)"), "was killed by SIGKILL"),
     "never imported": Broken(source(2, top="signal.pause()"), "was not ready within 1 s", "--reload-timeout 1"),
-    "never ready": Broken(source(2, warm_up="signal.pause()"), "was not ready within 1 s", "--reload-timeout 1"),
+    "never ready": Broken(source(2, warm_up="signal.pause()"), "was not ready within its 1 s", "--reload-timeout 1"),
     "worker too slow": Broken(
         source(2, warm_up="while True: signal.pause()"), "was not ready in 0.5 s", "--start-timeout 0.5"
     ),

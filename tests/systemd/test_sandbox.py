@@ -67,7 +67,7 @@ def whole_life(trial: Trial) -> None:
     trial.deploy(4, source(4, top="import requsts"))
     assert trial.reload() == 1
     assert (trial.main_pid, trial.assert_serves(3)["pid"]) == serving
-    trial.deploy(5, source(5, warm_up="while True: signal.pause()"))
+    trial.deploy(5, source(5, warm_up="os.kill(os.getppid(), signal.SIGSTOP); signal.pause()"))
     assert trial.reload() == 1  # the predecessor has to kill it
     assert "was not ready within 3 s" in trial.status
     assert (trial.main_pid, trial.assert_serves(3)["pid"]) == serving

@@ -86,13 +86,14 @@ def assert_workers_shut_down(trial: Trial) -> None:
 # The ways back, each with the new code that leads there.
 _BROKEN = {
     (State.RAISING, Event.PEER_GONE): source(2, top="import requsts"),
-    (State.RAISING, Event.DEADLINE): source(2, warm_up="while True: signal.pause()"),
-    (State.CANCELLING, Event.PEER_GONE): source(2, warm_up="while True: signal.pause()"),
+    (State.RAISING, Event.DEADLINE): source(2, top="signal.pause()"),
+    (State.CANCELLING, Event.PEER_GONE): source(2, top="signal.pause()"),
     (State.WARMING, Event.WORKER_GONE): source(2, warm_up="1 / 0"),
     (State.FAILED, Event.NO_WORKER): source(2, warm_up="1 / 0"),
     (State.WATCHING, Event.PEER_FAILED): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
     (State.RECALLING, Event.PEER_GONE): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
     (State.RETAKING, Event.LOCK_GAINED): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
+    (State.RESTORING, Event.WORKERS_SETTLED): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
 }
 
 

@@ -73,6 +73,37 @@ def test_a_slow_import_in_a_reload(hurried: Trial) -> None:
     hurried.assert_serves(2)
 
 
+def test_a_longer_reload_timeout(hurried: Trial) -> None:
+    """New code that gives itself more time than the old code did gets that time, from systemd too."""
+    go_on = hurried.fifo("go_on")
+    hurried.deploy(1, source(1, top="SupervisedDaemon.reload_timeout = 4.0"))
+    hurried.start()
+    hurried.deploy(2, source(2, top="SupervisedDaemon.reload_timeout = 60.0", warm_up=slow(go_on)))
+    outlasts(hurried, "reload", go_on)
+    hurried.assert_serves(2)
+
+
+def test_a_slow_return(hurried: Trial) -> None:
+    """An old worker that takes longer than systemd's limits to come back is waited for: the reload has failed when it
+    serves again, and STATUS says meanwhile that nobody does."""
+    go_on = hurried.fifo("go_on")
+    again = f"if os.path.exists({go_on.path!r} + '.again'): {slow(go_on)}"
+    hurried.deploy(1, source(1, warm_up=again))
+    hurried.start()
+    hurried.deploy(2, source(2, top="SupervisedDaemon.probation = 60.0", serve="raise OSError('no disk')"))
+    hurried.machine.write(f"{go_on.path}.again", "")
+    journal = hurried.follow()
+    with hurried.calling("reload") as call:
+        outlast(hurried)
+        journal.wait_for("being slow")
+        assert call.poll() is None
+        assert hurried.status == "Nobody serves (generation 1): a worker is starting; generation 2 failed"
+        go_on.write("now\n")
+        assert call.wait(20) == 1
+    hurried.assert_serves(1)
+    assert "Generation 1 serves " in hurried.status and "failed: OSError: no disk (on probation)" in hurried.status
+
+
 def test_a_slow_yield(hurried: Trial) -> None:
     """An old worker that takes longer than systemd's limits to stop for the new one gets the time."""
     go_on = hurried.fifo("go_on")

@@ -4,8 +4,9 @@
 """
 
 import os
-import socket
 from typing import NamedTuple
+
+from .unpatched import socket
 
 _MAX_PATH_BYTES = 107  # sockaddr_un's 108 with a zero at the end
 _NOTATIONS = "a port, 127.0.0.1:8000, [::1]:8000, /path or @abstract"

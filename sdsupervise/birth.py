@@ -1,12 +1,10 @@
 """How a successor comes into the world: a process of today's code that is nobody's child but init's."""
 
-import os
-import signal
-
 from .linux import limits
 from .linux.channel import Channel
 from .linux.inheritance import Invocation, environment_of_successor
 from .linux.processes import fork
+from .unpatched import os, signal
 
 
 def bear(invocation: Invocation, channel_fd: int, stderr_fd: int) -> None:

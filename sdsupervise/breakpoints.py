@@ -14,8 +14,9 @@ STATE+EVENT[/N]:DIRECTORY
 """
 
 import os
-import socket
 from typing import NamedTuple, Self
+
+from .unpatched import socket
 
 VARIABLE = "SDSUPERVISE_BREAKPOINT"
 

@@ -1,11 +1,11 @@
 """Where the workers of a service class come from: each is a fork of the supervisor, which has imported the code."""
 
 import os
-import socket
 
 from . import logs
 from .linux import processes
 from .linux.lifeline import Lifeline
+from .unpatched import socket
 from .workers import python_worker
 from .workers.link import Link
 from .workers.linked_worker import LinkedWorker

@@ -1,8 +1,6 @@
 """A caller of the control socket: blocking, one call at a time, with a limit on each wait."""
 
 import os
-import select
-import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +9,7 @@ from typing import NamedTuple, Self
 from . import varlink
 from .errors import HandoverError, NotPermitted, NotRunning
 from .linux.channel import receive_with_fds
+from .unpatched import select, socket
 
 _NONE: Mapping[str, object] = {}
 

@@ -1,10 +1,8 @@
 """Where the workers of a command come from: each is executed anew, from whatever is on disk then."""
 
 import errno
-import os
 import re
 import signal
-import socket
 from collections.abc import Callable, Sequence
 
 from . import logs
@@ -12,6 +10,7 @@ from .client import runtime_directory
 from .errors import ConfigError, UsageError
 from .linux import processes, signals
 from .linux.channel import receive_with_fds
+from .unpatched import os, socket
 from .workers import command_worker, shim
 from .workers.command_worker import Order
 from .workers.notified_worker import NotifiedWorker

@@ -3,7 +3,6 @@
 import errno
 import logging
 import os
-import socket
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from . import varlink
 from .errors import AlreadyRunning, ControlSocketError, ProtocolError
 from .linux.event_loop import EventLoop
 from .linux.listeners import is_stale
+from .unpatched import socket
 
 _log = logging.getLogger("sdsupervise")
 

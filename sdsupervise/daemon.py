@@ -20,6 +20,7 @@ from .linux.signals import interrupt_later
 from .mentions import mentions
 from .plain_daemon import Daemon
 from .supervisor import supervise
+from .workers import greenlets
 from .workers.coroutines import MustBeAwaited, running_loop
 from .workers.draining import Draining
 from .workers.link import Link, LinkInLoop
@@ -173,6 +174,8 @@ class SupervisedDaemon(Daemon):
         """In the worker: what need not wait until the service's code may run. A spare has it done by then."""
         self.is_supervisor = waits  # as long as it does there is nothing to shut down
         self._link = link
+        greenlets.renew_in_worker()
+        self.sockets = greenlets.for_service(self.sockets)
         self._draining.renew_in_worker()
         self._coroutines.prepare(self.supervised_process, self.supervised_shutdown)
 

@@ -5,7 +5,6 @@ in JSON, and then is gone; the workers are runs of that interpreter, too.
 """
 
 import json
-import os
 import signal
 from typing import Any
 
@@ -17,6 +16,7 @@ from .errors import ConfigError, SdsuperviseError, UsageError
 from .linux.inheritance import HANDOVER_VARIABLE
 from .receipt import Receipt
 from .supervisor import supervise
+from .unpatched import os
 from .wanted import Wanted
 
 

@@ -1,13 +1,12 @@
 """A command that a supervisor runs beside its workers, never without a limit: before_commit, notify_command."""
 
-import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from .linux import limits, prctl, processes
 from .linux.event_loop import EventLoop
 from .printable import printable
 from .systemd.notify import forget_systemd
+from .unpatched import os, signal
 
 _KEPT_OUTPUT_BYTES = 16 * 1024
 

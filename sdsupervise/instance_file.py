@@ -1,6 +1,5 @@
 """Reading the file of an instance. Whoever runs, checks or looks at one does it here: what passes a check will run."""
 
-import os
 import re
 import stat
 import tomllib
@@ -13,6 +12,7 @@ from .file_keys import FILE_KEYS
 from .instance import Instance, is_file, name_of
 from .nearest import nearest
 from .toml_text import Place, locate, position
+from .unpatched import os
 
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")  # tomllib's, before Python 3.14
 _START = Place.at(1, 1)

@@ -1,13 +1,13 @@
 """Reading the file of an instance without keeping what that takes."""
 
 import marshal
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from .errors import BadFile, ConfigError, SdsuperviseError
 from .instance import Instance, name_of
+from .unpatched import os
 
 
 def read_apart(file: str, *, directory: str | None = None) -> Instance:

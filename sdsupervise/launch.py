@@ -8,9 +8,6 @@ only then the service's code is loaded, as that user. Where only the class says 
 """
 
 import logging
-import os
-import signal
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +37,7 @@ from .peer import Welcome, receive_welcome
 from .printable import MOST_OF_REASON, fit, fit_failure, printable
 from .receipt import Receipt, pin_imports
 from .systemd.notify import Notifier, status
+from .unpatched import os, signal, socket
 
 _log = logging.getLogger("sdsupervise")
 
@@ -225,7 +223,9 @@ def _set_up_process(plan: Plan, *, generation: int) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if plan.supervised:
         # Ignored, by the service or by whoever started us, it would have workers reaped before we know how they ended.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        # A handler that Python does not know is an event loop's, which does not run here but in workers: gevent's.
+        if signal.getsignal(signal.SIGCHLD) is not None:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # a print() is in the journal at once, not after 8 KiB
     logs.set_up(plan.name, generation=generation, silent=plan.silent)

@@ -20,8 +20,6 @@ The channel's messages; `say` names each, and every one may carry more than is l
 """
 
 import logging
-import os
-import select
 import signal
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -32,6 +30,7 @@ from .linux import processes
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
 from .linux.signals import send
+from .unpatched import os, select
 
 _log = logging.getLogger("sdsupervise")
 

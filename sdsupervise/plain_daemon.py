@@ -13,6 +13,7 @@ from . import launch, options
 from .errors import ExitStatus, SdsuperviseError, UsageError
 from .linux.signals import handle
 from .receipt import take_receipt
+from .workers import greenlets
 from .workers.coroutines import Coroutines, Unwind
 
 _log = logging.getLogger("sdsupervise")
@@ -120,7 +121,7 @@ class Daemon(ABC):
         if self._coroutines.inside:
             # A signal must not end whichever task it meets; only error() does.
             self._coroutines.unwind(status, at_once=status is not None)
-        else:
+        elif status is not None or not greenlets.raise_in_main(Unwind(None)):
             self._exit_by_shutdown(status)
 
     def _exit_by_shutdown(self, status: int | None) -> NoReturn:

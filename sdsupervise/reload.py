@@ -1,12 +1,12 @@
 """One reload, from being asked for to its one verdict, as the predecessor keeps it."""
 
-import os
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from .control import Call
 from .linux.event_loop import EventLoop
+from .unpatched import os
 
 _KEPT_STDERR_BYTES = 16 * 1024
 

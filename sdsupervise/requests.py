@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from .linux import privileges, processes
 from .linux.signals import SignalReceiver
 from .printable import MOST_OF_REASON, fit, printable
 from .reload import Reload
+from .unpatched import signal
 from .workforce import Workforce
 
 _log = logging.getLogger("sdsupervise")

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "sdsupervise"
 
 # Each module may import those of the lines above its own. A folder's name stands for all modules of that folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "events"),
+    ("errors", "events", "unpatched"),
     (
         "addresses",
         "core.words",
@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "systemd",
         "toml_text",
     ),
+    ("workers.greenlets",),
     (
         "kept",
         "lane",
@@ -140,6 +141,17 @@ WITHOUT_THE_SYSTEM = ("core", "protocol", "config", "varlink")
 SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "threading", "asyncio", "ctypes"}
 # What costs every service memory or start-up time is imported where it is used; DESIGN.md, "Libraries".
 COSTLY = {"asyncio", "curses", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
+
+# What gevent and eventlet replace; None stands for all of a module.
+PATCHED: dict[str, set[str] | None] = {
+    "_thread": None,
+    "os": {"fdopen", "fork", "forkpty", "open", "posix_spawn", "posix_spawnp", "read", "wait", "waitpid", "write"},
+    "select": None,
+    "signal": {"getsignal", "signal"},
+    "socket": {"create_connection", "create_server", "fromfd", "getaddrinfo", "socket", "socketpair"},
+}
+# These run in no process that loads a service's code, or before it does.
+NEVER_PATCHED = ("cli", "rehearsal", "unitfiles", "unpatched")
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -247,6 +259,30 @@ def test_no_signal_by_number(path: Path) -> None:
         if isinstance(node, ast.Attribute) and node.attr in ("kill", "killpg") and ast.unparse(node.value) == "os"
     ]
     assert len(calls) <= allowed
+
+
+def patchable(path: Path) -> set[str]:
+    """The modules of which a module uses something that gevent or eventlet replaces."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        used = [node.func] if isinstance(node, ast.Call) else node.bases if isinstance(node, ast.ClassDef) else []
+        for name in used:
+            if isinstance(name, ast.Attribute) and isinstance(name.value, ast.Name) and name.value.id in PATCHED:
+                names = PATCHED[name.value.id]
+                found |= {name.value.id} if names is None or name.attr in names else set()
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if not name_of(p).startswith(NEVER_PATCHED)], ids=name_of)
+def test_a_services_patches_are_its_own(path: Path) -> None:
+    """What gevent and eventlet replace comes from sdsupervise.unpatched, which has it as it was before."""
+    imported = {
+        alias.name
+        for node in statements(path)
+        if isinstance(node, ast.ImportFrom) and node.module == "unpatched"
+        for alias in node.names
+    }
+    assert patchable(path) <= imported, "import these from unpatched"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

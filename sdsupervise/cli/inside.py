@@ -5,7 +5,6 @@ Standard library only, as all that is imported here: nothing of ours, nor of wha
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -16,6 +15,7 @@ from ..daemon import SupervisedDaemon
 from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
 from ..linux import processes
 from ..receipt import pin_imports, take_receipt
+from ..unpatched import socket
 from ..wanted import Wanted
 from ..workers import python_worker
 from ..workers.link import Link

@@ -7,11 +7,11 @@ import array
 import errno
 import json
 import os
-import socket
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from ..errors import HandoverError
+from ..unpatched import socket
 
 _MAX_BYTES = 128 * 1024
 _MAX_FDS = 253  # SCM_MAX_FD

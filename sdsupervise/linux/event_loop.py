@@ -6,9 +6,10 @@ asyncio was rejected: it costs every service 60 ms of start and several MB, and 
 import heapq
 import itertools
 import os
-import select
 import time
 from collections.abc import Callable
+
+from ..unpatched import select
 
 Callback = Callable[[], None]
 

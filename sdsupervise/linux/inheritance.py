@@ -5,12 +5,12 @@ interpreter, the script and the working directory, all unresolved.
 """
 
 import functools
-import os
 import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..errors import HandoverError
+from ..unpatched import os
 
 BREAKPOINT_VARIABLE = "SDSUPERVISE_BREAKPOINT"  # of tests; see breakpoints.py
 HANDOVER_VARIABLE = "SDSUPERVISE_HANDOVER"  # "CHANNEL:STDERR", two descriptor numbers

@@ -2,16 +2,14 @@
 
 import errno
 import grp
-import os
 import pwd
-import select
-import socket
 import stat
 from typing import NamedTuple, Self
 
 from ..addresses import Address, parse
 from ..errors import ConfigError, ListenError, NotPermitted
 from ..listen import Listen
+from ..unpatched import os, select, socket
 
 _PROBE_SECONDS = 1.0
 _DEFAULT_MODE = 0o666  # SocketMode= of a .socket unit

@@ -3,7 +3,7 @@
 Nothing but the socket module is imported: `sdsupervise ready` and `sdsupervise ping` start with this.
 """
 
-import socket
+from ..unpatched import socket
 
 _MAX_BYTES = 4096  # systemd takes no more in one datagram
 

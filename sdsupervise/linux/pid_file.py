@@ -9,11 +9,11 @@ workers by fork, so the kernel frees the lock when the last process that could s
 """
 
 import fcntl
-import os
 import stat
 from typing import Self
 
 from ..errors import PidFileError
+from ..unpatched import os
 
 
 class PidFile:

@@ -5,13 +5,12 @@ Every child is known by a pidfd from the start: a number can be reused, a pidfd 
 
 import _signal  # type: ignore[import-not-found]  # what it returns, `signal` looks up among the members of an enum
 import functools
-import os
-import select
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+
+from ..unpatched import os, select, signal
 
 # What a supervisor alone is meant by: `systemctl kill -s USR2` reaches every process of a unit. The first would end a
 # worker by default, and the other two would stop it.

@@ -4,11 +4,10 @@ The C-level handler of CPython writes each signal's number to a wake-up descript
 nothing. Order between different signals is not kept and equal ones merge, so a signal only ever says "look".
 """
 
-import _thread
-import signal
-import socket
 from collections.abc import Callable, Iterable
 from types import FrameType
+
+from ..unpatched import _thread, signal, socket
 
 # What a worker that hangs is asked for a traceback with: the last real-time signal, which no program we know uses.
 TRACEBACK_SIGNAL = signal.Signals(signal.SIGRTMAX)

@@ -7,10 +7,10 @@ that a stalled pid 1 never stalls us.
 
 import logging
 import os
-import select
 import time
 
 from ..errors import LibraryMissing
+from ..unpatched import select, socket
 
 _log = logging.getLogger("sdsupervise")
 
@@ -35,6 +35,7 @@ class Notifier:
             except ImportError as error:
                 raise LibraryMissing(error) from None
 
+            sdnotify.socket = socket  # which the service's code may have patched by now
             self._sdnotify = sdnotify.SystemdNotifier(debug=True)
             self._sdnotify.socket.settimeout(_SEND_TIMEOUT_SECONDS)
             self._systemd = daemon

@@ -1,8 +1,6 @@
 """A worker that is any command: what a freshly forked process does until it has become that."""
 
 import fcntl
-import os
-import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -10,6 +8,7 @@ from typing import NamedTuple
 
 from ..linux import notifying, prctl, processes
 from ..linux.inheritance import without_supervisors_own
+from ..unpatched import os, signal
 
 FIRST_LISTENER = 3  # SD_LISTEN_FDS_START
 # CPython ignores the first two; the others are ours to ignore (processes.fork). A command gets what a shell would give

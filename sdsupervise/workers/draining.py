@@ -1,10 +1,11 @@
 """`self.draining`: whether a worker was told to stop, for services that finish what they began."""
 
 import os
-import select
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from ..unpatched import select
+from . import greenlets
 from .coroutines import running_loop
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ class Draining:
         """
         if running_loop() is not None:
             raise RuntimeError("draining.wait() would block the event loop: write 'await self.draining'.")
+        if greenlets.run_here():
+            greenlets.wait_readable(self.fileno(), timeout_seconds)
+            return self._begun
         poller = select.poll()
         poller.register(self, select.POLLIN)
         poller.poll(None if timeout_seconds is None else min(max(timeout_seconds * 1000, 0), _LONGEST_WAIT_MS))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .. import protocol
 from ..errors import LinkLost
 from ..printable import fit_failure
+from . import greenlets
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,14 +32,17 @@ class Link:
 
         Raises LinkLost.
         """
-        self._ask(protocol.PING, protocol.PONG)
+        if self.asks and greenlets.run_here():
+            self.send_at_once(protocol.PING)  # another greenlet waits for its turn, and reads the answer
+        else:
+            self._ask(protocol.PING, protocol.PONG)
 
     def take_over(self) -> None:
-        """Say that this worker is ready and wait until it may serve.
+        """Say that this worker is ready and wait until it may serve. Other greenlets run meanwhile.
 
         Raises LinkLost.
         """
-        self._ask(protocol.TAKEOVER, protocol.OK)
+        self._ask(protocol.TAKEOVER, protocol.OK, greenlets.wait_readable if greenlets.run_here() else None)
 
     def wait_for_go(self) -> int:
         """Wait until this worker is needed and the other supervisor knows it; its index.
@@ -102,13 +106,16 @@ class Link:
         except OSError:
             pass
 
-    def _ask(self, question: bytes, answer: bytes) -> None:
+    def _ask(self, question: bytes, answer: bytes, wait: Callable[[int], object] | None = None) -> None:
         self.asks = True
         try:
             self.socket.sendall(question)
+            if wait is not None:
+                wait(self.socket.fileno())
             # Nearly always the answer comes alone and whole.
             while (data := self.socket.recv(4096)) != answer and answer not in self._hear(data):
-                pass
+                if wait is not None:
+                    wait(self.socket.fileno())
         except OSError as error:
             raise LinkLost from error
         finally:

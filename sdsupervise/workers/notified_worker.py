@@ -1,7 +1,6 @@
 """A worker that is a command, and says how far it is by sd_notify(3)."""
 
 import logging
-import os
 import signal
 from collections.abc import Callable
 
@@ -12,6 +11,7 @@ from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
 from ..linux.notifying import ANSWER, ASKS_ANSWER, FAILED
 from ..printable import printable
+from ..unpatched import os
 from .leftovers import Leftovers
 from .notify_socket import Notification, NotifySocket
 from .worker import Worker, WorkerListener, WorkerState

@@ -7,12 +7,12 @@ parents are dead, as systemd knows by the cgroup.)
 """
 
 import os
-import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..errors import ProtocolError
 from ..linux.channel import receive_with_fds
+from ..unpatched import socket
 
 _MAX_BYTES = 4096  # systemd takes no more in one datagram
 _MAX_FDS = 253

@@ -3,8 +3,6 @@
 import atexit
 import faulthandler
 import gc
-import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,6 +13,7 @@ from ..errors import LinkLost
 from ..linux.lifeline import Tie
 from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
 from ..systemd.notify import forget_systemd
+from ..unpatched import os, signal
 
 _AROUND_THE_SERVICE = ("sdsupervise", "asyncio")
 INDEX_VARIABLE = "SDSUPERVISE_WORKER_INDEX"

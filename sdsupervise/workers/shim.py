@@ -17,8 +17,6 @@ workers of another generation (rule killW of the takeover) kills the command, ne
 """
 
 import logging
-import os
-import signal
 import socket
 from collections.abc import Callable
 
@@ -26,6 +24,7 @@ from ..config import Settings
 from ..errors import ExitStatus
 from ..linux import prctl, process_groups, processes, signals
 from ..linux.event_loop import EventLoop, Timer
+from ..unpatched import os, signal
 from .leftovers import Leftovers
 
 _log = logging.getLogger("sdsupervise")

@@ -9,6 +9,7 @@ from .unpatched import socket
 from .workers import python_worker
 from .workers.link import Link
 from .workers.linked_worker import LinkedWorker
+from .workers.process_end import forget_what_is_inherited
 from .workers.python_worker import Beginning
 from .workers.source import Surroundings
 from .workers.worker import WorkerListener
@@ -34,6 +35,7 @@ class ClassWorkers:
             ours.close()
             self._lifeline.close_in_child()
             let_go()
+            forget_what_is_inherited()
             logs.describe("worker", generation, os.getpid())
             beginning = Beginning(self._lifeline.reader, settings.stop_timeout, spare or wait_for_go, generation, index)
             return self._be_worker(theirs, beginning)

@@ -24,6 +24,7 @@ from .workers import greenlets
 from .workers.coroutines import MustBeAwaited, running_loop
 from .workers.draining import Draining
 from .workers.link import Link, LinkInLoop
+from .workers.process_end import end_on_time, grace_of, warn_of_threads
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,7 +33,6 @@ __all__ = ["Daemon", "SupervisedDaemon"]
 
 _log = logging.getLogger("sdsupervise")
 _DEFAULTS = Settings()
-_LONGEST_GRACE_SECONDS = 2.0  # between the end of a worker's patience and that of its supervisor
 # A service that changes its directory or environment must not change where its successor begins.
 this_invocation()
 directory_of_code()
@@ -192,11 +192,10 @@ class SupervisedDaemon(Daemon):
         how to, and as long as there is time; else shut down."""
         first = not self._draining
         self._draining.begin()
-        grace = min(_LONGEST_GRACE_SECONDS, self.stop_timeout / 4)
         if not (self._drains and self._released and self.stop_timeout):
             self.shut_down()
         elif first:
-            interrupt_later(self.stop_timeout - grace, signal.SIGTERM, self._note_that_time_is_up)
+            interrupt_later(self.stop_timeout - grace_of(self.stop_timeout), signal.SIGTERM, self._note_that_time_is_up)
         elif self._time_is_up and not self._shutting_down and not self._coroutines.cancel():
             self.shut_down()
 
@@ -260,6 +259,13 @@ class SupervisedDaemon(Daemon):
         self._asks_to_take_over = mentions(type(self), "ready_to_take_over")
         self._drains = self._drains or mentions(type(self), "draining")
 
+    def run(self) -> int:
+        """As Daemon."""
+        status = super().run()
+        # Half of what the other supervisor of a reload waits for this one beyond its stop_timeout.
+        end_on_time(status, exit_seconds=_number(self.takeover_timeout, _DEFAULTS.takeover_timeout) / 2)
+        return status
+
     def _run(self) -> int:
         settings = launch.settings_of(self)
         plan = self._plan()._replace(supervised=True, can_reload=self.can_do_hot_reload, listen=settings.listen)
@@ -267,6 +273,7 @@ class SupervisedDaemon(Daemon):
         if isinstance(started, int):
             return started
         self.prepare_workers(started.listeners)
+        warn_of_threads()
         return supervise(
             plan.name,
             lambda surroundings: ClassWorkers(surroundings, self),
@@ -275,6 +282,11 @@ class SupervisedDaemon(Daemon):
             stop_signals=self.shutdown_signals,
             can_reload=plan.can_reload,
         )
+
+
+def _number(value: object, otherwise: float) -> float:
+    """A setting that may not have been checked yet."""
+    return value if isinstance(value, int | float) and value > 0 else otherwise
 
 
 class _Done:

@@ -341,11 +341,7 @@ def _start_first(plan: Plan, claimed: Claim) -> Started | int:
     listening = (
         Listening.begin(_wanted(plan, claimed.identity), notifier, claimed.ahead) if plan.supervised else Listening()
     )
-    caller = None
-    if plan.detach and not notifier.active:
-        caller = _go_to_background()
-        if caller is None:
-            return ExitStatus.OK
+    caller = _go_to_background() if plan.detach and not notifier.active else None
     pid_file.write_pid(os.getpid())
     if caller is not None:
         os.close(caller)
@@ -419,15 +415,15 @@ def _drop_privileges(identity: Identity | None, *, under_systemd: bool) -> None:
     privileges.set_login_environment(identity, of_systemd=under_systemd)
 
 
-def _go_to_background() -> int | None:
+def _go_to_background() -> int:
     """Detach from the terminal. The process that was called waits until the daemon closes the descriptor that is
-    returned there (its pid is in the file by then), and gets None."""
+    returned there (its pid is in the file by then), and ends."""
     processes.flush()
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)
         os.read(reader, 1)
-        return None
+        os._exit(ExitStatus.OK)  # exit functions that the service's code has registered are the daemon's
     os.close(reader)
     os.setsid()
     if os.fork():

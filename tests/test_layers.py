@@ -37,7 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "systemd",
         "toml_text",
     ),
-    ("workers.greenlets",),
+    ("workers.greenlets", "workers.process_end"),
     (
         "kept",
         "lane",

@@ -19,8 +19,10 @@ from ..unpatched import socket
 from ..wanted import Wanted
 from ..workers import python_worker
 from ..workers.link import Link
+from ..workers.process_end import run_exit_functions
 from .run import make
 
+_EXIT_SECONDS = 2.0  # for what the code has registered to be run when this process ends
 _FOR_CLASSES = tuple(name for name in KINDS if name not in ONLY_FOR_COMMANDS)
 
 
@@ -29,7 +31,11 @@ def main() -> NoReturn:
     role, facts = sys.argv[2], json.loads(sys.argv[3])
     sys.argv[:] = [sys.argv[0]]
     wanted = Wanted(*facts["wanted"])
-    status = _describe(wanted, facts["answer"]) if role == "describe" else _be_worker(wanted, facts)
+    if role == "describe":
+        status = _describe(wanted, facts["answer"])
+        run_exit_functions(status, at_most_seconds=_EXIT_SECONDS)
+    else:
+        status = _be_worker(wanted, facts)
     processes.flush()
     os._exit(status)
 

@@ -21,11 +21,13 @@ from ..linux.inheritance import directory_of_code, named_directory
 from ..listen import check as check_listen
 from ..receipt import Receipt
 from ..wanted import Wanted, own_options
+from ..workers.process_end import end_on_time
 
 if TYPE_CHECKING:
     from ..command import Command
     from ..elsewhere import Elsewhere
 
+_EXIT_SECONDS = 2.0  # for what code that failed has registered to be run when this process ends
 _ALSO_OF_CLASSES = (
     ("pid-file", "PATH", "use PATH as the pid file"),
     ("user", "USER", "user to run as"),
@@ -146,7 +148,9 @@ def _run(parsed: argparse.Namespace) -> int:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
         if parsed.no_file and isinstance(error, ServiceNotLoadable):
             error.args = (f"{str(error).rstrip('.')}. Nor is it an instance: there is no {parsed.no_file}.",)
-        return say_failure(error, claimed.channel if claimed is not None else None)
+        status = say_failure(error, claimed.channel if claimed is not None else None)
+        end_on_time(status, exit_seconds=_EXIT_SECONDS)  # whatever the code has begun before it failed
+        return status
     return runnable.run()
 
 

@@ -132,6 +132,8 @@ class Coroutines:
         """Cancel what still runs in our loop and wait for its end."""
         runner, self._runner = self._runner, None
         if runner is not None:
+            # Its threads are waited for as all others are, at the end of the process: not here, without a limit.
+            runner.get_loop()._default_executor = None  # type: ignore[attr-defined]
             runner.close()
 
 

@@ -87,6 +87,8 @@ class LinkedWorker(Worker):
         elif line == protocol.STOPPING:
             if self.state is WorkerState.STOPPING:
                 self._cancel_timer()
+            elif self.state is WorkerState.SERVING:  # it leaves by itself, and has as long for that
+                self._set_timer(self._settings.stop_timeout, self.kill)
         elif line == protocol.SHUTDOWN:
             self.kill()
         elif line == protocol.RETIRE:

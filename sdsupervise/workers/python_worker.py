@@ -1,12 +1,12 @@
 """A worker that is a fork of its supervisor and calls a Python object."""
 
-import atexit
 import faulthandler
 import gc
 import sys
+import time
 import traceback
-from collections.abc import Callable, Sequence
-from types import TracebackType
+from collections.abc import Sequence
+from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import LinkLost
@@ -14,8 +14,10 @@ from ..linux.lifeline import Tie
 from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
 from ..systemd.notify import forget_systemd
 from ..unpatched import os, signal
+from .process_end import WorkerEnd, grace_of, threads_to_wait_for
 
 _AROUND_THE_SERVICE = ("sdsupervise", "asyncio")
+_SECONDS_WITHOUT_LIMIT = 30.0  # for the end of a worker whose stop_timeout, 0, is for those that are told to stop
 INDEX_VARIABLE = "SDSUPERVISE_WORKER_INDEX"
 GENERATION_VARIABLE = "SDSUPERVISE_GENERATION"
 
@@ -75,25 +77,28 @@ def prepare() -> None:
 
 def run(service: Service, link: Link, beginning: Beginning) -> int:
     """Be a worker, in a freshly forked process; the exit status."""
-    lifeline, stop_timeout, wait_for_go, generation, index = beginning
     gc.freeze()  # nor at what the supervisor has made since, of hundreds of other workers
     forget_systemd()
-    tie = Tie(lifeline, signal.SIGTERM)
-    _drain_on_signal(service, link, tie, stop_timeout)
+    tie = Tie(beginning.lifeline, signal.SIGTERM)
+    stop = _Stop(service, link, tie, beginning.stop_timeout)
+    status = _serve(service, link, tie, beginning)
+    stop.end(status)
+    return status
+
+
+def _serve(service: Service, link: Link, tie: Tie, beginning: Beginning) -> int:
+    """Run the service's code to its end, and say what that was."""
+    wait_for_go, index = beginning.wait_for_go, beginning.slot
     try:
         if tie.is_cut:
             raise LinkLost
         # For what the service starts, too.
-        os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(generation), str(index)
+        os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(beginning.generation), str(index)
         service.become_worker(link, waits=wait_for_go)
         if wait_for_go and (known := link.wait_for_go()) != index:
             index = known
             os.environ[INDEX_VARIABLE] = str(index)
-        try:
-            service.be_worker(index=index)
-        finally:
-            # What os._exit leaves out, and by which multiprocessing, for one, ends its children; it does the same.
-            atexit._run_exitfuncs()
+        service.be_worker(index=index)
     except LinkLost:
         return 1  # nobody started us, or nobody is left to
     except SystemExit as leaving:
@@ -109,31 +114,53 @@ def run(service: Service, link: Link, beginning: Beginning) -> int:
     return 0
 
 
-def _drain_on_signal(service: Service, link: Link, tie: Tie, stop_timeout: float) -> None:
-    worker_pid = os.getpid()
-    is_orphan = False
+class _Stop:
+    """What becomes of a worker that is told to stop, by its supervisor or by the end of that, and of one that ends."""
 
-    def drain(number: int, _frame: object) -> None:
-        nonlocal is_orphan
-        if os.getpid() != worker_pid:
+    def __init__(self, service: Service, link: Link, tie: Tie, stop_timeout: float) -> None:
+        self._service, self._link, self._tie, self._stop_timeout = service, link, tie, stop_timeout
+        self._worker_pid = os.getpid()
+        self._is_orphan = False
+        self._told_at: float | None = None
+        self._end: WorkerEnd | None = None
+        signal.signal(NUDGE_SIGNAL, take_note)
+        self._listen()
+
+    def _listen(self) -> None:
+        for number in _stop_signals(self._service):
+            signal.signal(number, self._take_signal)
+
+    def _take_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._worker_pid:
             # A child that the service forked (multiprocessing does) has the handler, but is not what is to shut down.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        if not is_orphan and (link.lost or tie.is_cut):
-            tie.let_go()
+        if self._end is not None:
+            self._end.take_signal(frame)
+            return
+        self._told_at = self._told_at or time.monotonic()
+        if not self._is_orphan and (self._link.lost or self._tie.is_cut):
+            self._tie.let_go()
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
             if sys.stderr is not None:
-                faulthandler.dump_traceback_later(max(stop_timeout, 0.001), exit=True)
-            is_orphan = True  # not before: the handler may be called again here, and that call may never return
+                faulthandler.dump_traceback_later(max(self._stop_timeout, 0.001), exit=True)
+            self._is_orphan = True  # not before: the handler may be called again here, and that call may never return
             _say("Shutting down: the supervisor is gone\n")
-        if not is_orphan:
-            link.tell_stopping()
-        service.drain_worker()
+        if not self._is_orphan:
+            self._link.tell_stopping()
+        self._service.drain_worker()
 
-    signal.signal(NUDGE_SIGNAL, take_note)
-    handler: Callable[[int, object], None] = drain
-    for number in _stop_signals(service):
-        signal.signal(number, handler)
+    def end(self, status: int) -> None:
+        """Have the process do what Python does at its end. One that failed is to be replaced at once: its threads are
+        not waited for, unless it was told to stop."""
+        begun = self._told_at or time.monotonic()
+        limit = self._stop_timeout or _SECONDS_WITHOUT_LIMIT
+        wait = self._told_at is not None or status == 0
+        if wait and threads_to_wait_for():
+            self._link.tell_stopping()  # it is silent from now on
+        self._end = WorkerEnd()
+        self._listen()  # its own signals end what takes too long
+        self._end.come(status, wait=wait, end_at=begun + limit, grace=grace_of(limit))
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,202 @@
+"""How a process with the service's code in it ends: its threads are waited for and its exit functions run, each by the
+process whose they are, and neither holds up an end that has been announced.
+
+A worker is a fork, and has copies of all that was registered in its supervisor: exit functions, finalizers that remove
+temporary directories, the threads of executors. They stay the supervisor's.
+"""
+
+import atexit
+import logging
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any, NoReturn
+
+from ..linux import processes
+from ..linux.signals import interrupt_later
+from ..unpatched import _thread, os, signal
+
+_log = logging.getLogger("sdsupervise")
+
+_MOST_NAMED = 10  # threads, in one line of the log
+_LONGEST_GRACE_SECONDS = 2.0  # between the end of a worker's patience and that of its supervisor
+
+
+def grace_of(stop_timeout: float) -> float:
+    """How many seconds before the end of stop_timeout a worker begins to give up, so that it can say what it cuts."""
+    return min(_LONGEST_GRACE_SECONDS, stop_timeout / 4)
+
+
+# -------------------------------------------------------------------------------------------------- in a worker
+
+
+def forget_what_is_inherited() -> None:
+    """In a freshly forked worker: what was registered until now is the supervisor's to run. multiprocessing does the
+    same in its own forks."""
+    atexit._clear()
+    atexit.register(logging.shutdown)
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    for module, name in (("thread", "_threads_queues"), ("process", "_threads_wakeups")):
+        executors = sys.modules.get(f"concurrent.futures.{module}")
+        if executors is not None:
+            getattr(executors, name).clear()
+    process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
+    if process is not None:
+        process._children = set()  # type: ignore[attr-defined]
+    if util is not None:
+        util._finalizer_registry.clear()
+        util._run_after_forkers()
+        atexit.register(util._exit_function)
+
+
+class WorkerEnd:
+    """What Python does when a process ends, in one that ends by os._exit; within the time there is for its stop."""
+
+    def __init__(self) -> None:
+        self._time_is_up = False
+        self._cuts: Callable[[FrameType | None], None] = lambda _frame: None
+
+    def come(self, status: int, *, wait: bool, end_at: float, grace: float) -> None:
+        """Wait for threads and executors, if that is wanted, and run the exit functions. What still runs so many
+        seconds before `end_at`, on the monotonic clock, is cut: exit functions, half as many before, by not returning.
+        """
+        if threads := threads_to_wait_for():
+            self._wait_for_threads(threads, end_at - grace - time.monotonic() if wait else 0.0)
+        self._cuts = lambda frame: _cut_exit_function(frame, status)
+        self._interrupt_in(end_at - grace / 2 - time.monotonic())
+        atexit._run_exitfuncs()
+        self._cuts = lambda _frame: None
+
+    def take_signal(self, frame: FrameType | None) -> None:
+        """SIGTERM has come: ours, which ends what takes too long, or another, which changes nothing any more."""
+        if self._time_is_up:
+            self._cuts(frame)
+
+    def _wait_for_threads(self, threads: Iterable[threading.Thread], wait_seconds: float) -> None:
+        try:
+            if wait_seconds > 0:
+                self._cuts = _stop_waiting
+                self._interrupt_in(wait_seconds)
+                threading._shutdown()  # type: ignore[attr-defined]
+                return
+        except _TimeIsUp:
+            pass
+        finally:
+            self._cuts = lambda _frame: None
+        if still := [thread for thread in threads if _runs(thread)]:
+            _log.warning("Worker (pid %d) leaves and cuts these threads in their work: %s", os.getpid(), _named(still))
+
+    def _interrupt_in(self, seconds: float) -> None:
+        self._time_is_up = False
+        interrupt_later(max(seconds, 0.0), signal.SIGTERM, self._note_that_time_is_up)
+
+    def _note_that_time_is_up(self) -> None:
+        self._time_is_up = True
+
+
+class _TimeIsUp(SystemExit):
+    """Threads still run, and are not waited for any longer. A SystemExit, since gevent's and eventlet's loops let only
+    that one out."""
+
+
+def _stop_waiting(_frame: FrameType | None) -> None:
+    raise _TimeIsUp
+
+
+def _cut_exit_function(frame: FrameType | None, status: int) -> NoReturn:
+    outermost = frame
+    while frame is not None and frame.f_code is not WorkerEnd.come.__code__:
+        outermost, frame = frame, frame.f_back
+    code = outermost.f_code if outermost is not None else None
+    where = f": {code.co_name} in {code.co_filename}, line {code.co_firstlineno}" if code is not None else ""
+    _log.warning("Worker (pid %d) leaves and cuts an exit function%s", os.getpid(), where)
+    processes.flush()
+    os._exit(status)
+
+
+# ---------------------------------------------------------------------------------------------- in a supervisor
+
+
+def warn_of_threads() -> None:
+    """In a supervisor that has loaded the service's code: its workers will lack the threads that this has begun."""
+    threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if threads and not _are_greenlets():
+        _log.warning(
+            "Loading the service's code began threads: %s. They run in the supervisor and do not exist in workers; "
+            "begin them in supervised_process",
+            _named(threads),
+        )
+
+
+def end_on_time(status: int, *, exit_seconds: float) -> None:
+    """In a supervisor that is about to leave: when the interpreter ends it, threads that the service's code has begun
+    do not hold it up, and exit functions so long at most. Where they would, the process ends with this status."""
+    wait_for_threads = threading._shutdown  # type: ignore[attr-defined]
+
+    def shut_down() -> None:
+        """What the interpreter calls first when it ends."""
+        if not threads_to_wait_for():
+            _exit_later(status, exit_seconds)
+            wait_for_threads()
+            return
+        run_exit_functions(status, at_most_seconds=exit_seconds)
+        processes.flush()
+        os._exit(status)
+
+    threading._shutdown = shut_down  # type: ignore[attr-defined]
+
+
+def run_exit_functions(status: int, *, at_most_seconds: float) -> None:
+    """In a process that ends without the interpreter's help; with this status where they take longer."""
+    _exit_later(status, at_most_seconds)
+    atexit._run_exitfuncs()
+
+
+def _exit_later(status: int, seconds: float) -> None:
+    never_released = _thread.allocate_lock()
+    never_released.acquire()
+
+    def leave() -> None:
+        never_released.acquire(timeout=min(seconds, _thread.TIMEOUT_MAX))
+        _log.warning("Exit functions of the service's code take longer than %g s and are cut", seconds)
+        os._exit(status)
+
+    try:
+        _thread.start_new_thread(leave, ())
+    except RuntimeError:
+        pass
+
+
+# ------------------------------------------------------------------------------------------------------ threads
+
+
+def threads_to_wait_for() -> list[threading.Thread]:
+    """Those that a process does not end without, in Python."""
+    return [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+
+
+def _runs(thread: threading.Thread) -> bool:
+    """Also one that is_alive() takes for dead because a wait for it was interrupted."""
+    return thread.is_alive() or (not _are_greenlets() and os.path.exists(f"/proc/self/task/{thread.native_id}"))
+
+
+def _are_greenlets() -> bool:
+    """What `threading` begins are greenlets, which a fork does have."""
+    return sys.modules["_thread"].start_new_thread is not _thread.start_new_thread
+
+
+def _named(threads: list[threading.Thread]) -> str:
+    more = f" and {len(threads) - _MOST_NAMED} more" if len(threads) > _MOST_NAMED else ""
+    return ", ".join(map(_name, threads[:_MOST_NAMED])) + more
+
+
+def _name(thread: threading.Thread) -> str:
+    """With the module that has begun it, as far as can be told: that of what it runs."""
+    runs: Any = getattr(thread, "_target", None) or getattr(thread, "function", None) or type(thread)
+    module = getattr(runs, "__module__", None) or getattr(getattr(runs, "func", None), "__module__", None)
+    return f"{thread.name} of module {module}" if module else thread.name

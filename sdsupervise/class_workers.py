@@ -8,7 +8,7 @@ from .linux.lifeline import Lifeline
 from .unpatched import socket
 from .workers import python_worker
 from .workers.link import Link
-from .workers.linked_worker import LinkedWorker
+from .workers.linked_worker import Kin, LinkedWorker
 from .workers.process_end import forget_what_is_inherited
 from .workers.python_worker import Beginning
 from .workers.source import Surroundings
@@ -22,7 +22,7 @@ class ClassWorkers:
 
     def __init__(self, surroundings: Surroundings, service: python_worker.Service) -> None:
         self._surroundings, self._service = surroundings, service
-        self._lifeline = Lifeline()
+        self._lifeline, self._kin = Lifeline(), Kin()
 
     def start(
         self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
@@ -32,12 +32,14 @@ class ClassWorkers:
         ours, theirs = socket.socketpair()
 
         def be_worker() -> int:
+            os.setsid()  # by which its children are known when it is dead; and it has no business at a terminal
             ours.close()
             self._lifeline.close_in_child()
             let_go()
             forget_what_is_inherited()
             logs.describe("worker", generation, os.getpid())
-            beginning = Beginning(self._lifeline.reader, settings.stop_timeout, spare or wait_for_go, generation, index)
+            waits, mark = spare or wait_for_go, self._kin.mark_of(os.getpid())
+            beginning = Beginning(self._lifeline.reader, settings.stop_timeout, waits, generation, index, mark)
             return self._be_worker(theirs, beginning)
 
         with theirs:
@@ -46,7 +48,7 @@ class ClassWorkers:
             except OSError:
                 ours.close()
                 raise
-        return LinkedWorker(loop, settings, child, ours, listener, index=index, spare=spare)
+        return LinkedWorker(loop, settings, child, ours, listener, kin=self._kin, index=index, spare=spare)
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
         """In the freshly forked process, which has let go of what is the supervisor's; the exit status."""

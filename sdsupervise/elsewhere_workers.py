@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from .class_workers import ClassWorkers
 from .linux.inheritance import without_supervisors_own
 from .linux.lifeline import Lifeline
+from .workers.linked_worker import Kin
 from .workers.python_worker import Beginning
 from .workers.source import Surroundings
 
@@ -35,7 +36,7 @@ class ElsewhereWorkers(ClassWorkers):
     """
 
     def __init__(self, surroundings: Surroundings, python: str, wanted: Sequence[object], *, silent: bool) -> None:
-        self._surroundings, self._lifeline = surroundings, Lifeline()
+        self._surroundings, self._lifeline, self._kin = surroundings, Lifeline(), Kin()
         self._python, self._wanted, self._silent = python, wanted, silent
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:

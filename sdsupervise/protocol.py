@@ -6,6 +6,7 @@ r"""What worker and supervisor say to each other over the link: lines of ASCII (
     stopping               it has heard of SIGTERM, and needs no nudge
     shutdown               it asks to be killed
     retire                 it asks to be replaced, and then told to stop
+    children               it ends, and has begun processes, of which some may go on
     failed "text"          why it is about to die, a JSON string
                    go 3    run service code now, as worker 3: the other
                            supervisor knows of you (only where it must)
@@ -22,6 +23,7 @@ OK = b"ok\n"
 STOPPING = b"stopping\n"
 SHUTDOWN = b"shutdown\n"
 RETIRE = b"retire\n"
+CHILDREN = b"children\n"
 GO = b"go "  # followed by the worker's index and a newline
 FAILED = b"failed "  # followed by a JSON string and a newline
 

@@ -3,9 +3,10 @@
 They are looked for in /proc, all of it, so only where something is known to be left.
 """
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
+
+from ..unpatched import os, select
 
 _SHOWN_CHARACTERS = 120
 
@@ -53,6 +54,96 @@ def remains(group: int, variable: str) -> list[Found]:
     left their group and their parents."""
     wanted = os.fsencode(variable)
     return list(_find(lambda pid, its: group in (its.group, its.session) or wanted in _environment(pid)))
+
+
+MARK_VARIABLE = "SDSUPERVISE_WORKER"  # in what a class worker executes; its forks have the mark as a mapping's name
+_MAPPING = "sdsupervise-worker-"
+_MOST_BYTES = 16 * 2**20  # of what the kernel says of one process's mappings
+
+
+def bear_mark(mark: str) -> object:
+    """In a class worker: have whatever it begins bear this mark, as long as the answer is kept. A mapping outlasts
+    programs that close all descriptors, and a session that is left; programs that it executes get the environment."""
+    import mmap
+
+    os.environ[MARK_VARIABLE] = mark
+    fd = os.memfd_create(_MAPPING + mark, os.MFD_CLOEXEC)
+    try:
+        os.truncate(fd, 1)
+        return mmap.mmap(fd, 1)
+    finally:
+        os.close(fd)
+
+
+def of_worker(worker_pid: int, mark: str, *, others: Collection[int] = ()) -> list[Found]:
+    """All that live of what a class worker has begun, without itself: those of the session that it leads, or led, and
+    those that bear its mark. `others` are sessions of which it is known that they are not its own.
+
+    A session is asked for by getsid(2), which also answers where /proc hides a process.
+    """
+    me = os.getpid()
+    # A number that a process has again, now that the worker is dead, is not the worker's session.
+    session = worker_pid if worker_pid == me or not _lives(worker_pid) else None
+
+    def is_its(pid: int) -> bool:
+        try:
+            its = os.getsid(pid)
+        except OSError:
+            return False
+        return its == session or (its not in others and _bears(pid, mark))
+
+    found = []
+    for pid in _nearby():
+        if pid == me or not is_its(pid):
+            continue
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        if _is_dead(pidfd) or not is_its(pid):
+            os.close(pidfd)
+        else:
+            found.append(Found(pid, pidfd, _command_line(str(pid))))
+    return found
+
+
+def _nearby() -> list[int]:
+    """The processes of our control group; what has been moved to another one is not ours any more."""
+    own = _read("/proc/self/cgroup")
+    if own.startswith(b"0::") and own.count(b"\n") == 1:
+        place = f"/sys/fs/cgroup{own[3:].decode().rstrip()}"
+        listed = [_read(f"{directory}/cgroup.procs") for directory, _, _ in os.walk(place)]
+        if any(listed):
+            return [int(pid) for pids in listed for pid in pids.split()]
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _read(f"/proc/{name}/cgroup") == own]
+
+
+def _bears(pid: int, mark: str) -> bool:
+    return f"{MARK_VARIABLE}={mark}".encode() in _environment(pid) or _MAPPING.encode() + mark.encode() in _read(
+        f"/proc/{pid}/maps"
+    )
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.getsid(pid)
+    except OSError:
+        return False
+    return True
+
+
+def _is_dead(pidfd: int) -> bool:
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_MOST_BYTES)
+    except OSError:
+        return b""  # it is gone, or somebody else's
 
 
 def _find(wanted: Callable[[int, Relations], bool]) -> Iterator[Found]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..linux import signals
 from ..linux.event_loop import EventLoop, Timer
 from ..linux.process_groups import Found
+from ..printable import printable
 
 _log = logging.getLogger("sdsupervise")
 
@@ -31,12 +32,15 @@ class Leftovers:
         self._loop, self._find, self._worker_pid, self._gone = loop, find, worker_pid, gone
         self._stop_signal, self._grace = stop_signal, grace
         self._living: dict[int, int] = {}  # pid: pidfd
+        self._not_ours: set[int] = set()  # of another user; not waited for
         self._kills = False
         self._timer: Timer | None = None
         loop.call_later(0, self._look)
 
     def kill(self) -> None:
         """SIGKILL, also to those that are found from now on."""
+        if self._kills:
+            return
         self._kills = True
         if self._living:
             _log.warning(
@@ -47,13 +51,18 @@ class Leftovers:
 
     def _look(self) -> None:
         for process in self._find():
-            if process.pid in self._living:
+            if process.pid in self._living or process.pid in self._not_ours:
                 os.close(process.pidfd)
                 continue
-            _log.warning("Worker (pid %d) left a process behind: %s; ending it", self._worker_pid, process)
+            what = printable(str(process))
+            if not signals.send(process.pidfd, signal.SIGKILL if self._kills else self._stop_signal):
+                _log.warning("Worker (pid %d) left a process behind that we may not end: %s", self._worker_pid, what)
+                self._not_ours.add(process.pid)
+                os.close(process.pidfd)
+                continue
+            _log.warning("Worker (pid %d) left a process behind: %s; ending it", self._worker_pid, what)
             self._living[process.pid] = process.pidfd
             self._watch(process.pid, process.pidfd)
-            signals.send(process.pidfd, signal.SIGKILL if self._kills else self._stop_signal)
         if not self._living:
             self._end()
         elif self._timer is None and self._grace is not None:

@@ -68,6 +68,10 @@ class Link:
         """Ask to be replaced; a supervisor that is gone need not know."""
         self._tell(protocol.RETIRE)
 
+    def tell_children(self) -> None:
+        """Say that this worker has begun processes, some of which may go on when it is gone."""
+        self._tell(protocol.CHILDREN)
+
     def tell_stopping(self) -> None:
         """Say that the signal has been heard; from its handler, which must neither wait nor raise."""
         try:

@@ -2,20 +2,36 @@
 
 import json
 import logging
+import os
+import signal
 import socket
 import time
 
 from .. import protocol
 from ..config import Settings
 from ..errors import ProtocolError
-from ..linux import processes, signals
+from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
 from ..printable import printable
+from .leftovers import Leftovers
 from .worker import Worker, WorkerListener, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
+_GRACE_SECONDS = 5.0  # what a dead worker left behind may take to stop; a stop has its own, longer deadline
 _FIRST_NUDGE_SECONDS, _LAST_NUDGE_SECONDS = 0.2, 5.0
+
+
+class Kin:
+    """What the workers of one generation have in common: how their children are known."""
+
+    def __init__(self) -> None:
+        self._name = os.urandom(8).hex()  # no other generation's, nor that of a service in a container
+        self.sessions: set[int] = set()  # those that its living workers lead
+
+    def mark_of(self, worker_pid: int) -> str:
+        """What is borne by all that a worker begins; see process_groups.bear_mark."""
+        return f"{worker_pid}.{self._name}"
 
 
 class LinkedWorker(Worker):
@@ -29,20 +45,33 @@ class LinkedWorker(Worker):
         link: socket.socket,
         listener: WorkerListener,
         *,
+        kin: Kin,
         index: int,
         spare: bool,
     ) -> None:
         super().__init__(loop, settings, child, listener, index=index, spare=spare)
-        self._link = link
+        self._link, self._kin = link, kin
+        self._leftovers: Leftovers | None = None
+        self._had_children = self._killed = False
+        kin.sessions.add(child.pid)
         self._lines = protocol.LineReader()
         self._linked = True
         link.setblocking(False)
         loop.watch(link.fileno(), self._read_link)
 
+    def kill(self) -> None:
+        """As Worker, with what it has left behind."""
+        self._killed = True
+        if self._leftovers is not None:
+            self._leftovers.kill()
+        super().kill()
+
     def _tell_go(self) -> None:
         self._send(b"%s%d\n" % (protocol.GO, self.index))
 
     def _tell_stop(self) -> None:
+        if self.exit_status is not None:
+            return  # it is dead, and only what it has left behind is waited for
         super()._tell_stop()
         self._set_timer(_FIRST_NUDGE_SECONDS, lambda: self._nudge(_FIRST_NUDGE_SECONDS))
 
@@ -93,6 +122,8 @@ class LinkedWorker(Worker):
             self.kill()
         elif line == protocol.RETIRE:
             self._heard_retire()
+        elif line == protocol.CHILDREN:
+            self._had_children = True
         elif line.startswith(protocol.FAILED):
             self.failure = printable(_json_text(line[len(protocol.FAILED) :]))
         else:
@@ -115,6 +146,30 @@ class LinkedWorker(Worker):
                 self._hear(data)
             else:
                 self._close_link()
+
+    def _be_gone(self) -> None:
+        if self._leftovers is None and self._may_have_left():
+            self._see_to_leftovers()
+            return
+        self._kin.sessions.discard(self.pid)
+        super()._be_gone()
+
+    def _may_have_left(self) -> bool:
+        """One that came to its end has said so, where it had the time; the rest is cheap to ask."""
+        return bool(self.exit_status) or self._had_children or process_groups.group_lives(self.pid)
+
+    def _see_to_leftovers(self) -> None:
+        mark, sessions = self._kin.mark_of(self.pid), self._kin.sessions
+        self._leftovers = Leftovers(
+            self._loop,
+            lambda: process_groups.of_worker(self.pid, mark, others=sessions - {self.pid}),
+            self.pid,
+            signal.SIGTERM,
+            None if self.state is WorkerState.STOPPING else min(_GRACE_SECONDS, self._settings.stop_timeout),
+            self._be_gone,
+        )
+        if self._killed:
+            self._leftovers.kill()
 
     def _close_link(self) -> None:
         if self._linked:

@@ -7,6 +7,7 @@ temporary directories, the threads of executors. They stay the supervisor's.
 
 import atexit
 import logging
+import resource
 import sys
 import threading
 import time
@@ -15,9 +16,10 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, NoReturn
 
-from ..linux import processes
+from ..linux import process_groups, processes, signals
 from ..linux.signals import interrupt_later
-from ..unpatched import _thread, os, signal
+from ..printable import printable
+from ..unpatched import _thread, os, select, signal
 
 _log = logging.getLogger("sdsupervise")
 
@@ -61,16 +63,17 @@ class WorkerEnd:
         self._time_is_up = False
         self._cuts: Callable[[FrameType | None], None] = lambda _frame: None
 
-    def come(self, status: int, *, wait: bool, end_at: float, grace: float) -> None:
-        """Wait for threads and executors, if that is wanted, and run the exit functions. What still runs so many
-        seconds before `end_at`, on the monotonic clock, is cut: exit functions, half as many before, by not returning.
-        """
+    def come(self, status: int, leave: Callable[[], None], *, wait: bool, end_at: float, grace: float) -> None:
+        """Wait for threads and executors, if that is wanted, run the exit functions, then leave. What still runs so
+        many seconds before `end_at`, on the monotonic clock, is cut: exit functions, half as many before, by leaving
+        and not returning."""
         if threads := threads_to_wait_for():
             self._wait_for_threads(threads, end_at - grace - time.monotonic() if wait else 0.0)
-        self._cuts = lambda frame: _cut_exit_function(frame, status)
+        self._cuts = lambda frame: _cut_exit_function(frame, status, leave)
         self._interrupt_in(end_at - grace / 2 - time.monotonic())
         atexit._run_exitfuncs()
         self._cuts = lambda _frame: None
+        leave()
 
     def take_signal(self, frame: FrameType | None) -> None:
         """SIGTERM has come: ours, which ends what takes too long, or another, which changes nothing any more."""
@@ -108,15 +111,43 @@ def _stop_waiting(_frame: FrameType | None) -> None:
     raise _TimeIsUp
 
 
-def _cut_exit_function(frame: FrameType | None, status: int) -> NoReturn:
+def _cut_exit_function(frame: FrameType | None, status: int, leave: Callable[[], None]) -> NoReturn:
     outermost = frame
     while frame is not None and frame.f_code is not WorkerEnd.come.__code__:
         outermost, frame = frame, frame.f_back
     code = outermost.f_code if outermost is not None else None
     where = f": {code.co_name} in {code.co_filename}, line {code.co_firstlineno}" if code is not None else ""
     _log.warning("Worker (pid %d) leaves and cuts an exit function%s", os.getpid(), where)
+    leave()
     processes.flush()
     os._exit(status)
+
+
+def had_children() -> bool:
+    """This process has begun others, of which some may still be there."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt > 0  # they may have had children themselves
+    return True
+
+
+def end_children(mark: str, *, seconds: float) -> None:
+    """In a worker without a supervisor that could do so: stop what is left of those it has begun, then kill it."""
+    left = process_groups.of_worker(os.getpid(), mark)
+    poller = select.poll()
+    for process in left:
+        _log.warning("Worker (pid %d) leaves a process behind: %s; ending it", os.getpid(), printable(str(process)))
+        signals.send(process.pidfd, signal.SIGTERM)
+        poller.register(process.pidfd, select.POLLIN)
+    end_at = time.monotonic() + seconds
+    living = {process.pidfd for process in left}
+    while living and (dead := poller.poll(max(0.0, end_at - time.monotonic()) * 1000)):
+        for pidfd, _ in dead:
+            poller.unregister(pidfd)
+            living.discard(pidfd)
+    for process in process_groups.of_worker(os.getpid(), mark):
+        signals.send(process.pidfd, signal.SIGKILL)
 
 
 # ---------------------------------------------------------------------------------------------- in a supervisor

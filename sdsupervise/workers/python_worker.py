@@ -11,10 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 from ..errors import LinkLost
 from ..linux.lifeline import Tie
+from ..linux.process_groups import bear_mark
 from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
 from ..systemd.notify import forget_systemd
 from ..unpatched import os, signal
-from .process_end import WorkerEnd, grace_of, threads_to_wait_for
+from .process_end import WorkerEnd, end_children, grace_of, had_children, threads_to_wait_for
 
 _AROUND_THE_SERVICE = ("sdsupervise", "asyncio")
 _SECONDS_WITHOUT_LIMIT = 30.0  # for the end of a worker whose stop_timeout, 0, is for those that are told to stop
@@ -31,6 +32,9 @@ class Link(Protocol):
 
     def wait_for_go(self) -> int:
         """Wait until this worker is needed, and the other supervisor knows it; its index. Raises LinkLost."""
+
+    def tell_children(self) -> None:
+        """Say that this worker has begun processes, some of which may go on when it is gone."""
 
     def tell_stopping(self) -> None:
         """Say that it was told to stop, from a signal handler."""
@@ -62,6 +66,7 @@ class Beginning(NamedTuple):
     wait_for_go: bool
     generation: int
     slot: int  # its index, which another may replace where it waits to go
+    mark: str  # of what it begins
 
 
 def prepare() -> None:
@@ -80,7 +85,8 @@ def run(service: Service, link: Link, beginning: Beginning) -> int:
     gc.freeze()  # nor at what the supervisor has made since, of hundreds of other workers
     forget_systemd()
     tie = Tie(beginning.lifeline, signal.SIGTERM)
-    stop = _Stop(service, link, tie, beginning.stop_timeout)
+    stop = _Stop(service, link, tie, beginning)
+    _mark = bear_mark(beginning.mark)
     status = _serve(service, link, tie, beginning)
     stop.end(status)
     return status
@@ -117,8 +123,9 @@ def _serve(service: Service, link: Link, tie: Tie, beginning: Beginning) -> int:
 class _Stop:
     """What becomes of a worker that is told to stop, by its supervisor or by the end of that, and of one that ends."""
 
-    def __init__(self, service: Service, link: Link, tie: Tie, stop_timeout: float) -> None:
-        self._service, self._link, self._tie, self._stop_timeout = service, link, tie, stop_timeout
+    def __init__(self, service: Service, link: Link, tie: Tie, beginning: Beginning) -> None:
+        self._service, self._link, self._tie = service, link, tie
+        self._stop_timeout, self._mark = beginning.stop_timeout, beginning.mark
         self._worker_pid = os.getpid()
         self._is_orphan = False
         self._told_at: float | None = None
@@ -160,7 +167,15 @@ class _Stop:
             self._link.tell_stopping()  # it is silent from now on
         self._end = WorkerEnd()
         self._listen()  # its own signals end what takes too long
-        self._end.come(status, wait=wait, end_at=begun + limit, grace=grace_of(limit))
+        self._end.come(status, self._leave_children, wait=wait, end_at=begun + limit, grace=grace_of(limit))
+
+    def _leave_children(self) -> None:
+        """To the supervisor; there is none to an orphan, which has half of its last time for that."""
+        if had_children():
+            if self._is_orphan:
+                end_children(self._mark, seconds=grace_of(self._stop_timeout) / 4)
+            else:
+                self._link.tell_children()
 
 
 def _say(text: str) -> None:

@@ -100,7 +100,7 @@ class Worker(ABC):
     @property
     def up(self) -> bool:
         """It serves, as far as can be known: a class does from its release on."""
-        return self.state is WorkerState.SERVING
+        return self.state is WorkerState.SERVING and self.exit_status is None
 
     @property
     def holder(self) -> processes.Child | None:

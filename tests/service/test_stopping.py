@@ -250,10 +250,12 @@ def test_environment_of_a_worker(ground: Ground, generation: int) -> None:
     ground.deploy(1, service(DISPOSITIONS))
     unset = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x", "WATCHDOG_PID": "1"}
     ground.serving(environment=unset)
-    said = ground.expect("environment").details
+    said = dict(ground.expect("environment").details)
     if generation == 2:
         assert ground.reload().returncode == 0
-        said = ground.expect("environment").details
+        said = dict(ground.expect("environment").details)
+    mark = said.pop("SDSUPERVISE_WORKER")
+    assert re.fullmatch(rf"{ground.worker_pids()[0]}\.[0-9a-f]{{16}}", mark)
     assert said == {"SDSUPERVISE_GENERATION": str(generation), "SDSUPERVISE_WORKER_INDEX": "0"}
 
 

@@ -1,6 +1,7 @@
 """Where the workers of a service class come from: each is a fork of the supervisor, which has imported the code."""
 
 import os
+from contextlib import ExitStack
 
 from . import logs
 from .linux import processes
@@ -34,21 +35,25 @@ class ClassWorkers:
         def be_worker() -> int:
             os.setsid()  # by which its children are known when it is dead; and it has no business at a terminal
             ours.close()
+            os.close(reader)
             self._lifeline.close_in_child()
             let_go()
             forget_what_is_inherited()
             logs.describe("worker", generation, os.getpid())
             waits, mark = spare or wait_for_go, self._kin.mark_of(os.getpid())
-            beginning = Beginning(self._lifeline.reader, settings.stop_timeout, waits, generation, index, mark)
+            beginning = Beginning(self._lifeline.reader, settings.stop_timeout, waits, generation, index, mark, traces)
             return self._be_worker(theirs, beginning)
 
-        with theirs:
+        with ExitStack() as undo, theirs:
+            undo.callback(ours.close)
+            reader, traces = os.pipe()
+            undo.callback(os.close, reader)
             try:
                 child = processes.fork(be_worker)
-            except OSError:
-                ours.close()
-                raise
-        return LinkedWorker(loop, settings, child, ours, listener, kin=self._kin, index=index, spare=spare)
+            finally:
+                os.close(traces)
+            undo.pop_all()
+        return LinkedWorker(loop, settings, child, ours, reader, listener, kin=self._kin, index=index, spare=spare)
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
         """In the freshly forked process, which has let go of what is the supervisor's; the exit status."""

@@ -41,7 +41,8 @@ class ElsewhereWorkers(ClassWorkers):
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
         listeners, lock = self._surroundings.listeners, self._surroundings.lock()
-        for fd in (link.fileno(), beginning.lifeline, *(listener.fileno() for listener in listeners.values()), lock):
+        of_sockets = (listener.fileno() for listener in listeners.values())
+        for fd in (link.fileno(), beginning.lifeline, beginning.traces, *of_sockets, lock):
             if fd is not None:
                 os.set_inheritable(fd, True)
         facts = {

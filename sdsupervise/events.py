@@ -41,6 +41,7 @@ class News(Enum):
     WORKER_CRASHED = "d0225dca77e54c61b24cd9ccaffb4842"
     WORKER_LATE = "c4d435fa3c1144bab12e2c02f4279f27"  # not ready in time
     WORKER_HUNG = "876c3f0cbd464832a7c7c4403ed67852"
+    WORKER_TRACEBACK = "8fafb887990d473ea961db430a4a7355"  # where it hangs, or what it died of
     WORKER_KILLED = "7cf04ef282ba4a2d921038da8dc821ba"  # told to stop, and did not in time
     WORKER_REPLACED = "b1e3b793e23e4d298213d73c83d3f82b"
     WORKER_NOT_REPLACED = "9b7faa04b78f4edf99d9fed3969e394f"

@@ -46,6 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "workers.link",
         "workers.notify_socket",
         "workers.python_worker",
+        "workers.traces",
         "workers.worker",
     ),
     (

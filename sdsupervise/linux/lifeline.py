@@ -8,7 +8,11 @@ would cost a supervisor half a megabyte.
 """
 
 import fcntl
+import functools
+import os as os_of_service
 import signal
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from ..unpatched import os, select
 
@@ -34,11 +38,38 @@ class Tie:
         """
         # Opened anew: whom to signal belongs to what was opened, which all workers would else share.
         self._end = os.open(f"/proc/self/fd/{reader}", os.O_RDONLY | os.O_NONBLOCK)
+        self._pid, self._inode = os.getpid(), os.fstat(self._end).st_ino
         os.close(reader)
-        os.set_inheritable(self._end, True)  # what this process executes in its place is to be signalled, too
         fcntl.fcntl(self._end, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(self._end, fcntl.F_SETSIG, number)
         fcntl.fcntl(self._end, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+
+    def outlast_exec(self) -> None:
+        """A program that this process executes in its place, by os.exec*, is signalled, too. Without this the
+        descriptor would have to be inheritable, and children that have no use for it would get it."""
+        for name in ("execv", "execve"):  # which all others call
+            setattr(os_of_service, name, self._kept_by(getattr(os_of_service, name)))
+
+    def _kept_by(self, execute: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
+        @functools.wraps(execute)
+        def execute_and_keep(*arguments: Any, **keywords: Any) -> NoReturn:  # noqa: ANN401
+            keeps = os.getpid() == self._pid and self._is_open()
+            try:
+                if keeps:
+                    os.set_inheritable(self._end, True)
+                execute(*arguments, **keywords)
+            finally:  # where that has failed
+                if keeps:
+                    os.set_inheritable(self._end, False)
+
+        return execute_and_keep
+
+    def _is_open(self) -> bool:
+        """The service's code has not closed it; a file of its own may have the number by now."""
+        try:
+            return self._end >= 0 and os.fstat(self._end).st_ino == self._inode
+        except OSError:
+            return False
 
     @property
     def is_cut(self) -> bool:
@@ -51,6 +82,6 @@ class Tie:
 
     def let_go(self) -> None:
         """It is cut, and we know: no signal more, where there would be one for each other worker that ends."""
-        end, self._end = self._end, -1
-        if end >= 0:
-            os.close(end)
+        if self._is_open():
+            os.close(self._end)
+        self._end = -1

@@ -4,8 +4,12 @@ The soft limit is 1024 by default for the sake of programs that use select(2); s
 and what it starts gets it back as it was.
 """
 
+import fcntl
 import resource
 
+from ..unpatched import os
+
+_HIGHEST = 1024  # the kernel has a table as long as the highest number in use
 _before: list[int] = []  # the soft limit, where we have raised it
 
 
@@ -24,3 +28,16 @@ def restore_in_child() -> None:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         soft = _before[0] if hard == resource.RLIM_INFINITY else min(_before[0], hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def move_out_of_the_way(fd: int) -> int:
+    """The same descriptor by a high number: where a program closes what it does not know, the next file that it opens
+    gets a low one."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    high = _HIGHEST if soft == resource.RLIM_INFINITY else min(soft, _HIGHEST)
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high - 1)
+    except OSError:
+        return fd  # it is taken
+    os.close(fd)
+    return moved

@@ -4,9 +4,12 @@ They are looked for in /proc, all of it, so only where something is known to be 
 """
 
 from collections.abc import Callable, Collection, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..unpatched import os, select
+
+if TYPE_CHECKING:
+    from mmap import mmap
 
 _SHOWN_CHARACTERS = 120
 
@@ -61,16 +64,18 @@ _MAPPING = "sdsupervise-worker-"
 _MOST_BYTES = 16 * 2**20  # of what the kernel says of one process's mappings
 
 
-def bear_mark(mark: str) -> object:
+def bear_mark(mark: str) -> "mmap | None":
     """In a class worker: have whatever it begins bear this mark, as long as the answer is kept. A mapping outlasts
     programs that close all descriptors, and a session that is left; programs that it executes get the environment."""
-    import mmap
+    from mmap import mmap  # only workers need it
 
     os.environ[MARK_VARIABLE] = mark
     fd = os.memfd_create(_MAPPING + mark, os.MFD_CLOEXEC)
     try:
         os.truncate(fd, 1)
-        return mmap.mmap(fd, 1)
+        return mmap(fd, 1)
+    except OSError:
+        return None  # it may write no file, so large or any
     finally:
         os.close(fd)
 
@@ -115,7 +120,11 @@ def _nearby() -> list[int]:
         listed = [_read(f"{directory}/cgroup.procs") for directory, _, _ in os.walk(place)]
         if any(listed):
             return [int(pid) for pids in listed for pid in pids.split()]
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _read(f"/proc/{name}/cgroup") == own]
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return []  # without a descriptor nobody can be looked for
+    return [int(name) for name in names if name.isdecimal() and _read(f"/proc/{name}/cgroup") == own]
 
 
 def _bears(pid: int, mark: str) -> bool:

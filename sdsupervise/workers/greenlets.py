@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..unpatched import select, socket
+from ..unpatched import os, select, socket
 
 
 def renew_in_worker() -> None:
@@ -60,10 +60,13 @@ def wait_readable(fd: int, timeout_seconds: float | None = None) -> bool:
         poller = importlib.import_module("gevent.select").poll()
         poller.register(fd, select.POLLIN)
         return bool(poller.poll(None if timeout_seconds is None else timeout_seconds * 1000))
+    own = os.dup(fd)  # of one descriptor only one greenlet may wait for
     try:
-        sys.modules["eventlet.hubs"].trampoline(fd, read=True, timeout=timeout_seconds, timeout_exc=TimeoutError)
+        sys.modules["eventlet.hubs"].trampoline(own, read=True, timeout=timeout_seconds, timeout_exc=TimeoutError)
     except TimeoutError:
         return False
+    finally:
+        os.close(own)
     return True
 
 

@@ -10,10 +10,12 @@ import time
 from .. import protocol
 from ..config import Settings
 from ..errors import ProtocolError
+from ..events import News, told
 from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
 from ..printable import printable
 from .leftovers import Leftovers
+from .traces import Traces
 from .worker import Worker, WorkerListener, WorkerState
 
 _log = logging.getLogger("sdsupervise")
@@ -43,6 +45,7 @@ class LinkedWorker(Worker):
         settings: Settings,
         child: processes.Child,
         link: socket.socket,
+        traces: int,
         listener: WorkerListener,
         *,
         kin: Kin,
@@ -53,6 +56,7 @@ class LinkedWorker(Worker):
         self._link, self._kin = link, kin
         self._leftovers: Leftovers | None = None
         self._had_children = self._killed = False
+        self._traces = Traces(loop, traces, self._say_traceback)
         kin.sessions.add(child.pid)
         self._lines = protocol.LineReader()
         self._linked = True
@@ -137,6 +141,7 @@ class LinkedWorker(Worker):
                 pass  # dead (its pidfd will tell), or so far behind with reading that its silence will
 
     def _hear_the_rest(self) -> None:
+        self._traces.close()
         while self._linked:
             try:
                 data = self._link.recv(65536)
@@ -170,6 +175,10 @@ class LinkedWorker(Worker):
         )
         if self._killed:
             self._leftovers.kill()
+
+    def _say_traceback(self, text: str) -> None:
+        extra = told(News.WORKER_TRACEBACK, worker=self)
+        _log.warning("Where worker %d (pid %d) is:\n%s", self.index, self.pid, text, extra=extra)
 
     def _close_link(self) -> None:
         if self._linked:

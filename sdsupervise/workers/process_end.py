@@ -171,36 +171,34 @@ def end_on_time(status: int, *, exit_seconds: float) -> None:
 
     def shut_down() -> None:
         """What the interpreter calls first when it ends."""
-        if not threads_to_wait_for():
-            _exit_later(status, exit_seconds)
+        threads = threads_to_wait_for()
+        if not threads:
             wait_for_threads()
-            return
         run_exit_functions(status, at_most_seconds=exit_seconds)
-        processes.flush()
-        os._exit(status)
+        if threads:
+            processes.flush()
+            os._exit(status)
 
     threading._shutdown = shut_down  # type: ignore[attr-defined]
 
 
 def run_exit_functions(status: int, *, at_most_seconds: float) -> None:
-    """In a process that ends without the interpreter's help; with this status where they take longer."""
-    _exit_later(status, at_most_seconds)
-    atexit._run_exitfuncs()
+    """Before this process ends; if they take longer, it ends with this status.
 
+    A timer, and no thread: one that is begun while the interpreter ends may crash it.
+    """
 
-def _exit_later(status: int, seconds: float) -> None:
-    never_released = _thread.allocate_lock()
-    never_released.acquire()
-
-    def leave() -> None:
-        never_released.acquire(timeout=min(seconds, _thread.TIMEOUT_MAX))
-        _log.warning("Exit functions of the service's code take longer than %g s and are cut", seconds)
+    def leave(_number: int, _frame: object) -> None:
+        _log.warning("Exit functions of the service's code take longer than %g s and are cut", at_most_seconds)
+        processes.flush()
         os._exit(status)
 
-    try:
-        _thread.start_new_thread(leave, ())
-    except RuntimeError:
-        pass
+    before = signal.signal(signal.SIGALRM, leave)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    signal.setitimer(signal.ITIMER_REAL, at_most_seconds)
+    atexit._run_exitfuncs()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
 
 
 # ------------------------------------------------------------------------------------------------------ threads

@@ -2,6 +2,7 @@
 
 import faulthandler
 import gc
+import logging
 import sys
 import time
 import traceback
@@ -10,12 +11,17 @@ from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import LinkLost
+from ..events import News, told
+from ..linux import limits, processes
 from ..linux.lifeline import Tie
 from ..linux.process_groups import bear_mark
 from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
+from ..systemd.journal import JournalHandler
 from ..systemd.notify import forget_systemd
 from ..unpatched import os, signal
 from .process_end import WorkerEnd, end_children, grace_of, had_children, threads_to_wait_for
+
+_log = logging.getLogger("sdsupervise")
 
 _AROUND_THE_SERVICE = ("sdsupervise", "asyncio")
 _SECONDS_WITHOUT_LIMIT = 30.0  # for the end of a worker whose stop_timeout, 0, is for those that are told to stop
@@ -67,6 +73,7 @@ class Beginning(NamedTuple):
     generation: int
     slot: int  # its index, which another may replace where it waits to go
     mark: str  # of what it begins
+    traces: int  # where it says where it is, when it is asked for a traceback
 
 
 def prepare() -> None:
@@ -76,7 +83,7 @@ def prepare() -> None:
     costs a worker many times what it costs the supervisor.
     """
     if sys.stderr is not None:
-        faulthandler.register(TRACEBACK_SIGNAL, all_threads=True, chain=False)
+        faulthandler.register(TRACEBACK_SIGNAL, all_threads=True, chain=False)  # until a worker has a pipe for that
     gc.freeze()  # a worker's garbage collector need not look at, and so copy, what the supervisor imported
 
 
@@ -85,7 +92,11 @@ def run(service: Service, link: Link, beginning: Beginning) -> int:
     gc.freeze()  # nor at what the supervisor has made since, of hundreds of other workers
     forget_systemd()
     tie = Tie(beginning.lifeline, signal.SIGTERM)
+    tie.outlast_exec()
     stop = _Stop(service, link, tie, beginning)
+    traces = limits.move_out_of_the_way(beginning.traces)
+    os.set_blocking(traces, False)  # to write what nobody reads must not hold it up
+    faulthandler.register(TRACEBACK_SIGNAL, file=traces, all_threads=True, chain=False)
     _mark = bear_mark(beginning.mark)
     status = _serve(service, link, tie, beginning)
     stop.end(status)
@@ -114,7 +125,7 @@ def _serve(service: Service, link: Link, tie: Tie, beginning: Beginning) -> int:
             signal.signal(number, signal.SIG_IGN)
         error.with_traceback(_service_frames(error.__traceback__))
         text = "".join(traceback.format_exception(error))
-        print(text, end="", file=sys.stderr, flush=True)
+        _say_traceback(text, index)
         link.tell_failure(text)
         return 1
     return 0
@@ -178,11 +189,30 @@ class _Stop:
                 self._link.tell_children()
 
 
+class _Myself:
+    """This worker, for the journal."""
+
+    def __init__(self, index: int) -> None:
+        self.pid, self.index = os.getpid(), index
+
+
+def _say_traceback(text: str, index: int) -> None:
+    """As one entry of the journal, where that is what standard error is; else at once, so that no other worker's
+    words come between."""
+    if any(isinstance(handler, JournalHandler) for handler in _log.handlers) and _log.isEnabledFor(logging.ERROR):
+        _log.error("%s", text.rstrip(), extra=told(News.WORKER_TRACEBACK, worker=_Myself(index)))
+    elif sys.stderr is not None and sys.stderr is sys.__stderr__:
+        processes.flush()
+        _say(text)
+    else:
+        print(text, end="", file=sys.stderr, flush=True)
+
+
 def _say(text: str) -> None:
     """From a signal handler, which must not raise: it may have interrupted a print(), and whoever read our standard
     error may have died with our supervisor."""
     try:
-        os.write(2, text.encode())
+        os.write(2, text.encode(errors="backslashreplace"))
     except OSError:
         pass
 

@@ -141,7 +141,7 @@ class Service(SupervisedDaemon):
         self.ready_to_take_over()
         be_the_only_one()
         report("serves", release={release})
-        threading.Event().wait() if {release} == 1 else self.draining.wait()
+        self.draining.wait()
         report("returns", release={release})
 
     def work(self):
@@ -163,20 +163,19 @@ class Service(SupervisedDaemon):
 
 if __name__ == "__main__":
     sys.exit(Service().run())
-# {serve} {finish}
 """
 
 
 @pytest.mark.parametrize("library", [GEVENT, EVENTLET], ids=["gevent", "eventlet"])
 def test_other_greenlets_run_meanwhile(ground: Ground, library: str) -> None:
     """They run, and ping, while their worker waits for its turn, for its end, and in its shutdown."""
-    text = WAITING.replace("# {serve} {finish}", "")
-    deploy(ground, 1, library=library, order=FIRST, text=text)
+    deploy(ground, 1, library=library, order=FIRST, text=WAITING)
     running = ground.start(environment={"PYTHONWARNINGS": "ignore"})
     ground.expect("serves", release=1)
     ground.expect("waited", release=1)
-    deploy(ground, 2, library=library, order=FIRST, text=text.replace("if 2 == 1", "if False"))
+    deploy(ground, 2, library=library, order=FIRST, text=WAITING)
     reload = ground.reload_process()
+    ground.expect("returns", release=1)
     ground.expect("shutting down", release=1)
     for _ in range(3):
         ground.expect("works", release=2)  # which waits for its turn

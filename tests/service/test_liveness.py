@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import threading
 
 import pytest
 
@@ -216,3 +218,82 @@ def test_supervisor_killed_during_a_shutdown(ground: Ground) -> None:
     running.signal(signal.SIGKILL)
     ground.expect_nothing_left()
     assert len(ground.seen("shutdown")) == 1
+
+
+def test_two_that_hang_at_a_time(ground: Ground) -> None:
+    """The traceback of each is in one piece, though they write at the same time."""
+    body = """
+    workers = 2
+    worker_timeout = 0.3
+    def serve(self):
+        self.ping_supervisor()
+        report("silent")
+        self.go_deeper(60)
+    def go_deeper(self, depth):
+        self.go_deeper(depth - 1) if depth else time.sleep(1000)
+    """
+    ground.deploy(1, service(body, base="Member"))
+    running = ground.start()
+    workers = {ground.expect("silent").pid for _ in range(2)}
+    for _ in workers:
+        running.expect_line("Supervised process .* was killed by SIGABRT")
+    for worker in workers:
+        _, _, rest = running.err.partition(f"(pid {worker}) is:\n")
+        lines = rest.splitlines()
+        assert re.match(r"(Current t|T)hread 0x\w+ \(most recent call first\):", lines[0])
+        assert sum(bool(re.fullmatch(r'  File ".*", line \d+ in go_deeper', line)) for line in lines[1:62]) == 61
+
+
+def test_two_that_die_at_a_time(ground: Ground) -> None:
+    """The traceback of each is in one piece, also a long one."""
+    body = """
+    workers = 4
+    delay_before_respawn = 1000.0
+    def serve(self):
+        os.read(os.open(os.environ["GROUND"] + "/all", os.O_RDONLY), 1)
+        self.go_deeper(200)
+    def go_deeper(self, depth):
+        if not depth:
+            raise ValueError(f"worker {self.index} is broken")
+        if depth % 2:
+            self.go_deeper(depth - 1)
+        else:
+            self.go_deeper(depth - 1)
+    """
+    os.mkfifo(ground.directory / "all")
+    ground.deploy(1, service(body, base="Member"))
+    running = ground.start()
+    for _ in range(4):
+        ground.expect("serves")
+    (ground.directory / "all").write_text("")
+    for _ in range(4):
+        running.expect_line("Supervised process .* exited with status 1")
+    blocks = re.findall(r"^Traceback .*\n((?:  .*\n)+)ValueError: worker (\d) is broken\n", running.err, re.MULTILINE)
+    assert {index for _, index in blocks} == {"0", "1", "2", "3"}
+    assert {lines.count("in go_deeper\n") for lines, _ in blocks} == {201}
+
+
+def test_what_nobody_asked_for(ground: Ground) -> None:
+    """A worker may be asked by anybody, any number of times; how much is said of that is bounded."""
+    body = """
+    def warm_up(self):
+        report("pipe", **{fd: os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) > 99})
+    """
+    ground.deploy(1, service(body))
+    running = ground.start()
+    said = ground.expect("pipe")
+    ground.expect("serves")
+    os.kill(said.pid, signal.SIGRTMAX)
+    running.expect_line(rf"Where worker 0 \(pid {said.pid}\) is:")
+    running.expect_line("in wait_for_signal")
+    pipe = os.open(f"/proc/{said.pid}/fd/{max(map(int, said.details))}", os.O_WRONLY)
+    flood = threading.Thread(target=os.write, args=(pipe, b"\x1b[2J" + b"x" * 200_000))
+    flood.start()
+    assert "\x1b" not in running.expect_line(r"\?\[2Jx{60000}")
+    os.kill(said.pid, signal.SIGRTMAX)
+    running.expect_line("in wait_for_signal")
+    flood.join()
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0
+    os.close(pipe)
+    assert len(running.err) < 300_000

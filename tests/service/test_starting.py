@@ -190,7 +190,7 @@ def test_background(ground: Ground, way: str) -> None:
     said = ground.expect("process").details
     assert [said[f"fd{fd}"] for fd in range(3)] == ["/dev/null"] * 3
     assert [os.readlink(f"/proc/{supervisor.pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
-    assert said["session"] == str(os.getsid(supervisor.pid))
+    assert said["session"] == said["group"] == str(ground.worker_pids()[0])
     assert Path(said["directory"]) == ground.directory
     ground.deploy(2, STREAMS)
     assert ground.reload().returncode == 0

@@ -1,0 +1,57 @@
+"""What a worker's faulthandler writes when it is asked where the worker is: put together to one text.
+
+It writes a word at a time, from a signal handler. Two workers that did so to one standard error would leave shreds.
+"""
+
+from collections.abc import Callable
+
+from ..linux.event_loop import EventLoop, Timer
+from ..printable import printable
+from ..unpatched import os
+
+_MOST_BYTES = 64 * 1024  # what a pipe holds; the rest is dropped
+_QUIET_SECONDS = 0.5  # from the first word on; what a process knows already it writes at once
+
+
+class Traces:
+    """The reading end of a worker's pipe, watched from our event loop. `say` gets each text."""
+
+    def __init__(self, loop: EventLoop, reader: int, say: Callable[[str], None]) -> None:
+        self._loop, self._reader, self._say = loop, reader, say
+        self._data = b""
+        self._timer: Timer | None = None
+        os.set_blocking(reader, False)
+        loop.watch(reader, self._read)
+
+    def _read(self) -> None:
+        """Take in as much as one text may have, and no more before that was said."""
+        try:
+            data = os.read(self._reader, _MOST_BYTES - len(self._data))
+        except BlockingIOError:
+            return
+        self._data += data
+        if not data or len(self._data) == _MOST_BYTES:
+            self._loop.unwatch(self._reader)
+        if data and self._timer is None:
+            self._timer = self._loop.call_later(_QUIET_SECONDS, self._say_all)
+
+    def _say_all(self) -> None:
+        self._timer = None
+        if len(self._data) == _MOST_BYTES:
+            self._loop.watch(self._reader, self._read)
+        self._say_data()
+
+    def close(self) -> None:
+        """The worker is dead: say what it has written."""
+        if len(self._data) < _MOST_BYTES:
+            self._read()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.unwatch(self._reader)
+        os.close(self._reader)
+        self._say_data()
+
+    def _say_data(self) -> None:
+        data, self._data = self._data, b""
+        if text := printable(data.decode(errors="replace").strip()):
+            self._say(text)

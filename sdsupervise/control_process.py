@@ -5,7 +5,6 @@ start the successor, which is given the listeners and the lock, is believed only
 it is the control process.
 """
 
-import os
 import signal
 from collections.abc import Callable
 
@@ -13,6 +12,7 @@ from .linux import processes, signals
 from .linux.event_loop import EventLoop
 from .linux.inheritance import without_supervisors_own
 from .linux.usage import unit_of
+from .unpatched import os
 
 _SECONDS = 5.0  # systemd answers at once, unless it is busy with a daemon-reload
 _MOST_BYTES = 64

@@ -4,14 +4,13 @@ A process can type into its controlling terminal (TIOCSTI, ioctl_tty(2)), and so
 the service gets a session of its own, and the process that was called stays behind in the terminal.
 """
 
-import os
-import signal
 from types import FrameType
 from typing import NoReturn
 
 from .linux import processes
 from .linux.lifeline import Lifeline, Tie
 from .linux.signals import send
+from .unpatched import os, signal
 
 _HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _ties: list[Tie] = []

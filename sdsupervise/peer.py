@@ -26,11 +26,12 @@ from typing import NamedTuple
 
 from .core.takeover import Event
 from .errors import HandoverError
-from .linux import processes
+from .linux import process_groups, processes
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
 from .linux.signals import send
 from .unpatched import os, select
+from .workers.leftovers import Leftovers
 
 _log = logging.getLogger("sdsupervise")
 
@@ -85,6 +86,7 @@ class Peer:
         self._token_is_ours = False
         self._workers: dict[int, int] = {}  # pid: pidfd, of those alive as far as we know, and of holders
         self._announced: set[int] = set()  # the pids of all workers there ever were
+        self._leftovers: dict[int, Leftovers] = {}  # of workers that died after it
         self._holders: set[int] = set()  # never killed: each leaves when it has seen to the end of its worker
         self.token = token  # the read end of the pipe with the kill token
         self.generation = generation
@@ -108,8 +110,8 @@ class Peer:
 
     @property
     def has_workers(self) -> bool:
-        """One that it announced lives, as far as we know."""
-        return bool(self._workers)
+        """One that it announced lives, as far as we know, or has left something behind that does."""
+        return bool(self._workers or self._leftovers)
 
     @property
     def worker_pids(self) -> list[int]:
@@ -130,7 +132,7 @@ class Peer:
     @property
     def left_nothing(self) -> bool:
         """It is dead and so are its workers."""
-        return self.gone and not self._workers
+        return self.gone and not self.has_workers
 
     def meet(self, pid: int, pidfd: int) -> None:
         """This is its process."""
@@ -316,7 +318,25 @@ class Peer:
         if pidfd is not None:
             self._loop.unwatch(pidfd)
             os.close(pidfd)
+            if self.gone and pid not in self._holders and process_groups.group_lives(pid):
+                self._end_what_is_left_of(pid)
             self.listener.lock_may_be_free()
+
+    def _end_what_is_left_of(self, worker_pid: int) -> None:
+        """Its supervisor, which would have done so, is dead, and nobody serves until that is done."""
+
+        def gone() -> None:
+            self._leftovers.pop(worker_pid, None)
+            self.listener.lock_may_be_free()
+
+        self._leftovers[worker_pid] = Leftovers(
+            self._loop,
+            lambda: process_groups.of_worker(worker_pid, None),
+            worker_pid,
+            signal.SIGKILL,
+            0.0,
+            gone,
+        )
 
 
 def _take(token: int) -> bool:

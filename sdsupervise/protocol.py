@@ -6,7 +6,7 @@ r"""What worker and supervisor say to each other over the link: lines of ASCII (
     stopping               it has heard of SIGTERM, and needs no nudge
     shutdown               it asks to be killed
     retire                 it asks to be replaced, and then told to stop
-    children               it ends, and has begun processes, of which some may go on
+    children               it ends, and what it has begun may go on
     failed "text"          why it is about to die, a JSON string
                    go 3    run service code now, as worker 3: the other
                            supervisor knows of you (only where it must)

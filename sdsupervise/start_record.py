@@ -6,13 +6,13 @@ or its own user wrote it. The first generation writes it while it still has the 
 """
 
 import json
-import os
 import stat
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from .errors import ControlSocketError, HandoverError
 from .linux.inheritance import Invocation
+from .unpatched import os
 
 _MOST_BYTES = 1024 * 1024  # a command line may have 2 MB, most of which nobody writes into a unit
 _MOST_WORDS = 10_000

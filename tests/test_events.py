@@ -31,6 +31,12 @@ REMARKS = {
     "Worker (pid %d): %s",
     "Worker (pid %d): %s Ignoring it",
     "Worker (pid %d) leaves by itself",
+    "Worker (pid %d) leaves and cuts these threads in their work: %s",
+    "Worker (pid %d) leaves and cuts an exit function%s",
+    "Exit functions of the service's code take longer than %g s and are cut",
+    "Loading the service's code began threads: %s. They run in the supervisor and do not exist in workers; "
+    "begin them in supervised_process",
+    "Worker (pid %d) leaves a process behind: %s; ending it",
     "Worker (pid %d) said %r, which is no message, ignoring",
     "Cannot fork a command: %s",
     "The supervisor is gone, stopping the command (pid %d)",

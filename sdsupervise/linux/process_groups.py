@@ -80,9 +80,9 @@ def bear_mark(mark: str) -> "mmap | None":
         os.close(fd)
 
 
-def of_worker(worker_pid: int, mark: str, *, others: Collection[int] = ()) -> list[Found]:
+def of_worker(worker_pid: int, mark: str | None, *, others: Collection[int] = ()) -> list[Found]:
     """All that live of what a class worker has begun, without itself: those of the session that it leads, or led, and
-    those that bear its mark. `others` are sessions of which it is known that they are not its own.
+    those that bear its mark, where that is known. `others` are sessions of which it is known that they are not its own.
 
     A session is asked for by getsid(2), which also answers where /proc hides a process.
     """
@@ -95,7 +95,7 @@ def of_worker(worker_pid: int, mark: str, *, others: Collection[int] = ()) -> li
             its = os.getsid(pid)
         except OSError:
             return False
-        return its == session or (its not in others and _bears(pid, mark))
+        return its == session or (mark is not None and its not in others and _bears(pid, mark))
 
     found = []
     for pid in _nearby():
@@ -134,11 +134,15 @@ def _bears(pid: int, mark: str) -> bool:
 
 
 def _lives(pid: int) -> bool:
+    """A zombie does not: it may be somebody else's to reap."""
     try:
-        os.getsid(pid)
+        pidfd = os.pidfd_open(pid)
     except OSError:
         return False
-    return True
+    try:
+        return not _is_dead(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 def _is_dead(pidfd: int) -> bool:

@@ -177,6 +177,25 @@ def test_children_without_a_supervisor(ground: Ground, kind: str) -> None:
     ground.expect_nothing_left()
 
 
+@pytest.mark.parametrize("kind", ["a program", "a fork"])
+def test_children_of_a_killed_predecessors_worker(ground: Ground, kind: str) -> None:
+    """Where a supervisor is killed in the middle of a reload, and its worker has to be, the successor serves when what
+    that worker has begun is gone too."""
+    deploy(ground, 1, KINDS[kind], "signal.signal(signal.SIGTERM, signal.SIG_IGN); super().serve()", warm_up="pass")
+    running = ground.run(SDSUPERVISE, "run", "--pid-file", ground.pid_file, "current/service.py:Service")
+    child = ground.expect("child").pid
+    deploy(ground, 2, "check_that_there_is_no_child(); report('alone')", warm_up="pass")
+    reload = ground.reload_process()
+    running.expect_line("Generation 2 is ready, generation 1 stops")
+    running.signal(signal.SIGKILL)
+    running.expect_line(f"left a process behind: pid {child} ")
+    ground.expect("alone")
+    wait_gone(child)
+    reload.wait()
+    os.kill(int(ground.pid_file.read_text()), signal.SIGTERM)
+    ground.expect_nothing_left()
+
+
 def test_a_dead_worker_does_not_serve(ground: Ground) -> None:
     """While what it has left behind is being ended, status does not count it."""
     program = "subprocess.Popen([*PROGRAM[:2], PROGRAM[2].replace('child()', 'child(True)')])"

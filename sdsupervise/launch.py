@@ -223,8 +223,8 @@ def _set_up_process(plan: Plan, *, generation: int) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if plan.supervised:
         # Ignored, by the service or by whoever started us, it would have workers reaped before we know how they ended.
-        # A handler that Python does not know is an event loop's, which does not run here but in workers: gevent's.
-        if signal.getsignal(signal.SIGCHLD) is not None:
+        # A handler that Python does not know of is an event loop's, which does not run here but in workers: gevent's.
+        if signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)  # a print() is in the journal at once, not after 8 KiB

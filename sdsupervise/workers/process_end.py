@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -50,10 +50,32 @@ def forget_what_is_inherited() -> None:
     process, util = sys.modules.get("multiprocessing.process"), sys.modules.get("multiprocessing.util")
     if process is not None:
         process._children = set()  # type: ignore[attr-defined]
+    atexit.register(_end_helpers, _helpers())
     if util is not None:
         util._finalizer_registry.clear()
         util._run_after_forkers()
         atexit.register(util._exit_function)
+
+
+def _helpers() -> dict[int, Any]:
+    """The processes that multiprocessing has begun for itself, by pid. They end when nobody has use for them."""
+    found = {}
+    for module, pid in (("forkserver", "_forkserver_pid"), ("resource_tracker", "_pid")):
+        loaded = sys.modules.get(f"multiprocessing.{module}")
+        helper = getattr(loaded, f"_{module}", None)
+        if getattr(helper, pid, None) is not None:
+            found[getattr(helper, pid)] = helper
+    return found
+
+
+def _end_helpers(inherited: Mapping[int, Any]) -> None:
+    """Those that this process has begun: so that they are not taken for what it has left behind."""
+    for pid, helper in _helpers().items():
+        if pid not in inherited:
+            try:
+                helper._stop()
+            except OSError:
+                pass  # its directory is gone already
 
 
 class WorkerEnd:
@@ -81,18 +103,23 @@ class WorkerEnd:
             self._cuts(frame)
 
     def _wait_for_threads(self, threads: Iterable[threading.Thread], wait_seconds: float) -> None:
-        try:
-            if wait_seconds > 0:
-                self._cuts = _stop_waiting
-                self._interrupt_in(wait_seconds)
-                threading._shutdown()  # type: ignore[attr-defined]
-                return
-        except _TimeIsUp:
-            pass
-        finally:
-            self._cuts = lambda _frame: None
+        if wait_seconds > 0 and self._have_ended(threads, wait_seconds):
+            return
         if still := [thread for thread in threads if _runs(thread)]:
             _log.warning("Worker (pid %d) leaves and cuts these threads in their work: %s", os.getpid(), _named(still))
+
+    def _have_ended(self, threads: Iterable[threading.Thread], wait_seconds: float) -> bool:
+        self._cuts = _stop_waiting
+        self._interrupt_in(wait_seconds)
+        try:
+            threading._shutdown()  # type: ignore[attr-defined]
+            for thread in threads:
+                thread.join()  # at once, but for eventlet's, which Python does not know
+        except _TimeIsUp:
+            return False
+        finally:
+            self._cuts = lambda _frame: None
+        return True
 
     def _interrupt_in(self, seconds: float) -> None:
         self._time_is_up = False
@@ -206,7 +233,8 @@ def run_exit_functions(status: int, *, at_most_seconds: float) -> None:
 
 def threads_to_wait_for() -> list[threading.Thread]:
     """Those that a process does not end without, in Python."""
-    return [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    ours = (threading.main_thread(), threading.current_thread())  # under eventlet two objects for one thread
+    return [thread for thread in threading.enumerate() if thread not in ours and not thread.daemon]
 
 
 def _runs(thread: threading.Thread) -> bool:

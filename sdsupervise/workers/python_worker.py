@@ -183,7 +183,7 @@ class _Stop:
     def _leave_children(self) -> None:
         """To the supervisor; there is none to an orphan, which has half of its last time for that."""
         if had_children():
-            if self._is_orphan:
+            if self._is_orphan or self._tie.is_cut:
                 end_children(self._mark, seconds=grace_of(self._stop_timeout) / 4)
             else:
                 self._link.tell_children()

@@ -188,3 +188,57 @@ def test_other_greenlets_run_meanwhile(ground: Ground, library: str) -> None:
     (ground.directory / "go2").write_text("x")
     assert running.wait() == 0
     ground.expect_nothing_left()
+
+
+CHILDREN_AND_THREADS = """
+import subprocess
+subprocess.run(["true"], check=True)  # has gevent install a handler for SIGCHLD
+
+class Service(SupervisedDaemon):
+    stop_timeout = {stop_timeout}
+
+    def supervised_process(self):
+        subprocess.run(["true"], check=True)
+        report("child of the worker ended")
+        threading.Thread(target=self.work, name="digger").start()
+        self.ready_to_take_over()
+        report("serves", release={release})
+        while True:
+            time.sleep(1000)
+
+    def work(self):
+        os.mkfifo(GROUND + "/go")
+        fifo = os.open(GROUND + "/go", os.O_RDONLY | os.O_NONBLOCK)
+        report("works")
+        while not os.read(fifo, 1):
+            time.sleep(0.01)
+        report("worked")
+
+    def supervised_shutdown(self):
+        report("shutting down")
+
+if __name__ == "__main__":
+    sys.exit(Service().run())
+"""
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["which end", "which do not end"])
+@pytest.mark.parametrize("library", [GEVENT, EVENTLET], ids=["gevent", "eventlet"])
+def test_children_and_threads(ground: Ground, library: str, ends: bool) -> None:
+    """A worker can wait for a child, also where the code did so when it was loaded; threads, which are greenlets, are
+    waited for at its stop, within stop_timeout."""
+    text = CHILDREN_AND_THREADS.replace("{stop_timeout}", "20.0" if ends else "2.0")
+    deploy(ground, 1, library=library, order=FIRST, text=text)
+    running = ground.start(environment={"PYTHONWARNINGS": "ignore"})
+    ground.expect("child of the worker ended")
+    ground.expect("works")
+    ground.expect("serves")
+    running.signal(signal.SIGTERM)
+    ground.expect("shutting down")
+    if ends:
+        (ground.directory / "go").write_text("x")
+        ground.expect("worked")
+    assert running.wait() == 0
+    assert ("cuts these threads in their work: digger" in running.err) == (not ends)
+    assert "began threads" not in running.err and "Killing" not in running.err
+    ground.expect_nothing_left()

@@ -37,7 +37,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "systemd",
         "toml_text",
     ),
-    ("workers.greenlets", "workers.process_end"),
+    ("workers.greenlets",),
+    ("workers.process_end",),
     (
         "kept",
         "lane",

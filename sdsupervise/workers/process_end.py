@@ -20,6 +20,7 @@ from ..linux import process_groups, processes, signals
 from ..linux.signals import interrupt_later
 from ..printable import printable
 from ..unpatched import _thread, os, select, signal
+from . import greenlets
 
 _log = logging.getLogger("sdsupervise")
 
@@ -105,7 +106,8 @@ class WorkerEnd:
     def _wait_for_threads(self, threads: Iterable[threading.Thread], wait_seconds: float) -> None:
         if wait_seconds > 0 and self._have_ended(threads, wait_seconds):
             return
-        if still := [thread for thread in threads if _runs(thread)]:
+        living = threading.enumerate()  # is_alive() says no of one, if a wait for it was interrupted
+        if still := [thread for thread in threads if thread in living]:
             _log.warning("Worker (pid %d) leaves and cuts these threads in their work: %s", os.getpid(), _named(still))
 
     def _have_ended(self, threads: Iterable[threading.Thread], wait_seconds: float) -> bool:
@@ -135,7 +137,8 @@ class _TimeIsUp(SystemExit):
 
 
 def _stop_waiting(_frame: FrameType | None) -> None:
-    raise _TimeIsUp
+    if not greenlets.raise_in_main(_TimeIsUp()):
+        raise _TimeIsUp
 
 
 def _cut_exit_function(frame: FrameType | None, status: int, leave: Callable[[], None]) -> NoReturn:
@@ -235,11 +238,6 @@ def threads_to_wait_for() -> list[threading.Thread]:
     """Those that a process does not end without, in Python."""
     ours = (threading.main_thread(), threading.current_thread())  # under eventlet two objects for one thread
     return [thread for thread in threading.enumerate() if thread not in ours and not thread.daemon]
-
-
-def _runs(thread: threading.Thread) -> bool:
-    """Also one that is_alive() takes for dead because a wait for it was interrupted."""
-    return thread.is_alive() or (not _are_greenlets() and os.path.exists(f"/proc/self/task/{thread.native_id}"))
 
 
 def _are_greenlets() -> bool:

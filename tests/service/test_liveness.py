@@ -250,8 +250,9 @@ def test_two_that_die_at_a_time(ground: Ground) -> None:
     workers = 4
     delay_before_respawn = 1000.0
     def serve(self):
-        os.read(os.open(os.environ["GROUND"] + "/all", os.O_RDONLY), 1)
-        self.go_deeper(200)
+        signal.signal(signal.SIGHUP, lambda *_: self.go_deeper(200))
+        report("waits")
+        super().serve()
     def go_deeper(self, depth):
         if not depth:
             raise ValueError(f"worker {self.index} is broken")
@@ -260,12 +261,10 @@ def test_two_that_die_at_a_time(ground: Ground) -> None:
         else:
             self.go_deeper(depth - 1)
     """
-    os.mkfifo(ground.directory / "all")
     ground.deploy(1, service(body, base="Member"))
     running = ground.start()
-    for _ in range(4):
-        ground.expect("serves")
-    (ground.directory / "all").write_text("")
+    for worker in [ground.expect("waits").pid for _ in range(4)]:
+        os.kill(worker, signal.SIGHUP)
     for _ in range(4):
         running.expect_line("Supervised process .* exited with status 1")
     blocks = re.findall(r"^Traceback .*\n((?:  .*\n)+)ValueError: worker (\d) is broken\n", running.err, re.MULTILINE)
@@ -290,9 +289,11 @@ def test_what_nobody_asked_for(ground: Ground) -> None:
     flood = threading.Thread(target=os.write, args=(pipe, b"\x1b[2J" + b"x" * 200_000))
     flood.start()
     assert "\x1b" not in running.expect_line(r"\?\[2Jx{60000}")
+    for _ in range(3):
+        running.expect_line("x{3000}")
+    flood.join()
     os.kill(said.pid, signal.SIGRTMAX)
     running.expect_line("in wait_for_signal")
-    flood.join()
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
     os.close(pipe)

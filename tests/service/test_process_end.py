@@ -269,12 +269,12 @@ def test_threads_of_a_worker_that_ends_by_itself(ground: Ground, end: str, waits
     """
     ground.deploy(1, service(body, before=BEFORE))
     running = ground.start()
-    worker = ground.expect("works 0").pid
+    worker = ground.expect("serves").pid
     if waits:
+        ground.expect("works 0")
         ground.open_gate()
         assert ground.expect("done").pid == worker
         assert "cuts" not in running.err
     else:
         running.expect_line(rf"Worker \(pid {worker}\) leaves and cuts these threads in their work: digger")
-    ground.expect("serves")
-    assert ground.expect("works 0").pid != worker
+    assert ground.expect("serves").pid != worker

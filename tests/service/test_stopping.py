@@ -231,9 +231,9 @@ def test_signals_of_a_worker(ground: Ground, generation: int) -> None:
 
 @pytest.mark.parametrize("generation", [1, 2])
 def test_descriptors_of_a_worker(ground: Ground, generation: int) -> None:
-    """A worker has its streams, its ends of link and lifeline, the pipe for its traceback, and its copy of the lock
-    open, and no more: a copy of the channel, of the control socket or of another end of such a line would hide its
-    end."""
+    """A worker has its streams, its ends of link and lifeline, the pipe for its traceback, its mark, and its copy of
+    the lock open, and no more: a copy of the channel, of the control socket or of another end of such a line would hide
+    its end."""
     ground.deploy(1, service(DISPOSITIONS))
     ground.serving()
     said = ground.expect("descriptors").details
@@ -242,7 +242,7 @@ def test_descriptors_of_a_worker(ground: Ground, generation: int) -> None:
         said = ground.expect("descriptors").details
     others = {fd: target for fd, target in said.items() if int(fd) > 2 and not target.startswith("/proc/")}
     kinds = sorted(re.sub(r"[:\[].*", "", Path(target).name) for target in others.values())
-    assert kinds == ["one-at-a-time", "pipe", "pipe", "service.pid", "socket"], others
+    assert kinds == ["memfd", "one-at-a-time", "pipe", "pipe", "service.pid", "socket"], others
 
 
 @pytest.mark.parametrize("generation", [1, 2])

@@ -104,19 +104,21 @@ class WorkerEnd:
             self._cuts(frame)
 
     def _wait_for_threads(self, threads: Iterable[threading.Thread], wait_seconds: float) -> None:
-        if wait_seconds > 0 and self._have_ended(threads, wait_seconds):
+        if wait_seconds > 0 and self._have_ended(wait_seconds):
             return
         living = threading.enumerate()  # is_alive() says no of one, if a wait for it was interrupted
         if still := [thread for thread in threads if thread in living]:
             _log.warning("Worker (pid %d) leaves and cuts these threads in their work: %s", os.getpid(), _named(still))
 
-    def _have_ended(self, threads: Iterable[threading.Thread], wait_seconds: float) -> bool:
+    def _have_ended(self, wait_seconds: float) -> bool:
+        """As threading._shutdown, which no signal interrupts from Python 3.13 on."""
         self._cuts = _stop_waiting
         self._interrupt_in(wait_seconds)
         try:
-            threading._shutdown()  # type: ignore[attr-defined]
-            for thread in threads:
-                thread.join()  # at once, but for eventlet's, which Python does not know
+            for end_executors in reversed(threading._threading_atexits):  # type: ignore[attr-defined]
+                end_executors()
+            while threads := threads_to_wait_for():
+                threads[0].join()
         except _TimeIsUp:
             return False
         finally:

@@ -90,15 +90,20 @@ def of_worker(worker_pid: int, mark: str | None, *, others: Collection[int] = ()
     # A number that a process has again, now that the worker is dead, is not the worker's session.
     session = worker_pid if worker_pid == me or not _lives(worker_pid) else None
 
+    pids, is_near = _nearby()
+
     def is_its(pid: int) -> bool:
         try:
             its = os.getsid(pid)
         except OSError:
             return False
-        return its == session or (mark is not None and its not in others and _bears(pid, mark))
+        # The cheapest question first: of hundreds of workers each leads a session.
+        if its in others or not (its == session or mark is not None):
+            return False
+        return is_near(pid) and (its == session or _bears(pid, str(mark)))
 
     found = []
-    for pid in _nearby():
+    for pid in pids:
         if pid == me or not is_its(pid):
             continue
         try:
@@ -112,19 +117,20 @@ def of_worker(worker_pid: int, mark: str | None, *, others: Collection[int] = ()
     return found
 
 
-def _nearby() -> list[int]:
-    """The processes of our control group; what has been moved to another one is not ours any more."""
+def _nearby() -> tuple[list[int], Callable[[int], bool]]:
+    """The processes of our control group, or all and how to tell whether one is of our group; what has been moved to
+    another one is not ours any more."""
     own = _read("/proc/self/cgroup")
     if own.startswith(b"0::") and own.count(b"\n") == 1:
         place = f"/sys/fs/cgroup{own[3:].decode().rstrip()}"
         listed = [_read(f"{directory}/cgroup.procs") for directory, _, _ in os.walk(place)]
         if any(listed):
-            return [int(pid) for pids in listed for pid in pids.split()]
+            return [int(pid) for pids in listed for pid in pids.split()], lambda _pid: True
     try:
         names = os.listdir("/proc")
     except OSError:
-        return []  # without a descriptor nobody can be looked for
-    return [int(name) for name in names if name.isdecimal() and _read(f"/proc/{name}/cgroup") == own]
+        names = []  # without a descriptor nobody can be looked for
+    return [int(name) for name in names if name.isdecimal()], lambda pid: _read(f"/proc/{pid}/cgroup") == own
 
 
 def _bears(pid: int, mark: str) -> bool:

@@ -120,13 +120,13 @@ class Account:
 
     def code(self) -> dict[str, object]:
         """What Code answers: all that is needed to see whether the disk has other code by now."""
-        path, fingerprint, modules, words = self._started.receipt
-        argv = self._started.invocation.argv
+        receipt, argv = self._started.receipt, self._started.invocation.argv
+        modules, words = receipt.modules, receipt.words
         fits = len(json.dumps([words, argv])) < _MOST_BYTES
         complete = fits and len(json.dumps(modules)) < _MOST_BYTES
         return {
-            "path": path,
-            "fingerprint": fingerprint,
+            "path": receipt.path,
+            "fingerprint": receipt.fingerprint,
             "modules": [{"name": name, "file": file} for name, file in modules] if complete else [],
             "complete": complete,
             "command": words if fits else [],

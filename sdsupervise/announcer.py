@@ -54,7 +54,7 @@ class Announcer:
         facts: Mapping[str, str],
         on_idle: Callable[[], None],
     ) -> None:
-        """The facts are the same in each run: NAME, GENERATION, CODE, of VARIABLES."""
+        """The facts are the same in each run: NAME, GENERATION, of VARIABLES."""
         self._loop, self._command, self._timeout_seconds, self._on_idle = loop, command, timeout_seconds, on_idle
         self._facts = {**facts, "PID": str(os.getpid()), "UNIT": _own_unit()}
         self._waiting: deque[tuple[News, dict[str, str]]] = deque()
@@ -66,10 +66,11 @@ class Announcer:
         """One runs, or waits for its turn."""
         return self._current is not None or bool(self._waiting)
 
-    def tell(self, news: News, *, verdict: str = "", reason: str = "", seconds: float | None = None) -> None:
+    def tell(self, news: News, *, code: str, verdict: str = "", reason: str = "", seconds: float | None = None) -> None:
         """Run it for this, as soon as its turn comes."""
         changing = {
             "EVENT": news.word,
+            "CODE": code,
             "VERDICT": verdict,
             "REASON": reason,
             "DURATION_SEC": "" if seconds is None else f"{seconds:.3f}",

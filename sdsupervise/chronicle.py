@@ -110,7 +110,7 @@ class Chronicle:
             return None
         from . import announcer  # most services can do without, and its memory
 
-        facts = {"NAME": self._name, "GENERATION": str(self._generation), "CODE": str(self._receipt)}
+        facts = {"NAME": self._name, "GENERATION": str(self._generation)}
         return announcer.Announcer(self._loop, hook.command, hook.timeout, facts=facts, on_idle=self._on_quiet)
 
     def _say_serving(self) -> None:
@@ -118,7 +118,7 @@ class Chronicle:
 
     def _announce(self, news: News, *, verdict: str = "", reason: str = "", seconds: float | None = None) -> None:
         if self._announcer is not None:
-            self._announcer.tell(news, verdict=verdict, reason=reason, seconds=seconds)
+            self._announcer.tell(news, code=str(self._receipt), verdict=verdict, reason=reason, seconds=seconds)
 
     def _finish(self, within_seconds: float) -> float:
         if self._announcer is None or not self._announcer.busy:

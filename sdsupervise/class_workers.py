@@ -31,7 +31,7 @@ class ClassWorkers:
         self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
     ) -> LinkedWorker:
         """As Source."""
-        loop, settings, generation, let_go, *_ = self._surroundings
+        loop, settings, generation, let_go, _, _, receipt = self._surroundings
         ours, theirs = socket.socketpair()
 
         def be_worker() -> int:
@@ -55,7 +55,9 @@ class ClassWorkers:
             finally:
                 os.close(traces)
             undo.pop_all()
-        return LinkedWorker(loop, settings, child, ours, reader, listener, kin=self._kin, index=index, spare=spare)
+        return LinkedWorker(
+            loop, settings, child, ours, reader, listener, receipt, kin=self._kin, index=index, spare=spare
+        )
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
         """In the freshly forked process, which has let go of what is the supervisor's; the exit status."""

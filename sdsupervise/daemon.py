@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, 
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import launch
+from . import launch, own_code
 from .class_workers import ClassWorkers
 from .config import Settings
 from .errors import ExitStatus, LinkLost
@@ -38,6 +38,7 @@ this_invocation()
 directory_of_code()
 if launch.is_successor():
     launch.tell_of_what_is_not_caught()
+own_code.watch_script()  # for what it imports after us
 
 
 class SupervisedDaemon(Daemon):

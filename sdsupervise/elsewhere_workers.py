@@ -12,13 +12,11 @@ from .workers.linked_worker import Kin
 from .workers.python_worker import Beginning
 from .workers.source import Surroundings
 
-# Nothing of ours is installed there: the package is found by its path, and with it none of what lies beside it.
+# Nothing of ours is installed there. The processes that a service's multiprocessing starts must find the package, too:
+# sys.path is what they are told of their parent.
 _BEGIN = """
-import importlib.util, sys
-place = sys.argv[1]
-spec = importlib.util.spec_from_file_location("sdsupervise", place + "/__init__.py", submodule_search_locations=[place])
-sys.modules["sdsupervise"] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
+import sys
+sys.path.insert(0, sys.argv[1])
 from sdsupervise.cli.inside import main
 main()
 """
@@ -26,7 +24,8 @@ main()
 
 def command_line(python: str, role: str, facts: Mapping[str, object]) -> list[str]:
     """What that interpreter is executed with. -P keeps the working directory out of where it looks for modules."""
-    return [python, "-P", "-c", _BEGIN, os.path.dirname(os.path.realpath(__file__)), role, json.dumps(facts)]
+    package = os.path.dirname(os.path.realpath(__file__))
+    return [python, "-P", "-c", _BEGIN, os.path.join(package, "alone"), role, json.dumps(facts)]
 
 
 class ElsewhereWorkers(ClassWorkers):
@@ -52,5 +51,6 @@ class ElsewhereWorkers(ClassWorkers):
             "link": link.fileno(),
             "lock": lock,
             "listeners": {name: listener.fileno() for name, listener in listeners.items()},
+            "fingerprint": self._surroundings.receipt.fingerprint,
         }
         os.execve(self._python, command_line(self._python, "worker", facts), without_supervisors_own(os.environ))

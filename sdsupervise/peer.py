@@ -6,6 +6,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
     welcome   version, generation, carries …    predecessor: all that crosses, names for the descriptors beside it
     starts    place, notify_command …           successor: whence it is about to load its code, and what is known before
     hello     version, stop_timeout, code …     successor
+    code      code                              successor: what its workers' imports have made of that
     opened    files                             successor: the files of sockets it has made, to remove if it fails
     workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent
     holders   pids; [pidfd …]                   either: each holds the lock until nothing of a worker is left

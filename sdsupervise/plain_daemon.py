@@ -9,7 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NoReturn
 
-from . import launch, options
+from . import early_code, launch, options
 from .errors import ExitStatus, SdsuperviseError, UsageError
 from .linux.signals import handle
 from .receipt import take_receipt
@@ -88,6 +88,7 @@ class Daemon(ABC):
             print(error if launch.is_successor() else f"{error}\n\n{self.usage().rstrip()}", file=sys.stderr)
             return ExitStatus.FAILED  # the original's status; `sdsupervise` itself uses 64
         try:
+            self._assure_code()
             return self._run()
         except SdsuperviseError as error:
             return launch.say_failure(error)
@@ -104,6 +105,16 @@ class Daemon(ABC):
     def take_claim(self, claimed: launch.Claim | None) -> None:
         """What `sdsupervise run` took before it loaded this code; None if nothing."""
         self._claimed = claimed
+
+    def _assure_code(self) -> None:
+        """Raises ServiceNotLoadable where what was loaded is not what the disk has."""
+        try:
+            # A claim would not outlive it, nor come back: the rights for it are gone.
+            early_code.assure(type(self).__module__, may_execute_anew=self._claimed is None)
+        except SdsuperviseError:
+            if self._claimed is not None:
+                self._claimed.give_back()
+            raise
 
     def _run(self) -> int:
         started = launch.start(self._plan(), self._claimed)

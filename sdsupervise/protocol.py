@@ -8,6 +8,9 @@ r"""What worker and supervisor say to each other over the link: lines of ASCII (
     retire                 it asks to be replaced, and then told to stop
     children               it ends, and what it has begun may go on
     failed "text"          why it is about to die, a JSON string
+    code [["name", "file", "hash"], …]
+                           modules of the service that it has loaded and its
+                           supervisor has not
                    go 3    run service code now, as worker 3: the other
                            supervisor knows of you (only where it must)
 
@@ -26,6 +29,7 @@ RETIRE = b"retire\n"
 CHILDREN = b"children\n"
 GO = b"go "  # followed by the worker's index and a newline
 FAILED = b"failed "  # followed by a JSON string and a newline
+CODE = b"code "  # followed by a JSON list and a newline
 
 MAX_LINE_BYTES = 64 * 1024  # more than printable.fit_failure leaves of a text
 

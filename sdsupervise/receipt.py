@@ -1,28 +1,57 @@
-"""Which code serves: where it lies, all symlinks resolved, and a fingerprint of what was imported from there."""
+"""Which code serves: where it lies, all symlinks resolved, and a fingerprint of what is executed of it."""
 
-import functools
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from importlib.util import source_hash  # the hash Python itself tells changed sources by; hashlib would cost 4 MB
-from typing import NamedTuple
+
+from . import own_code
+from .own_code import Loaded, fingerprint_of, hash_of, hash_of_file
 
 from . import __version__
 
 _HASHED_BYTES = 2**20  # a larger program is known by its size and time
+_MOST_MODULES = 20_000  # a worker says what it imports, and may be lying
 
 
-class Receipt(NamedTuple):
-    """The code of a generation."""
+class Receipt:
+    """The code of a generation. It grows where workers import what their supervisor has not."""
 
-    path: str  # of the script, or of the package's directory, resolved
-    fingerprint: str  # 16 hex digits
-    # What it was taken of, so that somebody can see later whether the disk has other code now.
-    modules: Sequence[Sequence[str]] = ()  # of a class: name and file of each
-    words: Sequence[str] = ()  # of a command: the program that was found, and its words
+    def __init__(
+        self, path: str, fingerprint: str = "", modules: Iterable[Sequence[str]] = (), words: Sequence[str] = ()
+    ) -> None:
+        self.path = path  # of the script, or of the package's directory, resolved
+        self.words = words  # of a command: the program that was found, and its words
+        self._modules = {(name, hash_of_it): file for name, file, hash_of_it in modules}  # of a class
+        self._fingerprint = fingerprint
 
     def __str__(self) -> str:
         return f"{self.path} ({self.fingerprint})"
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits."""
+        self._fingerprint = self._fingerprint or fingerprint_of(self._modules)
+        return self._fingerprint
+
+    @property
+    def modules(self) -> list[tuple[str, str]]:
+        """Name and file of what a class was loaded from."""
+        return sorted({(name, file) for (name, _), file in self._modules.items()})
+
+    def facts(self) -> tuple[str, str, list[Loaded], Sequence[str]]:
+        """What another process can make the same one of."""
+        modules = [Loaded(name, file, hash_of_it) for (name, hash_of_it), file in self._modules.items()]
+        return self.path, self.fingerprint, modules, self.words
+
+    def add(self, modules: Iterable[Loaded]) -> list[str]:
+        """A worker has imported these, too; the files that are not what other processes of this generation run."""
+        names = {name for name, _ in self._modules}
+        new = [module for module in modules if (module.name, module.hash) not in self._modules]
+        new = new[: _MOST_MODULES - len(self._modules)]
+        self._modules |= {(module.name, module.hash): module.file for module in new}
+        if new:
+            self._fingerprint = ""
+        return [module.file for module in new if module.name in names]
 
 
 def is_still_installed() -> bool:
@@ -52,14 +81,12 @@ def take_receipt(module_name: str) -> Receipt:
     file = getattr(module, "__file__", None)
     if file is None:
         return Receipt("(no file)", "0" * 16)  # an interactive session
-    script = os.path.realpath(file)
     package = module_name.partition(".")[0]
     top = getattr(sys.modules.get(package), "__file__", None)
     in_package = "." in module_name and top is not None
-    path = os.path.dirname(os.path.realpath(str(top))) if in_package else script
-    root = path if in_package else os.path.dirname(script)
-    modules = _modules_below(root)
-    return Receipt(path, fingerprint_of(modules), modules)
+    path = os.path.dirname(os.path.realpath(str(top))) if in_package else os.path.realpath(file)
+    own_code.note_the_rest()
+    return Receipt(path, "", own_code.take_all())
 
 
 def take_receipt_of_command(executable: str, words: Sequence[str]) -> Receipt:
@@ -72,40 +99,19 @@ def take_receipt_of_command(executable: str, words: Sequence[str]) -> Receipt:
             facts = os.stat(file)
             if facts.st_size > _HASHED_BYTES:
                 parts.append(f"{file} {facts.st_size} {facts.st_mtime_ns}\n")
-                continue
-            with open(file, "rb") as content:
-                parts.append(f"{file} {source_hash(content.read()).hex()}\n")
+            else:
+                parts.append(f"{file} {hash_of_file(file)}\n")
         except OSError:
             parts.append(f"{file} unreadable\n")
-    return Receipt(
-        program, source_hash("".join(parts).encode(errors="surrogateescape")).hex(), (), (executable, *words)
-    )
+    return Receipt(program, hash_of("".join(parts).encode(errors="surrogateescape")), (), (executable, *words))
 
 
-def fingerprint_of(modules: Iterable[Sequence[str]]) -> str:
-    """A hash over modules, each a name and a file, by name and content."""
-    parts = []
+def fingerprint_on_disk(modules: Iterable[Sequence[str]]) -> str:
+    """What the fingerprint would be of what the disk has now of modules, each a name and a file."""
+    found = []
     for name, file in modules:
         try:
-            with open(file, "rb") as source:
-                parts.append(f"{name} {source_hash(source.read()).hex()}\n")
+            found.append((name, hash_of_file(file)))
         except OSError:
-            parts.append(f"{name} unreadable\n")
-    return source_hash("".join(parts).encode()).hex()
-
-
-def _modules_below(root: str) -> list[tuple[str, str]]:
-    """Name and file of all modules that were imported from a directory."""
-    found = []
-    resolve = functools.cache(os.path.realpath)  # hundreds of modules lie in a few directories
-    for name, module in sorted(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str):
-            continue
-        directory, base = os.path.split(file)
-        file = os.path.join(resolve(directory), base)
-        if os.path.islink(file):
-            file = os.path.realpath(file)
-        if file.startswith(root + os.sep):
-            found.append((name, file))
-    return found
+            found.append((name, "unreadable"))
+    return fingerprint_of(found)

@@ -71,6 +71,7 @@ class Succession:
         self._last_words: LastWords | None = None
         self._silent: int | None = None  # the worker of which no words were to be had
         self._verdict_due = False  # the predecessor has committed, and is about to tell that
+        self._told_code = ""  # what the predecessor knows of ours
         self.reload: Reload | None = None  # the one that runs; a predecessor's
         self.peer: Peer | None = None
         self.generation = started.generation
@@ -239,6 +240,7 @@ class Succession:
     def tell(self, say: str, **fields: str | int | Mapping[str, object]) -> None:
         """Say something to the peer, if there is one."""
         if self.peer is not None:
+            self._tell_code(self.peer)
             self.peer.tell(say, (), **fields)
 
     def tell_reason(self, text: str, traceback: str = "", *, silent: int | None = None) -> None:
@@ -246,6 +248,12 @@ class Succession:
         journal: `silent` is its pid."""
         whose = {"silent": silent} if silent is not None else {}
         self.tell("reason", text=fit(text, MOST_OF_REASON), traceback=fit_failure(traceback), **whose)
+
+    def _tell_code(self, peer: Peer) -> None:
+        """To a predecessor, what our workers have added to it."""
+        if self._told_code and self._told_code != (code := str(self._started.receipt)):
+            self._told_code = code
+            peer.tell("code", (), code=code)
 
     def tell_counters(self) -> None:
         """To a successor that may have to go on with them."""
@@ -315,11 +323,12 @@ class Succession:
         peer.meet(welcome.predecessor_pid, fds["predecessor"])
         self.elders.inherit(welcome.elders, fds)
         settings = self._settings
+        self._told_code = str(self._started.receipt)
         peer.tell(
             "hello",
             version=HANDOVER_VERSION,
             stop_timeout=settings.stop_timeout,
-            code=str(self._started.receipt),
+            code=self._told_code,
             overlaps=settings.overlaps,
             check_timeout=settings.check_timeout,
             start_allowance=settings.start_allowance,
@@ -433,6 +442,10 @@ class Succession:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
                 self._bound_by_successor(peer, _seconds(fields.get("reload_timeout"), peer.reload_timeout))
                 self._refuse_beside_elders(peer)
+            case "code" if peer is not None and peer.code != fields.get("code"):
+                peer.code = str(fields.get("code"))
+                if self.reload is not None:
+                    self.reload.note(f"generation {peer.generation} is {peer.code}")
             case "warm" if peer is not None:
                 peer.ready = int(_seconds(fields.get("ready"), 0))
                 if self.reload is not None:

@@ -91,7 +91,8 @@ class Supervisor:
         self.generation = started.generation
         self._source = source(
             Surroundings(
-                *(self._loop, settings, self.generation, self._let_go_in_child, started.listeners, self._lock_in_child)
+                *(self._loop, settings, self.generation, self._let_go_in_child, started.listeners, self._lock_in_child),
+                receipt=started.receipt,
             )
         )
         self._workforce = Workforce(

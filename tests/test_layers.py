@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "sdsupervise"
 
 # Each module may import those of the lines above its own. A folder's name stands for all modules of that folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "events", "unpatched"),
+    ("alone", "bytecode", "errors", "events", "unpatched"),
+    ("own_code",),
     (
         "addresses",
         "core.words",
@@ -34,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "options",
         "places",
         "printable",
+        "receipt",
         "systemd",
         "toml_text",
     ),
@@ -65,12 +67,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "file_keys",
         "control",
         "counters",
+        "early_code",
         "errand",
         "listening",
         "lock",
         "logs",
         "peer",
-        "receipt",
         "control_process",
         "foreground",
         "reporting",
@@ -102,7 +104,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "succession",
         "workforce",
     ),
-    ("account", "requests"),
+    ("account", "loading", "requests"),
     ("supervisor",),
     ("command", "daemon", "elsewhere", "rehearsal"),
     ("unitfiles.line", "unitfiles.since", "unitfiles.words"),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from .. import launch, logs
+from .. import early_code, launch, logs, own_code
 from ..config import KINDS, ONLY_FOR_COMMANDS
 from ..daemon import SupervisedDaemon
 from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
@@ -60,6 +60,7 @@ def _facts_of(wanted: Wanted) -> dict[str, object]:
     plan = service.plan()
     if plan is None:
         return {"exit_status": ExitStatus.OK}
+    early_code.assure(type(service).__module__, may_execute_anew=False)
     pin_imports()
     return {
         "name": plan.name,
@@ -72,7 +73,7 @@ def _facts_of(wanted: Wanted) -> dict[str, object]:
         "supervised": isinstance(service, SupervisedDaemon),
         "can_reload": service.can_do_hot_reload,
         "shutdown_signals": [int(number) for number in service.shutdown_signals],
-        "receipt": take_receipt(type(service).__module__),
+        "receipt": take_receipt(type(service).__module__).facts(),
         "settings": {name: getattr(service, name) for name in _FOR_CLASSES if hasattr(service, name)},
     }
 
@@ -85,6 +86,8 @@ def _be_worker(wanted: Wanted, facts: Mapping[str, Any]) -> int:
     try:
         service = make(wanted)
         plan = service.plan()
+        early_code.assure(type(service).__module__, may_execute_anew=False)
+        own_code.forget_if_told(facts["fingerprint"])
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
         text = f"{getattr(error, 'traceback_text', '')}{error}"
         print(text, file=sys.stderr)

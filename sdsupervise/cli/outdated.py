@@ -10,7 +10,7 @@ from typing import Any
 
 from ..client import Client
 from ..linux.usage import Processes
-from ..receipt import fingerprint_of, take_receipt_of_command
+from ..receipt import fingerprint_on_disk, take_receipt_of_command
 from . import typed
 from .ask import TIMEOUT_SECONDS
 
@@ -80,7 +80,7 @@ def _why_changed(facts: Mapping[str, Any]) -> str:
         return f"{shlex.join(words)} has changed on disk" if changed else ""
     if facts["modules"]:
         modules = [(module["name"], module["file"]) for module in facts["modules"]]
-        if fingerprint_of(modules) != facts["fingerprint"]:
+        if fingerprint_on_disk(modules) != facts["fingerprint"]:
             return f"{facts['path']} has changed on disk"
     return ""
 

@@ -1,14 +1,10 @@
 """`sdsupervise run`: run a service class found in a module or a file, or any command."""
 
 import argparse
-import importlib
-import importlib.util
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .. import launch
@@ -19,6 +15,7 @@ from ..launch import say_failure, tell_where_it_starts
 from ..linux import privileges
 from ..linux.inheritance import directory_of_code, named_directory
 from ..listen import check as check_listen
+from ..loading import load, not_loadable
 from ..receipt import Receipt
 from ..wanted import Wanted, own_options
 from ..workers.process_end import end_on_time
@@ -272,83 +269,10 @@ def make(wanted: Wanted) -> Daemon:
     try:
         service = service_class(foreground=foreground, **attributes)
     except (Exception, SystemExit) as error:
-        raise _not_loadable(target, error) from error
+        raise not_loadable(target, error) from error
     if listen and isinstance(service, SupervisedDaemon) and isinstance(service.listen, Mapping):
         service.listen = {**service.listen, **listen}
     service.orig_args = list(arguments)
     service.script_name = f"sdsupervise run {instance or target}"
     service.instance_name = instance
     return service
-
-
-def load(target: str) -> type[Daemon]:
-    """The class a target names: package.module:Class or path/to/file.py:Class; the class may be left out if there is
-    only one.
-
-    Raises ServiceNotLoadable, with the traceback of the service's own code if it had one.
-    """
-    place, _, name = target.partition(":")
-    is_file = place.endswith(".py") or "/" in place
-    try:
-        module = _import_file(place) if is_file else _import_module(place)
-    except ServiceNotLoadable:
-        raise
-    except (Exception, SystemExit) as error:
-        raise _not_loadable(target, error) from error
-    found = _classes_in(module) if not name else [getattr(module, name, None)]
-    if len(found) != 1 or not (isinstance(found[0], type) and issubclass(found[0], Daemon)):
-        known = ", ".join(cls.__name__ for cls in _classes_in(module)) or "none"
-        raise ServiceNotLoadable(
-            f"Cannot load {target}: name one subclass of Daemon or SupervisedDaemon; {place} defines: {known}."
-        )
-    return found[0]
-
-
-def _import_module(name: str) -> ModuleType:
-    # As `python -m` does; the directory resolved, so that a deploy does not change what is imported later.
-    sys.path.insert(0, os.path.realpath(os.getcwd()))
-    return importlib.import_module(name)
-
-
-def _import_file(path: str) -> ModuleType:
-    real = os.path.realpath(path)
-    if not os.path.isfile(real):
-        raise ServiceNotLoadable(f"Cannot load {path}: there is no such file (looked for {real}).")
-    sys.path.insert(0, os.path.dirname(real))
-    name = os.path.splitext(os.path.basename(real))[0]
-    if name in sys.modules:
-        name = f"service_{name}"  # a file called json.py is a service, not that json
-    spec = importlib.util.spec_from_file_location(name, real)
-    if spec is None or spec.loader is None:
-        raise ServiceNotLoadable(f"Cannot load {path}: it is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _classes_in(module: ModuleType) -> list[type[Daemon]]:
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Daemon) and value.__module__ == module.__name__
-    ]
-
-
-def _not_loadable(target: str, error: BaseException) -> ServiceNotLoadable:
-    lines = traceback.format_exception(_without_our_frames(error))
-    return ServiceNotLoadable(f"Cannot load {target}: {_last_line(error)}", traceback_text="".join(lines))
-
-
-def _last_line(error: BaseException) -> str:
-    return traceback.format_exception_only(error)[-1].strip()
-
-
-def _without_our_frames(error: BaseException) -> BaseException:
-    """The error with a traceback that begins in the service's code."""
-    frames = error.__traceback__
-    while frames is not None and (
-        frames.tb_frame.f_code.co_filename == __file__ or "importlib" in frames.tb_frame.f_code.co_filename
-    ):
-        frames = frames.tb_next
-    return error.with_traceback(frames)

@@ -15,9 +15,13 @@ from ..unpatched import os
 BREAKPOINT_VARIABLE = "SDSUPERVISE_BREAKPOINT"  # of tests; see breakpoints.py
 HANDOVER_VARIABLE = "SDSUPERVISE_HANDOVER"  # "CHANNEL:STDERR", two descriptor numbers
 RUN_DIRECTORY_VARIABLE = "SDSUPERVISE_RUN_DIRECTORY"  # the one we made; see run_directory.py
+EXECUTED_ANEW_VARIABLE = "SDSUPERVISE_EXECUTED_ANEW"  # by itself, and why; see early_code.py
 
 # Set anew for each process by whoever starts it, so never inherited.
-_NOT_INHERITED = (HANDOVER_VARIABLE, "MAINPID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+_NOT_INHERITED = (
+    *(HANDOVER_VARIABLE, EXECUTED_ANEW_VARIABLE),
+    *("MAINPID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"),
+)
 
 _SUPERVISORS_OWN = (
     *_NOT_INHERITED,

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .. import protocol
+from .. import own_code, protocol
 from ..errors import LinkLost
 from ..printable import fit_failure
 from . import greenlets
@@ -42,6 +42,7 @@ class Link:
 
         Raises LinkLost.
         """
+        self.tell_code()
         self._ask(protocol.TAKEOVER, protocol.OK, greenlets.wait_readable if greenlets.run_here() else None)
 
     def wait_for_go(self) -> int:
@@ -63,6 +64,19 @@ class Link:
     def tell_failure(self, text: str) -> None:
         """Leave word why this worker is about to die; a supervisor that is gone need not know."""
         self._tell(protocol.FAILED + json.dumps(fit_failure(text)).encode() + b"\n")
+
+    def tell_code(self) -> None:
+        """Say which of the service's modules were loaded here and not in the supervisor; one that is gone need not
+        know."""
+        lines: list[bytes] = []
+        for module in own_code.take_untold():
+            text = json.dumps(module).encode()
+            if lines and len(lines[-1]) + len(text) < protocol.MAX_LINE_BYTES // 2:
+                lines[-1] += b", " + text
+            else:
+                lines.append(text)
+        for line in lines:
+            self._tell(protocol.CODE + b"[" + line + b"]\n")
 
     def tell_wish_to_retire(self) -> None:
         """Ask to be replaced; a supervisor that is gone need not know."""
@@ -159,6 +173,7 @@ class LinkInLoop:
         waiter = self._loop.create_future()
         self._waiters.add(waiter)
         try:
+            self._link.tell_code()
             self._link.send_at_once(protocol.TAKEOVER)
             await waiter
         finally:

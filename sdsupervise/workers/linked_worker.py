@@ -13,7 +13,9 @@ from ..errors import ProtocolError
 from ..events import News, told
 from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
+from ..own_code import Loaded
 from ..printable import printable
+from ..receipt import Receipt
 from .leftovers import Leftovers
 from .traces import Traces
 from .worker import Worker, WorkerListener, WorkerState
@@ -47,13 +49,14 @@ class LinkedWorker(Worker):
         link: socket.socket,
         traces: int,
         listener: WorkerListener,
+        receipt: Receipt,
         *,
         kin: Kin,
         index: int,
         spare: bool,
     ) -> None:
         super().__init__(loop, settings, child, listener, index=index, spare=spare)
-        self._link, self._kin = link, kin
+        self._link, self._kin, self._receipt = link, kin, receipt
         self._leftovers: Leftovers | None = None
         self._had_children = self._killed = False
         self._traces = Traces(loop, traces, self._say_traceback)
@@ -130,8 +133,24 @@ class LinkedWorker(Worker):
             self._had_children = True
         elif line.startswith(protocol.FAILED):
             self.failure = printable(_json_text(line[len(protocol.FAILED) :]))
+        elif line.startswith(protocol.CODE):
+            self._heard_code(line[len(protocol.CODE) :])
         else:
             _log.warning("Worker (pid %d) said %r, which is no message, ignoring", self.pid, line[:60])
+
+    def _heard_code(self, said: bytes) -> None:
+        try:
+            modules = [Loaded(str(name), str(file), str(hash_of_it)) for name, file, hash_of_it in json.loads(said)]
+        except (ValueError, TypeError, RecursionError) as error:
+            _log.warning("Worker (pid %d) said of its code what we cannot read (%s), ignoring", self.pid, error)
+            return
+        others = self._receipt.add(modules)
+        if others:
+            _log.warning(
+                "Worker (pid %d) runs %s as it is on disk now, and others of this generation what it was before; "
+                "reload to have one code run",
+                *(self.pid, printable(others[0])),
+            )
 
     def _send(self, line: bytes) -> None:
         if self._linked:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from ..config import Settings
 from ..linux.event_loop import EventLoop
+from ..receipt import Receipt
 from .worker import Worker, WorkerListener
 
 
@@ -18,6 +19,7 @@ class Surroundings(NamedTuple):
     let_go: Callable[[], None]  # in a freshly forked process: close what is the supervisor's
     listeners: Mapping[str, socket.socket]
     lock: Callable[[], int | None]  # in a freshly forked process: the descriptor to keep, where there is one
+    receipt: Receipt  # to which workers add
 
 
 class Source(Protocol):

@@ -165,8 +165,6 @@ class Ground:
             "PWD": str(self.directory),
             "PYTHONPATH": str(self.library),
             "TMPDIR": str(self.directory),
-            # Two releases written within one second and of one size would share their bytecode.
-            "PYTHONDONTWRITEBYTECODE": "1",
             "GROUND": str(self.directory),
             **changes,
         }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Self
 
 from . import varlink
+from .addresses import why_too_long
 from .errors import HandoverError, NotPermitted, NotRunning
 from .linux.channel import receive_with_fds
 from .unpatched import select, socket
@@ -37,6 +38,8 @@ class Client:
 
         Raises NotRunning if nobody listens there, NotPermitted if we may not ask, HandoverError if it does not accept.
         """
+        if too_long := why_too_long(path):
+            raise NotRunning(f"Nobody can listen on {path}: it {too_long}.")
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # With settimeout() a connect would fail at once where the backlog is full, and look as if nobody was there.
         limit = struct.pack("@ll", int(timeout_seconds), int(timeout_seconds % 1 * 1e6))

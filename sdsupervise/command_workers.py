@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from . import logs
+from .addresses import why_too_long
 from .client import runtime_directory
 from .errors import ConfigError, UsageError
 from .linux import processes, signals
@@ -21,7 +22,7 @@ from .workers.worker import WorkerListener
 
 _SHIM_SECONDS = 10.0  # for the two forks at its start
 _PREFIX = "notify."  # of a directory's name, followed by its supervisor's pid
-_MAX_PATH = 96  # of 107 characters that a socket's address has
+_MOST_STARTS = 10**10 - 1  # a worker's start is counted in its socket's path
 _PLACE_HOLDER = re.compile(r"\{\{([\w.-]+)\}\}|(?<!\$)\{([\w.-]+)\}")
 
 
@@ -212,13 +213,15 @@ def _make_directory() -> str:
     _remove_left_behind(runtime_directory())
     for place in (runtime_directory(), os.environ.get("TMPDIR", ""), "/tmp"):
         path = f"{place}/{_PREFIX}{os.getpid()}.{os.urandom(4).hex()}"
-        if place and len(path) < _MAX_PATH:
+        if place and not why_too_long(f"{path}/{_MOST_STARTS}"):
             try:
                 os.mkdir(path, 0o700)
             except OSError:
                 continue
             return path
-    raise OSError(errno.EACCES, "there is no directory for its NOTIFY_SOCKET; set TMPDIR to a writable one")
+    raise OSError(
+        errno.EACCES, "there is no directory for its NOTIFY_SOCKET; set TMPDIR to a writable one with a short path"
+    )
 
 
 def _remove_left_behind(place: str) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from . import varlink
+from .addresses import why_too_long
 from .errors import AlreadyRunning, ControlSocketError, ProtocolError
 from .linux.event_loop import EventLoop
 from .linux.listeners import is_stale
@@ -25,6 +26,11 @@ def bind(path: str) -> socket.socket:
 
     Raises AlreadyRunning if somebody listens there, ControlSocketError if the path cannot be used.
     """
+    if too_long := why_too_long(path):
+        raise ControlSocketError(
+            f"The control socket's path {path} {too_long}; have --pid-file, or the directory that $RUNTIME_DIRECTORY "
+            "or $XDG_RUNTIME_DIR names, be a shorter one."
+        )
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
     try:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import stat
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -48,6 +49,11 @@ class Kept(NamedTuple):
     def address(self) -> Address:
         """Where it is."""
         return address_of(self.socket)
+
+    @property
+    def shares_port(self) -> bool:
+        """With others of the same user that say so, too."""
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
 
     @property
     def can_be_reached(self) -> bool:

@@ -32,7 +32,7 @@ from .linux.pid_file import PidFile
 from .linux.privileges import Identity
 from .linux.writers import who_else_may_write
 from .listen import Listen
-from .listening import Ahead, Listening
+from .listening import Ahead, Listening, check_before_start
 from .peer import Welcome, receive_welcome
 from .printable import MOST_OF_REASON, fit, fit_failure, printable
 from .receipt import Receipt, pin_imports
@@ -165,7 +165,7 @@ def _claim_first(plan: Plan, invocation: inheritance.Invocation) -> Claim | int:
     notifier = Notifier()
     _set_up_process(plan, generation=1)
     identity = privileges.look_up(plan.user, plan.group)
-    _wanted(plan, identity)  # what is wrong with them is said before anything is touched
+    check_before_start(_wanted(plan, identity))  # what is wrong with them is said before anything is touched
     path = client.control_path(plan.pid_file) if plan.supervised else ""
     own = {0, os.geteuid()} | ({identity.uid} if identity is not None else set())
     start = second_start.Start(
@@ -383,7 +383,13 @@ def _wanted(plan: Plan, identity: Identity | None) -> list[Wanted]:
     uid, gid = (identity.uid, identity.gid) if identity is not None and os.geteuid() == 0 else (None, None)
     wanted = [Wanted.of(listen, uid, gid) for listen in plan.listen]
     names: dict[Address, str] = {}
+    control_socket = Address(socket.AF_UNIX, client.control_path(plan.pid_file))
     for listener in wanted:
+        if listener.address.is_one_with(control_socket):
+            raise ConfigError(
+                f"listen {listener.name!r} is {listener.address}, where sdsupervise has its own control socket; choose "
+                "another path."
+            )
         other = names.setdefault(listener.address, listener.name)
         if other != listener.name:
             raise ConfigError(f"listen {other!r} and {listener.name!r} have one address, {listener.address}.")

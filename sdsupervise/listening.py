@@ -68,17 +68,21 @@ class Ahead(NamedTuple):
     def of_successor(cls, wanted: Sequence[Wanted], facts: Iterable[object], fds: Mapping[str, int]) -> "Ahead":
         """A successor's.
 
-        Raises ListenError, NotPermitted, HandoverError.
+        Raises ConfigError, ListenError, NotPermitted, HandoverError.
         """
-        return cls._beside(_handed_on(facts, fds), wanted)
+        found = _handed_on(facts, fds)
+        _see_that_none_is_in_the_way(wanted, found)
+        if not any(kept.is_given for kept in found):
+            _see_that_all_can_be(wanted)
+        return cls._beside(found, wanted)
 
     @classmethod
     def _beside(cls, found: list[Kept], wanted: Sequence[Wanted]) -> "Ahead":
-        there = {kept.address for kept in found if kept.can_be_reached}
+        there = [kept.address for kept in found if kept.can_be_reached]
         opened: dict[Address, Kept] = {}
         try:
             for listener in wanted if not any(kept.is_given for kept in found) else ():
-                if listener.address not in there:
+                if not any(listener.address.is_one_with(address) for address in there):
                     opened[listener.address] = _open(listener)
         except BaseException:
             for kept in opened.values():
@@ -142,7 +146,9 @@ class Listening:
         listening = cls()
         if ahead is not None:
             listening._ahead = ahead.opened
-        listening._take_over(wanted, _handed_on(facts, fds) if ahead is None else ahead.found)
+        found = _handed_on(facts, fds) if ahead is None else ahead.found
+        _see_that_none_is_in_the_way(wanted, found)
+        listening._take_over(wanted, found)
         listening._open_missing()
         return listening
 
@@ -154,10 +160,13 @@ class Listening:
             named = _agreed([listener.name for listener in wanted], [kept.label for kept in given])
             self._kept = {name: given[place] for name, place in named.items()}
         else:
+            _see_that_all_can_be(wanted)
             self._wanted = {listener.name: listener for listener in wanted}
         for listener in self._wanted.values():
             # A path can have had more than one socket, of which one can be reached.
-            kept = next((kept for kept in ours if kept.address == listener.address and kept.can_be_reached), None)
+            kept = next(
+                (kept for kept in ours if listener.address.is_one_with(kept.address) and kept.can_be_reached), None
+            )
             if kept is not None:
                 self._kept[listener.name] = kept
                 ours.remove(kept)
@@ -273,12 +282,47 @@ class Listening:
                 _log.warning("%s stays as it is: %s (listen %r)", kept.address, error.strerror, name)
 
 
+def check_before_start(wanted: Sequence[Wanted]) -> None:
+    """Of a first start, before it has touched anything. Raises ConfigError for two that cannot be open at a time."""
+    if not _given_by_units():
+        _see_that_all_can_be(wanted)
+
+
+def _given_by_units() -> list[str]:
+    return [label for label in listen_fds.announced() if not label.startswith(STORED)]
+
+
+def _see_that_all_can_be(wanted: Sequence[Wanted]) -> None:
+    """Raises ConfigError for two that cannot be open at a time."""
+    for place, listener in enumerate(wanted):
+        for other in wanted[:place]:
+            if why := listener.why_not_beside(other):
+                raise ConfigError(why)
+
+
+def _see_that_none_is_in_the_way(wanted: Sequence[Wanted], found: Sequence[Kept]) -> None:
+    """Of the ports that the old generation has until the reload is over.
+
+    Raises ListenError.
+    """
+    if any(kept.is_given for kept in found):
+        return  # then none is opened
+    ports = [kept for kept in found if not kept.address.path]
+    for listener in wanted:
+        for kept in ports if not any(listener.address == kept.address for kept in ports) else ():
+            if listener.is_excluded_by(kept.address, kept.shares_port):
+                raise ListenError(
+                    f"Cannot listen on {listener.address} (listen {listener.name!r}) by a reload: until it is over, "
+                    f"the old code listens on {kept.address}, which has that port; restart the service instead."
+                )
+
+
 def expected_names(configured: Sequence[str]) -> list[str]:
     """What a first start will call its listeners; nothing is opened or taken yet.
 
     Raises ConfigError.
     """
-    given = [label for label in listen_fds.announced() if not label.startswith(STORED)]
+    given = _given_by_units()
     return list(_agreed(configured, given)) if given else list(configured)
 
 

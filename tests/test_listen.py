@@ -136,7 +136,7 @@ def test_the_kernel_agrees(text: str) -> None:
         ("65536", "has no port from 1 to 65535"),
         ("[::1]", "has no IPv6|is no numeric address"),
         ("relative.sock", "is no address"),
-        ("/" + "x" * 107, "is too long for the kernel; 107 bytes at most"),
+        ("/" + "x" * 107, "is too long for a UNIX socket: 108 bytes, and 107 are the most"),
         ("@", "names no socket"),
         ("/", "names no socket"),
         ("/a\0b", "names no socket"),

@@ -114,6 +114,22 @@ class Wanted(NamedTuple):
             listen.lanes,
         )
 
+    def is_excluded_by(self, address: Address, shares_port: bool) -> bool:
+        """It cannot be opened while another socket is there."""
+        return self.address.excludes(address) and not (self.reuse_port and shares_port)
+
+    def why_not_beside(self, other: "Wanted") -> str:
+        """Why only one of the two can be open at a time: a sentence; "" if both can."""
+        if self.address.is_one_with(other.address):
+            spelled = "" if self.address == other.address else f" ({other.address})"
+            return f"listen {other.name!r} and {self.name!r} have one address, {self.address}{spelled}."
+        if not self.is_excluded_by(other.address, other.reuse_port):
+            return ""
+        return (
+            f"listen {other.name!r} and {self.name!r} cannot both be: {other.address} and {self.address} are the same "
+            "port, and one of them takes it for all addresses ([::] for those of IPv4, too); leave one out."
+        )
+
     def open(self) -> tuple[Listener, File | None]:
         """Listen there, replacing the file of a socket that nobody listens on.
 

@@ -237,6 +237,9 @@ def test_what_cannot_be_opened(ground: Ground, host: str, port: int, place: str,
     assert ask(str(first))[0] == "2"
 
 
+BOTH = "listen 'a' and 'b' cannot both be: {} and {} are the same port"
+
+
 @pytest.mark.parametrize(
     ("listen", "sentence"),
     [
@@ -244,6 +247,23 @@ def test_what_cannot_be_opened(ground: Ground, host: str, port: int, place: str,
         ("{'a:b': '80'}", "Service: listen has the name 'a:b'; it must be ASCII without ':'"),
         ("{'a': {'address': '/x', 'user': 'nobody-has-this-name'}}", "listen 'a': there is no user "),
         ("{'a': '127.0.0.1:80', 'b': '127.0.0.1:80'}", "listen 'a' and 'b' have one address, 127.0.0.1:80."),
+        ("{'a': '[::ffff:127.0.0.1]:80', 'b': '127.0.0.1:80'}", BOTH.format("[::ffff:127.0.0.1]:80", "127.0.0.1:80")),
+        ("{'a': '[::]:80', 'b': '0.0.0.0:80'}", BOTH.format("[::]:80", "0.0.0.0:80")),
+        ("{'a': '127.0.0.1:80', 'b': '80'}", BOTH.format("127.0.0.1:80", "[::]:80")),
+        ("{'a': '127.0.0.1:80', 'b': '0.0.0.0:80'}", BOTH.format("127.0.0.1:80", "0.0.0.0:80")),
+        ("{'a': '[::]:80', 'b': '[::1]:80'}", BOTH.format("[::]:80", "[::1]:80")),
+        (
+            "{'a': {'address': '80', 'reuse_port': True}, 'b': '0.0.0.0:80'}",
+            BOTH.format("[::]:80", "0.0.0.0:80"),
+        ),
+        (
+            "{'a': '/run/x/../x.sock', 'b': '/run/x.sock'}",
+            "listen 'a' and 'b' have one address, /run/x.sock (/run/x/..",
+        ),
+        (
+            "{'a': os.environ['GROUND'] + '/service.control'}",
+            "listen 'a' is {ground}/service.control, where sdsupervise",
+        ),
     ],
 )
 def test_malformed(ground: Ground, listen: str, sentence: str) -> None:
@@ -251,8 +271,44 @@ def test_malformed(ground: Ground, listen: str, sentence: str) -> None:
     ground.deploy(1, service(f"listen = {listen}"))
     running = ground.start()
     assert running.wait() == 78
-    assert running.err.startswith(sentence) and running.err.count("\n") == 1
+    assert running.err.startswith(sentence.format(ground=ground.directory)) and running.err.count("\n") == 1
     assert not ground.pid_file.exists()
+
+
+def test_one_port_of_several(ground: Ground, host: str, port: int) -> None:
+    """One port of two addresses, or of two families, is listened on; so is one that all who have it share."""
+    port += os.getpid() % 20000 + 10000
+    everywhere, here = ({"address": f"{at}:{port + 1}", "reuse_port": True} for at in ("0.0.0.0", host))
+    ground.deploy(1, echo({"a": f"{host}:{port}", "b": f"[::1]:{port}", "c": everywhere, "d": here}))
+    ground.serving()
+    assert ask((host, port))[1] == "a" and ask(("::1", port))[1] == "b" and ask(("127.0.0.1", port + 1))[1] == "c"
+
+
+def test_port_that_the_old_code_has(ground: Ground, port: int) -> None:
+    """A reload cannot listen on 0.0.0.0 while the old code listens on [::], and says that it is its own."""
+    port += os.getpid() % 20000 + 10000
+    ground.deploy(1, echo({"a": f"[::]:{port}"}))
+    ground.serving()
+    ground.deploy(2, echo({"b": f"0.0.0.0:{port}"}))
+    done = ground.reload()
+    assert done.returncode == 1
+    assert (
+        f"Cannot listen on 0.0.0.0:{port} (listen 'b') by a reload: until it is over, the old code listens on "
+        f"[::]:{port}, which has that port; restart the service instead."
+    ) in done.stderr
+    assert ask(("::1", port))[0] == "1"
+
+
+def test_path_that_is_spelled_otherwise(ground: Ground) -> None:
+    """A reload keeps a socket whose path the new code spells in another way."""
+    ground.deploy(1, echo({"a": f"{ground.directory}/app.sock"}))
+    ground.serving()
+    before = inodes(ground)
+    ground.deploy(2, echo({"a": f"{ground.directory}/lib/../app.sock"}))
+    assert ground.reload().returncode == 0
+    ground.expect("serves", release=2)
+    assert inodes(ground) == before
+    assert ask(f"{ground.directory}/app.sock")[0] == "2"
 
 
 def test_malformed_class_beside_an_option(ground: Ground) -> None:

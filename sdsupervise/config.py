@@ -377,6 +377,8 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
         except ValueError:
             raise ConfigError(f"{owner}: {name} is {value!r}; it must be {kind.wanted} ({kind.meaning}).") from None
     settings = Settings(**checked)
+    if too_late := why_never_ready(settings._asdict()):
+        raise ConfigError(f"{owner}: {too_late}")
     if not settings.overlaps and any(entry.lanes for entry in settings.listen):
         raise ConfigError(
             f"{owner}: listen has lanes, which are for handover overlap; in an exclusive service clients wait for the "
@@ -390,6 +392,18 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
 def too_few(workers: int, max_workers: int) -> str:
     """A sentence: the two contradict each other."""
     return f"max_workers is {max_workers}, and workers is {workers}; it must be at least as many."
+
+
+def why_never_ready(values: Mapping[str, Any]) -> str:
+    """Why a command with these settings, the rest at its default, is ended before it is ready: a sentence, or ""."""
+    values = {**Settings._field_defaults, **values}
+    for name in ("start_timeout", "reload_timeout"):
+        if 0 < values[name] <= values["ready_after"]:
+            return (
+                f"ready_after is {values['ready_after']:g} s, and {name} ends a command that is not ready within "
+                f"{values[name]:g} s; raise it."
+            )
+    return ""
 
 
 def in_words(value: object) -> str:

@@ -1,12 +1,12 @@
 """What is wrong in the file of an instance: everything, not only what comes first."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from . import listen
 from .addresses import Address
-from .config import too_few
+from .config import KINDS, too_few, why_never_ready
 from .errors import ConfigError
 from .file_keys import FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
 from .linux import privileges
@@ -26,12 +26,12 @@ class Mistake(NamedTuple):
 
 
 def check(
-    found: Mapping[str, Any], *, base: str, directory: str | None, started_in: str
+    found: Mapping[str, Any], *, base: str, directory: str | None, started_in: str, search: Sequence[str]
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """The values of all keys that are good, and every mistake.
 
     What is said relatively of `directory` is said from base, and if a directory is given, that goes before it; without
-    either the service stays where it is started.
+    either the service stays where it is started. Programs are looked for in the directories of `search`.
     """
     values: dict[str, Any] = {}
     mistakes: list[Mistake] = []
@@ -50,13 +50,15 @@ def check(
             mistakes.append(Mistake((key,), f"{key} is {shown(value)}; it must be {kind.wanted} ({kind.meaning})."))
     mistakes += _in_choice(found)
     mistakes += _in_pool(values)
+    if "ready_after" in values and (too_late := why_never_ready({key: values[key] for key in values if key in KINDS})):
+        mistakes.append(Mistake(("ready_after",), too_late))
     if isinstance(values.get("listen"), Mapping):
         mistakes += _between_listeners(values)
     if "directory" in values:
         values["directory"] = os.path.join(base, values["directory"])
     place = directory or values.get("directory") or started_in
     if os.path.isdir(place):
-        mistakes += _in_directory(values, place)
+        mistakes += _in_directory(values, place, search)
     elif not directory:  # whoever gives one is told when it is entered
         mistakes.append(Mistake(("directory",), f"There is no directory {place}."))
     mistakes += _of_accounts(values)
@@ -159,7 +161,7 @@ def _of_accounts(values: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake((key,), f"There is no {key} {shown(values[key])} on this host.")
 
 
-def _in_directory(values: Mapping[str, Any], place: str) -> Iterator[Mistake]:
+def _in_directory(values: Mapping[str, Any], place: str, search: Sequence[str]) -> Iterator[Mistake]:
     """Of the files that are looked for from there."""
     file, _, _ = str(values.get("service", "")).partition(":")
     if file.endswith(".py") or "/" in file:
@@ -167,15 +169,15 @@ def _in_directory(values: Mapping[str, Any], place: str) -> Iterator[Mistake]:
         if not os.path.isfile(path):
             yield Mistake(("service",), f"There is no file {path}.")
     if "python" in values:
-        yield from _in_program(("python",), values["python"], place)
+        yield from _in_program(("python",), values["python"], place, search)
     for key in ("command", "before_commit"):
         if values.get(key):
-            yield from _in_program((key, 0), values[key][0], place)
+            yield from _in_program((key, 0), values[key][0], place, search)
 
 
-def _in_program(path: tuple[str | int, ...], name: str, place: str) -> Iterator[Mistake]:
+def _in_program(path: tuple[str | int, ...], name: str, place: str, search: Sequence[str]) -> Iterator[Mistake]:
     """As command_workers.find, but from another directory than the one we are in."""
-    places = [place] if "/" in name else [entry for entry in os.get_exec_path() if entry]
+    places = [place] if "/" in name else [entry for entry in search if entry]
     there = [found for each in places if os.path.isfile(found := os.path.join(each, name))]
     if not there:
         where = os.path.join(place, name.removeprefix("./")) if "/" in name else f"{name} in PATH ({':'.join(places)})"

@@ -3,7 +3,7 @@
 import re
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import instance_check, places
@@ -41,9 +41,12 @@ def lines(file: str) -> dict[str, int]:
     return {str(path[0]): place.key.line for path, place in locate(_text_of(file)).items() if len(path) == 1}
 
 
-def read(file: str, *, directory: str | None = None, started_in: str | None = None) -> Instance:
+def read(
+    file: str, *, directory: str | None = None, started_in: str | None = None, search: Sequence[str] | None = None
+) -> Instance:
     """The instance that a file describes. A directory goes before the one in the file, which must be there otherwise;
-    where neither is said it is to be started in this one, or here.
+    where neither is said it is to be started in this one, or here. Programs are looked for in the directories of
+    `search`, else in those of $PATH.
 
     Raises UsageError for a file whose name is no instance's, ConfigError for one that cannot be read, BadFile with all
     that is wrong in it.
@@ -52,7 +55,8 @@ def read(file: str, *, directory: str | None = None, started_in: str | None = No
     text = _text_of(file)
     found = _parse(file, text)
     base = os.path.dirname(os.path.abspath(file))
-    values, mistakes = instance_check.check(found, base=base, directory=directory, started_in=started_in or os.getcwd())
+    started_in, search = started_in or os.getcwd(), search or os.get_exec_path()
+    values, mistakes = instance_check.check(found, base=base, directory=directory, started_in=started_in, search=search)
     if mistakes:
         located = locate(text)
         placed = [(_place(located, mistake), mistake.sentence) for mistake in mistakes]

@@ -4,13 +4,14 @@ what its class says."""
 import json
 import os
 import select
+import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from . import instance_file, places
+from . import instance_file, listen_check, places
 from .command_workers import find
 from .config import Settings, check_settings
 from .elsewhere_workers import command_line
@@ -19,10 +20,11 @@ from .instance import Instance, name_of
 from .linux import prctl, privileges, processes
 from .linux.inheritance import without_supervisors_own
 from .linux.privileges import Identity
+from .listen_check import Said
 from .wanted import Wanted, own_options
 
 _ASK_SECONDS = 10.0  # systemd answers at once, or hangs
-_PROPERTIES = ("LoadState", "User", "Group", "WorkingDirectory", "DynamicUser", "TriggeredBy")
+_PROPERTIES = ("LoadState", "User", "Group", "WorkingDirectory", "DynamicUser", "TriggeredBy", "Environment")
 
 
 class Surroundings(NamedTuple):
@@ -43,6 +45,20 @@ class Surroundings(NamedTuple):
     def has_socket_unit(self) -> bool:
         """Which gives it listeners that its file does not list."""
         return ".socket" in self.properties.get("TriggeredBy", "")
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What its unit sets, and where systemd looks for programs; nothing where there is no unit."""
+        path = {"PATH": self.properties["PATH"]} if "PATH" in self.properties else {}
+        said = (word.partition("=") for word in shlex.split(self.properties.get("Environment", "")))
+        return path | {name: value for name, equals, value in said if equals}
+
+    def opener(self) -> Identity | None:
+        """Whom to become to be the supervisor, as identity() for what it runs. Raises as is_somebody_else."""
+        user, group = self.properties.get("User") or None, self.properties.get("Group") or None
+        if self.has_user_of_its_own:
+            user, group = "nobody", None
+        return privileges.look_up(user, group) if os.geteuid() == 0 else None
 
     @property
     def is_somebody_else(self) -> bool:
@@ -78,7 +94,10 @@ def load(file: str) -> tuple[Instance, Surroundings]:
     started_in = found.get("WorkingDirectory", "").lstrip("!-")
     if not started_in.startswith("/"):
         started_in = "/" if unit else os.getcwd()
-    instance = instance_file.read(file, started_in=started_in)
+    if unit:
+        found = {**found, **_manager_path()}
+    environment = Surroundings(unit, None, None, "", found).environment
+    instance = instance_file.read(file, started_in=started_in, search=os.get_exec_path({**os.environ, **environment}))
     values = instance.values
     user, group = found.get("User") or values.get("user"), found.get("Group") or values.get("group")
     if found.get("DynamicUser") == "yes":
@@ -88,31 +107,46 @@ def load(file: str) -> tuple[Instance, Surroundings]:
 
 def _properties(unit: str) -> Mapping[str, str]:
     """systemd's of a unit; none where there is no systemd."""
+    return _ask("show", "--property", ",".join((*_PROPERTIES, *listen_check.PROPERTIES)), "--", unit)
+
+
+def _manager_path() -> Mapping[str, str]:
+    """Where systemd looks for the programs that units name: PATH."""
+    return {name: value for name, value in _ask("show-environment").items() if name == "PATH"}
+
+
+def _ask(*words: str) -> Mapping[str, str]:
+    """What systemctl says in lines of NAME=VALUE; nothing where there is no systemd."""
     if not shutil.which("systemctl"):
         return {}
     import subprocess
 
-    words = ["systemctl", "show", "--property", ",".join(_PROPERTIES), "--", unit]
     try:
-        ran = subprocess.run(words, capture_output=True, text=True, timeout=_ASK_SECONDS, check=False)
+        ran = subprocess.run(["systemctl", *words], capture_output=True, text=True, timeout=_ASK_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return {}
     lines = [line.partition("=") for line in ran.stdout.splitlines()] if ran.returncode == 0 else []
     return {name: value for name, _, value in lines}
 
 
-def rehearse_command(instance: Instance, around: Surroundings, identity: Identity | None) -> None:
-    """Find the command's program, from where and as whom it is to run.
+def look(
+    instance: Instance, around: Surroundings, identity: Identity | None, at: Callable[[], Iterable[Said]]
+) -> list[Said]:
+    """What is found by this identity, and from where it is to run, in a process that ends with it."""
+    answer = os.memfd_create("answer", os.MFD_CLOEXEC)
 
-    Raises ServiceNotLoadable when it has been said on standard error what is wrong.
-    """
-
-    def look() -> int:
+    def look_there() -> int:
+        os.environ.update(around.environment)
         _enter(around.directory, identity)
-        find(instance.values["command"])
+        with open(answer, "w", closefd=False) as file:
+            json.dump(list(at()), file)
         return ExitStatus.OK
 
-    _carry_out(look, limit_seconds=_ASK_SECONDS, what="its command cannot be executed")
+    try:
+        _carry_out(look_there, limit_seconds=_ASK_SECONDS, what=f"{instance.name} cannot be looked at")
+        return [Said(*said) for said in json.loads(os.pread(answer, os.fstat(answer).st_size, 0))]
+    finally:
+        os.close(answer)
 
 
 def describe(instance: Instance, around: Surroundings, identity: Identity | None) -> dict[str, Any]:
@@ -134,6 +168,7 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
         directory = _enter(around.directory, identity)
         environment = without_supervisors_own(os.environ)
         environment |= {"PWD": directory, "RUNTIME_DIRECTORY": places.run_directory(instance.name)}
+        environment |= around.environment
         os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
         os.dup2(2, 1)
         os.set_inheritable(answer, True)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from .. import instance_file, places, rehearsal
+from .. import instance_file, places, rehearsal, start_check
 from ..command_workers import with_descriptors
 from ..config import Settings, check_settings
 from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
@@ -85,8 +85,10 @@ def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
         instance, around = rehearsal.load(file)
         settings: Mapping[str, object] = {**instance.settings, "listen": instance.listen}
         try:
-            notes += _whom(name, around) if imports else ()
+            notes += _whom(name, around)
             settings = _look_beyond(instance, around, imports=imports) or settings
+            for said in start_check.of_instance(instance, around, settings):
+                (mistakes if said.is_mistake else notes).append(f"{name}: {said.sentence}")
         except SdsuperviseError as error:
             mistakes.append(f"{name}: {error}")
         user = instance.values.get("user")
@@ -108,10 +110,7 @@ def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> 
     command = instance.values.get("command")
     if command and not around.has_socket_unit:
         with_descriptors(command, list(instance.listen))
-    if not imports:
-        return None
-    if command:
-        rehearsal.rehearse_command(instance, around, around.identity())
+    if not imports or command:
         return None
     facts = rehearsal.describe(instance, around, around.identity())
     return facts["settings"] if facts["supervised"] else None

@@ -140,7 +140,7 @@ class Wanted(NamedTuple):
             # Not from "with": the socket stays, unless something fails.
             listener = Listener(self.address.family, socket.SOCK_STREAM)
         except OSError as error:
-            raise self._failure(error) from error
+            raise self.failure(error) from error
         try:
             file = self._bind(listener)
             if file is not None:
@@ -148,7 +148,7 @@ class Wanted(NamedTuple):
             listener.listen(self.backlog)
         except OSError as error:
             _give_up(listener, file)
-            raise self._failure(error) from error
+            raise self.failure(error) from error
         return listener, file
 
     def adjust(self, listener: Listener, file: File | None) -> None:
@@ -175,7 +175,8 @@ class Wanted(NamedTuple):
         listener.bind(self.address.name)
         return File.at(path) if path else None
 
-    def _failure(self, error: OSError) -> ListenError | NotPermitted:
+    def failure(self, error: OSError) -> ListenError | NotPermitted:
+        """What to say where it cannot be opened."""
         where = f"Cannot listen on {self.address} (listen {self.name!r})"
         port = self.address.name[1] if isinstance(self.address.name, tuple) else None
         match error.errno:

@@ -27,6 +27,12 @@ def knows(word: str) -> bool:
     return os.path.basename(word) in _PROGRAMS
 
 
+def says_when_ready(words: Sequence[str]) -> bool:
+    """It is known to send READY=1, told as it is."""
+    name = os.path.basename(words[find_program(words)])
+    return name == "gunicorn" or (name == "haproxy" and "-Ws" in words)
+
+
 def _is_launcher(word: str) -> bool:
     name = os.path.basename(word)
     return name in _LAUNCHERS or name.startswith("python3.") or name.startswith("opentelemetry-")

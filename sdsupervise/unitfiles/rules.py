@@ -10,6 +10,10 @@ from . import words
 from .since import SINCE
 from .subject import ERROR, WARNING, Finding, Subject, option, reloads, reloads_by_us
 
+_CREDENTIALS = (
+    *("LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"),
+    "ImportCredential",
+)
 _TARGET = re.compile(r"[\w./-]+:[A-Za-z_]\w*|\S+\.py")  # of `sdsupervise run`, when it is no NAME
 
 
@@ -109,6 +113,16 @@ def _main_process(subject: Subject) -> Iterator[Finding]:
         yield Finding("User", problem, f"User={user}, or none", WARNING)
     elif user and of_unit != user and unit.flag("PrivateUsers"):
         yield Finding("PrivateUsers", "with PrivateUsers=yes not even root can change to another user", f"User={user}")
+
+
+def _credentials(subject: Subject) -> Iterator[Finding]:
+    unit, user = subject.unit, subject.user
+    if not user or unit.flag("DynamicUser") or unit.value("User", "root") not in ("root", "0") or user in ("root", "0"):
+        return
+    for key in _CREDENTIALS:
+        if unit.values(key):
+            problem = f"what {key}= gives is for root alone, and the service becomes user {user}, which may not read it"
+            yield Finding(key, problem, f"User={user}")
 
 
 def _end_of_options(command: words.Exec) -> int:
@@ -275,6 +289,16 @@ def _unknown_keys(subject: Subject) -> Iterator[Finding]:
 
 
 RULES: Sequence[Callable[[Subject], Iterator[Finding]]] = (
-    *(_type, _notify_access, _exec_reload, _main_process, _kill_mode, _runtime_directory, _sockets, _restart),
+    *(
+        _type,
+        _notify_access,
+        _exec_reload,
+        _main_process,
+        _credentials,
+        _kill_mode,
+        _runtime_directory,
+        _sockets,
+        _restart,
+    ),
     *(_timeouts, _stop, _directory, _unknown_keys),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import socket
 import sys
 import tomllib
 from typing import NamedTuple
@@ -186,3 +188,166 @@ def test_no_half_truth(ground: Ground) -> None:
     shown = sdsupervise(ground, "config", "--config", ground.write("app.toml", CLASS))
     assert (shown.wait(), shown.out) == (78, "")
     shown.expect_line("ZeroDivisionError")
+
+
+# ------------------------------------------------------------------------------------- what a start would refuse
+
+SLEEPS = "#!/bin/sh\nexec sleep 1000\n"
+
+
+class Refused(NamedTuple):
+    """A file with which nothing is wrong but on this host; `starts` is what a start says."""
+
+    text: str
+    sentence: str
+    starts: str = ""  # "" = the same
+
+
+REFUSED = {
+    "directory of a socket": Refused(
+        CLASS + "listen.a = '{ground}/none/a.sock'\n",
+        r"Cannot listen on {ground}/none/a.sock \(listen 'a'\): its directory",
+    ),
+    "file for a directory": Refused(
+        CLASS + "listen.a = '{ground}/file/a.sock'\n",
+        r"Cannot listen on {ground}/file/a.sock \(listen 'a'\): its directory",
+    ),
+    "no socket": Refused(CLASS + "listen.a = '{ground}/file'\n", r"\(listen 'a'\): there is a file that is no socket"),
+    "address": Refused(
+        CLASS + "listen.a = '203.0.113.7:80'\n", r"203.0.113.7:80 \(listen 'a'\): this host has no such"
+    ),
+    "two ports": Refused(
+        CLASS + "listen.a = '[::]:80'\nlisten.b = '0.0.0.0:80'\n", r"listen 'a' and 'b' cannot both be: \[::\]:80 and 0"
+    ),
+    "two paths": Refused(
+        CLASS + "listen.a = '{ground}/a'\nlisten.b = '{ground}/lib/../a'\n", r"listen 'a' and 'b' have one address"
+    ),
+    "own control socket": Refused(
+        CLASS + "listen.a = '/run/sdsupervise/{name}/control'\n", r"where sdsupervise has its own control socket"
+    ),
+    "directory of a pid file": Refused(
+        CLASS + "pid_file = '/none/x.pid'\n", "Cannot open the pid file /none/x.pid: No such"
+    ),
+    "pid file": Refused(
+        CLASS + "pid_file = '{ground}/lib'\n",
+        "The pid file {ground}/lib is no regular file",
+        "Cannot open the pid file {ground}/lib: Is a directory",
+    ),
+    "pid file's symlink": Refused(
+        CLASS + "pid_file = '{ground}/current'\n",
+        "The pid file {ground}/current is no regular file",
+        "Cannot open the pid file {ground}/current",
+    ),
+    "interpreter": Refused(
+        "command = ['{ground}/interpreter']\nready_after = 0.1\n",
+        "Cannot execute {ground}/interpreter: its first line names /no/such, which cannot be executed",
+        "Cannot execute {ground}/interpreter: No such file",
+    ),
+    "interpreter in PATH": Refused(
+        "command = ['{ground}/env']\nready_after = 0.1\n",
+        "Cannot execute {ground}/env: its first line names no-such-interpreter, which is not in PATH",
+        "no-such-interpreter",
+    ),
+    "Windows": Refused(
+        "command = ['{ground}/windows']\nready_after = 0.1\n",
+        "Cannot execute {ground}/windows: its first line, #!/bin/sh, ends in CR LF",
+        "Cannot execute {ground}/windows: No such file",
+    ),
+    "no program": Refused(
+        "command = ['{ground}/text']\nready_after = 0.1\n",
+        "Cannot execute {ground}/text: it is neither a program nor a script",
+        "Cannot execute {ground}/text: Exec format error",
+    ),
+    "ready too late": Refused(
+        "command = ['{ground}/sleeps']\nready_after = 60\n",
+        "2:15: ready_after is 60 s, and start_timeout ends a command that is not ready within 60 s; raise it",
+    ),
+    "module": Refused(
+        "directory = 'current'\nservice = 'nowhere.at_all:X'\n",
+        "There is no module nowhere in {ground}/current",
+        "No module named 'nowhere'",
+    ),
+    "no package": Refused(
+        "directory = 'current'\nservice = 'service.at_all:X'\n",
+        "{ground}/current/service.py is no package",
+        "No module named 'service.at_all'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_start_refuses(ground: Ground, case: str) -> None:
+    """`check` says it before, without --import; and so it is."""
+    ground.deploy(1)
+    for name, text in {
+        "file": "",
+        "sleeps": SLEEPS,
+        "interpreter": "#!/no/such\n",
+        "env": "#!/usr/bin/env no-such-interpreter\n",
+        "windows": "#!/bin/sh\r\nsleep 1000\r\n",
+        "text": "sleep 1000\n",
+    }.items():
+        ground.write(name, text, 0o755)
+    known = {"ground": str(ground.directory), "name": ground.directory.name}
+    text, sentence, starts = REFUSED[case]
+    file = ground.write(f"{known['name']}.toml", text.format(**known))
+    checked = sdsupervise(ground, "check", "--config", file)
+    assert (checked.wait(), checked.out) == (78, "")
+    checked.expect_line(sentence.format(**known))
+    started = ground.run(SDSUPERVISE, "run", "--config", file)
+    started.expect_line((starts or sentence).format(**known))
+    started.signal(signal.SIGTERM)
+    started.wait()
+
+
+SAYS_READY = {
+    "sends it": "#!/bin/sh\nsystemd-notify --ready\nexec sleep 1000\n",
+    "asks": "#!/bin/sh\nsdsupervise ready; exec sleep 1000\n",
+    "library": "#!/usr/bin/python3\nimport sdnotify\n",
+}
+
+
+def test_whether_a_command_says_when_it_is_ready(ground: Ground) -> None:
+    """Where nothing shows that it does, that is said; it may do so all the same, so nothing is refused."""
+    for name, text in {**SAYS_READY, "sleeps": SLEEPS}.items():
+        ground.write(name, text, 0o755)
+    for words in ["./sleeps"], ["sleep", "1000"], ["/bin/sh", "-c", "sleep 1000"], ["/bin/sh", "./sleeps"]:
+        checked = check(ground, f"command = {words!r}\nstart_timeout = 7\n")
+        assert (checked.wait(), checked.out) == (0, "app: ok\n")
+        checked.expect_line(
+            f"^app: It is ready when {os.path.basename(words[0])} sends READY=1, and none of its files shows that it "
+            "does; one that does not is ended after start_timeout, 7 s: set ready_after then.$"
+        )
+        assert check(ground, f"command = {words!r}\nready_after = 1\n").err == ""
+    says = [
+        *([f"./{name}"] for name in SAYS_READY),
+        ["/bin/sh", "./asks"],
+        ["sh", "-c", "sdsupervise ready && sleep 9"],
+    ]
+    for words in [*says, ["gunicorn", "app:app"], ["haproxy", "-Ws", "-f", "/x"]]:
+        ground.write("bin/gunicorn", SLEEPS, 0o755)
+        ground.write("bin/haproxy", SLEEPS, 0o755)
+        ground.write("app.toml", f"command = {words!r}\n")
+        path = f"{ground.directory}/bin:{os.environ['PATH']}"
+        checked = ground.run(SDSUPERVISE, "check", "--config", "app.toml", environment={"PATH": path})
+        assert (checked.wait(), checked.err) == (0, ""), words
+
+
+def test_what_is_so_only_now(ground: Ground) -> None:
+    """An address that somebody has is said; who wants it for later may. One's own is not meant."""
+    ground.deploy(1)
+    name = ground.directory.name
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        checked = check(ground, CLASS + f"listen.a = '0.0.0.0:{port}'\n")
+        assert (checked.wait(), checked.out) == (0, "app: ok\n")
+        checked.expect_line(f"^app: As it is now, a start will say: Cannot listen on 0.0.0.0:{port} .* it is taken")
+    text = CLASS + f"listen.a = '127.0.0.1:{port}'\nlisten.b = '{ground.directory}/b'\nnotify_command = ['no-such']\n"
+    file = ground.write(f"{name}.toml", text)
+    ground.run(SDSUPERVISE, "run", "--config", file)
+    ground.expect("serves")
+    checked = sdsupervise(ground, "check", "--config", file)
+    assert (checked.wait(), checked.out) == (0, f"{name}: ok\n")
+    assert re.fullmatch(
+        rf"{name}: notify_command: Cannot run no-such: there is no such program in PATH .*\n", checked.err
+    )

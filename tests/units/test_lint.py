@@ -142,3 +142,19 @@ def test_each_finding_is_one_line() -> None:
         "error: PIDFile= has systemd take an old supervisor for the main process after a reload; PIDFile=",
         "warning: systemd 252 ignores RestartSteps= in [Service]; it needs systemd 254",
     ]
+
+
+def test_credentials_that_nobody_reads() -> None:
+    """systemd gives them to the unit's User=; whoever the service becomes beside that may not read them."""
+    for key in (
+        "LoadCredential",
+        "LoadCredentialEncrypted",
+        "SetCredential",
+        "SetCredentialEncrypted",
+        "ImportCredential",
+    ):
+        unit = text.parse("counter.service", f"{GOOD}[Service]\nDynamicUser=no\n{key}=secret:/etc/secret\n")
+        assert [(each.severity, each.key) for each in lint(unit, user="app")] == [("error", key)]
+        assert lint(unit) == lint(unit, user="root") == []
+        of_its_own = text.parse("counter.service", f"{GOOD}[Service]\nDynamicUser=no\n{key}=secret:/etc/secret\nUser=app\n")
+        assert lint(of_its_own, user="app") == []

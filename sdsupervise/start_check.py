@@ -1,0 +1,78 @@
+"""What a start of an instance would refuse, or wait for in vain, beyond what stands in its file.
+
+Nothing is changed, and none of its code runs.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
+from typing import Any
+
+from . import listen, listen_check, places, program_check, rehearsal
+from .config import CommandSettings, check_settings
+from .errors import ConfigError
+from .instance import Instance
+from .linux.listeners import Wanted
+from .listen_check import Place, Said
+from .rehearsal import Surroundings
+
+_HELPERS = ("before_commit", "notify_command")
+
+
+def of_instance(instance: Instance, around: Surroundings, settings: Mapping[str, Any]) -> Iterator[Said]:
+    """All of it; `settings` are those that are known, of a class perhaps not all.
+
+    Raises SdsuperviseError.
+    """
+    values = instance.values
+    place = Place(places.run_directory(instance.name), around.properties)
+    programs = [values["python"]] if "python" in values else list(values.get("command", ())[:1])
+    for path in (around.directory, *programs):
+        if path.startswith("/") and (hidden := place.hides(path)):
+            yield Said(f"By {hidden} its unit has another {path} than everybody else, or none.", True)
+            return
+    yield from _of_sockets(instance, around, settings, place)
+    if "command" in values:
+        of_it = CommandSettings(*check_settings("", {**instance.settings, "listen": {}}))
+        yield from rehearsal.look(
+            instance, around, around.identity(), lambda: program_check.of_program(values["command"], of_it)
+        )
+    elif "python" not in values and (missing := _missing_module(values["service"], around.directory)):
+        yield Said(missing, True)
+    yield from rehearsal.look(instance, around, around.opener(), lambda: _of_helpers(settings))
+
+
+def _of_sockets(instance: Instance, around: Surroundings, settings: Mapping[str, Any], place: Place) -> Sequence[Said]:
+    try:
+        entries = () if around.has_socket_unit else listen.check(settings.get("listen"))
+        listens = [Wanted.of(entry, None, None) for entry in entries]
+    except ConfigError:
+        return ()  # it is said where it stands
+    named = instance.values.get("pid_file")
+    pid_file = os.path.join(around.directory, named) if named else None
+    return rehearsal.look(
+        instance, around, around.opener(), lambda: listen_check.of_listeners(listens, place, pid_file)
+    )
+
+
+def _of_helpers(settings: Mapping[str, Any]) -> Iterator[Said]:
+    for key in _HELPERS:
+        for program in settings.get(key, ())[:1]:
+            for sentence, _ in program_check.of_helper(program):
+                yield Said(f"{key}: {sentence}", key == "before_commit")
+
+
+def _missing_module(target: str, directory: str) -> str:
+    """That a module's name leads nowhere, as far as that is so without importing anything; "" if it may lead there."""
+    name = target.partition(":")[0]
+    top, _, rest = name.partition(".")
+    if name.endswith(".py") or "/" in name or top in sys.modules:
+        return ""
+    spec = PathFinder.find_spec(top, [directory, *sys.path]) or importlib.util.find_spec(top)
+    if spec is None:
+        return f"There is no module {top} in {directory}, or where Python looks for modules."
+    if rest and spec.submodule_search_locations is None:
+        return f"{spec.origin} is no package, so that there is no module {name}."
+    return ""

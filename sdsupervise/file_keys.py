@@ -116,7 +116,7 @@ DEFAULTS: Mapping[str, object] = {
 # Of what has no default, or one that shows nothing.
 EXAMPLES: Mapping[str, object] = {
     "service": "myapp.service:MyApp",
-    "command": ["venv/bin/gunicorn", "--bind", "fd://{http}", "myapp.wsgi"],
+    "command": ["venv/bin/gunicorn", "--preload", "myapp.wsgi"],
     "arguments": ["--verbose"],
     "directory": "/srv/myapp/current",
     "python": "venv/bin/python",

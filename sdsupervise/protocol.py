@@ -9,8 +9,7 @@ r"""What worker and supervisor say to each other over the link: lines of ASCII (
     children               it ends, and what it has begun may go on
     failed "text"          why it is about to die, a JSON string
     code [["name", "file", "hash"], …]
-                           modules of the service that it has loaded and its
-                           supervisor has not
+                           modules that its supervisor has not loaded
                    go 3    run service code now, as worker 3: the other
                            supervisor knows of you (only where it must)
 

@@ -30,7 +30,12 @@ OTHERS = {
     *("systemd.exec(5)", "systemd.service(5)", "systemd.socket(5)"),
 }
 # Between two supervisors, and of tests; not for people.
-PRIVATE_VARIABLES = {"SDSUPERVISE_HANDOVER", "SDSUPERVISE_RUN_DIRECTORY", "SDSUPERVISE_BREAKPOINT"}
+PRIVATE_VARIABLES = {
+    "SDSUPERVISE_EXECUTED_ANEW",
+    "SDSUPERVISE_HANDOVER",
+    "SDSUPERVISE_RUN_DIRECTORY",
+    "SDSUPERVISE_BREAKPOINT",
+}
 
 
 @pytest.fixture(scope="module")

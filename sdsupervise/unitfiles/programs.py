@@ -66,6 +66,8 @@ def _gunicorn(line: Line) -> None:
                 raise line.must_know_address()
             binds = ["127.0.0.1:8000"]
         line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes="uvicorn" in kind)
+    elif binds := line.take("-b", "--bind"):
+        line.note(f"--bind {' '.join(binds)} is gone: gunicorn finds the sockets that it is given, and no others")
     if not said.get("preload_app") and not line.take_flag("--preload"):
         line.note("--preload added: without it gunicorn reports ready before importing your application")
     if not said.get("preload_app"):

@@ -156,5 +156,7 @@ def test_credentials_that_nobody_reads() -> None:
         unit = text.parse("counter.service", f"{GOOD}[Service]\nDynamicUser=no\n{key}=secret:/etc/secret\n")
         assert [(each.severity, each.key) for each in lint(unit, user="app")] == [("error", key)]
         assert lint(unit) == lint(unit, user="root") == []
-        of_its_own = text.parse("counter.service", f"{GOOD}[Service]\nDynamicUser=no\n{key}=secret:/etc/secret\nUser=app\n")
+        of_its_own = text.parse(
+            "counter.service", f"{GOOD}[Service]\nDynamicUser=no\n{key}=secret:/etc/secret\nUser=app\n"
+        )
         assert lint(of_its_own, user="app") == []

@@ -64,6 +64,9 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
     "sdsupervise run": of("sdsupervise run --help"),
     "sdsupervise unit": of("sdsupervise unit --help"),
     "sdsupervise config --example": Run(),
+    "python3 -m compileall --invalidation-mode checked-hash": of(
+        "python3 -m compileall --invalidation-mode checked-hash /srv/example"
+    ),
     # A supervisor of one's own.
     (
         "sdsupervise run --pid-file /tmp/counter.pid counter.py:Counter --state /tmp/last &",

@@ -240,3 +240,21 @@ def test_listeners_of_a_command(ground: Ground, handover: str) -> None:
     assert running.wait() == 0
     with socket.create_connection(address, timeout=30) as client:
         assert client.recv(10) == b"2"
+
+
+@pytest.mark.parametrize(
+    "words", [["gunicorn", "--bind", "fd://{http}"], ["python3", "-m", "gunicorn", "-b=fd://{http}"]]
+)
+def test_socket_that_gunicorn_is_told_of_twice(ground: Ground, words: list[str]) -> None:
+    """It would die of that, each time; so it is not even started."""
+    ground.write("bin/gunicorn", "#!/bin/sh\nexec sleep 1000\n", 0o755)
+    running = ground.run_command(
+        *words,
+        options=["--listen", "http=127.0.0.1:8000"],
+        environment={"PATH": f"{ground.directory}/bin:{os.environ['PATH']}"},
+    )
+    assert running.wait() == 64
+    assert running.err == (
+        "gunicorn finds its sockets as systemd gives them, and dies of being told of one twice: leave "
+        f"{words[-1]} out, and the --bind before it.\n"
+    )

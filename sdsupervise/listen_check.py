@@ -43,6 +43,11 @@ class Place(NamedTuple):
     properties: Mapping[str, str]  # of its unit; none where there is no unit
 
     @property
+    def control(self) -> str:
+        """Where the supervisor is asked."""
+        return os.path.join(self.run_directory, "control")
+
+    @property
     def made_at_start(self) -> list[str]:
         """The directories that will be there then."""
         made = [
@@ -68,27 +73,34 @@ class Place(NamedTuple):
         return not (self.hides(path) or _is_below(path, [each.lstrip("-+") for each in may]))
 
 
-def of_listeners(listens: Sequence[Wanted], place: Place, pid_file: str | None) -> Iterator[Said]:
-    """Of the sockets that a start will open; `pid_file` is where its file has it."""
-    control = os.path.join(place.run_directory, "control")
-    if too_long := why_too_long(control):
-        yield Said(f"The control socket's path {control} {too_long}; have $XDG_RUNTIME_DIR be a shorter one.", True)
+def of_place(place: Place, pid_file: str | None) -> Iterator[Said]:
+    """Of what every start opens; `pid_file` is where the instance's file has it."""
+    if too_long := why_too_long(place.control):
+        yield Said(
+            f"The control socket's path {place.control} {too_long}; have $XDG_RUNTIME_DIR be a shorter one.", True
+        )
+    if pid_file is not None:
+        yield from _of_pid_file(pid_file, place)
+
+
+def of_listeners(listens: Sequence[Wanted], others: Sequence[Wanted], place: Place) -> Iterator[Said]:
+    """Of the sockets that a start will open beside others."""
     taken = [*_taken()]
-    runs = any(other.path == control for other in taken)  # then it is this instance that has them
+    runs = any(other.path == place.control for other in taken)  # then it is this instance that has them
     for number, wanted in enumerate(listens):
         try:
             _look_at(wanted, place)
         except (ListenError, NotPermitted) as error:
             yield Said(str(error), True)
-        for other in listens[:number]:
+        for other in (*others, *listens[:number]):
             if why := wanted.why_not_beside(other):
                 yield Said(why, True)
-        if wanted.address.path and wanted.address.is_one_with(Address(socket.AF_UNIX, control)):
-            yield Said(f"listen {wanted.name!r} is {control}, where sdsupervise has its own control socket.", True)
+        if wanted.address.path and wanted.address.is_one_with(Address(socket.AF_UNIX, place.control)):
+            yield Said(
+                f"listen {wanted.name!r} is {place.control}, where sdsupervise has its own control socket.", True
+            )
         if not runs and not wanted.reuse_port and any(wanted.address.excludes(other) for other in taken):
             yield Said(f"As it is now, a start will say: {wanted.failure(OSError(errno.EADDRINUSE, ''))}", False)
-    if pid_file is not None:
-        yield from _of_pid_file(pid_file, place)
 
 
 def _look_at(wanted: Wanted, place: Place) -> None:

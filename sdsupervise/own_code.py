@@ -23,6 +23,7 @@ from .errors import ServiceNotLoadable
 
 _KEY = 0x5D5
 _PIECE_BYTES = 2**20  # of a large file not all is in memory at a time
+_MOST_PIECES = 1024
 _STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__))
 _OURS = os.path.dirname(os.path.realpath(__file__))
 _INSTALLED = ("site-packages", "dist-packages")
@@ -147,9 +148,10 @@ def take_all() -> list[Loaded]:
 
 def take_untold() -> list[Loaded]:
     """Those that were loaded since they were taken last, in this process or in the one that forked it."""
-    untold = sorted(_untold)
-    _untold.clear()
-    return untold
+    untold = []
+    while _untold:  # another thread may import something meanwhile
+        untold.append(_untold.pop())
+    return sorted(untold)
 
 
 def resolved(file: str) -> str:
@@ -182,18 +184,28 @@ def hash_of(content: bytes) -> str:
 
 
 def hash_of_file(path: str) -> str:
-    """As hash_of, of a file of any size; raises OSError, also for what is no file."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+    """As hash_of, of a file of any size; raises OSError, also for what is no file.
+
+    Whose path it is may be somebody who has fewer rights: nothing else is opened, and not more is read than a service's
+    own code can be.
+    """
+    found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
             raise OSError(errno.EINVAL, "no regular file", path)
-        return _hash_in_pieces(file)
+        with open(f"/proc/self/fd/{found}", "rb") as file:
+            return _hash_in_pieces(file)
+    finally:
+        os.close(found)
 
 
 def _hash_in_pieces(file: BinaryIO) -> str:
-    hashes = b""
-    while len(content := file.read(_PIECE_BYTES)) == _PIECE_BYTES:
-        hashes += source_hash(_KEY, content)
+    hashes, content = b"", b""
+    for _ in range(_MOST_PIECES):
+        content = file.read(_PIECE_BYTES)
+        if len(content) < _PIECE_BYTES:
+            break
+        hashes, content = hashes + source_hash(_KEY, content), b""
     return source_hash(_KEY, hashes + content).hex()
 
 

@@ -10,7 +10,7 @@ from .own_code import Loaded, fingerprint_of, hash_of, hash_of_file
 from . import __version__
 
 _HASHED_BYTES = 2**20  # a larger program is known by its size and time
-_MOST_MODULES = 20_000  # a worker says what it imports, and may be lying
+_MOST_BYTES = 4 * 2**20  # of names: a worker says what it imports, and may be lying
 
 
 class Receipt:
@@ -23,6 +23,7 @@ class Receipt:
         self.words = words  # of a command: the program that was found, and its words
         self._modules = {(name, hash_of_it): file for name, file, hash_of_it in modules}  # of a class
         self._fingerprint = fingerprint
+        self._bytes = 0  # that workers have added
 
     def __str__(self) -> str:
         return f"{self.path} ({self.fingerprint})"
@@ -47,7 +48,10 @@ class Receipt:
         """A worker has imported these, too; the files that are not what other processes of this generation run."""
         names = {name for name, _ in self._modules}
         new = [module for module in modules if (module.name, module.hash) not in self._modules]
-        new = new[: _MOST_MODULES - len(self._modules)]
+        added = sum(len(text) for module in new for text in module)
+        if self._bytes + added > _MOST_BYTES:
+            return []
+        self._bytes += added
         self._modules |= {(module.name, module.hash): module.file for module in new}
         if new:
             self._fingerprint = ""

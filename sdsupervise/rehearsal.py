@@ -137,9 +137,13 @@ def look(
 
     def look_there() -> int:
         os.environ.update(around.environment)
-        _enter(around.directory, identity)
+        try:
+            _enter(around.directory, identity)
+            found = list(at())
+        except ConfigError as error:
+            found = [Said(str(error), True)]
         with open(answer, "w", closefd=False) as file:
-            json.dump(list(at()), file)
+            json.dump(found, file)
         return ExitStatus.OK
 
     try:
@@ -168,7 +172,7 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
         directory = _enter(around.directory, identity)
         environment = without_supervisors_own(os.environ)
         environment |= {"PWD": directory, "RUNTIME_DIRECTORY": places.run_directory(instance.name)}
-        environment |= around.environment
+        environment |= {"PYTHONDONTWRITEBYTECODE": "1", **around.environment}  # nothing is changed
         os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
         os.dup2(2, 1)
         os.set_inheritable(answer, True)

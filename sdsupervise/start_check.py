@@ -6,7 +6,7 @@ Nothing is changed, and none of its code runs.
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
 from typing import Any
 
@@ -33,28 +33,49 @@ def of_instance(instance: Instance, around: Surroundings, settings: Mapping[str,
         if path.startswith("/") and (hidden := place.hides(path)):
             yield Said(f"By {hidden} its unit has another {path} than everybody else, or none.", True)
             return
-    yield from _of_sockets(instance, around, settings, place)
     if "command" in values:
         of_it = CommandSettings(*check_settings("", {**instance.settings, "listen": {}}))
-        yield from rehearsal.look(
+        found = rehearsal.look(
             instance, around, around.identity(), lambda: program_check.of_program(values["command"], of_it)
         )
-    elif "python" not in values and (missing := _missing_module(values["service"], around.directory)):
-        yield Said(missing, True)
+    else:
+        found = rehearsal.look(instance, around, around.identity(), lambda: _of_class(values, around.directory))
+    yield from found
+    if any(said.is_mistake for said in found):
+        return
+    pid_file = os.path.join(around.directory, values["pid_file"]) if "pid_file" in values else None
+    yield from rehearsal.look(instance, around, around.opener(), lambda: listen_check.of_place(place, pid_file))
+    yield from _of_sockets(instance, around, settings, place)
     yield from rehearsal.look(instance, around, around.opener(), lambda: _of_helpers(settings))
 
 
-def _of_sockets(instance: Instance, around: Surroundings, settings: Mapping[str, Any], place: Place) -> Sequence[Said]:
+def _of_class(values: Mapping[str, Any], directory: str) -> Iterator[Said]:
+    """Where its code lies, for whom it is loaded."""
+    file = values["service"].partition(":")[0]
+    if "python" in values:
+        for said in program_check.of_helper(values["python"]):
+            yield Said(f"python: {said.sentence}", True)
+    if file.endswith(".py") or "/" in file:
+        if not os.access(os.path.join(directory, file), os.R_OK):
+            yield Said(f"Cannot load {values['service']}: uid {os.geteuid()} may not read {directory}/{file}.", True)
+    elif "python" not in values and (missing := _missing_module(file, directory)):
+        yield Said(missing, True)
+
+
+def _of_sockets(instance: Instance, around: Surroundings, settings: Mapping[str, Any], place: Place) -> Iterator[Said]:
     try:
         entries = () if around.has_socket_unit else listen.check(settings.get("listen"))
         listens = [Wanted.of(entry, None, None) for entry in entries]
     except ConfigError:
-        return ()  # it is said where it stands
-    named = instance.values.get("pid_file")
-    pid_file = os.path.join(around.directory, named) if named else None
-    return rehearsal.look(
-        instance, around, around.opener(), lambda: listen_check.of_listeners(listens, place, pid_file)
-    )
+        return  # it is said where it stands
+    # What only the class lists is opened when its code is loaded, as whom the file names.
+    ahead = [wanted for wanted in listens if wanted.name in instance.listen]
+    later = [wanted for wanted in listens if wanted.name not in instance.listen]
+    yield from rehearsal.look(instance, around, around.opener(), lambda: listen_check.of_listeners(ahead, [], place))
+    if later:
+        yield from rehearsal.look(
+            instance, around, around.identity(), lambda: listen_check.of_listeners(later, ahead, place)
+        )
 
 
 def _of_helpers(settings: Mapping[str, Any]) -> Iterator[Said]:
@@ -64,11 +85,10 @@ def _of_helpers(settings: Mapping[str, Any]) -> Iterator[Said]:
                 yield Said(f"{key}: {sentence}", key == "before_commit")
 
 
-def _missing_module(target: str, directory: str) -> str:
+def _missing_module(name: str, directory: str) -> str:
     """That a module's name leads nowhere, as far as that is so without importing anything; "" if it may lead there."""
-    name = target.partition(":")[0]
     top, _, rest = name.partition(".")
-    if name.endswith(".py") or "/" in name or top in sys.modules:
+    if top in sys.modules:
         return ""
     spec = PathFinder.find_spec(top, [directory, *sys.path]) or importlib.util.find_spec(top)
     if spec is None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sdsupervise import bytecode, own_code
+from sdsupervise.receipt import Receipt
 
 BY_TIME, CHECKED, UNCHECKED = py_compile.PycInvalidationMode
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -256,5 +257,24 @@ def test_a_hash_is_the_same_in_each_python(tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"x" * size)
         assert own_code.hash_of_file(str(tmp_path / "file")) == own_code.hash_of(b"x" * size)
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(OSError):
-        own_code.hash_of_file(str(tmp_path / "fifo"))
+    for path in str(tmp_path / "fifo"), "/dev/zero", str(tmp_path), str(tmp_path / "none"):
+        with pytest.raises(OSError):
+            own_code.hash_of_file(path)
+
+
+def test_what_workers_say_of_their_code() -> None:
+    """A receipt grows by what workers have imported, whoever says it first; what contradicts it is told; and there is
+    a limit to what they may say."""
+    ours = [own_code.Loaded("a", "/srv/a.py", "1" * 16)]
+    receipt = Receipt("/srv", "", ours)
+    before = receipt.fingerprint
+    assert receipt.add(ours) == [] and receipt.fingerprint == before
+    late = own_code.Loaded("b", "/srv/b.py", "2" * 16)
+    assert receipt.add([late]) == [] and receipt.add([late]) == []
+    assert before != receipt.fingerprint == Receipt("/srv", "", [late, *ours]).fingerprint
+    assert receipt.add([own_code.Loaded("a", "/srv/a.py", "3" * 16)]) == ["/srv/a.py"]
+    assert receipt.modules == [("a", "/srv/a.py"), ("b", "/srv/b.py")]
+    assert Receipt(*receipt.facts()).fingerprint == receipt.fingerprint
+    for number in range(200):
+        receipt.add([own_code.Loaded(f"{number}", "x" * 60_000, "")])
+    assert len(receipt.modules) < 100

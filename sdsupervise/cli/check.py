@@ -113,6 +113,12 @@ def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> 
     if not imports or command:
         return None
     facts = rehearsal.describe(instance, around, around.identity())
+    expected = instance.values.get("pid_file", rehearsal.default_pid_file(instance.name))
+    if "user" in instance.values and facts["pid_file"] not in (expected, None):
+        raise ConfigError(
+            f"Its code names the pid file {facts['pid_file']}, and is loaded when that has been opened, since it is "
+            "loaded as another user; put pid_file into this file."
+        )
     return facts["settings"] if facts["supervised"] else None
 
 

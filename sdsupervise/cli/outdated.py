@@ -14,6 +14,8 @@ from ..receipt import fingerprint_on_disk, take_receipt_of_command
 from . import typed
 from .ask import TIMEOUT_SECONDS
 
+_MOST_FILES = 200_000  # whoever runs says where they are
+
 
 def why_outdated(path: str) -> str:
     """Why the instance with this control socket should be reloaded, as a phrase; "" if the disk has what runs.
@@ -87,11 +89,15 @@ def _why_changed(facts: Mapping[str, Any]) -> str:
 
 def _why_newer(path: str, started: float) -> str:
     """Of more modules than can be told: one of the files was written since it started."""
+    left = _MOST_FILES
     for directory, _, names in os.walk(path if os.path.isdir(path) else os.path.dirname(path)):
         for name in names:
             file = os.path.join(directory, name)
             if name.endswith(".py") and _written_at(file) > started:
                 return f"{file} is newer than what runs"
+        left -= 1 + len(names)
+        if left < 0:
+            return f"it runs more than can be looked at: {_MOST_FILES} files in {path}"
     return ""
 
 

@@ -351,3 +351,30 @@ def test_what_is_so_only_now(ground: Ground) -> None:
     assert re.fullmatch(
         rf"{name}: notify_command: Cannot run no-such: there is no such program in PATH .*\n", checked.err
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("case", ["directory", "file", "port", "pid file"])
+def test_what_the_user_may_not(ground: Ground, case: str) -> None:
+    """The code of a class is loaded as the user that its file names: what that may not is said before, and is so."""
+    ground._public_python()
+    body = {"port": "listen = {'a': '127.0.0.1:81'}", "pid file": f"pid_file = '{ground.directory}/own.pid'"}
+    place = ground.deploy(1, service(body.get(case, ""))).parent.resolve()
+    if case == "directory":
+        place.chmod(0o700)
+    if case == "file":
+        (place / "service.py").chmod(0o600)
+    file = ground.write(f"{ground.directory.name}.toml", f"{CLASS}user = 'nobody'\n")
+    python = ["/usr/bin/python3", "-m", "sdsupervise"]
+    checked = ground.run(*python, "check", *["--import"] * (case in ("port", "pid file")), "--config", file)
+    assert checked.wait() == 78
+    checked.expect_line(
+        {
+            "directory": f"Cannot change to the directory {ground.current}: Permission denied",
+            "file": f"Cannot load service.py:Service: uid [0-9]+ may not read {ground.current}/service.py",
+            "port": r"Cannot listen on 127.0.0.1:81 \(listen 'a'\): port 81 is not for everybody",
+            "pid file": f"Its code names the pid file {ground.directory}/own.pid, and is loaded when that has been",
+        }[case]
+    )
+    started = ground.run(*python, "run", "--config", file)
+    assert started.wait() != 0

@@ -13,6 +13,7 @@ A process never uses a file that somebody may write who may write neither the so
 writes only into directories that nobody else can rename or replace.
 """
 
+import contextlib
 import functools
 import marshal
 import os
@@ -86,18 +87,15 @@ def write(path: str, body: bytes, source: Source) -> None:
     if not may_write_in(directory):
         return
     fresh = f"{path}.{os.getpid()}"
-    try:
+    mode = source.facts.st_mode & 0o444 | stat.S_IWUSR  # whoever may not read the source, may not read this
+    with contextlib.suppress(OSError):
         os.makedirs(directory, exist_ok=True)
-        mode = source.facts.st_mode & 0o444 | stat.S_IWUSR  # whoever may not read the source, may not read this
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    except OSError:
-        return
-    try:
-        with open(fd, "wb") as file:
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             file.write(source.hash_header + body)
         os.replace(fresh, path)
-    except OSError:
-        os.unlink(fresh)
+        return
+    with contextlib.suppress(OSError):
+        os.unlink(fresh)  # the disk is full, say
 
 
 def taken_by_python(path: str, source: Source) -> CodeType | None:

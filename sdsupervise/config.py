@@ -398,7 +398,7 @@ def why_never_ready(values: Mapping[str, Any]) -> str:
     """Why a command with these settings, the rest at its default, is ended before it is ready: a sentence, or ""."""
     values = {**Settings._field_defaults, **values}
     for name in ("start_timeout", "reload_timeout"):
-        if 0 < values[name] <= values["ready_after"]:
+        if 0 < values[name] < values["ready_after"]:
             return (
                 f"ready_after is {values['ready_after']:g} s, and {name} ends a command that is not ready within "
                 f"{values[name]:g} s; raise it."

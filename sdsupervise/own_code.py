@@ -44,7 +44,7 @@ _untold: list[Loaded] = []
 
 def watch(directories: Iterable[str]) -> None:
     """From now on these directories, and what lies below them, are the service's own. (A file is one, too.)"""
-    _directories.extend(directory for directory in directories if directory not in _directories)
+    _directories.extend({directory.rstrip("/") for directory in directories} - {*_directories})
     if _Finder not in sys.meta_path:
         place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
         sys.meta_path.insert(place, _Finder)
@@ -82,13 +82,10 @@ def watch_script() -> None:
 
 def is_own(file: str) -> bool:
     """Whether a file, resolved, belongs to the service."""
-    for directory in _directories:
-        if file == directory or file.startswith(directory.rstrip("/") + "/"):
-            inside = file[len(directory) :]
-            return not (
-                "/dist-packages/" in inside or any(file.startswith(f"{other}/") for other in (_STANDARD_LIBRARY, _OURS))
-            )
-    return False
+    inside = [directory for directory in _directories if file == directory or file.startswith(f"{directory}/")]
+    return any("/dist-packages/" not in file[len(directory) :] for directory in inside) and not any(
+        file.startswith(f"{other}/") for other in (_STANDARD_LIBRARY, _OURS)
+    )
 
 
 def take_charge_of(spec: ModuleSpec, file: str) -> None:

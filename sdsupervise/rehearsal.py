@@ -172,12 +172,12 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
         directory = _enter(around.directory, identity)
         environment = without_supervisors_own(os.environ)
         environment |= {"PWD": directory, "RUNTIME_DIRECTORY": places.run_directory(instance.name)}
-        environment |= {"PYTHONDONTWRITEBYTECODE": "1", **around.environment}  # nothing is changed
+        environment |= around.environment
         os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
         os.dup2(2, 1)
         os.set_inheritable(answer, True)
         words = command_line(python, "describe", {"wanted": wanted, "answer": answer})
-        os.execve(find([python]), words, environment)
+        os.execve(find([python]), [words[0], "-B", *words[1:]], environment)  # -B: nothing is changed
 
     try:
         limit = float(instance.values.get("reload_timeout", Settings().reload_timeout))

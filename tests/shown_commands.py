@@ -16,6 +16,7 @@ from sdsupervise.cli import commands
 from tests.documents import CLONE, PAGE_SESSION, SESSION
 
 MARKDOWN = ("README.md", "packaging/doc/guide.md", "packaging/README.md", "units/example/README.md")
+_WITH_SESSIONS = MARKDOWN[:2]  # which are run where they stand
 # What a command begins with; a word alone, such as `curl`, names the program.
 PROGRAMS = (
     *("sdsupervise", "systemctl", "systemd-analyze", "systemd-run", "journalctl", "varlinkctl", "curl", "kill", "rm"),
@@ -76,7 +77,7 @@ def every_parser(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentP
 def shown(name: str, text: str) -> Iterator[str]:
     """The commands of one document, but for those of its sessions."""
     if name.endswith(".md"):
-        text = SESSION.sub("", text)
+        text = SESSION.sub("", text) if name in _WITH_SESSIONS else text
         yield from _in_blocks(
             block for language, block in _FENCED.findall(text) if language in ("console", "sh", "bash", "")
         )

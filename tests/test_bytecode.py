@@ -25,8 +25,10 @@ SOMEBODY, OTHER = 12345, 12346
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No knowledge of directories from another test; compiled files are written."""
+    """No knowledge from another test, nor for one; compiled files are written."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(own_code, "_loaded", {})
+    monkeypatch.setattr(own_code, "_untold", [])
     bytecode._may_change.cache_clear()
     yield
     bytecode._may_change.cache_clear()
@@ -240,7 +242,7 @@ def test_what_is_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert not own_code.is_own(own_code.resolved(file))
     monkeypatch.setattr(own_code, "_directories", ["/srv/app"])
     assert not own_code.is_own("/srv/application/x.py")
-    monkeypatch.setattr(own_code, "_directories", ["/usr/lib/python3/dist-packages/app"])
+    monkeypatch.setattr(own_code, "_directories", ["", "/usr/lib/python3/dist-packages/app"])
     assert own_code.is_own("/usr/lib/python3/dist-packages/app/x.py")
     assert own_code.directories_of("/srv/app/one.py", None) == ["/srv/app"]
     assert own_code.directories_of("/srv/app/package/__init__.py", ["/srv/app/package"]) == ["/srv/app"]

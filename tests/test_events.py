@@ -38,6 +38,9 @@ REMARKS = {
     "begin them in supervised_process",
     "Worker (pid %d) leaves a process behind: %s; ending it",
     "Worker (pid %d) said %r, which is no message, ignoring",
+    "Worker (pid %d) said of its code what we cannot read (%s), ignoring",
+    "Worker (pid %d) runs %s as it is on disk now, and others of this generation what it was before; "
+    "reload to have one code run",
     "Cannot fork a command: %s",
     "The supervisor is gone, stopping the command (pid %d)",
     "Cannot accept a caller on the control socket: %s; trying again",

@@ -231,7 +231,7 @@ def test_commands_are_found() -> None:
     """In blocks and beside them, in each kind of document; those of sessions are run where they stand."""
     session = "<!-- run -->\n```console\n# systemctl a b\nc\n```\n"
     markdown = f"{session}\n```console\n$ x y \\\n> z   # so\n```\n`kill -9` `workers = 4`"
-    assert list(shown_in("x.md", markdown)) == ["x y \\ z", "kill -9"]
+    assert list(shown_in("README.md", markdown)) == ["x y \\ z", "kill -9"]
     session = ".. run\n\n::\n\n  # systemctl a b\n\nx\n\n"
     page = f"{session}::\n\n  # kill 5\n  out\n\n**systemctl edit sdsupervise@**\\ *NAME*\n"
     assert list(shown_in("x.rst", page)) == ["kill 5", "systemctl edit sdsupervise@NAME"]

@@ -259,8 +259,8 @@ REFUSED = {
         "Cannot execute {ground}/text: Exec format error",
     ),
     "ready too late": Refused(
-        "command = ['{ground}/sleeps']\nready_after = 60\n",
-        "2:15: ready_after is 60 s, and start_timeout ends a command that is not ready within 60 s; raise it",
+        "command = ['{ground}/sleeps']\nready_after = 61\n",
+        "2:15: ready_after is 61 s, and start_timeout ends a command that is not ready within 60 s; raise it",
     ),
     "module": Refused(
         "directory = 'current'\nservice = 'nowhere.at_all:X'\n",

@@ -541,7 +541,7 @@ def test_a_disk_that_is_full(ground: Ground) -> None:
     ground.serving()
     ground.deploy(2)
     to_full_disk = ("sh", "-c", 'exec "$0" "$@" >/dev/full', SDSUPERVISE)
-    file = ground.write("app.toml", 'command = ["/bin/sh"]\n')
+    file = ground.write("app.toml", 'command = ["/bin/sh"]\nready_after = 1\n')
     for words in (
         *(("status", "--pid-file", ground.pid_file), ("metrics", "--pid-file", ground.pid_file), ("list",)),
         *(("config", "--config", file), ("config", "--example"), ("check", file), ("version",)),

@@ -44,6 +44,12 @@ class Way(NamedTuple):
 WAYS = {
     "script": Way([PYTHON, f"{HERE}/service.py", "--no-fork"]),
     "python -m": Way([PYTHON, "-m", "service", "--no-fork"]),
+    "python -m package": Way(
+        [PYTHON, "-m", "company.service", "--no-fork"],
+        f"{HERE}/company",
+        f"{HERE}/company/service.py",
+        "from company ",
+    ),
     "run file": Way([SDSUPERVISE, "run", f"{HERE}/service.py"]),
     "run module": Way([SDSUPERVISE, "run", "--directory", HERE, "service"]),
     "run package": Way(

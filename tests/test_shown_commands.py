@@ -78,7 +78,9 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
         f"exec >/tmp/log 2>&1 </dev/null\n{{0}}\n{wait_for(1)}{{1}}\n{wait_for(2)}{{2}}\n"
         f"{{4}} $(cat /tmp/counter.pid)\n{wait_for(3)}{{3}}\nwhile {STATUS}; do sleep 0.1; done; true"
     ),
-    "./counter.py --no-fork": served("answers 7000"),
+    "chmod +x counter.py && ./counter.py --no-fork": Run(
+        "exec >/tmp/log 2>&1 </dev/null; {command} &\nuntil_so answers 7000; kill $(cat /run/Counter.pid); wait $!"
+    ),
     "sdsupervise run counter.py:Counter": served("answers 7000"),
     "sdsupervise run package.module:Class": served("answers 7000", "sdsupervise run company.counter:Counter"),
     # Programs of others.

@@ -4,10 +4,8 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from . import own_code
+from . import __version__, own_code
 from .own_code import Loaded, fingerprint_of, hash_of, hash_of_file
-
-from . import __version__
 
 _HASHED_BYTES = 2**20  # a larger program is known by its size and time
 _MOST_BYTES = 4 * 2**20  # of names: a worker says what it imports, and may be lying

@@ -99,15 +99,18 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
     "sdsupervise unit wrap": of("sdsupervise unit wrap gunicorn.service"),
     "sdsupervise unit wrap UNIT": of("sdsupervise unit wrap gunicorn.service"),
     "sdsupervise unit wrap gunicorn.service": Run("has ExecStart=/usr/bin/sdsupervise {command}"),
-    "sdsupervise unit wrap --write gunicorn.service && systemctl restart gunicorn": Run(
-        "{command} && has wsgi get 127.0.0.1:8000 && has serving sdsupervise status gunicorn"
+    (
+        "sdsupervise unit wrap --write gunicorn.service && systemctl restart gunicorn",
+        "sdsupervise unit lint",
+        "sdsupervise unit unwrap gunicorn.service",
+        "sdsupervise unit wrap --write",
+        "sdsupervise unit unwrap UNIT",
+    ): Run(
+        "{0} && has wsgi get 127.0.0.1:8000 && has serving sdsupervise status gunicorn && {1} && "
+        f"{{2}} && {UNWRAPPED} && {{3}} gunicorn && sdsupervise unit unwrap gunicorn && {UNWRAPPED}"
     ),
-    "sdsupervise unit lint": Run(),
-    "sdsupervise unit unwrap gunicorn.service": Run(f"{{command}} && {UNWRAPPED}"),
-    "sdsupervise unit wrap --write": of("sdsupervise unit wrap --write gunicorn.service"),
-    "sdsupervise unit unwrap UNIT": Run(f"sdsupervise unit unwrap gunicorn.service && {UNWRAPPED}"),
-    # An instance.
     "sdsupervise check": Run(),
+    # An instance, from here on.
     "systemctl enable --now sdsupervise@NAME": of(f"systemctl enable --now {INSTANCE}"),
     "nc 127.0.0.1 7000": Run("has release cat </dev/tcp/127.0.0.1/7000"),  # which needs no package
     "sdsupervise config counter": Run(),
@@ -118,7 +121,7 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
     "systemctl reload": of(f"systemctl reload {INSTANCE}"),
     "sdsupervise reload": Run("RUNTIME_DIRECTORY=/run/sdsupervise/counter {command}"),
     "sdsupervise reload --outdated": Run("echo '# changed' >>counter.py; has RELOADED {command}"),
-    "sdsupervise scale counter 6": Run("{command}; status=$?; sdsupervise scale counter 1; exit $status"),
+    "sdsupervise scale": of("sdsupervise scale --help"),
     "kill -9": Run(
         f"{{command}} $(systemctl show -P MainPID {INSTANCE}); until_so has serving sdsupervise status counter"
     ),
@@ -131,6 +134,7 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
         "until_so has SIGKILL {command}"
     ),
     "journalctl -u sdsupervise@NAME": Run(f"has serves journalctl -u {INSTANCE}"),
+    "journalctl _PID=N": of("journalctl _PID=1"),
     "journalctl --update-catalog": Run(),
     "journalctl -x": Run("has 'The service serves' {command}"),
     "systemctl daemon-reload && systemctl restart sdsupervise@NAME": of(
@@ -139,8 +143,12 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
     "systemctl restart": of(f"systemctl restart {INSTANCE}"),
     "systemctl stop sdsupervise.target": Run(f"{{command}}; ! systemctl is-active {INSTANCE}"),
     "systemctl start": of(f"systemctl start {INSTANCE}"),
-    "sdsupervise check web && systemctl enable --now sdsupervise@web": Run("{command} && get 127.0.0.1:8081"),
+    ("sdsupervise check web && systemctl enable --now sdsupervise@web", "sdsupervise scale web 6"): Run(
+        "{0} && get 127.0.0.1:8081 && has '6 workers' {1}"
+    ),
 }
+
+OF_INSTANCE = [*HERE][[*HERE].index("systemctl enable --now sdsupervise@NAME") :]
 
 # Command: a file of tests, and what in it shows that it is run there.
 THERE: Mapping[str, tuple[str, str]] = {
@@ -269,6 +277,7 @@ def machine() -> Iterator[Machine]:
 def test_they_are_run(machine: Machine, commands: str | tuple[str, ...]) -> None:
     """As they stand, and do what they are shown for."""
     script, operand = HERE[commands]
+    machine.run("systemctl", "start" if commands in OF_INSTANCE else "stop", INSTANCE)
     script = script.replace("{command}", operand or str(commands))
     for number, command in enumerate(commands if isinstance(commands, tuple) else ()):
         script = script.replace(f"{{{number}}}", command)

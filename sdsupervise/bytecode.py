@@ -98,18 +98,20 @@ def write(path: str, body: bytes, source: Source) -> None:
         os.unlink(fresh)  # the disk is full, say
 
 
-def taken_by_python(path: str, source: Source) -> CodeType | None:
-    """What a compiled file holds that Python, which has loaded the source's module, took for it without a proof."""
+def taken_by_python(path: str, source: Source) -> tuple[bool, CodeType | None]:
+    """Of a compiled file, when Python has loaded the source's module: whether it proves that what was loaded is of this
+    source; and else, what it holds if Python took it without a proof."""
     try:
         with open(path, "rb") as file:
             data, facts = file.read(), os.fstat(file.fileno())
     except OSError:
-        return None
+        return False, None
     header = data[:HEADER_BYTES]
-    by_time = header == source.time_header and not is_later(facts, path, source)
-    unchecked = header[:8] == _UNCHECKED_START and not source.is_named_by_hash(header)
-    code = marshal.loads(data[HEADER_BYTES:]) if by_time or unchecked else None
-    return code if isinstance(code, CodeType) else None
+    by_time = header == source.time_header
+    if source.is_named_by_hash(header) or (by_time and is_later(facts, path, source)):
+        return True, None
+    code = marshal.loads(data[HEADER_BYTES:]) if by_time or header[:8] == _UNCHECKED_START else None
+    return False, code if isinstance(code, CodeType) else None
 
 
 def remove(path: str) -> bool:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from enum import Enum, auto
 from importlib.machinery import SourceFileLoader
 from typing import NoReturn
 
@@ -26,16 +27,18 @@ def assure(module_name: str, *, may_execute_anew: bool = True) -> None:
     """
     own_code.watch_class(module_name)
     before = os.environ.pop(EXECUTED_ANEW_VARIABLE, "")  # the time of the last change that it was executed anew for
-    last_change, wrong = int(before) if before.isdecimal() else _time_of_birth(), ""
+    handled = int(before) if before.isdecimal() else 0
+    last_change, wrong = handled or _time_of_birth(), ""
     for name, file in own_code.unknown():
         own_code.note_as_it_is(name, file)
-        # When executed anew it is what Python itself has compiled.
-        if _is_of_old_file(name, file, known_to_be_good=bool(before)):
+        was = _compare(name, file, handled=handled)
+        if was is _Was.OLD:
             wrong = file
-        changed = _last_change(str(sys.modules[name].__file__) if name == "__main__" else file)
+        typed = str(sys.modules[name].__file__) if name == "__main__" else file
+        changed = _last_change(typed) if was is _Was.UNKNOWN else 0
         if changed > last_change:
             last_change, wrong = changed, file
-    if wrong and before:
+    if wrong and handled:
         raise ServiceNotLoadable(f"{wrong} changes while it is being loaded; start again when it is complete.")
     if wrong and may_execute_anew:
         _execute_anew(last_change)
@@ -43,29 +46,40 @@ def assure(module_name: str, *, may_execute_anew: bool = True) -> None:
         raise ServiceNotLoadable(f"{wrong} is not what was loaded of it a moment ago; start again.")
 
 
-def _is_of_old_file(name: str, file: str, *, known_to_be_good: bool) -> bool:
-    """Python loaded this module from a compiled file that is not of its source. Then that file is gone.
+class _Was(Enum):
+    """What was loaded, beside what the disk has now."""
+
+    SAME = auto()
+    OLD = auto()
+    UNKNOWN = auto()
+
+
+def _compare(name: str, file: str, *, handled: int) -> _Was:
+    """A module with the compiled file that Python may have loaded it from, which is gone then if it is old. Of what has
+    not changed since this was executed anew, Python itself has made that file.
 
     Raises ServiceNotLoadable where we may not remove it.
     """
     module = sys.modules[name]
     spec = getattr(module, "__spec__", None)  # a script has none, and was compiled
     if not isinstance(getattr(module, "__loader__", None), SourceFileLoader) or spec is None or not spec.cached:
-        return False
+        return _Was.UNKNOWN
     try:
         source, content = bytecode.read_source(file)
-        took = bytecode.taken_by_python(spec.cached, source)
-        if took is None:
-            return False
+        is_proven, took = bytecode.taken_by_python(spec.cached, source)
+        if is_proven or took is None:
+            return _Was.SAME if is_proven else _Was.UNKNOWN
         compiled = compile(content, file, "exec", dont_inherit=True)
     except (OSError, SyntaxError, ValueError):
-        return True  # a moment ago it could be loaded
-    if took == compiled or known_to_be_good:
+        return _Was.OLD  # a moment ago it could be loaded
+    if took == compiled or _last_change(file) <= handled:  # code can be unequal to itself: by a NaN
         bytecode.write(spec.cached, marshal.dumps(compiled), source)  # the next start need not compile it
-        return False
+        return _Was.SAME
+    if handled:
+        return _Was.UNKNOWN
     if not bytecode.remove(spec.cached):
         raise ServiceNotLoadable(f"Python used {spec.cached}, which is not of {file}; remove it: we may not.")
-    return True
+    return _Was.OLD
 
 
 def _last_change(path: str) -> int:

@@ -337,3 +337,28 @@ def test_worker_that_is_started_anew_after_a_deploy(ground: Ground, name: str) -
     assert words(ground) == {"two"}
     ground.expect("serves")
     assert "nothing to reload" in would_reload(ground)
+
+
+def test_module_that_a_script_writes_itself(ground: Ground) -> None:
+    """It is newer than the process, and what was loaded of it all the same."""
+    way = WAYS["script"]
+    deploy(ground, way, "one")
+    script = ground.directory / way.script
+    writes = f"open({str(ground.directory / HERE / 'version.py')!r}, 'w').write('VERSION = 1\\n')\nimport version\n"
+    write(ground, way.script, writes + script.read_text())
+    start(ground, way)
+    assert words(ground) == {"one"}
+    ground.expect("serves")
+    assert "same code as before" in ground.reload().stdout
+
+
+def test_code_that_is_unequal_to_itself(ground: Ground) -> None:
+    """By a NaN, say: then Python's compiled file cannot be proven, and is made anew once."""
+    way = WAYS["script"]
+    deploy(ground, way, "one")
+    write(ground, f"{HERE}/early.py", "WORD = 'one'\nNAN = 1e999 - 1e999\n")
+    running = start(ground, way)
+    assert words(ground) == {"one"}
+    ground.expect("serves")
+    assert "same code as before" in ground.reload().stdout
+    assert running.wait() == 0

@@ -16,13 +16,14 @@ writes only into directories that nobody else can rename or replace.
 import contextlib
 import functools
 import marshal
-import os
 import stat
 import sys
 import time
 from importlib.util import MAGIC_NUMBER, source_hash
 from types import CodeType
 from typing import NamedTuple
+
+from .unpatched import os
 
 HEADER_BYTES = 16
 _TIME_START, _UNCHECKED_START, _HASH_START = (MAGIC_NUMBER + bytes((flags, 0, 0, 0)) for flags in (0, 1, 3))

@@ -6,7 +6,6 @@ with the same pid, environment and descriptors.
 """
 
 import marshal
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from . import bytecode, own_code
 from .errors import ServiceNotLoadable
 from .linux.inheritance import EXECUTED_ANEW_VARIABLE, inherited_handover, this_invocation
 from .linux.processes import flush
+from .unpatched import os
 
 
 def assure(module_name: str, *, may_execute_anew: bool = True) -> None:

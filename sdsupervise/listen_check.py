@@ -4,8 +4,6 @@ What is found is as of now: who will open them is who looks, in a process of its
 """
 
 import errno
-import os
-import socket
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +12,7 @@ from typing import NamedTuple
 from .addresses import Address, parse, why_too_long
 from .errors import ListenError, NotPermitted
 from .linux.listeners import Wanted
+from .unpatched import os, socket
 
 # What systemd makes before a unit starts, and where.
 _MADE_BY_SYSTEMD = {

@@ -9,7 +9,6 @@ changes nothing in what is said of this process.
 import errno
 import functools
 import io
-import os
 import stat
 import sys
 from _imp import source_hash  # SipHash; hashlib costs 4 MB, and importlib.util's has another key for each Python
@@ -20,6 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 from . import bytecode
 from .errors import ServiceNotLoadable
+from .unpatched import os
 
 _KEY = 0x5D5
 _PIECE_BYTES = 2**20  # of a large file not all is in memory at a time

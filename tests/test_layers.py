@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "sdsupervise"
 
 # Each module may import those of the lines above its own. A folder's name stands for all modules of that folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("alone", "bytecode", "errors", "events", "unpatched"),
+    ("alone", "errors", "events", "unpatched"),
+    ("bytecode",),
     ("own_code",),
     (
         "addresses",

@@ -29,7 +29,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "varlink",
     ),
     (
-        "breakpoints",
         "linux",
         "mentions",
         "nearest",

@@ -29,13 +29,8 @@ OTHERS = {
     *("flock(2)", "select(2)", "sd_listen_fds(3)", "sd_notify(3)"),
     *("systemd.exec(5)", "systemd.service(5)", "systemd.socket(5)"),
 }
-# Between two supervisors, and of tests; not for people.
-PRIVATE_VARIABLES = {
-    "SDSUPERVISE_EXECUTED_ANEW",
-    "SDSUPERVISE_HANDOVER",
-    "SDSUPERVISE_RUN_DIRECTORY",
-    "SDSUPERVISE_BREAKPOINT",
-}
+# Between two supervisors; not for people.
+PRIVATE_VARIABLES = {"SDSUPERVISE_EXECUTED_ANEW", "SDSUPERVISE_HANDOVER", "SDSUPERVISE_RUN_DIRECTORY"}
 
 
 @pytest.fixture(scope="module")

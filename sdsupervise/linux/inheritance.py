@@ -12,7 +12,6 @@ from typing import NamedTuple
 from ..errors import HandoverError
 from ..unpatched import os
 
-BREAKPOINT_VARIABLE = "SDSUPERVISE_BREAKPOINT"  # of tests; see breakpoints.py
 HANDOVER_VARIABLE = "SDSUPERVISE_HANDOVER"  # "CHANNEL:STDERR", two descriptor numbers
 RUN_DIRECTORY_VARIABLE = "SDSUPERVISE_RUN_DIRECTORY"  # the one we made; see run_directory.py
 EXECUTED_ANEW_VARIABLE = "SDSUPERVISE_EXECUTED_ANEW"  # by itself, and why; see early_code.py
@@ -26,7 +25,7 @@ _NOT_INHERITED = (
 _SUPERVISORS_OWN = (
     *_NOT_INHERITED,
     *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE"),
-    *(BREAKPOINT_VARIABLE, RUN_DIRECTORY_VARIABLE),
+    RUN_DIRECTORY_VARIABLE,
 )
 
 

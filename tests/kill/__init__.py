@@ -2,7 +2,7 @@
 
 The takeover table (sdsupervise/core/takeover.py) says all the places there are: before, between and after the effects
 of each of its rules. Each is reached on a real service, with a real systemd or as plain processes, and held there
-(sdsupervise/breakpoints.py) while one of the four, old or new supervisor or worker, is killed (-9) or stopped
+(tests/breakpoints) while one of the four, old or new supervisor or worker, is killed (-9) or stopped
 (SIGSTOP). Then all are let go, and from outside it is seen that somebody serves, that the reload's caller was told the
 truth, that the next reload works, and that a stop leaves nothing. All this for each handover: for exclusive, where
 never two generations may work; for overlap, where the old workers may be told to stop only after the commit, a failed

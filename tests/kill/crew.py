@@ -48,7 +48,8 @@ def run_inside(machine: Machine, jobs: Sequence[Job], runners: int = RUNNERS) ->
     here = Path(__file__).parents[1]
     there = machine.exchange / "tests"
     shutil.rmtree(there, ignore_errors=True)
-    shutil.copytree(here / "kill", there / "kill", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("breakpoints", "kill"):
+        shutil.copytree(here / folder, there / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(here / "__init__.py", there)
     process = machine.popen(
         *("/usr/bin/python3", "-m", "tests.kill", "--inside", str(runners)),

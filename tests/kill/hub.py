@@ -1,7 +1,7 @@
 """Where everything that happens to one service is heard: what its processes say, that they end, and that time passes.
 
 One thread, one poll. Supervisors announce themselves and ask at every place of the takeover table (see
-sdsupervise/breakpoints.py); workers announce themselves, ask before they start and stop, tell when they begin, and
+tests/breakpoints); workers announce themselves, ask before they start and stop, tell when they begin, and
 answer questions. Each is known by a pidfd from its first word on. Nobody is asked twice: one waits for a condition, and
 the condition is looked at again when something was heard.
 """

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tests import breakpoints
 from tests.kill.hub import Broken, Hub
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -47,7 +48,7 @@ Type=notify
 NotifyAccess=main
 ExecStart=/usr/bin/python3 /run/kill/%i/current/service.py
 ExecReload=/usr/bin/sdsupervise reload
-Environment=SDSUPERVISE_BREAKPOINT=/run/kill/%i/hub
+{breakpoint}
 KillMode=mixed
 Restart=always
 RestartSec=0
@@ -187,7 +188,7 @@ class Plain(Instance):
         self._environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
-            "SDSUPERVISE_BREAKPOINT": str(directory / "hub"),
+            **breakpoints.environment(str(directory / "hub")),
         }
         self._pid1 = MutePid1(directory / "notify", self.hub) if notify else None
         if notify:
@@ -298,7 +299,8 @@ class Unit(Instance):
     @staticmethod
     def install() -> None:
         """The template, once per machine."""
-        Path("/run/systemd/system/kill@.service").write_text(UNIT)
+        text = UNIT.format(breakpoint=breakpoints.setting("/run/kill/%i/hub"))
+        Path("/run/systemd/system/kill@.service").write_text(text)
         _systemctl("daemon-reload")
 
     def start(self) -> int:

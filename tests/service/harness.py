@@ -34,6 +34,7 @@ import psutil
 
 import sdsupervise
 from sdsupervise.client import Client, control_path
+from tests import breakpoints
 from tests.service.running import LIMIT_SECONDS, Deadline, Missed, Running, wait_gone, wait_readable
 from tests.varlink_idl import Interface
 
@@ -68,6 +69,7 @@ class Ground:
         self.library.mkdir()
         for name in ("probe.py", "told.py"):
             shutil.copy(Path(__file__).with_name(name), self.library)
+        breakpoints.inject_into(self.library)
         (self.directory / "one-at-a-time").touch()
         (self.directory / "one-at-a-time").chmod(0o666)
         self._reports = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -346,11 +348,11 @@ class Ground:
 
 
 class Breakpoint:
-    """Holds a supervisor at a transition of the takeover table; see sdsupervise/breakpoints.py."""
+    """Holds a supervisor at a transition of the takeover table; see tests/breakpoints."""
 
     def __init__(self, ground: Ground, transition: str) -> None:
         self._directory = Path(tempfile.mkdtemp(dir=ground.directory))
-        self.environment = {"SDSUPERVISE_BREAKPOINT": f"{transition}:{self._directory}"}
+        self.environment = {breakpoints.VARIABLE: f"{transition}:{self._directory}"}
         for name in ("reached", "go"):
             os.mkfifo(self._directory / name)
         self._reached = os.open(self._directory / "reached", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

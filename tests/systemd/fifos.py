@@ -6,6 +6,7 @@ import os
 import select
 from pathlib import Path
 
+from tests import breakpoints
 from tests.ground.machine import Machine
 
 LIMIT_SECONDS = 20.0
@@ -40,12 +41,13 @@ class Fifo:
 
 
 class Gate:
-    """Where a breakpoint holds a supervisor (sdsupervise/breakpoints.py)."""
+    """Where a breakpoint holds a supervisor (tests/breakpoints)."""
 
     def __init__(self, machine: Machine, name: str) -> None:
         self._directory: Path = machine.exchange / name
         self._directory.mkdir()
         self._directory.chmod(0o755)
+        breakpoints.inject_into(self._directory)
         self._reached, self._go = (self._make(fifo) for fifo in ("reached", "go"))
         self._is_open = False
         self.pid = 0
@@ -57,7 +59,8 @@ class Gate:
 
     def setting(self, transition: str, effect: int = 0) -> str:
         """The unit's setting that sets the breakpoint."""
-        return f"Environment=SDSUPERVISE_BREAKPOINT={transition}/{effect}:/exchange/{self._directory.name}"
+        there = f"/exchange/{self._directory.name}"
+        return breakpoints.setting(f"{transition}/{effect}:{there}", there)
 
     def wait_until_reached(self, *, timeout_seconds: float = LIMIT_SECONDS) -> int:
         """Wait until a supervisor is held; its pid."""

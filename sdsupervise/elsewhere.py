@@ -13,7 +13,7 @@ from .command_workers import find, pinned
 from .config import check_settings
 from .elsewhere_workers import ElsewhereWorkers, command_line
 from .errors import ConfigError, SdsuperviseError, UsageError
-from .linux.inheritance import HANDOVER_VARIABLE
+from .linux.inheritance import without_supervisors_own
 from .receipt import Receipt
 from .supervisor import supervise
 from .unpatched import os
@@ -80,9 +80,7 @@ def _describe(python: str, wanted: Wanted) -> dict[str, Any]:
     ours, theirs = os.pipe()
     os.set_inheritable(theirs, True)
     words = command_line(python, "describe", {"wanted": wanted, "answer": theirs})
-    # The hand-over is ours: there its descriptors are somebody else's.
-    environment = {name: value for name, value in os.environ.items() if name != HANDOVER_VARIABLE}
-    pid = os.posix_spawn(python, words, environment)
+    pid = os.posix_spawn(python, words, without_supervisors_own(os.environ))
     os.close(theirs)
     with open(ours, "rb") as answer:
         text = answer.read()

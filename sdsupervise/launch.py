@@ -132,8 +132,7 @@ def claim(plan: Plan, *, drop: bool) -> Claim | int:
     """
     inheritance.fill_standard_descriptors()
     invocation = inheritance.this_invocation()
-    handover = inheritance.inherited_handover(os.environ)
-    os.environ.pop(inheritance.HANDOVER_VARIABLE, None)
+    handover = inheritance.inherited_handover(invocation.environment)
     if handover is None:
         claimed = _claim_first(plan, invocation)
         return _drop_early(plan, claimed) if drop and not isinstance(claimed, int) else claimed
@@ -180,7 +179,7 @@ def _claim_first(plan: Plan, invocation: inheritance.Invocation) -> Claim | int:
         from . import foreground
 
         foreground.leave_to_keeper()
-    directory = os.environ.get(inheritance.RUN_DIRECTORY_VARIABLE, "")
+    directory = invocation.environment.get(inheritance.RUN_DIRECTORY_VARIABLE, "")
     if directory:
         from . import run_directory  # only an instance has one, and only where systemd does not provide it
 
@@ -278,7 +277,8 @@ def tell_reason(error: BaseException, channel: Channel | None = None) -> None:
 def tell_why(text: str, traceback_text: str, channel: Channel | None = None) -> None:
     """The same of what is words already."""
     try:
-        inherited = inheritance.inherited_handover(os.environ) if channel is None else None
+        handed = inheritance.this_invocation().environment
+        inherited = inheritance.inherited_handover(handed) if channel is None else None
         if inherited is not None:
             channel = Channel.from_fd(inherited[0])
         if channel is not None:
@@ -317,7 +317,7 @@ def tell_where_it_starts(settings: Mapping[str, object]) -> None:
 
     Raises HandoverError.
     """
-    handover = inheritance.inherited_handover(os.environ)
+    handover = inheritance.inherited_handover(inheritance.this_invocation().environment)
     if handover is None:
         return
     named = inheritance.named_directory()

@@ -2,7 +2,8 @@
 taken away at its end.
 
 What follows from the directory (the control socket, the pid file, where a command's NOTIFY_SOCKET is) looks at
-$RUNTIME_DIRECTORY, so that is set, and a second variable says that it was us who did; successors inherit both.
+$RUNTIME_DIRECTORY, so that is set, and a second variable says that it was us who did; successors inherit both, and
+nobody else the second.
 """
 
 import os
@@ -19,8 +20,8 @@ def provide(name: str) -> None:
     if runtime_directory():
         return
     path = os.path.join(places.run_directories()[0], name)
-    for environment in (os.environ, this_invocation().environment):
-        environment["RUNTIME_DIRECTORY"] = environment[RUN_DIRECTORY_VARIABLE] = path
+    inherited = this_invocation().environment
+    os.environ["RUNTIME_DIRECTORY"] = inherited["RUNTIME_DIRECTORY"] = inherited[RUN_DIRECTORY_VARIABLE] = path
 
 
 def make(path: str, identity: Identity | None) -> None:

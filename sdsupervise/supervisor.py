@@ -464,7 +464,7 @@ class Supervisor:
         self._loop.stop()
 
     def _take_away_run_directory(self) -> None:
-        directory = os.environ.get(RUN_DIRECTORY_VARIABLE)
+        directory = self._started.invocation.environment.get(RUN_DIRECTORY_VARIABLE)
         if directory:
             from .run_directory import take_away
 

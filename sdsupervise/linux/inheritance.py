@@ -5,6 +5,7 @@ interpreter, the script and the working directory, all unresolved.
 """
 
 import functools
+import re
 import sys
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -39,12 +40,24 @@ class Invocation(NamedTuple):
 
 @functools.cache
 def this_invocation() -> Invocation:
-    """How this process was called: as it stood when first asked, for a --directory or the service may change it."""
+    """How this process was called: as it stood when first asked, for a --directory or the service may change it.
+
+    From then on what only a supervisor may have is in the environment that this returns, and no longer in our own:
+    whatever the service's code starts, even while it is imported, finds neither our variables nor the descriptors of
+    the hand-over.
+    """
     typed = sys.orig_argv[0] if sys.orig_argv else sys.executable  # empty in an embedded interpreter
     # A bare name was found in PATH (as by `#!/usr/bin/env python3`); one with a slash stays as typed, for
     # sys.executable resolves a relative one against the real directory behind a symlink.
     interpreter = typed if "/" in typed else sys.executable
-    return Invocation([interpreter, *sys.orig_argv[1:]], named_directory(), dict(os.environ))
+    invocation = Invocation([interpreter, *sys.orig_argv[1:]], named_directory(), dict(os.environ))
+    for fd in re.findall(r"\d+", os.environ.pop(HANDOVER_VARIABLE, "")):
+        try:
+            os.set_inheritable(int(fd), False)
+        except (OSError, OverflowError):
+            pass  # nobody has set this who knows what it is for; see inherited_handover
+    os.environ.pop(RUN_DIRECTORY_VARIABLE, None)
+    return invocation
 
 
 def named_directory() -> str:
@@ -81,7 +94,8 @@ def without_supervisors_own(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def inherited_handover(environment: Mapping[str, str]) -> tuple[int, int] | None:
-    """The channel's and the kept stderr's descriptor that a predecessor left us; None for a first generation.
+    """The channel's and the kept stderr's descriptor that a predecessor left us, by what this_invocation() knows of our
+    environment; None for a first generation.
 
     Raises HandoverError for a variable that is not two numbers.
     """

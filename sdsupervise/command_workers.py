@@ -5,7 +5,7 @@ import re
 import signal
 from collections.abc import Callable, Sequence
 
-from . import logs
+from . import files, logs
 from .addresses import why_too_long
 from .client import runtime_directory
 from .errors import ConfigError, UsageError
@@ -21,7 +21,7 @@ from .workers.source import Surroundings
 from .workers.worker import WorkerListener
 
 _SHIM_SECONDS = 10.0  # for the two forks at its start
-_PREFIX = "notify."  # of a directory's name, followed by its supervisor's pid
+_DIRECTORY = re.compile(r"notify\.([0-9]{1,9})\.[0-9a-f]{8}")  # with its supervisor's pid
 _MOST_STARTS = 10**10 - 1  # a worker's start is counted in its socket's path
 _PLACE_HOLDER = re.compile(r"\{\{([\w.-]+)\}\}|(?<!\$)\{([\w.-]+)\}")
 
@@ -214,31 +214,46 @@ def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[st
 
 def _make_directory() -> str:
     """A directory that is only ours: in the unit's runtime directory, where that is ours, else where temporary files
-    go.
+    go. Not where others can put theirs in its place: whoever sends to a socket in it is believed.
 
     Raises OSError.
     """
-    _remove_left_behind(runtime_directory())
     for place in (runtime_directory(), os.environ.get("TMPDIR", ""), "/tmp"):
-        path = f"{place}/{_PREFIX}{os.getpid()}.{os.urandom(4).hex()}"
-        if place and not why_too_long(f"{path}/{_MOST_STARTS}"):
-            try:
-                os.mkdir(path, 0o700)
-            except OSError:
-                continue
-            return path
+        name = f"notify.{os.getpid()}.{os.urandom(4).hex()}"
+        if not place or why_too_long(f"{place}/{name}/{_MOST_STARTS}"):
+            continue
+        try:
+            directory = files.open_directory(place, only_ours=True)
+        except OSError:
+            continue
+        try:
+            os.mkdir(name, 0o700, dir_fd=directory)
+            if place == runtime_directory():
+                _remove_left_behind(directory)
+        except OSError:
+            continue
+        finally:
+            os.close(directory)
+        return f"{place}/{name}"
     raise OSError(
         errno.EACCES, "there is no directory for its NOTIFY_SOCKET; set TMPDIR to a writable one with a short path"
     )
 
 
-def _remove_left_behind(place: str) -> None:
-    """What supervisors left that were killed."""
-    try:
-        for name in os.listdir(place) if place else ():
-            if name.startswith(_PREFIX) and not processes.exists(int(name.split(".")[1])):
-                for path in os.listdir(f"{place}/{name}"):
-                    os.unlink(f"{place}/{name}/{path}")
-                os.rmdir(f"{place}/{name}")
-    except OSError:
-        pass
+def _remove_left_behind(place: int) -> None:
+    """What supervisors left in a directory that were killed. Others may have made theirs there, of such a name."""
+    for name in os.listdir(f"/proc/self/fd/{place}"):
+        supervisor = _DIRECTORY.fullmatch(name)
+        if supervisor is None or processes.exists(int(supervisor[1])):
+            continue
+        try:
+            directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            try:
+                if os.fstat(directory).st_uid == os.geteuid():
+                    for socket_name in os.listdir(directory):
+                        os.unlink(socket_name, dir_fd=directory)
+                    os.rmdir(name, dir_fd=place)
+            finally:
+                os.close(directory)
+        except OSError:
+            pass

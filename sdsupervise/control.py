@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from . import varlink
+from . import files, varlink
 from .addresses import why_too_long
 from .errors import AlreadyRunning, ControlSocketError, ProtocolError
 from .linux.event_loop import EventLoop
@@ -34,8 +34,9 @@ def bind(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
     try:
+        os.close(files.open_directory(os.path.dirname(path)))  # nor is a socket made where others lead us
         if is_stale(path):
-            os.unlink(path)
+            files.remove(path)
         os.fchmod(listener.fileno(), 0o666)
         # Born so: in a directory that is the service's own, root must not change the mode of what has the name by then.
         umask = os.umask(0)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
-from . import client, control, logs, second_start, start_record
+from . import client, control, files, logs, second_start, start_record
 from .addresses import Address
 from .config import KINDS, ONLY_FOR_COMMANDS, Settings, check_settings
 from .errors import (
@@ -467,7 +467,7 @@ def unlink_control(path: str) -> None:
     """At the end of a service: remove its control socket and what lies beside it."""
     for each in (path, start_record.path_beside(path)):
         try:
-            os.unlink(each)
+            files.remove(each)
         except OSError:
             pass  # the directory may be root's, or gone with the unit
 

@@ -8,7 +8,7 @@ nobody else the second.
 
 import os
 
-from . import places
+from . import files, places
 from .client import runtime_directory
 from .errors import NotPermitted
 from .linux.inheritance import RUN_DIRECTORY_VARIABLE, this_invocation
@@ -25,24 +25,23 @@ def provide(name: str) -> None:
 
 
 def make(path: str, identity: Identity | None) -> None:
-    """Make it, 0755 and the service's own, if it is not there.
+    """Make it, 0755 and the service's own, if it is not there. One that is there may be the service's from before.
 
     Raises NotPermitted.
     """
+    ours = os.geteuid()
+    service = identity.uid if identity is not None and ours == 0 else ours
     try:
-        for directory in (os.path.dirname(path), path):
-            try:
-                os.mkdir(directory)
-            except FileExistsError:
-                continue
-            os.chmod(directory, 0o755)  # whatever the umask
-        if identity is not None and os.geteuid() == 0:
-            os.chown(path, identity.uid, identity.gid)
+        os.close(files.make_directory(os.path.dirname(path), 0o755, owners=[ours]))
+        directory = files.make_directory(path, 0o755, owners={ours, service})
+        try:
+            if identity is not None and ours == 0:
+                os.fchown(directory, identity.uid, identity.gid)
+        finally:
+            os.close(directory)
     except OSError as error:
-        raise NotPermitted(
-            f"Cannot make {path}, where the instance would run: {error.strerror}; start it as root, or with "
-            "$XDG_RUNTIME_DIR set to a directory of your own."
-        ) from error
+        hint = "; start it as root, or with $XDG_RUNTIME_DIR set to a directory of your own" if ours else ""
+        raise NotPermitted(f"Cannot make {path}, where the instance would run: {error.strerror}{hint}.") from error
 
 
 def take_away(path: str, pid_file: str) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, assert_never
 
-from . import scaling
+from . import files, scaling
 from .account import Account
 from .chronicle import Chronicle
 from .config import Settings

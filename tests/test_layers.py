@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "addresses",
         "core.words",
+        "files",
         "listen",
     ),
     (

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import places
+from .. import files, places
 from ..errors import ConfigError, ExitStatus, NotRunning
 from ..linux.usage import Processes, Usage
 from . import target
@@ -95,18 +95,18 @@ def _sockets(parsed: argparse.Namespace) -> dict[str, str]:
 
 
 def _replace(path: str, data: bytes) -> None:
-    """In one step, so that nobody reads half of it.
+    """In one step, so that nobody reads half of it. The directory may be another user's, as the collector's is.
 
     Raises ConfigError.
     """
-    beside = f"{path}.{os.getpid()}.new"  # which the collector, looking for *.prom, does not see
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
-        os.replace(beside, path)
+        directory = files.open_directory(os.path.dirname(path))
+        try:
+            # Not durable: after a power failure the numbers of before are worth nothing.
+            files.replace(directory, os.path.basename(path), data, 0o644, durable=False)
+        finally:
+            os.close(directory)
     except OSError as error:
-        if os.path.exists(beside):
-            os.unlink(beside)
         raise ConfigError(f"Cannot write {path}: {error.strerror}.") from error
 
 

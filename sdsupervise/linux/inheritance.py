@@ -57,6 +57,8 @@ def this_invocation() -> Invocation:
         except (OSError, OverflowError):
             pass  # nobody has set this who knows what it is for; see inherited_handover
     os.environ.pop(RUN_DIRECTORY_VARIABLE, None)
+    if HANDOVER_VARIABLE not in invocation.environment:  # nobody has made one for us yet; see run_directory.provide
+        invocation.environment.pop(RUN_DIRECTORY_VARIABLE, None)
     return invocation
 
 

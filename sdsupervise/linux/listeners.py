@@ -6,6 +6,7 @@ import pwd
 import stat
 from typing import NamedTuple, Self
 
+from .. import files
 from ..addresses import Address, parse
 from ..errors import ConfigError, ListenError, NotPermitted
 from ..listen import Listen
@@ -43,33 +44,40 @@ class File(NamedTuple):
     inode: int
 
     @classmethod
-    def at(cls, path: str) -> Self:
-        """The file there is; raises FileNotFoundError."""
+    def just_made(cls, path: str) -> Self:
+        """That of a socket we have bound; raises OSError for what is none, which others have put there."""
         found = os.lstat(path)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+            raise _replaced()
         return cls(path, found.st_dev, found.st_ino)
 
     def is_there(self) -> bool:
         """Its path still leads to it."""
         try:
-            return File.at(self.path) == self
+            return self._is(os.lstat(self.path))
         except OSError:
             return False
 
     def unlink(self) -> None:
         """Remove it, unless it is another one by now or its directory is not ours to write."""
-        if self.is_there():
+        try:
+            directory = files.open_directory(os.path.dirname(self.path))
             try:
-                os.unlink(self.path)
-            except OSError:
-                pass
+                name = os.path.basename(self.path)
+                if self._is(os.stat(name, dir_fd=directory, follow_symlinks=False)):
+                    os.unlink(name, dir_fd=directory)
+            finally:
+                os.close(directory)
+        except OSError:
+            pass
 
     def dress(self, wanted: "Wanted") -> None:
         """Give it its owner and mode; raises OSError."""
         fd = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             this, found = f"/proc/self/fd/{fd}", os.fstat(fd)
-            if (found.st_dev, found.st_ino) != (self.device, self.inode):
-                raise FileNotFoundError(errno.ENOENT, "it was replaced")
+            if not self._is(found):
+                raise _replaced()
             uid = found.st_uid if wanted.uid is None else wanted.uid
             gid = found.st_gid if wanted.gid is None else wanted.gid
             if (uid, gid) != (found.st_uid, found.st_gid):
@@ -78,6 +86,9 @@ class File(NamedTuple):
                 os.chmod(this, wanted.mode)
         finally:
             os.close(fd)
+
+    def _is(self, found: os.stat_result) -> bool:
+        return (found.st_dev, found.st_ino) == (self.device, self.inode)
 
 
 class Wanted(NamedTuple):
@@ -169,11 +180,12 @@ class Wanted(NamedTuple):
             if self.reuse_port:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         elif path:
+            os.close(files.open_directory(os.path.dirname(path)))  # nor is a socket made where others lead us
             if is_stale(path):
-                os.unlink(path)
+                files.remove(path)
             os.fchmod(listener.fileno(), self.mode & 0o700)  # what the file is born with: its owner may, nobody else
         listener.bind(self.address.name)
-        return File.at(path) if path else None
+        return File.just_made(path) if path else None
 
     def failure(self, error: OSError) -> ListenError | NotPermitted:
         """What to say where it cannot be opened."""
@@ -222,6 +234,10 @@ def is_stale(path: str) -> bool:
         except OSError:
             pass  # somebody is there, only slow, or of another type
     raise OSError(errno.EADDRINUSE, "somebody listens there")
+
+
+def _replaced() -> OSError:
+    return OSError(errno.ESTALE, "somebody else has replaced its file")
 
 
 def _give_up(listener: Listener, file: File | None) -> None:

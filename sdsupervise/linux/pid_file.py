@@ -12,6 +12,7 @@ import fcntl
 import stat
 from typing import Self
 
+from .. import files
 from ..errors import PidFileError
 from ..unpatched import os
 
@@ -25,12 +26,17 @@ class PidFile:
 
     @classmethod
     def at(cls, path: str) -> Self:
-        """Open or create the file at a path, never through a symlink in its last part.
+        """Open or create the file at a path, never through a symlink in its last part; see files.py for the others.
 
         Raises PidFileError.
         """
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+            directory = files.open_directory(os.path.dirname(path))
+            try:
+                fd = os.open(os.path.basename(path), flags, 0o600, dir_fd=directory)
+            finally:
+                os.close(directory)
         except OSError as error:
             raise _cannot("open", path, error.strerror) from error
         found = os.fstat(fd)

@@ -177,7 +177,13 @@ def _ask(*command: str) -> "CompletedProcess[str]":
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
     try:
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",  # a comment in Latin-1 does no harm
+            timeout=_SECONDS,
+            env=environment,
         )
     except FileNotFoundError:
         raise UnitUnavailable(f"There is no {command[0]} here to ask of units; name a file (./NAME).") from None

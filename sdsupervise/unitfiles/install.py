@@ -1,9 +1,13 @@
 """A drop-in of ours on disk: written in one step, never over somebody else's, and taken away again."""
 
+import errno
 import os
 
+from .. import files
 from ..errors import CannotWrap, NotPermitted, UnitUnavailable
 from .wrap import DropIn, mark
+
+_MOST_BYTES = 1024 * 1024  # of a drop-in that is looked at
 
 
 def write(drop_in: DropIn) -> None:
@@ -12,26 +16,22 @@ def write(drop_in: DropIn) -> None:
     Raises CannotWrap where a file stands there that is not ours, NotPermitted, UnitUnavailable.
     """
     path = drop_in.path
-    directory = os.path.dirname(path)
-    new = os.path.join(directory, f".{os.path.basename(path)}.{os.getpid()}")  # systemd reads no such name
+    umask = os.umask(0o022)  # whatever ours is, everybody may read what a unit is
     try:
-        if _is_foreign(path, drop_in.unit):
-            raise CannotWrap(f"{path} is not by sdsupervise unit wrap; move it out of the way first.")
-        if not os.path.isdir(directory):
-            os.mkdir(directory)
-            os.chmod(directory, 0o755)  # whatever our umask is, everybody may read what a unit is
-        with open(new, "x") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(drop_in.file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
+        # What root has systemd run must be root's.
+        directory = files.make_directory(os.path.dirname(path), 0o755, owners=[os.geteuid()])
+        try:
+            if _is_foreign(directory, drop_in):
+                raise CannotWrap(f"{path} is not by sdsupervise unit wrap; move it out of the way first.")
+            files.replace(directory, os.path.basename(path), drop_in.file.encode(), 0o644, durable=True)
+        finally:
+            os.close(directory)
     except PermissionError as error:
-        raise NotPermitted(f"We may not write {path}; try as root.") from error
+        raise _not_permitted("write", path, error) from error
     except OSError as error:
-        if os.path.exists(new):
-            os.unlink(new)
         raise UnitUnavailable(f"Cannot write {path}: {error.strerror}.") from error
+    finally:
+        os.umask(umask)
 
 
 def remove(drop_in: DropIn) -> None:
@@ -41,13 +41,17 @@ def remove(drop_in: DropIn) -> None:
     """
     path = drop_in.path
     try:
-        if _is_foreign(path, drop_in.unit):
-            raise CannotWrap(f"{path} is not by sdsupervise unit wrap; it stays.")
-        os.unlink(path)
+        directory = files.open_directory(os.path.dirname(path))
+        try:
+            if _is_foreign(directory, drop_in):
+                raise CannotWrap(f"{path} is not by sdsupervise unit wrap; it stays.")
+            os.unlink(os.path.basename(path), dir_fd=directory)
+        finally:
+            os.close(directory)
     except FileNotFoundError:
         raise UnitUnavailable(f"{drop_in.unit} is not wrapped: there is no {path}.") from None
     except PermissionError as error:
-        raise NotPermitted(f"We may not remove {path}; try as root.") from error
+        raise _not_permitted("remove", path, error) from error
     except OSError as error:
         raise UnitUnavailable(f"Cannot remove {path}: {error.strerror}.") from error
     try:
@@ -56,11 +60,19 @@ def remove(drop_in: DropIn) -> None:
         pass  # other drop-ins are in there
 
 
-def _is_foreign(path: str, unit: str) -> bool:
+def _not_permitted(do: str, path: str, error: OSError) -> NotPermitted:
+    why = f": {error.strerror}." if os.geteuid() == 0 else "; try as root."
+    return NotPermitted(f"We may not {do} {path}{why}")
+
+
+def _is_foreign(directory: int, drop_in: DropIn) -> bool:
+    """A symlink, or what is no regular file, is not ours either."""
     try:
-        with open(path) as file:
-            return mark(unit) not in file.read().splitlines()
+        content = files.read(directory, os.path.basename(drop_in.path), at_most=_MOST_BYTES)
     except FileNotFoundError:
         return False
-    except UnicodeDecodeError:
-        return True
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EEXIST):
+            return True
+        raise
+    return mark(drop_in.unit).encode() not in content.splitlines()

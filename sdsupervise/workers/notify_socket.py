@@ -38,8 +38,8 @@ class NotifySocket:
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
+            os.fchmod(self._socket.fileno(), 0o600)  # what the file is born with
             self._socket.bind(path)
-            os.chmod(path, 0o600)  # the directory keeps others out from the beginning
         except OSError:
             self.close()
             raise

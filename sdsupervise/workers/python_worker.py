@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from ..linux.process_groups import bear_mark
 from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
 from ..systemd.journal import JournalHandler
 from ..systemd.notify import forget_systemd
-from ..unpatched import os, signal
+from ..unpatched import _thread, os, signal
 from .process_end import WorkerEnd, end_children, grace_of, had_children, threads_to_wait_for
 
 _log = logging.getLogger("sdsupervise")
@@ -143,6 +143,7 @@ class _Stop:
         self._end: WorkerEnd | None = None
         signal.signal(NUDGE_SIGNAL, take_note)
         self._listen()
+        _reset_in_children(_stop_signals(service), self._take_signal)
 
     def _listen(self) -> None:
         for number in _stop_signals(self._service):
@@ -206,6 +207,26 @@ def _say_traceback(text: str, index: int) -> None:
         _say(text)
     else:
         print(text, end="", file=sys.stderr, flush=True)
+
+
+def _reset_in_children(numbers: set[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> None:
+    """Have what the service forks die of these signals, as it does elsewhere: multiprocessing ends its children so, and
+    waits for them without an end. They are blocked meanwhile: Python forgets a signal that comes while it forks."""
+    masks: dict[int, set[int | signal.Signals]] = {}  # by thread
+
+    def block() -> None:
+        masks[_thread.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def restore() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(_thread.get_ident()))
+
+    def reset() -> None:
+        for number in numbers:
+            if signal.getsignal(number) == handler:
+                signal.signal(number, signal.SIG_DFL)
+        restore()
+
+    os.register_at_fork(before=block, after_in_parent=restore, after_in_child=reset)
 
 
 def _say(text: str) -> None:

@@ -350,6 +350,35 @@ def test_children_of_a_worker_get_signals_of_their_own(ground: Ground) -> None:
     assert not ground.seen("shutdown")
 
 
+def test_children_of_a_worker_that_are_ended_at_once(ground: Ground) -> None:
+    """A pool of processes is sent SIGTERM as soon as nobody needs it, and waited for: none of them misses it, nor while
+    other threads fork."""
+    body = """
+    def serve(self):
+        threads = [threading.Thread(target=use_pools) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        report("done", blocked=signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        super().serve()
+    """
+    pools = """
+    import multiprocessing
+    def use_pools():
+        for _ in range(40):
+            pool = multiprocessing.get_context("fork").Pool(2)
+            pool.map(abs, [1])
+            pool.terminate()
+            pool.join()
+    """
+    ground.deploy(1, service(body, before=pools))
+    running = ground.start()
+    assert ground.expect("done").said("blocked") == "set()"
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0
+
+
 def test_ready_without_hot_reload(ground: Ground) -> None:
     """A class that cannot be reloaded is not ready before it says so, either: systemd waits for its warm-up."""
     body = "can_do_hot_reload = False\ndef warm_up(self):\n    report('warming')\n    os.read(0, 1)"

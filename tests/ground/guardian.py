@@ -34,7 +34,13 @@ from typing import NamedTuple
 
 DISTRIBUTION_DIRECTORY = "/usr/lib/python3/dist-packages"
 # What pip makes of an entry point, but for the machine's Python.
-COMMAND = "#!/usr/bin/python3\nimport sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
+COMMAND = """\
+#!/usr/bin/python3
+import sys
+from {module} import {function}
+if __name__ == "__main__":
+    sys.exit({function}())
+"""
 TEARDOWN_LIMIT_SECONDS = 10
 CONSOLE_TAIL_LINES = 30
 MNT_DETACH = 2  # umount2(2)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, assert_never
 
-from . import files, scaling
+from . import scaling
 from .account import Account
 from .chronicle import Chronicle
 from .config import Settings
@@ -23,7 +23,7 @@ from .errors import ExitStatus, ImpossibleEvent, SdsuperviseError
 from .events import News, told
 from .lane import EndOfLanes
 from .launch import Started, tell_reason, unlink_control
-from .linux import limits
+from .linux import limits, processes
 from .linux.event_loop import EventLoop, Timer
 from .linux.inheritance import RUN_DIRECTORY_VARIABLE
 from .lock import Lock
@@ -60,7 +60,9 @@ def supervise(
     """
     try:
         supervisor = Supervisor(name, source, settings, started, stop_signals=stop_signals, can_reload=can_reload)
-        return supervisor.run()
+        status = supervisor.run()
+        processes.flush_for_good()
+        return status
     except Exception as error:
         if started.welcome is not None:
             tell_reason(error, started.welcome.channel)

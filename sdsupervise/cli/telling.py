@@ -4,6 +4,7 @@ import io
 import math
 import sys
 from collections.abc import Mapping
+from typing import TextIO
 
 from ..printable import printable
 
@@ -12,14 +13,21 @@ _RECENT_SECONDS = 3600.0  # a reload takes no longer
 
 
 def outlive_reader() -> None:
-    """From here on standard output is written to nobody once its reader has gone, as `head` does, or its disk is full.
+    """From here on output is written to nobody once its reader has gone, as `head` does and journald may, or its disk is
+    full.
 
     What a reload is asked for goes on all the same, and so must we, whose exit status is the verdict.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.flush()
-        raw = _UnheardWriter(sys.stdout.fileno(), "w", closefd=False)
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
+
+
+def _outliving(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.flush()
+    raw: io.FileIO = _UnheardWriter(stream.fileno(), "w", closefd=False)
+    buffer = io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
 
 
 class _UnheardWriter(io.FileIO):

@@ -96,6 +96,19 @@ def flush() -> None:
             pass
 
 
+def flush_for_good() -> None:
+    """At the end of this process: what cannot be written any more goes nowhere. Python would exit with status 120 for
+    it, whatever the status is to be."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            try:
+                os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
+            except (OSError, ValueError, AttributeError):
+                pass  # it was closed, or never there
+
+
 def reap(child: Child) -> int | None:
     """Take a dead child's wait status, as os.waitpid gives it; None while it lives."""
     pid, status = os.waitpid(child.pid, os.WNOHANG)

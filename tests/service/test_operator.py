@@ -501,10 +501,10 @@ def test_a_reader_that_has_gone(ground: Ground) -> None:
     """`sdsupervise reload | head -1` reloads all the same, and its exit status is the verdict; other commands have
     nothing to say when nobody reads any more, and complain of nothing."""
 
-    def run_unread(*words: str) -> subprocess.CompletedProcess[str]:
+    def run_unread(*words: str, streams: str = "") -> subprocess.CompletedProcess[str]:
         reader, writer = os.pipe()
         os.close(reader)
-        to_nobody = ("bash", "-c", f'exec "$0" "$@" >&{writer}', SDSUPERVISE)
+        to_nobody = ("bash", "-c", f'exec "$0" "$@" >&{writer} {streams}', SDSUPERVISE)
         running = ground.run(*to_nobody, *words, "--pid-file", ground.pid_file, pass_fds=(writer,))
         os.close(writer)
         return ground.finish(running)
@@ -516,6 +516,7 @@ def test_a_reader_that_has_gone(ground: Ground) -> None:
     ground.deploy(3, "import nothing_of_that_name")
     assert (done := run_unread("reload")).returncode == 1 and "NOT RELOADED" in done.stderr, done
     assert "BrokenPipe" not in done.stderr
+    assert (done := run_unread("reload", streams="2>&1")).returncode == 1, done
     assert (done := run_unread("status", "--json")).returncode == 0 and done.stderr == "", done
     many = "for name in $(seq 5000); do echo no_$name; done"
     line = f'"$0" check --json $({many}) 2>&1 | head -1; echo ${{PIPESTATUS[0]}}'

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from sdsupervise.core.takeover import RULES, Event, State
+from tests.ground.machine import Machine
 from tests.systemd.fifos import Gate
 from tests.systemd.trial import Trial, source
 
@@ -129,6 +130,25 @@ def test_stop_without_a_reload(trial: Trial) -> None:
     assert not story.says("SIGKILL")
     assert story.changes[-2:] == [("running", "stop-sigterm"), ("stop-sigterm", "dead")]
     assert not trial.machine.exists(f"/run/sdsupervise/{trial.name}/control")
+
+
+JOURNALD = ("systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald.service")
+
+
+def test_stop_without_a_journal(fresh_machine: Machine) -> None:
+    """Whoever read what the supervisor wrote has gone: a reload that fails and a stop end as they do else."""
+    machine = fresh_machine
+    trial = Trial(machine, "unheard")
+    trial.deploy(1)
+    trial.install()
+    trial.start()
+    machine.run("systemctl", "stop", *JOURNALD, "systemd-journald-audit.socket")
+    trial.deploy(2, source(2, top="import requsts"))
+    assert trial.reload() == 1
+    trial.assert_serves(1)
+    trial.stop()
+    trial.assert_gone()
+    assert trial.show("ExecMainStatus") == {"ExecMainStatus": "0"}
 
 
 def test_stop_while_starting(trial: Trial) -> None:

@@ -3,11 +3,15 @@
 #   SYSTEMD=no    leave out what needs to boot a systemd (that needs root)
 #   SUITE=trixie  boot another Debian: bookworm has systemd 252, trixie 257
 #   PYTEST=...    further arguments for pytest: make test PYTEST='-k reload -x'
+#   ROUNDS=N      how many rounds of random faults make soak plays, and SEED=N which (10,000 take some hours)
+#   RELOADS=N     how many reloads in a row follow them
 #   SUITES=...    what make matrix boots: SUITES='bookworm trixie bookworm-backports sid' for all there is
 
 SYSTEMD ?= yes
 SUITE ?= bookworm
 SUITES ?= bookworm trixie
+ROUNDS ?= 10000
+RELOADS ?= 1000
 export SYSTEMD SUITE
 
 PYTHON := .venv/bin/python
@@ -19,6 +23,7 @@ help:
 	@echo 'make demo     see what sdsupervise does, on a throw-away machine'
 	@echo 'make test     lint, check the types, run every test'
 	@echo 'make bench    measure'
+	@echo 'make soak     have random things go wrong while services are reloaded, for hours'
 	@echo 'make deb      build the Debian package, in dist/'
 	@echo 'make rpm      build the RPM package, in dist/'
 	@echo 'make matrix   try the installed Debian package on each systemd, and print how it went'
@@ -40,6 +45,11 @@ bench:
 	@packaging/provision bench
 	@$(PYTHON) -m tests.bench
 
+soak:
+	@packaging/provision test
+	$(PYTHON) -m tests.soak --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) -m tests.soak --reloads $(RELOADS)
+
 deb rpm:
 	@packaging/provision packages
 	@packaging/build $@
@@ -52,4 +62,4 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
 	find sdsupervise tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test bench deb rpm matrix clean
+.PHONY: help demo test bench soak deb rpm matrix clean

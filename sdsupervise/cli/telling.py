@@ -13,8 +13,8 @@ _RECENT_SECONDS = 3600.0  # a reload takes no longer
 
 
 def outlive_reader() -> None:
-    """From here on output is written to nobody once its reader has gone, as `head` does and journald may, or its disk is
-    full.
+    """From here on output is written to nobody once its reader has gone, as `head` does and journald may, or where its
+    disk is full.
 
     What a reload is asked for goes on all the same, and so must we, whose exit status is the verdict.
     """

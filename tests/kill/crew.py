@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,17 +21,26 @@ from tests.kill import cases, rounds
 from tests.kill.cases import Case, Outcome
 from tests.kill.instance import Unit
 from tests.kill.rounds import Chain
+from tests.soak import instance as soaked
+from tests.soak import proofs, reloads
+from tests.soak import rounds as soak
+from tests.soak.proofs import Proof
+from tests.soak.reloads import Reloads
+from tests.soak.rounds import Soak
 
 if TYPE_CHECKING:  # inside a machine there is no tests.ground
     from tests.ground.machine import Machine
 
-Job = Case | Chain
+Job = Case | Chain | Soak | Reloads | Proof
+JOBS: Mapping[str, type[Job]] = {kind.__name__: kind for kind in (Case, Chain, Soak, Reloads, Proof)}
 RUNNERS = 4 * (os.cpu_count() or 1)  # a case mostly waits
 
 
 def run_here(jobs: Sequence[Job], runners: int = RUNNERS) -> Iterator[Outcome]:
     """Run them on the processes or the systemd of this very machine; outcomes as they come."""
-    if any(job.systemd for job in jobs):
+    if any(isinstance(job, Soak | Reloads | Proof) for job in jobs):
+        soaked.install()
+    elif any(job.systemd for job in jobs):
         Unit.install()
     with ProcessPoolExecutor(runners, multiprocessing.get_context("fork")) as pool:
         for future in as_completed([pool.submit(run, job) for job in jobs]):
@@ -40,16 +49,28 @@ def run_here(jobs: Sequence[Job], runners: int = RUNNERS) -> Iterator[Outcome]:
 
 def run(job: Job) -> Outcome:
     """One job."""
-    return cases.run(job) if isinstance(job, Case) else rounds.run(job)
+    match job:
+        case Case():
+            return cases.run(job)
+        case Chain():
+            return rounds.run(job)
+        case Soak():
+            return soak.run(job)
+        case Reloads():
+            return reloads.run(job)
+        case Proof():
+            return proofs.run(job)
 
 
 def run_inside(machine: Machine, jobs: Sequence[Job], runners: int = RUNNERS) -> Iterator[Outcome]:
     """Run them in a machine, against its systemd."""
     here = Path(__file__).parents[1]
+    template = here.parent / "units" / soaked.TEMPLATE
     there = machine.exchange / "tests"
     shutil.rmtree(there, ignore_errors=True)
-    for folder in ("breakpoints", "kill"):
+    for folder in ("breakpoints", "kill", "soak"):
         shutil.copytree(here / folder, there / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(template, there / "soak")
     shutil.copy(here / "__init__.py", there)
     process = machine.popen(
         *("/usr/bin/python3", "-m", "tests.kill", "--inside", str(runners)),
@@ -84,4 +105,4 @@ def as_line(job: Job) -> str:
 
 def from_line(line: str) -> Job:
     kind, *fields = json.loads(line)
-    return Case(*fields) if kind == "Case" else Chain(*fields)
+    return JOBS[kind](*fields)

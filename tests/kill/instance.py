@@ -95,6 +95,7 @@ class Instance(ABC):
         place = self.directory / "releases" / str(self.number)
         place.mkdir(parents=True)
         shutil.copyfile(PROBE, place / "service.py")
+        shutil.copy(PROBE.with_name("marks.py"), place)
         settings = {**self._settings, **release.settings}
         if settings.get("handover") == "overlap":
             self._overlapping.add(self.number)

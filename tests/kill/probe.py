@@ -1,4 +1,4 @@
-"""The service that is killed. A copy of this file is `service.py` of each release, beside its `release.json`.
+"""The service that is killed. A copy of this file is `service.py` of each release, beside `release.json` and marks.py.
 
 It tells the test's hub of everything it does and waits for the hub's word before it starts and before it stops, so
 that a test can make it slow or stubborn at will. Whoever of its workers is released keeps a locked file in `active` for
@@ -8,7 +8,6 @@ as long as it takes on work: one too many at a time would be seen by the last of
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -18,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 from typing import NoReturn
+
+from marks import Mark  # type: ignore[import-not-found]  # beside us, where we run
 
 from sdsupervise import SupervisedDaemon
 from sdsupervise.workers import worker as worker_module
@@ -82,51 +83,6 @@ def write(line: str, more: str = "") -> None:
     os.close(log)
 
 
-class Mark:
-    """The file in `active` of a worker that takes on work, its name says whose; locked as long as that lives."""
-
-    def __init__(self, index: int) -> None:
-        self.mine = (str(os.getppid()), str(index), HANDOVER, str(os.getpid()))
-        fresh = PLACE / f"mark-{os.getpid()}"
-        self.file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-        self.path = ACTIVE / ".".join(self.mine)
-        fresh.rename(self.path)  # who finds it finds it locked
-
-    def find_too_many(self) -> list[int]:
-        """The pids of all who take on work now and should not: everybody of another supervisor, or all but one
-        generation where both are for overlap; and who has our place among our supervisor's workers."""
-        supervisor, index, handover, _ = self.mine
-        others = [tuple(path.name.split(".")) for path in ACTIVE.iterdir() if is_held(path)]
-        others.remove(self.mine)
-        elsewhere = [other for other in others if other[0] != supervisor]
-        is_alone = handover == "exclusive" or any(other[2] == "exclusive" for other in elsewhere)
-        if not is_alone and len({other[0] for other in elsewhere}) <= 1:
-            elsewhere.clear()
-        here = [other for other in others if other[:2] == (supervisor, index)]
-        return [int(other[3]) for other in here + elsewhere]
-
-    def remove(self) -> None:
-        """It takes on no more work."""
-        self.path.unlink(missing_ok=True)
-
-
-def is_held(path: Path) -> bool:
-    """The worker that made this mark lives."""
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    path.unlink(missing_ok=True)  # it was killed
-    return False
-
-
 class Probe(SupervisedDaemon):
     """Answers the hub's questions with the number of its release."""
 
@@ -162,7 +118,7 @@ class Probe(SupervisedDaemon):
     def begin(self) -> None:
         if self.mark is not None:
             return
-        self.mark = Mark(self.worker_index)
+        self.mark = Mark(ACTIVE, str(os.getppid()), self.worker_index, HANDOVER)
         too_many = self.mark.find_too_many()
         if too_many:
             write("VIOLATION", f" beside={','.join(map(str, too_many))}")

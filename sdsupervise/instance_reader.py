@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import BadFile, ConfigError, SdsuperviseError
 from .instance import Instance, name_of
-from .unpatched import os
+from .unpatched import os, signal
 
 
 def read_apart(file: str, *, directory: str | None = None) -> Instance:
@@ -19,9 +19,10 @@ def read_apart(file: str, *, directory: str | None = None) -> Instance:
     """
     name = name_of(file)
     reader, writer = os.pipe()
+    parent_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _be_reader(file, directory, writer)
+        _be_reader(file, directory, writer, parent_pid)
     os.close(writer)
     with open(reader, "rb") as answer:
         data = answer.read()
@@ -36,10 +37,13 @@ def read_apart(file: str, *, directory: str | None = None) -> Instance:
     return Instance(name, file, values)
 
 
-def _be_reader(file: str, directory: str | None, writer: int) -> None:
+def _be_reader(file: str, directory: str | None, writer: int, parent_pid: int) -> None:
     try:
         from . import instance_file
+        from .linux import prctl
 
+        if not prctl.die_with_parent(parent_pid, signal.SIGKILL):
+            os._exit(0)  # and nobody else would end us, if we hung
         values: Mapping[str, Any] = {}
         mistakes: list[str] = []
         why_unreadable = ""

@@ -400,6 +400,26 @@ def test_what_cannot_be_run(ground: Ground, words: tuple[str, ...]) -> None:
     running.expect_line(sentence)
 
 
+HANGS = """
+import os, signal
+from sdsupervise import instance_file, instance_reader
+def read(*_, **__):
+    print(os.getpid(), flush=True)
+    signal.pause()
+instance_file.read = read
+instance_reader.read_apart("x.toml")
+"""
+
+
+def test_whoever_reads_the_file_dies_with_its_supervisor(ground: Ground) -> None:
+    """A file is read in a process of its own. If that hangs, and the supervisor that waits for it is killed, as a new
+    one is that takes too long, it is not left."""
+    running = ground.run(sys.executable, "-c", HANGS)
+    reader = int(running.expect_line(r"\d+", "out"))
+    running.signal(signal.SIGKILL)
+    wait_gone(reader)
+
+
 def test_an_end_by_force(ground: Ground, instance: Instance) -> None:
     """What a killed supervisor leaves is used by the next one."""
     ground.deploy(1)

@@ -229,12 +229,19 @@ class Instance:
                 (self.cgroup / "cgroup.freeze").write_text("0")
 
     def last_words(self) -> list[str]:
-        """What its supervisors and systemd have said."""
-        command = ["/usr/bin/journalctl", "--quiet", "--lines=150", "--output=short-monotonic", f"--unit={self.unit}"]
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            journal = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20).stdout
-            return [*journal.splitlines(), str(self.show())]
-        return []
+        """What its supervisors and systemd have said, and what systemd is at."""
+        found = []
+        for command in (
+            ("journalctl", "--quiet", "--lines=150", "--output=short-monotonic", f"--unit={self.unit}"),
+            ("systemctl", "list-jobs", "--no-pager"),
+            ("systemctl", "status", "--no-pager", "--lines=0", "systemd-journald.service", self.unit),
+            ("journalctl", "--quiet", "--lines=40", "--output=short-monotonic", "_PID=1"),
+            ("ps", "-axo", "pid,ppid,stat,wchan:20,args"),
+        ):
+            with contextlib.suppress(subprocess.TimeoutExpired, OSError):
+                done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+                found += [f"$ {' '.join(command)}", *done.stdout.splitlines()]
+        return found
 
     def destroy(self) -> None:
         """Take everything away, whatever state it is in."""

@@ -79,7 +79,7 @@ def _describe(python: str, wanted: Wanted) -> dict[str, Any]:
     """
     ours, theirs = os.pipe()
     os.set_inheritable(theirs, True)
-    words = command_line(python, "describe", {"wanted": wanted, "answer": theirs})
+    words = command_line(python, "describe", {"wanted": wanted, "answer": theirs, "parent": os.getpid()})
     pid = os.posix_spawn(python, words, without_supervisors_own(os.environ))
     os.close(theirs)
     with open(ours, "rb") as answer:

@@ -176,7 +176,8 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
         os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
         os.dup2(2, 1)
         os.set_inheritable(answer, True)
-        words = command_line(python, "describe", {"wanted": wanted, "answer": answer})
+        facts = {"wanted": wanted, "answer": answer, "parent": os.getppid()}
+        words = command_line(python, "describe", facts)
         os.execve(find([python]), [words[0], "-B", *words[1:]], environment)  # -B: nothing is changed
 
     try:

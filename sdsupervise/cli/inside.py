@@ -5,6 +5,7 @@ Standard library only, as all that is imported here: nothing of ours, nor of wha
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -13,7 +14,7 @@ from .. import early_code, launch, logs, own_code
 from ..config import KINDS, ONLY_FOR_COMMANDS
 from ..daemon import SupervisedDaemon
 from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
-from ..linux import processes
+from ..linux import prctl, processes
 from ..receipt import pin_imports, take_receipt
 from ..unpatched import socket
 from ..wanted import Wanted
@@ -32,7 +33,7 @@ def main() -> NoReturn:
     sys.argv[:] = [sys.argv[0]]
     wanted = Wanted(*facts["wanted"])
     if role == "describe":
-        status = _describe(wanted, facts["answer"])
+        status = _describe(wanted, facts)
         run_exit_functions(status, at_most_seconds=_EXIT_SECONDS)
     else:
         status = _be_worker(wanted, facts)
@@ -40,18 +41,21 @@ def main() -> NoReturn:
     os._exit(status)
 
 
-def _describe(wanted: Wanted, answer: int) -> int:
+def _describe(wanted: Wanted, facts: Mapping[str, Any]) -> int:
+    answer = facts["answer"]
     os.set_inheritable(answer, False)
+    if not prctl.die_with_parent(facts["parent"], signal.SIGKILL):
+        return ExitStatus.OK  # and nobody else would end us, if the class hung
     try:
-        facts = _facts_of(wanted)
+        description = _facts_of(wanted)
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
-        facts = {"exit_status": launch.say_failure(error), "why": launch.in_words(error)}
+        description = {"exit_status": launch.say_failure(error), "why": launch.in_words(error)}
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)
-        facts = {"exit_status": ExitStatus.CONFIG, "why": launch.in_words(error)}
+        description = {"exit_status": ExitStatus.CONFIG, "why": launch.in_words(error)}
     with open(answer, "w") as channel:
-        json.dump(facts, channel, default=repr)
+        json.dump(description, channel, default=repr)
     return ExitStatus.OK
 
 

@@ -43,6 +43,19 @@ def serve(self):
 """
 
 
+def test_code_that_hangs_while_it_is_described(ground: Ground, python: Path) -> None:
+    """The new generation is given up, and the interpreter that imports for it is not left."""
+    ground.deploy(1, service("reload_timeout = 1.0", before=ONLY_HERE))
+    running = start(ground, python)
+    ground.expect("serves", release=1)
+    ground.deploy(2, service(before="report('imports')\nwhile True:\n    time.sleep(1000)"))
+    reload = ground.reload_process()
+    importer = ground.expect("imports").pid
+    assert reload.wait() == 1
+    wait_gone(importer)
+    assert ground.status()["pid"] == running.pid
+
+
 def test_life_elsewhere(ground: Ground, python: Path) -> None:
     """The class's code, settings and options are found by its interpreter, with what is installed there and nothing
     else; it is started again, reloaded and stopped like any other."""

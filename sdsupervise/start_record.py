@@ -10,6 +10,7 @@ import stat
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from . import files
 from .errors import ControlSocketError, HandoverError
 from .linux.inheritance import Invocation
 from .unpatched import os
@@ -38,16 +39,12 @@ def write(path: str, invocation: Invocation) -> None:
     """
     environment = {name: invocation.environment[name] for name in _OF_SYSTEMD if name in invocation.environment}
     text = json.dumps({"argv": invocation.argv, "environment": environment})
-    new = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
     try:
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        directory = files.open_directory(os.path.dirname(path))
         try:
-            with open(fd, "w") as file:
-                file.write(text)
-            os.rename(new, path)
-        except OSError:
-            os.unlink(new)
-            raise
+            files.replace(directory, os.path.basename(path), text.encode(), 0o600, durable=False)
+        finally:
+            os.close(directory)
     except OSError as error:
         raise ControlSocketError(
             f"Cannot write {path}, which a reload needs: {error.strerror}; give the unit a RuntimeDirectory=."

@@ -44,6 +44,7 @@ class ShimmedWorker(NotifiedWorker):
         self._waits = waits  # for its release, before it is executed
         self._up = not waits
         self._command_status: int | None = None
+        self._is_killed = False
         super().__init__(loop, settings, child, notify, gate, listener, index=index)
         self.pid, self.pidfd = command.pid, command.pidfd
         link.setblocking(False)
@@ -78,7 +79,9 @@ class ShimmedWorker(NotifiedWorker):
             return
         self._say(shim.KILL)
         signals.send(self.pidfd, signal.SIGKILL)
-        self._set_timer(_SHIM_SECONDS, self._kill_shim)
+        if not self._is_killed:  # who asks again and again must not put that off
+            self._is_killed = True
+            self._set_timer(_SHIM_SECONDS, self._kill_shim)
 
     def _kill_shim(self) -> None:
         signals.send(self._child.pidfd, signal.SIGKILL)

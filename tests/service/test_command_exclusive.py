@@ -172,6 +172,18 @@ def test_predecessor_killed_in_a_reload(ground: Ground, at: str) -> None:
     assert reload.wait() == 69
 
 
+def test_shim_that_hangs_at_a_stop(ground: Ground) -> None:
+    """However often its command's deadline comes, the shim itself is killed in the end, and the stop ends."""
+    ground.program(1, SERVES)
+    running = ground.run_command("current/program", options=("--stop-timeout", "0.3"))
+    worker = ground.expect("serves").pid
+    os.kill(shim_of(worker), signal.SIGSTOP)
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0
+    assert running.err.count(f"(pid {worker}), which was told to stop") > 2
+    ground.expect_nothing_left()
+
+
 def test_shim_killed_in_a_reload(ground: Ground) -> None:
     """The shim of a command that is being stopped is killed: the new one still waits for the last of the old."""
     point = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD/1")

@@ -159,7 +159,7 @@ class Judge:
 
     def _check_files(self, after: Settled, *, is_new: bool) -> None:
         instance = self._instance
-        expected = {"control", f"{instance.name}.pid"}
+        expected = {"control", "start.json", f"{instance.name}.pid"}
         left = {path.name for path in instance.run_directory.iterdir()} - expected
         left = {name for name in left if not name.startswith(f"notify.{after.pid}.")}
         too_long = left & self._left if is_new else set()

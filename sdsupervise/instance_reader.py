@@ -39,11 +39,12 @@ def read_apart(file: str, *, directory: str | None = None) -> Instance:
 
 def _be_reader(file: str, directory: str | None, writer: int, parent_pid: int) -> None:
     try:
-        from . import instance_file
         from .linux import prctl
 
         if not prctl.die_with_parent(parent_pid, signal.SIGKILL):
             os._exit(0)  # and nobody else would end us, if we hung
+        from . import instance_file
+
         values: Mapping[str, Any] = {}
         mistakes: list[str] = []
         why_unreadable = ""

@@ -29,6 +29,7 @@ WEIGHTS = {
 }
 HOW_MANY = (0, 1, 1, 1, 1, 2, 2, 3)
 LONGEST_SECONDS = 2.5  # that something lasts
+STILLBORN_SECONDS = 0.1
 WAKES_AGAIN = 0.6  # of those that are stopped
 JOURNALD = ("systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald.service")
 STEPS_SECONDS = (-86400.0, -3.0, 3.0, 86400.0, 1e9)
@@ -77,6 +78,8 @@ class Faults:
         self.done: list[str] = []  # what has been done in this round
         self.harmed: set[int] = set()  # pids, in the life of the instance
         self.hit: set[int] = set()  # of this round
+        # Stopped for good in its first moment, before it could ask the kernel to end it with its parent.
+        self.stillborn: set[int] = set()
 
     def forget(self) -> None:
         """A round begins."""
@@ -155,6 +158,8 @@ class Faults:
         self.harmed.add(victim.pid)
         self.done.append(fault.what)
         send(victim.pid, number, self._instance.cgroup)
+        if fault.what == "stop" and victim.age < STILLBORN_SECONDS:
+            self.stillborn.add(victim.pid)
         if fault.what == "kill" or fault.lasts is None:
             return None
         return lambda: _wake(victim.pid, self._instance.cgroup)

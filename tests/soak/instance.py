@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +65,11 @@ class Process(NamedTuple):
     began: int  # in clock ticks; who began later is younger
     role: str  # "supervisor", "shim", "worker" (or spare), "reload" (ExecReload=), "other"
     supervisor: int  # whose it is; its own pid if it is one
+
+    @property
+    def age(self) -> float:
+        """In seconds."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.began / os.sysconf("SC_CLK_TCK")
 
 
 def install() -> None:

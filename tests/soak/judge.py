@@ -140,7 +140,7 @@ class Judge:
 
     def _strangers(self, main: int, facts: Mapping[str, Any]) -> list[str]:
         """Processes of the unit that nobody knows of."""
-        known = {main, facts["spare"]}
+        known = {main, facts["spare"]} | self._faults.stillborn
         for worker in facts["workers"]:
             known |= {worker["pid"], worker.get("shim")}
         return [str(process) for process in self._instance.processes() if process.pid not in known]

@@ -7,9 +7,10 @@ map the real one, what is root's has the uid of everybody unknown.)
 
 import contextlib
 import errno
-import os
 import stat
 from collections.abc import Collection
+
+from .unpatched import os
 
 _MOST_LINKS = 40  # as the kernel has it
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

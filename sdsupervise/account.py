@@ -12,7 +12,7 @@ from .counters import Counters
 from .launch import Started
 from .linux.inheritance import directory_of_code
 from .printable import fit
-from .scaling import most_workers
+from .scaling import Pool
 from .standing import Standing, state_name
 from .succession import Succession
 from .workforce import Workforce
@@ -42,6 +42,7 @@ class Account:
         self,
         name: str,
         settings: Settings,
+        pool: Pool,
         started: Started,
         workforce: Workforce,
         succession: Succession,
@@ -49,7 +50,7 @@ class Account:
         *,
         can_reload: bool,
     ) -> None:
-        self._name, self._settings, self._started = name, settings, started
+        self._name, self._settings, self._pool, self._started = name, settings, pool, started
         self._workforce, self._succession, self._can_reload = workforce, succession, can_reload
         self._directory = directory_of_code()  # as it was entered: the symlink may lead elsewhere later
         self._since, self._has_served = time.time(), False
@@ -108,7 +109,8 @@ class Account:
             "pool": {
                 "workers": workforce.size,
                 "serving": workforce.serving,
-                "max_workers": most_workers(self._settings),
+                "max_workers": self._pool.most,
+                "automatic": self._pool.automatic,
             },
             "workers": _fitting(workforce.facts()),
             "spare": workforce.spare.pid if workforce.spare is not None else None,

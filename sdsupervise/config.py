@@ -324,7 +324,7 @@ KINDS: Mapping[str, Kind] = {
         ",backlog=N,mode=0660,user=U,group=G,reuse-port"
     ),
     "handover": Choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
-    "workers": Count(MOST_WORKERS, "so many processes; auto: one for each CPU this process may use"),
+    "workers": Count(MOST_WORKERS, "so many processes; auto: one for each CPU that the affinity and quota allow"),
     "max_workers": Number(
         *(0, MOST_WORKERS, "scaling stops here; 0: at workers in exclusive, nowhere in overlap"),
         whole=True,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from . import __version__, scaling, varlink
-from .config import Settings
 from .control import Call
 from .core.phases import PHASES
 from .core.takeover import State
@@ -45,13 +44,13 @@ class Requests:
         self,
         workforce: Workforce,
         answers: Answers,
-        settings: Settings,
+        pool: scaling.Pool,
         *,
         stop_signals: Iterable[signal.Signals],
         why_never: str,
     ) -> None:
         """`why_never` says why the service cannot be reloaded at all, "" if it can."""
-        self._workforce, self._answers, self._settings = workforce, answers, settings
+        self._workforce, self._answers, self._pool = workforce, answers, pool
         self._why_never = why_never
         self._is_nobody = not privileges.is_told_apart(os.geteuid())
         self._signals = SignalReceiver({*stop_signals, *_signals_of_ours()})
@@ -174,7 +173,7 @@ class Requests:
     def _scale(self, size: int | None, asked_by: str) -> str:
         """Have so many workers from now on; why not, if we do not."""
         now = self._workforce.size
-        refusal = scaling.why_not(self._settings, self._answers.state(), size, is_main=self._answers.is_main())
+        refusal = scaling.why_not(self._pool, self._answers.state(), size, is_main=self._answers.is_main())
         if not refusal and size is not None and not self._workforce.has_room_for(size):
             refusal = "Too few file descriptors are left for so many workers; raise the limit (LimitNOFILE=)."
         if size is None or refusal:

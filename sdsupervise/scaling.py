@@ -5,14 +5,15 @@ could be one that does the same work a second time.
 """
 
 import logging
-import os
 import signal
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from .config import MOST_WORKERS, Settings
 from .core.phases import PHASES
 from .core.takeover import State
 from .events import News, told
+from .linux import cpus
 from .peer import Welcome
 
 _log = logging.getLogger("sdsupervise")
@@ -21,39 +22,45 @@ _log = logging.getLogger("sdsupervise")
 SIGNALS: Mapping[signal.Signals, int] = {signal.SIGTTIN: +1, signal.SIGTTOU: -1}
 
 
-def first_size(settings: Settings, welcome: Welcome | None) -> int:
-    """The number of workers a generation starts with. What somebody scaled the predecessor to outlives a reload, unless
-    the new code or its configuration asks for another number than the old, or allows no such number."""
-    size, most = configured_size(settings), most_workers(settings)
-    pool = welcome.pool if welcome is not None else None
-    if not isinstance(pool, Mapping) or pool.get("configured") != settings.workers:
-        return size
-    scaled = pool.get("workers")
-    if not isinstance(scaled, int) or isinstance(scaled, bool) or scaled < 1:
-        return size
-    if scaled > most:
-        why = _why_no_more(settings, most)
-        extra = told(News.SCALED, reason=why)
-        _log.warning("Starting %d workers, not the %d of the old generation: %s", most, scaled, why, extra=extra)
-    return min(scaled, most)
+class Pool(NamedTuple):
+    """How many workers the settings ask for, and allow."""
+
+    configured: int
+    automatic: bool  # the setting is "auto", which counts CPUs
+    most: int
+    why_no_more: str
 
 
-def configured_size(settings: Settings) -> int:
-    """The number of workers that the settings ask for."""
+def pool_of(settings: Settings) -> Pool:
+    """What the settings come to here and now; of "auto" the log says how."""
+    limit = settings.max_workers or MOST_WORKERS
+    automatic = isinstance(settings.workers, str)
     if isinstance(settings.workers, str):
-        return min(len(os.sched_getaffinity(0)), settings.max_workers or MOST_WORKERS)
-    return settings.workers
+        found = cpus.available()
+        configured = min(found.usable, limit)
+        _log.info('workers = "auto" is %d here: %s', configured, found)
+    else:
+        configured = settings.workers
+    if settings.max_workers or settings.overlaps:
+        return Pool(configured, automatic, limit, f"max_workers is {limit}")
+    why = f"the service is exclusive, with workers = {settings.workers}; if more may work at a time, set max_workers"
+    return Pool(configured, automatic, configured, why)
 
 
-def most_workers(settings: Settings) -> int:
-    """The highest number of workers that the settings allow."""
-    return settings.max_workers or (MOST_WORKERS if settings.overlaps else configured_size(settings))
-
-
-def _why_no_more(settings: Settings, most: int) -> str:
-    if settings.max_workers:
-        return f"max_workers is {most}"
-    return f"the service is exclusive, with workers = {settings.workers}; if more may work at a time, set max_workers"
+def first_size(pool: Pool, welcome: Welcome | None) -> int:
+    """The number of workers a generation starts with. What somebody scaled the predecessor to outlives a reload, unless
+    the new code, its configuration or its CPUs ask for another number than the old, or allow no such number."""
+    before = welcome.pool if welcome is not None else None
+    if not isinstance(before, Mapping) or before.get("configured") != pool.configured:
+        return pool.configured
+    scaled = before.get("workers")
+    if not isinstance(scaled, int) or isinstance(scaled, bool) or scaled < 1:
+        return pool.configured
+    if scaled > pool.most:
+        extra = told(News.SCALED, reason=pool.why_no_more)
+        message = "Starting %d workers, not the %d of the old generation: %s"
+        _log.warning(message, pool.most, scaled, pool.why_no_more, extra=extra)
+    return min(scaled, pool.most)
 
 
 def wanted_size(parameters: Mapping[str, object], size: int) -> int | None:
@@ -64,7 +71,7 @@ def wanted_size(parameters: Mapping[str, object], size: int) -> int | None:
     return number if "workers" in parameters else size + number
 
 
-def why_not(settings: Settings, state: State, size: int | None, *, is_main: bool) -> str:
+def why_not(pool: Pool, state: State, size: int | None, *, is_main: bool) -> str:
     """Why a supervisor in this state cannot have so many workers; "" if it can."""
     if size is None or not 1 <= size <= MOST_WORKERS:
         number = size if size is not None else "such a number of"
@@ -77,5 +84,4 @@ def why_not(settings: Settings, state: State, size: int | None, *, is_main: bool
         return "The service is stopping."
     if state is not State.SERVING:
         return "A reload is in progress; scale when it is over."
-    most = most_workers(settings)
-    return f"There cannot be {size} workers: {_why_no_more(settings, most)}." if size > most else ""
+    return f"There cannot be {size} workers: {pool.why_no_more}." if size > pool.most else ""

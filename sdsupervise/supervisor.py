@@ -89,6 +89,7 @@ class Supervisor:
         self._loop = EventLoop()
         self._reporter = Reporter(self._loop, started.notifier)
         self.generation = started.generation
+        self._pool = scaling.pool_of(settings)
         self._source = source(
             Surroundings(
                 *(self._loop, settings, self.generation, self._let_go_in_child, started.listeners, self._lock_in_child),
@@ -110,7 +111,7 @@ class Supervisor:
                 self._crash_loop,
             ),
             generation=self.generation,
-            size=scaling.first_size(settings, started.welcome),
+            size=scaling.first_size(self._pool, started.welcome),
             forks=self._source.forks,
         )
         self._lock = Lock(started.pid_file)
@@ -156,7 +157,7 @@ class Supervisor:
         )
         self.state = State.WARMING if started.welcome else State.OPENING
         parts = (self._workforce, self._succession, self._chronicle.counters)
-        self._account = Account(name, settings, started, *parts, can_reload=can_reload)
+        self._account = Account(name, settings, self._pool, started, *parts, can_reload=can_reload)
         self._requests = Requests(
             self._workforce,
             Answers(
@@ -171,7 +172,7 @@ class Supervisor:
                 scaled=self._tell_status_soon,
                 ask_control_pid=lambda on_answer: ask_control_pid(self._loop, on_answer),
             ),
-            settings,
+            self._pool,
             stop_signals=stop_signals,
             why_never="" if can_reload else f"{name} cannot be reloaded: its class does not set can_do_hot_reload.",
         )
@@ -664,7 +665,7 @@ class Supervisor:
 
     def _pool_facts(self) -> dict[str, object]:
         """What a successor has to know of how many we are."""
-        return {"configured": self._settings.workers, "workers": self._workforce.size}
+        return {"configured": self._pool.configured, "workers": self._workforce.size}
 
     def _hear_verdict(self, news: News, facts: Mapping[str, object], hook: Hook | None) -> None:
         self._chronicle.verdict(news, facts, hook)

@@ -82,6 +82,8 @@ def lines(
     for listener in facts.get("sockets", ()):
         origin = "   from systemd" if listener["from"] == "systemd" else ""
         found += _entry("socket", f"{listener['name']}   {listener['address']}{origin}", width)
+    if facts["pool"].get("automatic"):
+        found += _entry("workers", f"{facts['pool']['workers']} (auto)", width)
     if facts["last_reload"]:
         bad = "bad" if facts["last_reload"]["verdict"] != "done" else ""
         outcome, *details = _reload_in_words(facts["last_reload"])

@@ -138,7 +138,8 @@ def test_a_reload_reads_the_file_anew(ground: Ground, instance: Instance) -> Non
             "['b']",
         )
     status = instance.status()
-    assert (status["handover"], status["pool"]) == ("overlap", {"workers": 2, "serving": 2, "max_workers": 10000})
+    pool = {"workers": 2, "serving": 2, "max_workers": 10000, "automatic": False}
+    assert (status["handover"], status["pool"]) == ("overlap", pool)
     assert (ground.directory / "b").exists() and not (ground.directory / "a").exists()
 
 

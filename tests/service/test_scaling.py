@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
 import signal
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sdsupervise.client import Client
-from tests.service.harness import SDSUPERVISE, Ground
+from tests.service.harness import PYTHON, SDSUPERVISE, Ground
 from tests.service.running import LIMIT_SECONDS
 from tests.service.test_pool import member, serving, stop, workers
 
@@ -78,7 +81,7 @@ def test_no_more_than_max_workers(ground: Ground, handover: str) -> None:
     assert call_scale(ground, {"workers": 5}) == refusal
     assert indices(ground) == [0, 1, 2, 3]
     pool = ground.status()["pool"]
-    assert pool == {"workers": 4, "serving": 4, "max_workers": 4}
+    assert pool == {"workers": 4, "serving": 4, "max_workers": 4, "automatic": False}
 
 
 def call_scale(ground: Ground, asked: dict[str, int]) -> str:
@@ -160,6 +163,52 @@ def test_a_reload_to_fewer(ground: Ground, before: str, after: str, most: int, w
     serving(ground, most, release=2)
     assert indices(ground) == list(range(most))
     assert f"Starting {most} workers, not the 6 of the old generation: {why}" in running.err
+def write_quota(group: Path, cpus: float) -> None:
+    """Give a control group so many CPUs, in periods of a tenth of a second."""
+    if (group / "cpu.cfs_quota_us").exists():
+        (group / "cpu.cfs_quota_us").write_text(f"{cpus * 100_000:.0f}")
+    else:
+        (group / "cpu.max").write_text(f"{cpus * 100_000:.0f} 100000")
+
+
+@contextlib.contextmanager
+def quota(cpus: float) -> Iterator[Path]:
+    """A control group that is given so many CPUs, wherever the cpu controller is."""
+    groups = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+    version_1 = next((name for name in groups if "cpu" in name.split(",")), None)
+    base = Path("/sys/fs/cgroup") / (version_1 or "").split(",")[0]
+    place = base / groups[version_1 or ""].lstrip("/") / f"sdsupervise-test-{os.getpid()}"
+    try:
+        place.mkdir()
+        write_quota(place, cpus)
+    except OSError as error:
+        pytest.skip(f"no control group to be had here: {error}")
+    yield place
+    place.rmdir()
+
+
+def test_auto_counts_what_the_quota_pays_for(ground: Ground) -> None:
+    """`workers = "auto"` under a CPU quota is what that pays for, not the machine's CPUs; the log and status say so. A
+    quota that has changed counts in the next reload, also after somebody scaled by hand."""
+    ground.deploy(1, member('workers = "auto"'))
+    with quota(0.5) as group:
+        enter = ("sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$@"', "sh")
+        running = ground.run(*enter, PYTHON, "current/service.py", "--no-fork", "--pid-file", ground.pid_file)
+        running.expect_line(r"workers = \"auto\" is 1 here: the control group's quota is 0\.5 of \d+ CPUs?$")
+        ground.expect("serves", index=0)
+        assert ground.status()["pool"] == {"workers": 1, "serving": 1, "max_workers": 1, "automatic": True}
+        shown = ground.finish(ground.run(SDSUPERVISE, "status", "--pid-file", ground.pid_file)).stdout
+        assert re.search(r"^  workers +1 \(auto\)$", shown, re.MULTILINE)
+        assert scale(ground, "3").returncode == 0
+        ground.expect("serves", index=2)
+        assert ground.reload().returncode == 0
+        assert indices(ground) == [0, 1, 2]
+        if len(os.sched_getaffinity(0)) > 1:
+            write_quota(group, 1.2)
+            assert ground.reload().returncode == 0
+            assert indices(ground) == [0, 1]
+        os.kill(int(ground.pid_file.read_text()), signal.SIGTERM)
+        ground.expect_nothing_left()
 
 
 @pytest.mark.parametrize("number", ["-3", "+9999"])

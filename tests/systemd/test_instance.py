@@ -105,14 +105,14 @@ def test_a_reload_reads_the_file_anew(ticker: Machine) -> None:
     ticker.write(CONFIGURED, FILE + '\nworkers = 2\nstop_timeout = 5\nlisten.http = "127.0.0.1:8080"\n')
     assert reload(ticker) == 0
     facts = json.loads(ticker.run("sdsupervise", "status", "ticker", "--json").stdout)
-    assert facts["pool"] == {"workers": 2, "serving": 2, "max_workers": 2}
+    assert facts["pool"] == {"workers": 2, "serving": 2, "max_workers": 2, "automatic": False}
     assert [(each["name"], each["address"]) for each in facts["sockets"]] == [("http", "127.0.0.1:8080")]
     ticker.write(CONFIGURED, 'command = ["/bin/sleep", "1000"]\nready_after = 0.1\n')
     assert reload(ticker) == 0
     facts = json.loads(ticker.run("sdsupervise", "status", "ticker", "--json").stdout)
     assert (facts["name"], facts["pool"], facts["sockets"]) == (
         "ticker",
-        {"workers": 1, "serving": 1, "max_workers": 1},
+        {"workers": 1, "serving": 1, "max_workers": 1, "automatic": False},
         [],
     )
 

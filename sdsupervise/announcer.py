@@ -87,7 +87,7 @@ class Announcer:
         if self.busy and (self._end is None or self._end.seconds_left > within_seconds):
             if self._end is not None:
                 self._end.cancel()
-            self._end = self._loop.call_later(within_seconds, lambda: self.abandon("the supervisor leaves"))
+            self._end = self._loop.expect_within(within_seconds, lambda: self.abandon("the supervisor leaves"))
 
     def abandon(self, why: str) -> None:
         """Now: kill what runs, and run nothing more."""

@@ -2,7 +2,6 @@
 
 import os
 import struct
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Self
 
@@ -10,7 +9,8 @@ from . import varlink
 from .addresses import why_too_long
 from .errors import HandoverError, NotPermitted, NotRunning
 from .linux.channel import receive_with_fds
-from .unpatched import select, socket
+from .linux.patience import as_long_as_you_like, readable_within
+from .unpatched import socket
 
 _NONE: Mapping[str, object] = {}
 
@@ -29,6 +29,7 @@ class Client:
 
     def __init__(self, connection: socket.socket, path: str, timeout_seconds: float) -> None:
         self._connection, self._path, self._timeout_seconds = connection, path, timeout_seconds
+        self._patience = timeout_seconds  # for the next answer
         # Of the process that began to listen, which may be the supervisor of an older generation; SO_PEERCRED.
         _, self.listener_uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
 
@@ -66,7 +67,7 @@ class Client:
         parameters: Mapping[str, object] = _NONE,
         *,
         more: bool = False,
-        while_waiting: Callable[[], float] | None = None,
+        while_waiting: Callable[[], float] = as_long_as_you_like,
     ) -> Iterator[Answer]:
         """Call a method of ours; its answers, the last one with continues False. `while_waiting` is called again and
         again in every wait, after as many seconds as it says; what it raises ends the call.
@@ -79,8 +80,8 @@ class Client:
         try:
             self._connection.sendall(varlink.encode({"method": name, "parameters": parameters, "more": more}))
             while True:
-                if while_waiting is not None:
-                    self._wait(while_waiting)
+                if not readable_within(self._connection, self._patience, while_waiting=while_waiting):
+                    raise TimeoutError
                 data, fds, _ = receive_with_fds(self._connection, 65536, 16)
                 if not data:
                     break
@@ -91,7 +92,7 @@ class Client:
                         raise NotPermitted(str(answer.parameters.get("reason", answer.error)))
                     at_most = answer.parameters.get("at_most")
                     if isinstance(at_most, int | float):  # the supervisor's own deadline for what it does now
-                        self._connection.settimeout(self._timeout_seconds + at_most)
+                        self._patience = self._timeout_seconds + at_most
                     yield answer
                     if not answer.continues:
                         return
@@ -104,15 +105,6 @@ class Client:
     def ask(self, method: str) -> Answer:
         """Call a method that answers once."""
         return next(self.call(method))
-
-    def _wait(self, while_waiting: Callable[[], float]) -> None:
-        """Until there is something to read, or the time for it is up."""
-        end = time.monotonic() + (self._connection.gettimeout() or 0.0)
-        poller = select.poll()
-        poller.register(self._connection, select.POLLIN)
-        while not poller.poll(1000 * max(0.0, min(while_waiting(), end - time.monotonic()))):
-            if time.monotonic() >= end:
-                raise TimeoutError
 
     def close(self) -> None:
         """Hang up."""

@@ -11,6 +11,7 @@ from .client import runtime_directory
 from .errors import ConfigError, UsageError
 from .linux import processes, signals
 from .linux.channel import receive_with_fds
+from .linux.patience import readable_within
 from .unpatched import os, socket
 from .workers import command_worker, shim
 from .workers.command_worker import Order
@@ -148,11 +149,9 @@ class CommandWorkers:
 
 def _hear_of_command(link: socket.socket) -> processes.Child | None:
     """What a shim says first, two forks from now; None if it could not fork, or hangs."""
-    link.settimeout(_SHIM_SECONDS)
-    try:
-        data, fds, _ = receive_with_fds(link, 64, 1)
-    except TimeoutError:
+    if not readable_within(link, _SHIM_SECONDS):
         return None
+    data, fds, _ = receive_with_fds(link, 64, 1)
     return processes.Child(int(data), fds[0]) if data and fds else None
 
 

@@ -69,7 +69,7 @@ class Elders:
     def see_out(self, peer: Peer, *, due: float) -> None:
         """Watch a supervisor that drains. If it is not gone by then it is killed, with its workers."""
         peer.listener = self._listener_for(peer)
-        timer = self._loop.call_later(max(0.0, due - time.monotonic()), lambda: self._overdue(peer))
+        timer = self._loop.expect_within(due - time.monotonic(), lambda: self._overdue(peer))
         self._elders[peer.generation] = _Elder(peer, due, timer)
         self._forget_gone(peer)
 

@@ -46,7 +46,7 @@ class Errand:
         finally:
             os.close(writer)
         os.set_blocking(self._reader, False)
-        self._timer = loop.call_later(timeout_seconds, self._kill_overdue)
+        self._timer = loop.expect_within(timeout_seconds, self._kill_overdue)
         self._runs = True
         loop.watch(self._reader, self._take_output)
         loop.watch(self._child.pidfd, self._reap)

@@ -30,8 +30,9 @@ from .errors import HandoverError
 from .linux import process_groups, processes
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
+from .linux.patience import readable_within
 from .linux.signals import send
-from .unpatched import os, select
+from .unpatched import os
 from .workers.leftovers import Leftovers
 
 _log = logging.getLogger("sdsupervise")
@@ -411,9 +412,7 @@ def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
 
 
 def _wait_for_message(channel: Channel, timeout_seconds: float) -> Message:
-    poller = select.poll()
-    poller.register(channel.fileno(), select.POLLIN)
-    if poller.poll(timeout_seconds * 1000):
+    if readable_within(channel, timeout_seconds):
         try:
             message = channel.receive()
         except EOFError:

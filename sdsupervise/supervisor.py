@@ -485,13 +485,13 @@ class Supervisor:
         seconds = sum(self._seconds(part) for part in parts)
         if self.state is State.EMPTY:
             seconds += self._succession.elders.seconds_left()  # the peer, if it is the main one, leaves after them
-        self._deadline = self._loop.call_later(seconds, self._deadline_passed)
+        self._deadline = self._loop.expect_within(seconds, self._deadline_passed)
 
     def _bind_anew(self, seconds: float) -> None:
         """The deadline that runs ends in so many seconds."""
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = self._loop.call_later(seconds, self._deadline_passed)
+            self._deadline = self._loop.expect_within(seconds, self._deadline_passed)
 
     def _put_off_deadline(self, seconds: float) -> None:
         """The same, where it were to end sooner."""

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from sdsupervise.linux import inheritance, prctl, privileges, processes, signals
 from sdsupervise.linux.channel import Channel
 from sdsupervise.linux.event_loop import EventLoop
 from sdsupervise.linux.lifeline import Lifeline, Tie
+from sdsupervise.linux.patience import readable_within
 from sdsupervise.linux.pid_file import PidFile
 
 
@@ -32,6 +34,54 @@ def wait_dead(pidfd: int) -> None:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     assert poller.poll(30_000)
+
+
+# ------------------------------------------------------------------------------------------------- other's deadlines
+
+WAITS = """
+import os, sys, time
+from sdsupervise.linux.patience import readable_within
+began = time.monotonic()
+print("waits", flush=True)
+print(readable_within(0, float(sys.argv[1])), time.monotonic() - began)
+"""
+
+
+@pytest.mark.parametrize("late", ["x", ""], ids=["then something comes", "then nothing comes"])
+def test_waiting_through_a_freeze(late: str) -> None:
+    """Who was stopped while he waited for somebody gives him all of the time again, and no more than that."""
+    command = [sys.executable, "-c", WAITS, "1.5"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        process.send_signal(signal.SIGCONT)
+        if late:
+            time.sleep(0.2)
+            process.stdin.write(late)
+            process.stdin.flush()
+        came, seconds = process.stdout.readline().split()
+    assert came == str(bool(late))
+    assert float(seconds) > (2.6 if late else 3.9)
+
+
+def test_waiting_takes_no_longer() -> None:
+    """Who was not stopped waits as long as he was told to, and looks at other things as often as those say."""
+    reader, writer = os.pipe()
+    looks: list[float] = []
+
+    def look() -> float:
+        looks.append(time.monotonic())
+        return 0.02
+
+    began = time.monotonic()
+    assert not readable_within(reader, 0.2, while_waiting=look)
+    assert time.monotonic() - began >= 0.2 and len(looks) >= 2
+    os.write(writer, b"x")
+    assert readable_within(reader, 1000.0)
+    for fd in (reader, writer):
+        os.close(fd)
 
 
 # ------------------------------------------------------------------------------------------------------- event loop
@@ -108,6 +158,22 @@ def test_what_arrives_goes_before_what_becomes_due(loop: EventLoop) -> None:
 
 def stop_soon(loop: EventLoop) -> None:
     loop.call_later(0, loop.stop)
+
+
+def test_who_is_timed_sleeps_no_longer_than_the_loop(loop: EventLoop) -> None:
+    """expect_within fires once when its time is up, in its turn; cancelled it never does, and the loop, which has to
+    look at its clock meanwhile, sleeps without an end again."""
+    fired: list[str] = []
+    loop.expect_within(0.03, lambda: fired.append("late"))
+    loop.expect_within(0.0, lambda: fired.append("at once"))
+    cancelled = loop.expect_within(0.02, lambda: fired.append("cancelled"))
+    loop.call_later(0.01, lambda: fired.append("soon"))
+    cancelled.cancel()
+    loop.expect_within(0.04, loop.stop)
+    loop.run()
+    assert fired == ["at once", "soon", "late"]
+    assert not cancelled.pending
+    assert loop._seconds_to_sleep() is None
 
 
 def test_unwatched_in_the_same_round(loop: EventLoop) -> None:

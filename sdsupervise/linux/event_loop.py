@@ -5,11 +5,13 @@ asyncio was rejected: it costs every service 60 ms of start and several MB, and 
 
 import heapq
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable
 
 from ..unpatched import select
+from .patience import GLANCE, NAP
 
 Callback = Callable[[], None]
 
@@ -19,9 +21,15 @@ _LONGEST_SLEEP_SECONDS = 86400.0  # epoll takes 24 days at most, a setting may b
 class Timer:
     """A callback that is due once, unless it is cancelled before."""
 
-    def __init__(self, callback: Callback, due: float) -> None:
+    def __init__(
+        self, callback: Callback, due: float, anew: float = 0.0, expected: "dict[Timer, None] | None" = None
+    ) -> None:
         self._callback: Callback | None = callback
-        self._due = due
+        self.due = due
+        self.anew = anew  # seconds that whoever is timed gets where we slept; 0: nobody is
+        self._expected = expected
+        if expected is not None:
+            expected[self] = None
 
     @property
     def pending(self) -> bool:
@@ -31,15 +39,22 @@ class Timer:
     @property
     def seconds_left(self) -> float:
         """Until it is due."""
-        return self._due - time.monotonic()
+        return self.due - time.monotonic()
 
     def cancel(self) -> None:
         """From now on it never fires."""
         self._callback = None
+        if self._expected is not None:
+            self._expected.pop(self, None)
+
+    def begin_anew(self, now: float) -> None:
+        """Whoever is timed has all of the time again."""
+        self.due = now + self.anew
 
     def fire(self) -> None:
         """Call back, once."""
-        callback, self._callback = self._callback, None
+        callback = self._callback
+        self.cancel()
         if callback is not None:
             callback()
 
@@ -51,6 +66,9 @@ class EventLoop:
         self._epoll = select.epoll()  # close-on-exec from birth
         self._watched: dict[int, Callback] = {}
         self._timers: list[tuple[float, int, Timer]] = []
+        self._expected: dict[Timer, None] = {}  # those of expect_within that are pending
+        self._shortest = 0.0  # time that one of them gives, at most
+        self._looked_at = self._worked = 0.0  # clock and CPU time of this thread when it last woke, while some are
         self._order = itertools.count()
         self._running = False
 
@@ -71,14 +89,33 @@ class EventLoop:
         heapq.heappush(self._timers, (due, next(self._order), timer))
         return timer
 
+    def expect_within(self, seconds: float, on_overdue: Callback, *, anew: float | None = None) -> Timer:
+        """Call back once, if somebody else has had so many seconds for what is expected of him.
+
+        Where this process itself slept meanwhile, so may the other have: he gets the seconds once more, or as many as
+        `anew` says; see patience.py.
+        """
+        if seconds <= 0:
+            return self.call_later(0, on_overdue)
+        now = time.monotonic()
+        if not self._expected:
+            self._looked_at, self._worked, self._shortest = now, time.thread_time(), math.inf
+        timer = Timer(on_overdue, now + seconds, seconds if anew is None else anew, self._expected)
+        self._shortest = min(self._shortest, timer.anew)
+        heapq.heappush(self._timers, (now + seconds, next(self._order), timer))
+        return timer
+
     def run(self) -> None:
         """Serve until stop() is called from a callback."""
         self._running = True
         while self._running:
-            found = self._epoll.poll(self._seconds_to_next_timer() if self._timers else None)
+            seconds = self._seconds_to_sleep() if self._timers else None
+            found = self._epoll.poll(seconds)
             # A callback may take long, or we may be stopped in it. What arrives meanwhile is looked at before a timer
             # that becomes due meanwhile: nobody who spoke in time is taken for silent.
             now = time.monotonic() if self._timers else 0.0
+            if self._expected:
+                self._look_at_own_clock(now, wanted=seconds or 0.0)
             for fd, on_ready in [(fd, self._watched[fd]) for fd, _ in found]:
                 # An earlier callback of this round may have unwatched it, and even have got its number for another.
                 if self._watched.get(fd) is on_ready:
@@ -111,11 +148,32 @@ class EventLoop:
                 first = numbers.pop()
             os.closerange(first, last + 1)
 
-    def _seconds_to_next_timer(self) -> float | None:
+    def _seconds_to_sleep(self) -> float | None:
+        """Until the next timer is due, or until the next glance at the clock while somebody is timed."""
         timers = self._timers
         while timers and not timers[0][2].pending:
             heapq.heappop(timers)
-        return min(max(0.0, timers[0][0] - time.monotonic()), _LONGEST_SLEEP_SECONDS) if timers else None
+        if not timers:
+            return None
+        seconds = max(0.0, timers[0][0] - time.monotonic())
+        if self._expected:
+            seconds = min(seconds, self._shortest * GLANCE)
+        return min(seconds, _LONGEST_SLEEP_SECONDS)
+
+    def _look_at_own_clock(self, now: float, *, wanted: float) -> None:
+        """Since the last look we slept as long as we wanted to, or worked; whatever is left of the time we lost."""
+        worked = time.thread_time()
+        lost = now - self._looked_at - wanted - (worked - self._worked)
+        slept_through = now - self._looked_at > self._shortest * GLANCE
+        self._looked_at, self._worked = now, worked
+        if lost > self._shortest * NAP:
+            for timer in self._expected:
+                if lost > timer.anew * NAP:
+                    timer.begin_anew(now)
+            self._timers[:] = [(timer.due, number, timer) for _, number, timer in self._timers]
+            heapq.heapify(self._timers)
+        if slept_through:
+            self._shortest = min(timer.anew for timer in self._expected)
 
     def _fire_timers_due(self, now: float) -> None:
         timers = self._timers

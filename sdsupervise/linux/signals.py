@@ -4,10 +4,12 @@ The C-level handler of CPython writes each signal's number to a wake-up descript
 nothing. Order between different signals is not kept and equal ones merge, so a signal only ever says "look".
 """
 
+import time
 from collections.abc import Callable, Iterable
 from types import FrameType
 
 from ..unpatched import _thread, signal, socket
+from .patience import NAP
 
 # What a worker that hangs is asked for a traceback with: the last real-time signal, which no program we know uses.
 TRACEBACK_SIGNAL = signal.Signals(signal.SIGRTMAX)
@@ -40,7 +42,11 @@ def interrupt_later(seconds: float, number: signal.Signals, before: Callable[[],
     never_released.acquire()
 
     def interrupt() -> None:
-        never_released.acquire(timeout=min(seconds, _thread.TIMEOUT_MAX))
+        limit = min(seconds, _thread.TIMEOUT_MAX)
+        due = time.monotonic() + limit
+        never_released.acquire(timeout=limit)
+        if time.monotonic() - due > limit * NAP:  # we slept through it, and so did the main thread
+            never_released.acquire(timeout=limit)
         before()
         signal.pthread_kill(main_thread, number)
 

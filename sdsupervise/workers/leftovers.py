@@ -66,7 +66,7 @@ class Leftovers:
         if not self._living:
             self._end()
         elif self._timer is None and self._grace is not None:
-            self._timer = self._loop.call_later(self._grace, self.kill)
+            self._timer = self._loop.expect_within(self._grace, self.kill)
 
     def _watch(self, pid: int, pidfd: int) -> None:
         def died() -> None:

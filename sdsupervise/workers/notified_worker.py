@@ -171,7 +171,7 @@ class NotifiedWorker(Worker):
         if not self._leaves:
             self._leaves = True
             _log.info("Worker (pid %d) leaves by itself", self.pid)
-            self._set_timer(self._settings.stop_timeout, self.kill)
+            self._expect_within(self._settings.stop_timeout, self.kill)
 
     def _extend(self, seconds: float) -> None:
         """Of a start, or of a stop: it may take so many seconds from now, if that is later than it was to end."""
@@ -190,7 +190,7 @@ class NotifiedWorker(Worker):
 
     def _put_off(self, seconds: float, then: Callable[[], None]) -> None:
         if self._timer is not None and self._timer.seconds_left < seconds:
-            self._set_timer(seconds, then)
+            self._expect_within(seconds, then)
 
     # ------------------------------------------------------------------------------------------- its deadlines
 
@@ -199,7 +199,7 @@ class NotifiedWorker(Worker):
         if self._settings.ready_after:
             limit, waited_for = self._settings.ready_after, self._heard_ready
         if limit:
-            self._set_timer(limit, waited_for)
+            self._expect_within(limit, waited_for)
 
     def _never_ready(self) -> None:
         waited = self._settings.start_timeout

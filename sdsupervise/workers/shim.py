@@ -114,7 +114,7 @@ class _Shim:
                 processes.signal_group(self._command, self._stop_signal)
             else:
                 signals.send(self._command.pidfd, self._stop_signal)
-            self._timer = self._loop.call_later(self._settings.stop_timeout, self._kill)
+            self._timer = self._loop.expect_within(self._settings.stop_timeout, self._kill)
 
     def _kill(self) -> None:
         self._kills = True

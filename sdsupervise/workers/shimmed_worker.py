@@ -81,7 +81,7 @@ class ShimmedWorker(NotifiedWorker):
         signals.send(self.pidfd, signal.SIGKILL)
         if not self._is_killed:  # who asks again and again must not put that off
             self._is_killed = True
-            self._set_timer(_SHIM_SECONDS, self._kill_shim)
+            self._expect_within(_SHIM_SECONDS, self._kill_shim)
 
     def _kill_shim(self) -> None:
         signals.send(self._child.pidfd, signal.SIGKILL)

@@ -160,7 +160,7 @@ class Worker(ABC):
         """SIGTERM to one that alone is to leave: with a deadline of its own, and word when that has passed."""
         self.stop()
         self._cancel_overdue()
-        self._overdue = self._loop.call_later(self._settings.stop_timeout, on_overdue)
+        self._overdue = self._loop.expect_within(self._settings.stop_timeout, on_overdue)
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -186,7 +186,7 @@ class Worker(ABC):
 
     def _heard_ping(self) -> None:
         if self.last_ping is None and self._settings.worker_timeout and self.state is WorkerState.SERVING:
-            self._set_timer(self._settings.worker_timeout, self._check_pings)
+            self._expect_ping(self._settings.worker_timeout)
         self.last_ping = time.monotonic()
 
     def _heard_retire(self) -> None:
@@ -205,7 +205,7 @@ class Worker(ABC):
 
     def _expect_ready(self) -> None:
         if self._settings.start_timeout and self.state is WorkerState.STARTING:
-            self._set_timer(self._settings.start_timeout, self._never_ready)
+            self._expect_within(self._settings.start_timeout, self._never_ready)
 
     def _never_ready(self) -> None:
         self._ended_for = "start timeout"
@@ -219,7 +219,7 @@ class Worker(ABC):
         """From now on, instead of the deadline that was running; from its first ping on."""
         self._cancel_timer()
         if self.last_ping is not None and self._settings.worker_timeout:
-            self._set_timer(self._settings.worker_timeout, self._check_pings)
+            self._expect_ping(self._settings.worker_timeout)
 
     def _check_pings(self) -> None:
         # Looks at the last ping instead of being set anew by each.
@@ -228,7 +228,7 @@ class Worker(ABC):
             self.last_ping = time.monotonic()  # it waits for us, and cannot ping meanwhile
         left = self.last_ping + self._settings.worker_timeout - time.monotonic()
         if left > 0:
-            self._set_timer(left, self._check_pings)
+            self._expect_ping(left)
             return
         self._ended_for = "hung"
         limit = self._settings.worker_timeout
@@ -248,6 +248,14 @@ class Worker(ABC):
     def _set_timer(self, seconds: float, callback: Callable[[], None]) -> None:
         self._cancel_timer()
         self._timer = self._loop.call_later(seconds, callback)
+
+    def _expect_within(self, seconds: float, on_overdue: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self._timer = self._loop.expect_within(seconds, on_overdue)
+
+    def _expect_ping(self, seconds: float) -> None:
+        self._cancel_timer()
+        self._timer = self._loop.expect_within(seconds, self._check_pings, anew=self._settings.worker_timeout)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -163,6 +163,8 @@ def test_a_reload_to_fewer(ground: Ground, before: str, after: str, most: int, w
     serving(ground, most, release=2)
     assert indices(ground) == list(range(most))
     assert f"Starting {most} workers, not the 6 of the old generation: {why}" in running.err
+
+
 def write_quota(group: Path, cpus: float) -> None:
     """Give a control group so many CPUs, in periods of a tenth of a second."""
     if (group / "cpu.cfs_quota_us").exists():

@@ -1,0 +1,50 @@
+"""How long somebody else may take, by the clock of whoever waits: who slept himself cannot say that the other was slow.
+
+A control group that is frozen and thawed, SIGSTOP and SIGCONT to all of a unit, a suspended machine: the clock has gone
+on, and nobody had any of that time. While others are timed the clock is looked at so often that a longer sleep than was
+wanted is noticed. Where that is a good part of their time, they get all of it again.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from ..unpatched import select
+
+# Parts of the time that others have: how long to sleep at most, and how much longer than that is too long. What stays
+# unseen is less than the two thirds that somebody can bear who shows signs of life three times in that time.
+GLANCE, NAP = 1 / 3, 1 / 4
+
+
+class HasFileno(Protocol):
+    """What can be polled."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+def as_long_as_you_like() -> float:
+    """Wait without looking at anything else."""
+    return math.inf
+
+
+def readable_within(
+    readable: int | HasFileno, seconds: float, *, while_waiting: Callable[[], float] = as_long_as_you_like
+) -> bool:
+    """Wait until there is something to read, or an end; False where others had so many seconds for it. `while_waiting`
+    is called again and again, after as many seconds as it says."""
+    poller = select.poll()
+    poller.register(readable, select.POLLIN)
+    before = time.monotonic()
+    end = before + seconds
+    while True:
+        wanted = max(0.0, min(while_waiting(), end - before, seconds * GLANCE))
+        if poller.poll(math.ceil(wanted * 1000)):
+            return True
+        now = time.monotonic()
+        if now - before - wanted > seconds * NAP:
+            end = now + seconds
+        elif now >= end:
+            return False
+        before = now

@@ -4,6 +4,7 @@ from .linux import limits
 from .linux.channel import Channel
 from .linux.inheritance import Invocation, environment_of_successor
 from .linux.processes import fork
+from .linux.signals import PASSED_ON
 from .unpatched import os, signal
 
 
@@ -50,7 +51,9 @@ def _be_successor(invocation: Invocation, channel: Channel, stderr_fd: int, gate
         limits.restore_in_child()
         environment = environment_of_successor(invocation.environment, channel.fileno(), own_stderr)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        # SIGUSR2 stays ignored through the exec: `systemctl kill -s USR2` must not kill an interpreter starting up.
+        # `systemctl kill` to all of a unit, by logrotate for one, must not kill an interpreter that starts up: SIGUSR2
+        # stays ignored through the exec, and these wait until the supervisor looks at them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         os.execvpe(invocation.argv[0], invocation.argv, environment)
     except OSError as error:
         text = f"Cannot execute {invocation.argv[0]} in {invocation.directory or os.getcwd()}: {error.strerror}."

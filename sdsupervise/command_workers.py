@@ -67,7 +67,7 @@ class CommandWorkers:
             let_go()  # of the lock, above all: this process may have to wait for an idle CPU before it executes
             if gate is not None:
                 os.close(gate[1])
-                if not os.read(gate[0], 1):
+                if not signals.wait_at(gate[0]):
                     return 1  # nobody wants us any more
             return become()
 

@@ -82,6 +82,16 @@ class Elders:
         for elder in self._elders.values():
             elder.peer.tell(kind)
 
+    def pass_on(self, number: int) -> list[int]:
+        """A signal to those of their workers that have a handler for it; their pids."""
+        return [pid for elder in self._elders.values() for pid in elder.peer.pass_on(number)]
+
+    def kill(self) -> None:
+        """SIGKILL to all of them."""
+        for elder in list(self._elders.values()):
+            elder.peer.kill()
+            elder.peer.kill_workers()
+
     def heirlooms(self) -> tuple[list[dict[str, object]], dict[str, int]]:
         """What a successor has to know to watch them after us, and the descriptors for it, by name."""
         facts: list[dict[str, object]] = []

@@ -29,7 +29,7 @@ class ExitStatus(IntEnum):
     NOT_PERMITTED = 77, "the caller may not do this"
     CONFIG = 78, "a setting is wrong, or the service cannot be loaded"
     TIMED_OUT = 124, "--timeout has passed, as with timeout(1); the reload goes on"
-    INTERRUPTED = 130, "Ctrl-C; a reload goes on"
+    INTERRUPTED = 130, "Ctrl-C; a reload goes on, and a service that is stopping is ended at once"
     SERVICE_ERROR = 255, "`error()` of a service, as in the original"
 
 

@@ -27,11 +27,10 @@ from typing import NamedTuple
 
 from .core.takeover import Event
 from .errors import HandoverError
-from .linux import process_groups, processes
+from .linux import process_groups, processes, signals
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
 from .linux.patience import readable_within
-from .linux.signals import send
 from .unpatched import os
 from .workers.leftovers import Leftovers
 
@@ -217,7 +216,7 @@ class Peer:
             self._be_gone()
             return False
         self._token_is_ours = self._token_is_ours or _take(self.token)
-        if self._token_is_ours and not send(self._pidfd, signal.SIGKILL):
+        if self._token_is_ours and not signals.send(self._pidfd, signal.SIGKILL):
             # A successor born as root that has not dropped its privileges yet. It cannot serve without the lock, it
             # cannot kill us without the token, and it leaves when it finds the channel closed.
             _log.error("We may not kill the supervisor of generation %d (pid %s)", self.generation, self.pid)
@@ -231,7 +230,11 @@ class Peer:
             return
         for pid, pidfd in self._workers.items():
             if pid not in self._holders:
-                send(pidfd, signal.SIGKILL)
+                signals.send(pidfd, signal.SIGKILL)
+
+    def pass_on(self, number: int) -> list[int]:
+        """A signal to those of its workers that have a handler for it; their pids."""
+        return signals.pass_on({pid: fd for pid, fd in self._workers.items() if pid not in self._holders}, number)
 
     def fails_for(self, reason: str, traceback: str = "") -> None:
         """This is why its reload fails; what comes after the first reason only follows from it."""

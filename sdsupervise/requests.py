@@ -11,7 +11,7 @@ from .core.phases import PHASES
 from .core.takeover import State
 from .events import News, told
 from .linux import privileges, processes
-from .linux.signals import SignalReceiver
+from .linux.signals import DEADLY, PASSED_ON, SignalReceiver, has_no_handler
 from .printable import MOST_OF_REASON, fit, printable
 from .reload import Reload
 from .unpatched import signal
@@ -31,6 +31,8 @@ class Answers(NamedTuple):
     facts: Callable[[], dict[str, object]]
     code: Callable[[], dict[str, object]]
     stop: Callable[[], None]
+    interrupt: Callable[[], None]  # SIGINT: a stop by somebody who waits for it
+    pass_on: Callable[[int], list[int]]  # a signal to the workers that handle it; their pids
     reload: Callable[[Reload], None]
     refuse: Callable[[Reload, str], None]  # to reload, and why
     scaled: Callable[[], None]
@@ -49,11 +51,22 @@ class Requests:
         stop_signals: Iterable[signal.Signals],
         why_never: str,
     ) -> None:
-        """`why_never` says why the service cannot be reloaded at all, "" if it can."""
+        """`why_never` says why the service cannot be reloaded at all, "" if it can.
+
+        On a terminal SIGHUP is its end, and a stop as well. Without one it is what daemons get from whoever wants them
+        to read or open a file anew.
+        """
         self._workforce, self._answers, self._pool = workforce, answers, pool
         self._why_never = why_never
         self._is_nobody = not privileges.is_told_apart(os.geteuid())
-        self._signals = SignalReceiver({*stop_signals, *_signals_of_ours()})
+        self._stops: frozenset[int] = frozenset({*stop_signals, signal.SIGTERM})
+        self._passed_on = PASSED_ON
+        if processes.has_terminal():
+            self._passed_on -= {signal.SIGHUP, signal.SIGWINCH}
+            self._stops |= {signal.SIGHUP} if has_no_handler(signal.SIGHUP) else set()
+        others = {number for number in DEADLY | self._passed_on if has_no_handler(number)}
+        self._signals = SignalReceiver({*self._stops, signal.SIGUSR2, *scaling.SIGNALS, *others})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)  # what came since our birth; see birth.py
 
     def fileno(self) -> int:
         """Readable when a signal has come."""
@@ -66,12 +79,31 @@ class Requests:
     def take_signals(self) -> None:
         """Do what the signals that have come ask for."""
         numbers = self._signals.read()
-        if numbers - {signal.SIGUSR2, *scaling.SIGNALS}:
+        stops = numbers & self._stops
+        if signal.SIGINT in stops:
+            self._answers.interrupt()
+        elif stops:
             self._answers.stop()
         if signal.SIGUSR2 in numbers:
             self._reload(Reload("SIGUSR2", None, by_systemd=False, spawn_there=False))
         for number in scaling.SIGNALS.keys() & numbers:
-            self._scale(self._workforce.size + scaling.SIGNALS[number], number.name)
+            change = scaling.SIGNALS[signal.Signals(number)]
+            self._scale(self._workforce.size + change, processes.signal_name(number))
+        if self._answers.is_main():  # to whose pid they were sent, if not to all of the unit
+            for foreign in sorted(numbers - self._stops - {signal.SIGUSR2, *scaling.SIGNALS}):
+                self._take_foreign(foreign)
+
+    def _take_foreign(self, number: int) -> None:
+        """A signal that means nothing to us. It may be for the program: logrotate has it open its files anew. A worker
+        without a handler for it would die of it."""
+        name = processes.signal_name(number)
+        pids = self._answers.pass_on(number) if number in self._passed_on else []
+        if pids:
+            _log.info("%s is passed on to pid %s", name, ", ".join(map(str, pids)))
+        elif number in self._passed_on and number != signal.SIGWINCH:
+            _log.warning("%s is ignored: no worker has a handler for it, and would die of it", name)
+        elif number != signal.SIGWINCH:
+            _log.warning("%s is ignored: it means nothing to a supervisor", name)
 
     def take_call(self, call: Call) -> None:
         """Do what a call on the control socket asks for."""
@@ -186,10 +218,3 @@ class Requests:
             self._workforce.scale(size)
             self._answers.scaled()
         return refusal
-
-
-def _signals_of_ours() -> set[signal.Signals]:
-    """Beside the service's shutdown signals. A closed terminal is a stop as well, unless SIGHUP is ignored (nohup) or
-    the service's own."""
-    hangup = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else set()
-    return {signal.SIGTERM, signal.SIGUSR2, *scaling.SIGNALS} | hangup

@@ -260,6 +260,10 @@ class Succession:
         if self.reload is not None:
             self.tell("counters", counts=self._counters.facts())
 
+    def pass_on(self, number: int) -> list[int]:
+        """A signal to the workers of all other generations that have a handler for it; their pids."""
+        return [*(self.peer.pass_on(number) if self.peer is not None else ()), *self.elders.pass_on(number)]
+
     def extend(self, seconds: float) -> None:
         """A worker of ours is given more time; whoever waits for us is to know."""
         seconds += self._patience

@@ -125,6 +125,7 @@ class Supervisor:
         self._owes_serving = False  # to the predecessor, which waits to hear it
         self._check: Errand | None = None
         self._is_main = started.welcome is None
+        self._was_interrupted = self._ends_at_once = False  # by Ctrl-C, and by another
         self._named_main = False  # systemd has been, or is being, told that we are
         self._exit_status = int(ExitStatus.OK)
         self._chronicle = Chronicle(
@@ -167,6 +168,8 @@ class Supervisor:
                 facts=lambda: self._account.facts(self.state),
                 code=self._account.code,
                 stop=lambda: self._happen(Event.STOP_ASKED),
+                interrupt=self._interrupt,
+                pass_on=lambda number: [*self._workforce.pass_on(number), *self._succession.pass_on(number)],
                 reload=self._ask_reload,
                 refuse=self._refuse_reload,
                 scaled=self._tell_status_soon,
@@ -308,6 +311,8 @@ class Supervisor:
         self._tell_status()
         sentence = "" if self._is_brief else self._account.sentence_of_phase(state)
         self._succession.enter(state, sentence, at_most=self._longest_wait())
+        if self._ends_at_once and state is State.EMPTY:
+            self._happen(Event.DEADLINE)
         if PHASES[state].awaits_lock:
             self._try_lock()
         self._settle()
@@ -696,6 +701,23 @@ class Supervisor:
 
     def _refuse_reload(self, reload: Reload, why: str) -> None:
         self._succession.refuse(reload, why, stops=PHASES[self.state].main_state == "stopping")
+
+    def _interrupt(self) -> None:
+        """Ctrl-C, by somebody who waits: the first is a stop and says how long that may take, the next one ends it."""
+        if not self._was_interrupted:
+            self._was_interrupted = True
+            self._happen(Event.STOP_ASKED)
+            if self._is_main and self.state is not State.GONE:
+                peer_seconds = self._peer.stop_timeout if self._peer is not None else 0.0
+                seconds = max(self._settings.stop_timeout, peer_seconds, self._succession.elders.seconds_left())
+                _log.warning("Stopping; workers may take up to %.0f s; Ctrl-C again ends them at once", seconds)
+        elif not self._ends_at_once and PHASES[self.state].main_state == "stopping" and self.state is not State.GONE:
+            self._ends_at_once = True
+            self._exit_status = ExitStatus.INTERRUPTED
+            _log.warning("Ctrl-C again; ending all workers at once")
+            self._chronicle.abandon()
+            self._succession.elders.kill()
+            self._happen(Event.DEADLINE)  # of the stop
 
     def _count(self, what: str, *which: str, amount: float = 1) -> None:
         self._chronicle.counters.count(what, *which, amount=amount)

@@ -9,7 +9,7 @@ from .config import Settings
 from .core.respawn import CrashCount, Policy, Respawn
 from .crash_loops import CrashLoops
 from .events import News, told
-from .linux import limits, processes
+from .linux import limits, processes, signals
 from .linux.event_loop import EventLoop
 from .printable import last_line
 from .recycling import Recycler
@@ -193,6 +193,11 @@ class Workforce:
         self._serving.clear()
         for worker in self.workers.values():
             worker.stop()
+
+    def pass_on(self, number: int) -> list[int]:
+        """A signal to those workers that have a handler for it; their pids."""
+        meant = [worker for worker in self.workers.values() if worker.state is not WorkerState.SPARE]
+        return signals.pass_on({worker.pid: worker.pidfd for worker in meant}, number)
 
     def kill(self) -> None:
         """SIGKILL to all that are left; the log says what is cut."""

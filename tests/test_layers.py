@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "addresses",
         "core.words",
         "files",
+        "linux.patience",
         "listen",
     ),
     (
@@ -111,8 +112,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rehearsal",),
     ("unitfiles.line", "unitfiles.since", "unitfiles.words"),
     ("unitfiles.programs", "unitfiles.text"),
-    ("program_check", "unitfiles.subject"),
-    ("start_check",),
+    ("program_check", "unitfiles.rotation"),
+    ("start_check", "unitfiles.subject"),
     ("unitfiles.host", "unitfiles.rules"),
     ("unitfiles.lint", "unitfiles.wrap"),
     ("unitfiles.fit", "unitfiles.install"),
@@ -174,12 +175,9 @@ NAMES = {name_of(path) for path in MODULES}
 
 def layer_of(name: str) -> int:
     """The line of LAYERS a module stands on."""
-    found = [
-        number
-        for number, layer in enumerate(LAYERS)
-        for entry in layer
-        if name == entry or name.startswith(f"{entry}.")
-    ]
+    entries = [(entry, number) for number, layer in enumerate(LAYERS) for entry in layer]
+    fitting = [(len(entry), number) for entry, number in entries if name == entry or name.startswith(f"{entry}.")]
+    found = [number for length, number in fitting if length == max(fitting)[0]]  # a module goes before its folder
     assert len(found) == 1, f"{name or 'the package itself'} stands on {len(found)} lines of LAYERS"
     return found[0]
 

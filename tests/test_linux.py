@@ -282,7 +282,7 @@ def test_a_hang_up_is_ready(loop: EventLoop) -> None:
         (lambda: 7, "exited with status 7"),
         (lambda: 1 // 0, "exited with status 70"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed by SIGKILL"),
-        (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), "was killed by signal 37"),
+        (lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3), "was killed by SIGRTMIN+3"),
     ],
 )
 def test_fork_and_reap(deed: object, words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,12 +12,13 @@ from textwrap import dedent
 
 import pytest
 
-from sdsupervise import announcer, events, requests, scaling
+from sdsupervise import announcer, events, scaling
 from sdsupervise.cli import commands
 from sdsupervise.core.takeover import State
 from sdsupervise.daemon import SupervisedDaemon
 from sdsupervise.errors import ExitStatus
 from sdsupervise.file_keys import FILE_KEYS
+from sdsupervise.linux.signals import PASSED_ON
 from tests import pages
 from tests.documents import CLONE, comparable, number_of_sessions, with_sessions
 from tests.ground.machine import Machine
@@ -25,7 +27,15 @@ from tests.systemd import applies
 PAGES = sorted(source.stem for source in pages.SOURCES.glob("*.rst"))
 # Pages of others that ours point to: systemd's, the kernel's, coreutils'.
 OTHERS = {
-    *("journalctl(1)", "nohup(1)", "systemctl(1)", "systemd-analyze(1)", "systemd-notify(1)", "varlinkctl(1)"),
+    *(
+        "journalctl(1)",
+        "logrotate(8)",
+        "nohup(1)",
+        "systemctl(1)",
+        "systemd-analyze(1)",
+        "systemd-notify(1)",
+        "varlinkctl(1)",
+    ),
     *("flock(2)", "select(2)", "sd_listen_fds(3)", "sd_notify(3)"),
     *("systemd.exec(5)", "systemd.service(5)", "systemd.socket(5)"),
 }
@@ -149,7 +159,8 @@ def test_all_that_a_reload_applies_is_there(texts: Mapping[str, str]) -> None:
 
 def test_every_signal_is_there(texts: Mapping[str, str]) -> None:
     """sdsupervise(1) has each signal that a supervisor takes."""
-    signals = {*requests._signals_of_ours(), *scaling.SIGNALS}
+    signals = {signal.SIGTERM, *SupervisedDaemon.shutdown_signals, *map(signal.Signals, PASSED_ON)}
+    signals |= {signal.SIGUSR2, *scaling.SIGNALS}
     assert [number.name for number in signals if number.name not in texts["sdsupervise.1"]] == []
 
 

@@ -17,6 +17,7 @@ from ..birth import bear
 from ..client import Answer
 from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError
 from ..linux.inheritance import Invocation
+from ..linux.signals import handle, take_note
 from ..start_record import StartRecord
 
 _STOP_SIGNAL_SECONDS = 2.0
@@ -72,7 +73,8 @@ def end(reload_and_wait: Callable[[], int]) -> NoReturn:
     status but 0, and dying of the signal, would mark the unit failed.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # of `systemctl kill -s USR2`
+    # `systemctl kill` to all of the unit, in the middle of this. They are not ignored, which a successor would inherit.
+    handle({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}, take_note)
     patience = 0.0
     try:
         status = reload_and_wait()

@@ -88,7 +88,7 @@ def _wrap(parsed: argparse.Namespace) -> int:
 
 
 def _drop_in(parsed: argparse.Namespace) -> "DropIn":
-    from ..unitfiles import host
+    from ..unitfiles import host, rotation
     from ..unitfiles.wrap import wrap
 
     unit = _unit_of(parsed.unit)
@@ -109,6 +109,7 @@ def _drop_in(parsed: argparse.Namespace) -> "DropIn":
         listen=parsed.listen,
         handover=parsed.handover or "",
         variables=host.variables_of(text),
+        rotations=rotation.read(),
     )
 
 

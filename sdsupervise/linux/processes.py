@@ -55,24 +55,24 @@ def _be_child(run: Callable[[], int]) -> None:
 
 
 @functools.cache
-def _handled() -> frozenset[signal.Signals]:
+def _handled() -> frozenset[int]:
     """Those this process has handlers for, as it stood when first asked: who forks children installs no more by then.
 
     The question takes longer than a fork, for each answer is looked up among the members of an enum.
     """
     settable = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
-    return frozenset(signal.Signals(number) for number in settable if callable(signal.getsignal(number)))
+    return frozenset(number for number in settable if callable(signal.getsignal(number)))
 
 
 @contextmanager
 def _blocked_signals() -> Iterator[None]:
     """No handler is called inside. For a fork: until the child has reset its handlers, a signal meant for it would
     be written to the wake-up descriptor it shares with us, and be taken for ours."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _handled())
+    before = _signal.pthread_sigmask(signal.SIG_BLOCK, _handled())
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _reset_for_child() -> None:
@@ -130,23 +130,32 @@ def exit_in_words(status: int) -> str:
     """A wait status as a phrase: "exited with status 1", "was killed by SIGSEGV"."""
     if os.WIFSIGNALED(status):
         core = " (core dumped)" if os.WCOREDUMP(status) else ""
-        return f"was killed by {_signal_in_words(os.WTERMSIG(status))}{core}"
+        return f"was killed by {signal_name(os.WTERMSIG(status))}{core}"
     return f"exited with status {os.waitstatus_to_exitcode(status)}"
 
 
 def cause_of_exit(status: int) -> str:
     """The same in one word or two, of which there are not many: "status 1", "SIGSEGV"."""
     if os.WIFSIGNALED(status):
-        return _signal_in_words(os.WTERMSIG(status))
+        return signal_name(os.WTERMSIG(status))
     return f"status {os.waitstatus_to_exitcode(status)}"
 
 
-def _signal_in_words(number: int) -> str:
-    """SIGSEGV rather than 11."""
+def signal_name(number: int) -> str:
+    """SIGSEGV rather than 11, SIGRTMIN+1 rather than 35."""
     try:
         return signal.Signals(number).name
     except ValueError:
-        return f"signal {number}"
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}" if number > signal.SIGRTMIN else f"signal {number}"
+
+
+def has_terminal() -> bool:
+    """This process's session has a controlling terminal."""
+    try:
+        with open("/proc/self/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[4] != b"0"
+    except OSError:
+        return False  # no /proc
 
 
 def can_open(count: int) -> bool:

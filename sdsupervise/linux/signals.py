@@ -5,10 +5,10 @@ nothing. Order between different signals is not kept and equal ones merge, so a 
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 
-from ..unpatched import _thread, signal, socket
+from ..unpatched import _thread, os, signal, socket
 from .patience import NAP
 
 # What a worker that hangs is asked for a traceback with: the last real-time signal, which no program we know uses.
@@ -17,13 +17,30 @@ TRACEBACK_SIGNAL = signal.Signals(signal.SIGRTMAX)
 # blocks; one that comes in the moment before it does is noted, and waits for another to interrupt it. It is one that
 # does nothing to a program that has no handler for it: to what a service executes in its place.
 NUDGE_SIGNAL = signal.SIGURG
+# Each ends a process that has no handler for it, and is no word about the process itself, as a fault or a limit is.
+DEADLY: frozenset[int] = frozenset(
+    {
+        *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2),
+        *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR, signal.SIGSTKFLT),
+        *range(signal.SIGRTMIN, signal.SIGRTMAX),
+    }
+)
+# What people signal programs with, and so the supervisor that they take for the program. SIGHUP and SIGWINCH only where
+# there is no terminal, from which they would come by themselves.
+PASSED_ON: frozenset[int] = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH})
 
 
 def take_note(_number: int, _frame: object) -> None:
     """Nothing is to be done here: the wake-up descriptor has the number, or what blocked has been interrupted."""
 
 
-def handle(numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> None:
+def has_no_handler(number: int) -> bool:
+    """Nobody in this process has said what is to become of it: neither the service, nor whoever started us and had it
+    ignored."""
+    return signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+
+def handle(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> None:
     """Have a handler called for these signals, also where whoever started us had them blocked."""
     numbers = set(numbers)
     for number in numbers:
@@ -59,7 +76,7 @@ def interrupt_later(seconds: float, number: signal.Signals, before: Callable[[],
 class SignalReceiver:
     """Receives the given signals of this process until it is closed."""
 
-    def __init__(self, numbers: Iterable[signal.Signals]) -> None:
+    def __init__(self, numbers: Iterable[int]) -> None:
         self._numbers = frozenset(numbers)
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -71,7 +88,7 @@ class SignalReceiver:
         """The descriptor to watch."""
         return self._reader.fileno()
 
-    def read(self) -> set[signal.Signals]:
+    def read(self) -> set[int]:
         """The signals that came since the last call; not those for which somebody else has set a handler."""
         try:
             received = self._reader.recv(4096)
@@ -95,3 +112,32 @@ def send(pidfd: int, number: signal.Signals) -> bool:
     except PermissionError:
         return False
     return True
+
+
+def wait_at(gate: int) -> bool:
+    """In a process that is to become a program: wait for a byte, which lets it; False at the end of the pipe. What is
+    sent to every process of a unit meanwhile is not for a program that is none yet."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in PASSED_ON}
+    go = bool(os.read(gate, 1))
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return go
+
+
+def pass_on(pidfds: Mapping[int, int], number: int) -> list[int]:
+    """A signal to those of these processes, pid to pidfd, that have a handler for it; their pids. The others would die
+    of it."""
+    meant = [pid for pid in pidfds if _handles(pid, number)]
+    for pid in meant:
+        send(pidfds[pid], signal.Signals(number))
+    return meant
+
+
+def _handles(pid: int, number: int) -> bool:
+    """A handler, or it is blocked by whoever waits for it; proc_pid_status(5)."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            masks = [int(line.split()[1], 16) for line in status if line.startswith(("SigCgt:", "SigBlk:"))]
+    except (OSError, ValueError, IndexError):
+        return False  # it is dead, or nobody may know
+    return any(mask >> number - 1 & 1 for mask in masks)

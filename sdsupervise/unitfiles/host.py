@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UnitUnavailable
-from . import words
+from . import rotation, words
 from .subject import Host
 from .text import UnitText, parse
 
@@ -72,7 +72,7 @@ def variables_of(unit: UnitText) -> Mapping[str, str] | None:
 def facts() -> Host:
     """What lint() may know of the systemd here; nothing where there is none."""
     try:
-        return Host(version(), _known(), _runtime_directories())
+        return Host(version(), _known(), _runtime_directories(), rotation.read())
     except UnitUnavailable:
         return Host()
 

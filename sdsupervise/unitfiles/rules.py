@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..config import Settings
 from . import words
+from .rotation import about, instead, signal_in
 from .since import SINCE
 from .subject import ERROR, WARNING, Finding, Subject, option, reloads, reloads_by_us
 
@@ -276,8 +277,22 @@ def _directory(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _rotations(subject: Subject) -> Iterator[Finding]:
+    for place, command in about(subject.unit, subject.host.rotations):
+        number = signal_in(command)
+        if not number:
+            continue
+        fix = instead(subject.unit, number)
+        if "systemctl" in command and "--kill-who" not in command:
+            problem = f"{place} sends SIG{number} to every process of it, and a worker without a handler dies of that"
+            yield Finding("logrotate", problem, fix, WARNING)
+        elif ".pid" in command and "/run/sdsupervise/" not in command:
+            problem = f"{place} sends SIG{number} to whom a pid file names that the supervisor does not write"
+            yield Finding("logrotate", problem, fix, WARNING)
+
+
 def _unknown_keys(subject: Subject) -> Iterator[Finding]:
-    version, known, _ = subject.host
+    version, known = subject.host.version, subject.host.known
     if not known:
         return
     for section, key, *_ in dict.fromkeys((a.section, a.key) for a in subject.unit.assignments):
@@ -300,5 +315,5 @@ RULES: Sequence[Callable[[Subject], Iterator[Finding]]] = (
         _sockets,
         _restart,
     ),
-    *(_timeouts, _stop, _directory, _unknown_keys),
+    *(_timeouts, _stop, _directory, _rotations, _unknown_keys),
 )

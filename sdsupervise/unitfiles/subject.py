@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..config import KINDS, Settings, check_settings
 from ..errors import ConfigError
 from . import words
+from .rotation import Rotation
 from .text import UnitText
 
 ERROR, WARNING = "error", "warning"
@@ -31,6 +32,7 @@ class Host(NamedTuple):
     version: int = 0  # 252; 0 = unknown
     known: frozenset[tuple[str, str]] = frozenset()  # (section, key) that it reads; none = unknown
     runtime_directories: Mapping[str, Sequence[str]] = MappingProxyType({})  # below /run, of each unit it has
+    rotations: Sequence[Rotation] = ()  # what logrotate runs
 
 
 class Subject(NamedTuple):

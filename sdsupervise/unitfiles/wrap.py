@@ -11,6 +11,7 @@ from ..config import STOP_SIGNALS
 from ..errors import CannotWrap
 from . import programs, words
 from .line import Line
+from .rotation import Rotation, about, instead, signal_in
 from .rules import allows_unix
 from .subject import runs_us
 from .text import UnitText
@@ -71,6 +72,7 @@ def wrap(
     listen: Sequence[str] = (),
     handover: str = "",
     variables: Mapping[str, str] | None = _NONE,
+    rotations: Sequence[Rotation] = (),
 ) -> DropIn:
     """Put a unit under sdsupervise, which is that program. It is given the sockets of those .socket units, and those
     variables by files, which are not known if they are None; `listen` and `handover` are for what cannot be found out.
@@ -84,7 +86,8 @@ def wrap(
         line.options["handover"] = handover
     changes = [*_changes(unit, line)]
     settings = [setting for setting, _ in changes if setting]
-    notes = [*line.notes, *(note for _, note in changes if note), "the switch needs one last restart"]
+    rotated = _rotated(unit, rotations)
+    notes = [*line.notes, *(note for _, note in changes if note), *rotated, "the switch needs one last restart"]
     return DropIn(unit.name, (*settings, *_exec_lines(start, line, program)), tuple(notes))
 
 
@@ -255,8 +258,21 @@ def _commands_beside(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
             "",
             f"ExecReload was {reloads[-1]}: a reload now waits until the new code serves, and fails if it does not",
         )
+        number = signal_in(reloads[-1])
+        if number == "USR2":
+            yield "", "SIGUSR2 to the main process is a reload now, and does not reach the command"
+        elif number:
+            yield "", f"{instead(unit, number)} does what ExecReload did: the supervisor passes SIG{number} on"
     if line.given:
         yield "", f"its sockets still come from {', '.join(line.given)}, and a reload hands them on"
+
+
+def _rotated(unit: UnitText, rotations: Sequence[Rotation]) -> Iterator[str]:
+    for place, command in about(unit, rotations):
+        if number := signal_in(command):
+            yield f"{place} sends SIG{number} ({command}): let it be {instead(unit, number)}"
+        else:
+            yield f"{place} runs {command}: see that it still finds the program, which is a child of the supervisor now"
 
 
 def _exec_lines(start: words.Exec, line: Line, program: str) -> list[str]:

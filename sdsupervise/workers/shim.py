@@ -32,10 +32,7 @@ _log = logging.getLogger("sdsupervise")
 STOP, KILL = b"s", b"k"
 GRACE_SECONDS = 5.0  # for what a command left behind that was not told to stop
 # The command's own; whoever sends them to every process of a unit, or of a terminal, does not mean us.
-_NOT_OURS = (
-    *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP),
-    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE),
-)
+_NOT_OURS = signals.DEADLY | {signal.SIGPIPE}
 
 
 def run(settings: Settings, link: socket.socket, gate: tuple[int, int], become: Callable[[], int]) -> int:
@@ -47,7 +44,7 @@ def run(settings: Settings, link: socket.socket, gate: tuple[int, int], become: 
     def be_command() -> int:
         link.close()
         os.close(gate[1])
-        return become() if os.read(gate[0], 1) else 1  # 1: nobody wants us any more
+        return become() if signals.wait_at(gate[0]) else 1  # 1: nobody wants us any more
 
     prctl.adopt_orphans()
     try:

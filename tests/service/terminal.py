@@ -81,6 +81,12 @@ class Terminal:
         finally:
             os.close(pidfd)
 
+    def hang_up(self) -> None:
+        """Nobody sits at it any more."""
+        os.close(self._master)
+        os.close(self._slave)
+        self._process.wait()
+
     def close(self) -> None:
         self._process.kill()
         self._process.wait()

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.harness import Breakpoint, Ground, service
+from tests.service.harness import SDSUPERVISE, Breakpoint, Ground, service
 from tests.service.running import wait_blocked, wait_gone
+from tests.service.terminal import Terminal
 
 STUBBORN = "stop_timeout = 0.2\ndef warm_up(self): signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 HANGS_AT_THE_END = "stop_timeout = 0.2\ndef supervised_shutdown(self):\n    report('shutdown')\n    signal.pause()"
@@ -397,14 +398,17 @@ def test_what_a_service_executes_in_its_place(ground: Ground, number: signal.Sig
 
 
 def test_closed_terminal(ground: Ground) -> None:
-    """SIGHUP is a stop like any other, unless it is ignored; the pid file names nobody afterwards."""
+    """The end of a terminal is a stop like any other; the pid file names nobody afterwards."""
     ground.deploy(1, service())
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup all that is started here would ignore it
-    running = ground.serving()
+    run = [SDSUPERVISE, "run", "--pid-file", str(ground.pid_file), f"{ground.current}/service.py"]
+    shown = Terminal(run, ground.environment())
     signal.signal(signal.SIGHUP, before)
-    running.signal(signal.SIGHUP)
+    ground.expect("serves")
+    shown.wait_for("Generation 1 serves")
+    shown.hang_up()
     ground.expect("shutdown")
-    assert running.wait() == 0
+    ground.expect_nothing_left()
     assert ground.pid_file.read_text() == ""
 
 

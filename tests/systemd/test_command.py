@@ -17,6 +17,22 @@ systemd-notify --ready --status="RELEASE is warm" || exit 5
 echo "release RELEASE serves"
 while :; do sleep 1000 & wait; done
 """
+SIGNALLED = """\
+#!/usr/bin/python3 -u
+import os, signal, sys
+def tell(number, frame):
+    os.write(1, f"release RELEASE got {signal.Signals(number).name}\\n".encode())
+def stop(number, frame):
+    os.write(1, b"release RELEASE stops\\n")
+    os._exit(0)
+signal.signal(signal.SIGTERM, stop)
+for number in (signal.SIGUSR1, signal.SIGHUP):
+    signal.signal(number, tell)
+print("release RELEASE serves")
+os.system("systemd-notify --ready")
+while True:
+    signal.pause()
+"""
 BOTH = pytest.mark.parametrize("handover", ["exclusive", "overlap"])
 
 
@@ -213,3 +229,34 @@ def test_reload_signal_to_every_process(trial: Trial) -> None:
     journal.wait_for("release one serves")
     trial.systemctl("kill", "-s", "USR2")
     wait_for_all(journal, "got USR2", "Reloaded: generation 2 serves")
+
+
+@pytest.mark.parametrize(
+    ("handover", "place"), [("exclusive", "RAISING+PEER_ASKS_YIELD"), ("overlap", "RAISING+PEER_ASKS_LOCK")]
+)
+def test_other_signals_to_every_process(trial: Trial, handover: str, place: str) -> None:
+    """`systemctl kill` with a signal that the script handles, as by a logrotate, to all of the unit in the middle of a
+    reload: nothing of ours dies of it, neither supervisor nor shim nor the ExecReload= process. To the main process
+    alone it reaches the script through that."""
+    deploy(trial, "one", SIGNALLED)
+    gate = trial.gate()
+    install(trial, "--handover", handover, settings=(gate.setting(place),))
+    journal = trial.follow()
+    trial.start()
+    journal.wait_for("release one serves")
+    deploy(trial, "two", SIGNALLED)
+    with trial.calling("reload") as call:
+        gate.wait_until_reached()
+        for name in ("USR1", "HUP"):
+            trial.systemctl("kill", "--signal", name)
+        gate.open()
+        assert call.wait(20) == 0
+    wait_for_all(journal, "release one got SIGUSR1", "release one got SIGHUP", "release one stops")
+    assert trial.show("NRestarts") == {"NRestarts": "0"}
+    main = trial.main_pid
+    after = trial.follow()
+    for name in ("SIGUSR1", "SIGHUP"):
+        trial.systemctl("kill", "--kill-whom=main", "--signal", name)
+        wait_for_all(after, f"{name} is passed on to pid ", f"release two got {name}")
+    assert trial.main_pid == main
+    assert not trial.story().says("exited with") and not trial.story().says("was killed")

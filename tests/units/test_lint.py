@@ -9,6 +9,7 @@ import pytest
 from sdsupervise.config import Settings
 from sdsupervise.unitfiles import text
 from sdsupervise.unitfiles.lint import lint
+from sdsupervise.unitfiles.rotation import Rotation
 from sdsupervise.unitfiles.subject import Host
 from tests.units.conftest import SHIPPED, UNITS
 
@@ -132,6 +133,23 @@ def test_what_systemd_says() -> None:
     for theirs in ("sdsupervise/counter", "sdsupervise"):
         host = host._replace(runtime_directories={"other.service": [theirs]})
         assert found(host=host) == [("error", "RuntimeDirectory")]
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("systemctl kill -s USR1 counter", 1),
+        ("systemctl kill --kill-whom=main -s USR1 counter", 0),
+        ("kill -HUP `cat /run/counter.pid`", 1),
+        ("kill -HUP `cat /run/sdsupervise/counter/counter.pid`", 0),
+        ("systemctl kill -s USR1 other", 0),
+        ("systemctl reload counter", 0),
+    ],
+)
+def test_what_logrotate_signals(command: str, number: int) -> None:
+    """A signal to every process of a unit, and one to whom a pid file of before names."""
+    host = Host(rotations=[Rotation("/etc/logrotate.d/counter:3", command)])
+    assert found(host=host) == [("warning", "logrotate")] * number
 
 
 def test_each_finding_is_one_line() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.errors import CannotWrap
-from sdsupervise.unitfiles import text, words
+from sdsupervise.unitfiles import rotation, text, words
 from sdsupervise.unitfiles.lint import lint
 from sdsupervise.unitfiles.wrap import DropIn, wrap
 
@@ -70,7 +70,7 @@ def test_a_gunicorn_unit() -> None:
     assert drop_in.text == WRAPPED
     assert drop_in.path == "/etc/systemd/system/gunicorn.service.d/sdsupervise.conf"
     subjects = [note.partition(" ")[0] for note in drop_in.notes]
-    assert subjects == ["--bind", "--preload", "TimeoutStopSec", "ExecReload", "the"]
+    assert subjects == ["--bind", "--preload", "TimeoutStopSec", "ExecReload", "systemctl", "the"]
     assert all(f"# note: {note}\n" in drop_in.file for note in drop_in.notes)
 
 
@@ -284,3 +284,55 @@ def test_the_text_is_read_as_it_was_meant() -> None:
     drop_in = wrapped(f"ExecStart={command}")
     (again,) = words.commands(text.parse("a.service", drop_in.text).value("ExecStart"))
     assert again.words[again.words.index("--") + 1 :] == start.words
+
+
+NGINX = """\
+/var/log/nginx/*.log {
+    daily
+    # kill -HUP nginx
+    postrotate
+        [ ! -f /run/nginx.pid ] || kill -USR1 `cat /run/nginx.pid`
+        # kill -HUP `cat /run/nginx.pid`
+        invoke-rc.d nginx rotate >/dev/null 2>&1
+        systemctl kill -s HUP nginx-exporter
+    endscript
+    kill -HUP nginx
+}
+"""
+
+
+def test_what_logrotate_does(tmp_path: Path) -> None:
+    """The lines of its scripts that mean this unit are named, with what reaches the program under a supervisor; so is
+    the signal that ExecReload= sent."""
+    (tmp_path / "nginx").write_text(NGINX)
+    (tmp_path / "directory").mkdir()
+    unit = text.parse("nginx.service", "[Service]\nExecStart=/bin/any\nExecReload=/bin/kill -s USR1 $MAINPID\n")
+    notes = wrap(unit, rotations=rotation.read(str(tmp_path))).notes
+    reaches = "systemctl kill --kill-whom=main --signal=USR1 nginx"
+    assert f"{reaches} does what ExecReload did: the supervisor passes SIGUSR1 on" in notes
+    assert [note for note in notes if str(tmp_path) in note] == [
+        f"{tmp_path}/nginx:5 sends SIGUSR1 ([ ! -f /run/nginx.pid ] || kill -USR1 `cat /run/nginx.pid`): let it be "
+        f"{reaches}",
+        f"{tmp_path}/nginx:7 runs invoke-rc.d nginx rotate >/dev/null 2>&1: see that it still finds the program, which "
+        "is a child of the supervisor now",
+    ]
+    assert rotation.read(str(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("/bin/kill -HUP $MAINPID", "HUP"),
+        ("kill -s SIGHUP $MAINPID", "HUP"),
+        ("/bin/sh -c 'kill -USR1 $MAINPID'", "USR1"),
+        ("systemctl kill --signal=WINCH x", "WINCH"),
+        ("systemctl kill --kill-whom=main -s USR2 x", "USR2"),
+        ("kill -TERM $MAINPID", ""),
+        ("kill $(cat x-HUP)", ""),
+        ("skill -HUP x", ""),
+        ("/usr/bin/any reload", ""),
+    ],
+)
+def test_which_signal(command: str, number: str) -> None:
+    """Of a command line that sends one."""
+    assert rotation.signal_in(command) == number

@@ -225,9 +225,9 @@ def _set_up_process(plan: Plan, *, generation: int) -> None:
         # A handler that Python does not know of is an event loop's, which does not run here but in workers: gevent's.
         if signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if hasattr(sys.stdout, "reconfigure"):
+    if hasattr(sys.stdout, "reconfigure") and not plan.supervised:
         sys.stdout.reconfigure(line_buffering=True)  # a print() is in the journal at once, not after 8 KiB
-    logs.set_up(plan.name, generation=generation, silent=plan.silent)
+    logs.set_up(plan.name, generation=generation, silent=plan.silent, waits=not plan.supervised)
 
 
 def _leaves_terminal(plan: Plan, notifier: Notifier, identity: Identity | None) -> bool:
@@ -259,7 +259,8 @@ def start(plan: Plan, claimed: Claim | None = None) -> Started | int:
     pin_imports()
     if claimed.channel is not None:
         inheritance.adopt_stderr(claimed.own_stderr)
-        logs.set_up(plan.name, generation=claimed.generation, silent=plan.silent)  # which may be the journal
+        # Which may be the journal.
+        logs.set_up(plan.name, generation=claimed.generation, silent=plan.silent, waits=not plan.supervised)
         return _tell_why(claimed.channel, lambda: _start_successor(plan, claimed))
     try:
         return _start_first(plan, claimed)
@@ -479,6 +480,7 @@ def say_failure(error: SdsuperviseError, channel: Channel | None = None) -> int:
     """
     sentence = printable(str(error))  # which may quote the service's own exception
     print(sentence, file=sys.stderr)
+    logs.finish(within_seconds=1.0)
     if is_successor():
         tell_reason(error, channel)
     else:

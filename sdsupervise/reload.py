@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from . import logs
 from .control import Call
 from .linux.event_loop import EventLoop
 from .unpatched import os
@@ -180,10 +181,7 @@ class Reload:
             return False
         if data:
             self._said = (self._said + data)[-_KEPT_STDERR_BYTES:]
-            try:
-                os.write(2, data)
-            except OSError:
-                pass
+            logs.pass_on(data)
         else:
             self._loop.unwatch(self._stderr)
             os.close(self._stderr)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, assert_never
 
-from . import scaling
+from . import logs, scaling
 from .account import Account
 from .chronicle import Chronicle
 from .config import Settings
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sdsupervise")
 
+_LAST_WORDS_SECONDS = 1.0  # to write what nobody has read yet, before we leave
+
 
 def supervise(
     name: str,
@@ -70,6 +72,8 @@ def supervise(
             raise
         _log.critical("A bug in sdsupervise, leaving; please report it", exc_info=True, extra=told(News.BUG))
         return ExitStatus.SOFTWARE
+    finally:
+        logs.finish(within_seconds=_LAST_WORDS_SECONDS)
 
 
 class Supervisor:
@@ -87,6 +91,7 @@ class Supervisor:
     ) -> None:
         self._settings, self._started = settings, started
         self._loop = EventLoop()
+        logs.attach(self._loop)
         self._reporter = Reporter(self._loop, started.notifier)
         self.generation = started.generation
         self._pool = scaling.pool_of(settings)
@@ -571,6 +576,7 @@ class Supervisor:
 
     def _let_go_in_child(self) -> None:
         """In a freshly forked worker: let go of all that is the supervisor's, and keep the lock's description."""
+        logs.close_in_child()
         self._requests.close_in_child()
         self._started.notifier.close_in_child()
         if self._control is not None:

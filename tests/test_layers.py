@@ -19,6 +19,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "addresses",
         "core.words",
         "files",
+        "linux.backlog",
+        "linux.outlet",
         "linux.patience",
         "listen",
     ),
@@ -46,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "kept",
         "lane",
+        "unwaiting",
         "workers.coroutines",
         "workers.leftovers",
         "workers.link",

@@ -65,6 +65,7 @@ class EventLoop:
     def __init__(self) -> None:
         self._epoll = select.epoll()  # close-on-exec from birth
         self._watched: dict[int, Callback] = {}
+        self._writable: dict[int, Callback] = {}
         self._timers: list[tuple[float, int, Timer]] = []
         self._expected: dict[Timer, None] = {}  # those of expect_within that are pending
         self._shortest = 0.0  # time that one of them gives, at most
@@ -80,6 +81,16 @@ class EventLoop:
     def unwatch(self, fd: int) -> None:
         """Stop watching, before the fd is closed. Not watched: nothing happens."""
         if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def watch_writable(self, fd: int, on_ready: Callback) -> None:
+        """Call back whenever fd takes more, or its other end is gone. A forked child does not close it."""
+        self._epoll.register(fd, select.EPOLLOUT)
+        self._writable[fd] = on_ready
+
+    def unwatch_writable(self, fd: int) -> None:
+        """Stop that, before the fd is closed."""
+        if self._writable.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def call_later(self, seconds: float, callback: Callback) -> Timer:
@@ -116,9 +127,9 @@ class EventLoop:
             now = time.monotonic() if self._timers else 0.0
             if self._expected:
                 self._look_at_own_clock(now, wanted=seconds or 0.0)
-            for fd, on_ready in [(fd, self._watched[fd]) for fd, _ in found]:
+            for fd, on_ready in [(fd, self._callback_of(fd)) for fd, _ in found]:
                 # An earlier callback of this round may have unwatched it, and even have got its number for another.
-                if self._watched.get(fd) is on_ready:
+                if on_ready is not None and self._callback_of(fd) is on_ready:
                     on_ready()
                     if not self._running:
                         return
@@ -147,6 +158,9 @@ class EventLoop:
             while numbers and numbers[-1] == first - 1:
                 first = numbers.pop()
             os.closerange(first, last + 1)
+
+    def _callback_of(self, fd: int) -> Callback | None:
+        return self._watched.get(fd) or self._writable.get(fd)
 
     def _seconds_to_sleep(self) -> float | None:
         """Until the next timer is due, or until the next glance at the clock while somebody is timed."""

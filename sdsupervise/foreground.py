@@ -37,7 +37,8 @@ def leave_to_keeper() -> None:
 
 def _keep(child: processes.Child) -> NoReturn:
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        send(child.pidfd, signal.Signals(number))
+        # The terminal is gone, which the child does not have: to it SIGHUP would mean something else; see requests.py.
+        send(child.pidfd, signal.SIGTERM if number == signal.SIGHUP else signal.Signals(number))
 
     for number in _HANDED_ON:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup

@@ -9,13 +9,13 @@ from . import files, logs
 from .addresses import why_too_long
 from .client import runtime_directory
 from .errors import ConfigError, UsageError
-from .linux import processes, signals
+from .linux import process_groups, processes, signals
 from .linux.channel import receive_with_fds
 from .linux.patience import readable_within
 from .unpatched import os, socket
 from .workers import command_worker, shim
 from .workers.command_worker import Order
-from .workers.notified_worker import NotifiedWorker
+from .workers.notified_worker import Identity, NotifiedWorker
 from .workers.notify_socket import NotifySocket
 from .workers.shimmed_worker import ShimmedWorker
 from .workers.source import Surroundings
@@ -39,6 +39,7 @@ class CommandWorkers:
             os.environ, generation=surroundings.generation, worker_timeout=settings.worker_timeout
         )
         self._order = Order(executable, with_descriptors(words, list(listeners)), environment, listeners)
+        self._executable = executable
         self._directory = ""
         self._started = 0
 
@@ -46,21 +47,23 @@ class CommandWorkers:
         self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
     ) -> NotifiedWorker:
         """As Source."""
-        notify = NotifySocket(self._next_path())
+        notify, identity = NotifySocket(self._next_path()), Identity(self._executable, process_groups.new_mark())
         try:
             if self._surroundings.settings.overlaps:
-                return self._start_directly(listener, notify, index=index, wait_for_go=wait_for_go)
-            return self._start_with_shim(listener, notify, index=index, wait_for_go=wait_for_go, may_serve=may_serve)
+                return self._start_directly(listener, notify, identity, index=index, wait_for_go=wait_for_go)
+            return self._start_with_shim(
+                listener, notify, identity, index=index, wait_for_go=wait_for_go, may_serve=may_serve
+            )
         except OSError:
             notify.close()
             raise
 
     def _start_directly(
-        self, listener: WorkerListener, notify: NotifySocket, *, index: int, wait_for_go: bool
+        self, listener: WorkerListener, notify: NotifySocket, identity: Identity, *, index: int, wait_for_go: bool
     ) -> NotifiedWorker:
         """Nothing stands between it and the supervisor."""
         loop, settings, _, let_go, *_ = self._surroundings
-        become = self._becoming(notify, index, parent_pid=os.getpid(), at_its_death=settings.stop_signal)
+        become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death=settings.stop_signal)
         gate = os.pipe() if wait_for_go else None
 
         def be_command() -> int:
@@ -80,10 +83,18 @@ class CommandWorkers:
         finally:
             if gate is not None:
                 os.close(gate[0])
-        return NotifiedWorker(loop, settings, child, notify, gate[1] if gate else None, listener, index=index)
+        opener = gate[1] if gate else None
+        return NotifiedWorker(loop, settings, child, notify, opener, listener, index=index, identity=identity)
 
     def _start_with_shim(
-        self, listener: WorkerListener, notify: NotifySocket, *, index: int, wait_for_go: bool, may_serve: bool
+        self,
+        listener: WorkerListener,
+        notify: NotifySocket,
+        identity: Identity,
+        *,
+        index: int,
+        wait_for_go: bool,
+        may_serve: bool,
     ) -> ShimmedWorker:
         """A shim of ours holds the lock for it; see shim.py."""
         loop, settings, generation, let_go, *_ = self._surroundings
@@ -95,7 +106,7 @@ class CommandWorkers:
             ours.close()
             let_go()
             logs.describe("shim", generation)
-            become = self._becoming(notify, index, parent_pid=os.getpid(), at_its_death="SIGKILL")
+            become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death="SIGKILL")
             return shim.run(settings, theirs, gate, become)
 
         try:
@@ -116,17 +127,23 @@ class CommandWorkers:
             os.close(child.pidfd)
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         worker = ShimmedWorker(
-            *(loop, settings, child, command, ours, notify, gate[1], listener), index=index, waits=waits
+            *(loop, settings, child, command, ours, notify, gate[1], listener),
+            index=index,
+            identity=identity,
+            waits=waits,
         )
         if not wait_for_go:
             worker.let_go(index)
         return worker
 
-    def _becoming(self, notify: NotifySocket, index: int, *, parent_pid: int, at_its_death: str) -> Callable[[], int]:
+    def _becoming(
+        self, notify: NotifySocket, mark: int, index: int, *, parent_pid: int, at_its_death: str
+    ) -> Callable[[], int]:
         return lambda: command_worker.become(
             self._order,
             index=index,
             notify_path=notify.path,
+            mark=mark,
             parent_pid=parent_pid,
             at_its_death=signal.Signals[at_its_death],
         )

@@ -633,7 +633,7 @@ class Supervisor:
         if worker.crashed and worker.state is not WorkerState.STOPPING:
             self._count("crashes", worker.cause)
         # One that we told to stop is no reason, but what followed from one.
-        is_reason = worker.exit_status != 0 or self.state in (State.WARMING, State.CLAIMING)
+        is_reason = worker.exit_status != 0 or worker.crashed or self.state in (State.WARMING, State.CLAIMING)
         if is_reason and worker.state is not WorkerState.STOPPING:
             silent = worker.pid if self._settings.executes and not worker.failure and stderr_is_journal() else None
             self._succession.tell_reason(self._why_gone(worker), worker.failure, silent=silent)
@@ -653,8 +653,10 @@ class Supervisor:
         return f"The worker {worker.exit_in_words} {when}{status}."
 
     def _workers_gave_up(self, why: str) -> None:
-        if self.state is State.OPENING and self._workforce.first_crash_is_final:
-            self._give_up(ExitStatus.UNAVAILABLE, f"The service did not get ready: {why}.")
+        hopeless = self._workforce.is_hopeless
+        if self.state is State.OPENING and (self._workforce.first_crash_is_final or hopeless):
+            status = ExitStatus.CONFIG if hopeless else ExitStatus.UNAVAILABLE
+            self._give_up(status, f"The service did not get ready: {why}.")
         elif self.state in (State.OPENING, State.SERVING):
             self._give_up(ExitStatus.GAVE_UP, f"Gave up after {self._settings.crash_limit} crashes: {why}.")
         else:

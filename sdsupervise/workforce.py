@@ -78,6 +78,7 @@ class Workforce:
         self._wanted = False
         self._ready: dict[Worker, None] = {}  # wait for their release
         self._serving: set[Worker] = set()
+        self._has_served = self.is_hopeless = False
         self.first_crash_is_final = False  # while systemd waits for the start, its Restart= is the one to try again
         self.workers: dict[int, Worker] = {}  # all that live, by pid: also the spare, and those that leave
         self.trouble = ""  # the last crash in words, while a worker is missing
@@ -178,6 +179,7 @@ class Workforce:
         ready, self._ready = self._ready, {}
         for worker in ready:
             worker.release()
+            self._has_served = self._has_served or worker.up
             self._serving.add(worker)
             self._complete_replacement(worker)
             self._note_success(worker)
@@ -227,6 +229,7 @@ class Workforce:
         self._listener.ready(worker)
 
     def _worker_up(self, worker: Worker) -> None:
+        self._has_served = True
         self._note_success(worker)
         self._forget_trouble()
         if self._recycler.replaces(worker.index):
@@ -277,7 +280,8 @@ class Workforce:
             delay = slot.respawn.worker_exited(lived=worker.lived)
         else:
             delay = slot.respawn.worker_crashed(now=time.monotonic(), lived=worker.lived)
-        too_many = delay is None or self.first_crash_is_final
+        self.is_hopeless = worker.hopeless and not self._has_served
+        too_many = delay is None or self.first_crash_is_final or self.is_hopeless
         if slot.replacement is not None:
             slot.worker, slot.replacement = slot.replacement, None
             self._recycler.abandon()

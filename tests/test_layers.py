@@ -17,6 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("own_code",),
     (
         "addresses",
+        "daemons",
         "core.words",
         "files",
         "linux.backlog",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from .. import daemons
 from ..config import STOP_SIGNALS
 from ..errors import CannotWrap
 from . import programs, words
@@ -112,8 +113,8 @@ def _start_of(unit: UnitText) -> words.Exec:
     place = programs.find_program(start.words)
     if kind == "forking" and not programs.knows(start.words[place]):
         raise CannotWrap(
-            f"{name} is of Type=forking: with Type=simple, and the option that keeps its program in the foreground, it "
-            "can be wrapped."
+            f"{name} is of Type=forking. It can be wrapped with Type=simple, and with its program in the foreground"
+            f"{daemons.in_foreground(start.words[place])}."
         )
     for key in ("RootDirectory", "RootImage"):
         if unit.value(key):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..linux import notifying, prctl, processes
+from ..linux import notifying, prctl, process_groups, processes
 from ..linux.inheritance import without_supervisors_own
 from ..unpatched import os, signal
 
@@ -36,8 +36,11 @@ def environment_of_commands(inherited: Mapping[str, str], *, generation: int, wo
     return environment
 
 
-def become(order: Order, *, index: int, notify_path: str, parent_pid: int, at_its_death: signal.Signals) -> int:
-    """Become the command, leader of a session of its own; the exit status where that fails, which is told first.
+def become(
+    order: Order, *, index: int, notify_path: str, mark: int, parent_pid: int, at_its_death: signal.Signals
+) -> int:
+    """Become the command, leader of a session of its own, and known by a mark; the exit status where that fails, which
+    is told first.
 
     `at_its_death` is the signal the kernel sends us when our parent, whose pid that must still be, dies.
     """
@@ -45,6 +48,7 @@ def become(order: Order, *, index: int, notify_path: str, parent_pid: int, at_it
         os.setsid()
         if not prctl.die_with_parent(parent_pid, at_its_death):
             return 1
+        process_groups.bear_mark_of_command(mark)
         for number in _NOT_DEFAULT_IN_OUR_CHILDREN:
             signal.signal(number, signal.SIG_DFL)
         environment = {

@@ -13,9 +13,13 @@ from ..printable import printable
 _log = logging.getLogger("sdsupervise")
 
 
+def _nobody_hears(_process: Found) -> None:
+    pass
+
+
 class Leftovers:
     """Sees to all that `find` finds, again and again until that is nothing; then calls `gone`, never from within
-    the constructor.
+    the constructor. `found` hears of each.
 
     Each is told to stop by `stop_signal` and killed `grace` seconds after it was found (None: when `kill` is called).
     """
@@ -28,9 +32,11 @@ class Leftovers:
         stop_signal: signal.Signals,
         grace: float | None,
         gone: Callable[[], None],
+        *,
+        found: Callable[[Found], None] = _nobody_hears,
     ) -> None:
         self._loop, self._find, self._worker_pid, self._gone = loop, find, worker_pid, gone
-        self._stop_signal, self._grace = stop_signal, grace
+        self._stop_signal, self._grace, self._found = stop_signal, grace, found
         self._living: dict[int, int] = {}  # pid: pidfd
         self._not_ours: set[int] = set()  # of another user; not waited for
         self._kills = False
@@ -61,6 +67,7 @@ class Leftovers:
                 os.close(process.pidfd)
                 continue
             _log.warning("Worker (pid %d) left a process behind: %s; ending it", self._worker_pid, what)
+            self._found(process)
             self._living[process.pid] = process.pidfd
             self._watch(process.pid, process.pidfd)
         if not self._living:

@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Callable
+from typing import NamedTuple
 
 from ..config import Settings
 from ..errors import ProtocolError
@@ -21,6 +22,13 @@ _log = logging.getLogger("sdsupervise")
 _MOST_AT_ONCE = 64  # notifications of one worker, before it is another's turn
 _SHOWN_CHARACTERS = 1000
 _GRACE_SECONDS = 5.0  # what a dead command left behind may take to stop; a stop has its own, longer deadline
+
+
+class Identity(NamedTuple):
+    """Of one command that runs."""
+
+    program: str  # its path
+    mark: int  # of all that it starts; see process_groups.py
 
 
 class NotifiedWorker(Worker):
@@ -42,12 +50,14 @@ class NotifiedWorker(Worker):
         listener: WorkerListener,
         *,
         index: int,
+        identity: Identity,
     ) -> None:
-        self._notify, self._gate = notify, gate
+        self._notify, self._gate, self._identity = notify, gate, identity
         self._wait_for_release: list[int] = []  # write ends of pipes
         self._leaves = False  # it has said that it stops by itself
         self._warned = False
         self._leftovers: Leftovers | None = None
+        self._left = ""  # a process that it left behind, in words
         super().__init__(loop, settings, child, listener, index=index, spare=False)
         loop.watch(notify.fileno(), self._hear_some)
         if gate is not None:
@@ -55,8 +65,14 @@ class NotifiedWorker(Worker):
 
     @property
     def crashed(self) -> bool:
-        """As Worker; one that said STOPPING=1 left by itself, whatever its exit status."""
-        return super().crashed and not self._leaves
+        """As Worker; one that said STOPPING=1 left by itself, whatever its exit status. One that ended before it was
+        ready has not started."""
+        return not self._leaves and (super().crashed or self._starts)
+
+    @property
+    def hopeless(self) -> bool:
+        """As Worker: it goes to the background."""
+        return bool(self._advice())
 
     def kill(self) -> None:
         """As Worker, with all its group."""
@@ -219,16 +235,47 @@ class NotifiedWorker(Worker):
 
     def _may_have_left(self) -> bool:
         """Something of it may be left, now that its process is dead."""
-        return process_groups.group_lives(self.pid)
+        return process_groups.group_lives(self.pid) or self._may_be_in_background
+
+    @property
+    def _may_be_in_background(self) -> bool:
+        """It ended well, and much too early: not told to, before it was ready or soon after it was taken to be."""
+        if self.exit_status != 0 or self.state is WorkerState.STOPPING or self._leaves:
+            return False
+        return self._starts or self.lived < self._settings.respawn_forgiven_after
+
+    def _find_leftovers(self) -> list[process_groups.Found]:
+        if self._may_be_in_background:
+            return process_groups.remains(self.pid, f"NOTIFY_SOCKET={self._notify.path}", self._identity.mark)
+        return process_groups.members(self.pid)
+
+    def _note_leftover(self, process: process_groups.Found) -> None:
+        self._left = self._left or str(process)
 
     def _see_to_leftovers(self) -> None:
         self._leftovers = Leftovers(
             self._loop,
-            lambda: process_groups.members(self.pid),
+            self._find_leftovers,
             self.pid,
             signal.Signals[self._settings.stop_signal],
             None if self.state is WorkerState.STOPPING else min(_GRACE_SECONDS, self._settings.stop_timeout),
             self._be_gone,
+            found=self._note_leftover,
+        )
+
+    def _advice(self) -> str:
+        """What to do about one that went to the background, as programs do that are used to be started by a shell: it
+        ended well, and left another in its place. "" if this did not."""
+        if not self._may_be_in_background:
+            return ""
+        from .. import daemons  # for what hardly ever happens
+
+        if not self._left and not (self._starts and daemons.goes_to_background(self._identity.program)):
+            return ""
+        left = f" and left {printable(self._left)} running" if self._left else ""
+        return (
+            f"The command went to the background: it exited with status 0{left}. Run it in the foreground"
+            f"{daemons.in_foreground(self._identity.program)}."
         )
 
     def _be_gone(self) -> None:
@@ -236,6 +283,9 @@ class NotifiedWorker(Worker):
             self._see_to_leftovers()
             return
         self._close()
+        if advice := self._advice():
+            self.failure, self._ended_for = advice, "background"
+            _log.error("Worker (pid %d): %s", self.pid, advice)
         super()._be_gone()
 
     def _close(self) -> None:

@@ -10,6 +10,7 @@ seen the last of them dead.
     s   it is being stopped
     k   kill all that is left
                                         the command's wait status, when it is dead
+                                        LEFT with a process that it left behind, in words
     end of file: the supervisor is dead; the command is told to stop, and is killed when it does not in stop_timeout
 
 It is not told to stop by signals, which a terminal or `systemctl kill` sends to every process there is. What kills
@@ -30,6 +31,7 @@ from .leftovers import Leftovers
 _log = logging.getLogger("sdsupervise")
 
 STOP, KILL = b"s", b"k"
+LEFT = b"left "
 GRACE_SECONDS = 5.0  # for what a command left behind that was not told to stop
 # The command's own; whoever sends them to every process of a unit, or of a terminal, does not mean us.
 _NOT_OURS = signals.DEADLY | {signal.SIGPIPE}
@@ -151,9 +153,16 @@ class _Shim:
             self._stop_signal,
             None if self._stops else min(GRACE_SECONDS, self._settings.stop_timeout),
             self._leftovers_gone,
+            found=self._tell_leftover,
         )
         if self._kills or self._orphaned:
             self._leftovers.kill()
+
+    def _tell_leftover(self, process: process_groups.Found) -> None:
+        try:
+            self._link.send(b"%s%s\n" % (LEFT, str(process).encode()))
+        except OSError:
+            pass
 
     def _leftovers_gone(self) -> None:
         self._see_to_leftovers()  # who came to us after the last look

@@ -11,12 +11,13 @@ from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
 from . import shim
 from .leftovers import Leftovers
-from .notified_worker import NotifiedWorker
+from .notified_worker import Identity, NotifiedWorker
 from .notify_socket import NotifySocket
 from .worker import WorkerListener, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
+_READ_BYTES = 65536
 _SHIM_SECONDS = 5.0  # within which it has killed all there is to kill, or hangs
 
 
@@ -38,6 +39,7 @@ class ShimmedWorker(NotifiedWorker):
         listener: WorkerListener,
         *,
         index: int,
+        identity: Identity,
         waits: bool,
     ) -> None:
         self._link, self._command = link, command
@@ -45,7 +47,8 @@ class ShimmedWorker(NotifiedWorker):
         self._up = not waits
         self._command_status: int | None = None
         self._is_killed = False
-        super().__init__(loop, settings, child, notify, gate, listener, index=index)
+        self._unread = b""  # of the shim's last line
+        super().__init__(loop, settings, child, notify, gate, listener, index=index, identity=identity)
         self.pid, self.pidfd = command.pid, command.pidfd
         link.setblocking(False)
         # Watched, it is also closed in whatever we fork: a held copy would hide our end from the shim, when we die.
@@ -144,15 +147,19 @@ class ShimmedWorker(NotifiedWorker):
 
     def _read_link(self) -> None:
         try:
-            status = self._link.recv(64)
+            data = self._link.recv(_READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            status = b""
-        if status:
-            self._command_status = int(status)
-        else:
+            data = b""
+        if not data:
             self._loop.unwatch(self._link.fileno())
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            if line.startswith(shim.LEFT):
+                self._left = self._left or line.removeprefix(shim.LEFT).decode()
+            else:
+                self._command_status = int(line)
 
     def _may_have_left(self) -> bool:
         return self.exit_status != 0
@@ -163,7 +170,7 @@ class ShimmedWorker(NotifiedWorker):
         variable = f"NOTIFY_SOCKET={self._notify.path}"
         self._leftovers = Leftovers(
             self._loop,
-            lambda: process_groups.remains(self.pid, variable),
+            lambda: process_groups.remains(self.pid, variable, self._identity.mark),
             self.pid,
             signal.SIGKILL,
             0.0,

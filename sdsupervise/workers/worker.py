@@ -113,6 +113,11 @@ class Worker(ABC):
         return self.exit_status != 0
 
     @property
+    def hopeless(self) -> bool:
+        """Another one would end as this one has, until somebody changes what is started."""
+        return False
+
+    @property
     def lived(self) -> float:
         """Seconds since it was forked, or let go where it was a spare."""
         return time.monotonic() - self.started_at

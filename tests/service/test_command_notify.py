@@ -231,7 +231,7 @@ def test_what_killed_supervisors_left_is_removed(ground: Ground) -> None:
 
 def test_many_short_lives(ground: Ground) -> None:
     """Two hundred commands that die at once leave no descriptor, no file and no process behind."""
-    running = ground.run_command("true", options=OVERLAP)
+    running = ground.run_command("true", options=[*OVERLAP, "--respawn-backoff-limit", "0"])
     process = psutil.Process(running.pid)
     running.expect_line("exited with status 0")
     before = process.num_fds()

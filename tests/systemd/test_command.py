@@ -260,3 +260,18 @@ def test_other_signals_to_every_process(trial: Trial, handover: str, place: str)
         wait_for_all(after, f"{name} is passed on to pid ", f"release two got {name}")
     assert trial.main_pid == main
     assert not trial.story().says("exited with") and not trial.story().says("was killed")
+
+
+@BOTH
+def test_a_command_that_goes_to_the_background(trial: Trial, handover: str) -> None:
+    """`systemctl start` fails, and says why; systemd does not try again, and nothing is left running."""
+    trial.ends_failed = True
+    deploy(trial, "one", "#!/bin/sh\nsetsid sleep 1000 &\nsleep 1001 &\nexit 0\n")
+    install(trial, "--handover", handover)
+    assert trial.systemctl("start", check=False).returncode == 1
+    assert trial.show("ExecMainStatus", "NRestarts", "ActiveState") == {
+        **{"ExecMainStatus": "78", "NRestarts": "0", "ActiveState": "failed"}
+    }
+    story = trial.story()
+    assert story.says("The command went to the background: it exited with status 0 and left pid")
+    assert story.says("in a script, exec the program as the last command, without a & behind it")

@@ -252,7 +252,7 @@ def test_sockets_of_systemd() -> None:
     [
         (["Type=oneshot", "ExecStart=/bin/true"], "there is nothing to supervise"),
         (["Type=oneshot", "ExecStart=/bin/a", "ExecStart=/bin/b"], "there is nothing to supervise"),
-        (["Type=forking", "ExecStart=/usr/sbin/nginx"], "the option that keeps its program in the foreground"),
+        (["Type=forking", "ExecStart=/usr/sbin/nginx"], "its program in the foreground: nginx -g 'daemon off;'."),
         (["ExecStart=/bin/a", "[Unit]", "DefaultDependencies=no"], "part of the machine itself"),
         (["ExecStart=/usr/lib/systemd/systemd --user"], "part of the machine itself"),
         (["Type=dbus", "BusName=org.x", "ExecStart=/bin/a"], "name on D-Bus"),

@@ -1,0 +1,98 @@
+"""Programs that go to the background by themselves, or are often told to, and how to keep them in the foreground."""
+
+import os
+from collections.abc import Mapping
+
+_SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "busybox")
+
+# By the name of the program: what to write.
+_FOREGROUND: Mapping[str, str] = {
+    "apache2": "apache2 -D FOREGROUND",
+    "apache2ctl": "apache2ctl -D FOREGROUND",
+    "apachectl": "apachectl -D FOREGROUND",
+    "atd": "atd -f",
+    "beanstalkd": "beanstalkd, without -d",
+    "celery": "celery, without --detach, and not celery multi",
+    "chronyd": "chronyd -d",
+    "clamd": "clamd --foreground",
+    "collectd": "collectd -f",
+    "cron": "cron -f",
+    "crond": "crond -n (busybox: -f)",
+    "dnsmasq": "dnsmasq --keep-in-foreground",
+    "dovecot": "dovecot -F",
+    "dropbear": "dropbear -F",
+    "exim4": "exim4 -bdf, not -bd",
+    "gunicorn": "gunicorn, without -D (--daemon)",
+    "haproxy": "haproxy -Ws, not -D",
+    "httpd": "httpd -D FOREGROUND (busybox: -f)",
+    "hypercorn": "hypercorn, without -D (--daemon)",
+    "keepalived": "keepalived --dont-fork",
+    "lighttpd": "lighttpd -D",
+    "memcached": "memcached, without -d",
+    "mongod": "mongod, without --fork",
+    "monit": "monit -I",
+    "mosquitto": "mosquitto, without -d",
+    "mysqld_safe": "mysqld, not mysqld_safe",
+    "named": "named -f",
+    "nginx": "nginx -g 'daemon off;'",
+    "nmbd": "nmbd --foreground",
+    "nslcd": "nslcd -n",
+    "ntpd": "ntpd -n",
+    "openvpn": "openvpn, without --daemon",
+    "pg_ctl": "postgres, not pg_ctl",
+    "pg_ctlcluster": "pg_ctlcluster --foreground",
+    "pgbouncer": "pgbouncer, without -d",
+    "php-fpm": "php-fpm --nodaemonize",
+    "postfix": "postfix start-fg",
+    "proftpd": "proftpd --nodaemon",
+    "redis-server": "redis-server --daemonize no",
+    "rpcbind": "rpcbind -f",
+    "rsync": "rsync --daemon --no-detach",
+    "rsyslogd": "rsyslogd -n",
+    "slapd": "slapd -d 0",
+    "smartd": "smartd -n",
+    "smbd": "smbd --foreground",
+    "snmpd": "snmpd -f",
+    "squid": "squid --foreground",
+    "sshd": "sshd -D",
+    "stunnel": "stunnel, with foreground = yes",
+    "stunnel4": "stunnel4, with foreground = yes",
+    "supervisord": "supervisord -n",
+    "tor": "tor --RunAsDaemon 0",
+    "unbound": "unbound -d",
+    "uwsgi": "uwsgi, without --daemonize",
+    "valkey-server": "valkey-server --daemonize no",
+    "varnishd": "varnishd -F",
+    "vsftpd": "vsftpd -obackground=NO",
+    "winbindd": "winbindd --foreground",
+    "xinetd": "xinetd -dontfork",
+}
+
+
+def goes_to_background(program: str) -> bool:
+    """It is one of those programs."""
+    return _known(program) is not None
+
+
+def in_foreground(program: str) -> str:
+    """What to write instead, as the end of a sentence that begins "Run it in the foreground". The program is a path, or
+    a name."""
+    known = _known(program)
+    if known:
+        return f": {known}"
+    if os.path.basename(program) in _SHELLS or _is_script(program):
+        return ": in a script, exec the program as the last command, without a & behind it"
+    return "; its manual names the option"
+
+
+def _is_script(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return False
+
+
+def _known(program: str) -> str | None:
+    name = os.path.basename(program)
+    return _FOREGROUND.get(name) or _FOREGROUND.get(name.rstrip("0123456789.-"))  # php-fpm8.2

@@ -58,6 +58,7 @@ class NotifiedWorker(Worker):
         self._warned = False
         self._leftovers: Leftovers | None = None
         self._left = ""  # a process that it left behind, in words
+        self._was_ready = False
         super().__init__(loop, settings, child, listener, index=index, spare=False)
         loop.watch(notify.fileno(), self._hear_some)
         if gate is not None:
@@ -208,6 +209,10 @@ class NotifiedWorker(Worker):
         if self._timer is not None and self._timer.seconds_left < seconds:
             self._expect_within(seconds, then)
 
+    def _heard_ready(self) -> None:
+        self._was_ready = True
+        super()._heard_ready()
+
     # ------------------------------------------------------------------------------------------- its deadlines
 
     def _expect_ready(self) -> None:
@@ -235,7 +240,7 @@ class NotifiedWorker(Worker):
 
     def _may_have_left(self) -> bool:
         """Something of it may be left, now that its process is dead."""
-        return process_groups.group_lives(self.pid) or self._may_be_in_background
+        return process_groups.group_lives(self.pid) or self._may_hide
 
     @property
     def _may_be_in_background(self) -> bool:
@@ -244,8 +249,14 @@ class NotifiedWorker(Worker):
             return False
         return self._starts or self.lived < self._settings.respawn_forgiven_after
 
+    @property
+    def _may_hide(self) -> bool:
+        """What is left of it may be in a session of its own: it goes to the background, or was told to stop on its way
+        there."""
+        return self._may_be_in_background or not self._was_ready
+
     def _find_leftovers(self) -> list[process_groups.Found]:
-        if self._may_be_in_background:
+        if self._may_hide:
             return process_groups.remains(self.pid, f"NOTIFY_SOCKET={self._notify.path}", self._identity.mark)
         return process_groups.members(self.pid)
 

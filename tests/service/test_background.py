@@ -183,3 +183,16 @@ def test_advice() -> None:
     assert daemons.in_foreground("php-fpm8.2") == ": php-fpm --nodaemonize"
     assert daemons.in_foreground("any") == "; its manual names the option"
     assert daemons.goes_to_background("memcached") and not daemons.goes_to_background("sh")
+
+
+@BOTH
+def test_a_stop_on_its_way(ground: Ground, handover: str) -> None:
+    """A stop comes when the daemon is there, and the process that was started is still: both are ended."""
+    text = f'{DAEMONIZE}if os.fork():\n    wait_at_gate("forked")\n    os._exit(0)\ndaemonize()'
+    ground.make_gate()
+    running = start(ground, text, "--handover", handover)
+    ground.expect("forked")
+    ground.expect("daemon")
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0
+    ground.expect_nothing_left()

@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from . import client, control, files, logs, second_start, start_record
 from .addresses import Address
@@ -38,6 +38,9 @@ from .printable import MOST_OF_REASON, fit, fit_failure, printable
 from .receipt import Receipt, pin_imports
 from .systemd.notify import Notifier, status
 from .unpatched import os, signal, socket
+
+if TYPE_CHECKING:
+    from .init import Init
 
 _log = logging.getLogger("sdsupervise")
 
@@ -77,6 +80,7 @@ class Claim(NamedTuple):
     own_stderr: int
     welcome: Welcome | None
     ahead: Ahead | None = None  # opened where the rights to do so are given up before the code is loaded
+    init: "Init | None" = None  # pid 1, where that is ours
 
     @property
     def generation(self) -> int:
@@ -109,6 +113,7 @@ class Started(NamedTuple):
     control: socket.socket | None
     listening: Listening
     welcome: Welcome | None
+    init: "Init | None" = None
 
     @property
     def generation(self) -> int:
@@ -134,7 +139,10 @@ def claim(plan: Plan, *, drop: bool) -> Claim | int:
     invocation = inheritance.this_invocation()
     handover = inheritance.inherited_handover(invocation.environment)
     if handover is None:
-        claimed = _claim_first(plan, invocation)
+        init = _leave_to_init() if plan.supervised and os.getpid() == 1 else None
+        claimed = _claim_first(plan, invocation, init)
+        if init is not None:
+            init.close_in_children()
         return _drop_early(plan, claimed) if drop and not isinstance(claimed, int) else claimed
     channel = Channel.from_fd(handover[0])
 
@@ -160,7 +168,13 @@ def _drop_early(plan: Plan, claimed: Claim) -> Claim:
     return claimed._replace(ahead=ahead)
 
 
-def _claim_first(plan: Plan, invocation: inheritance.Invocation) -> Claim | int:
+def _leave_to_init() -> "Init":
+    from .init import leave_to_init
+
+    return leave_to_init()
+
+
+def _claim_first(plan: Plan, invocation: inheritance.Invocation, init: "Init | None") -> Claim | int:
     notifier = Notifier()
     _set_up_process(plan, generation=1)
     identity = privileges.look_up(plan.user, plan.group)
@@ -192,7 +206,7 @@ def _claim_first(plan: Plan, invocation: inheritance.Invocation) -> Claim | int:
     if not pid_file.still_named():
         raise AlreadyRunning(f"{plan.pid_file} was replaced while it was being locked; start again.")
     listener = control.bind(path) if path else None
-    claimed = Claim(notifier, invocation, identity, pid_file, listener, directory, None, -1, None)
+    claimed = Claim(notifier, invocation, identity, pid_file, listener, directory, None, -1, None, init=init)
     try:
         pid_file.keep_to_owner()
         if identity is not None and os.geteuid() == 0:
@@ -215,7 +229,13 @@ def _claim_as_successor(plan: Plan, invocation: inheritance.Invocation, channel:
     if "control" in welcome.fds:
         listener = socket.socket(fileno=welcome.fds["control"])
         listener.setblocking(False)
-    return Claim(notifier, invocation, identity, None, listener, "", channel, own_stderr, welcome)
+    init = None
+    if "init" in welcome.fds:
+        from .init import Init
+
+        init = Init(socket.socket(fileno=welcome.fds["init"]))
+        init.close_in_children()
+    return Claim(notifier, invocation, identity, None, listener, "", channel, own_stderr, welcome, init=init)
 
 
 def _set_up_process(plan: Plan, *, generation: int) -> None:
@@ -342,13 +362,16 @@ def _start_first(plan: Plan, claimed: Claim) -> Started | int:
     listening = (
         Listening.begin(_wanted(plan, claimed.identity), notifier, claimed.ahead) if plan.supervised else Listening()
     )
-    caller = _go_to_background() if plan.detach and not notifier.active else None
+    detaches = plan.detach and not notifier.active and claimed.init is None
+    caller = _go_to_background() if detaches else None
     pid_file.write_pid(os.getpid())
     if caller is not None:
         os.close(caller)
     _drop_privileges(claimed.identity, under_systemd=notifier.active)
     return Started(
-        *(notifier, claimed.invocation, plan.take_receipt(), pid_file, claimed.control, listening), welcome=None
+        *(notifier, claimed.invocation, plan.take_receipt(), pid_file, claimed.control, listening),
+        welcome=None,
+        init=claimed.init,
     )
 
 
@@ -363,7 +386,9 @@ def _start_successor(plan: Plan, claimed: Claim) -> Started:
     pid_file = PidFile.through(lock, welcome.pid_file_name)
     os.close(lock)
     return Started(
-        *(notifier, claimed.invocation, plan.take_receipt(), pid_file, claimed.control, listening), welcome=welcome
+        *(notifier, claimed.invocation, plan.take_receipt(), pid_file, claimed.control, listening),
+        welcome=welcome,
+        init=claimed.init,
     )
 
 

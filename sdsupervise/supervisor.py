@@ -197,6 +197,8 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until we leave; the exit status."""
         self._loop.watch(self._requests.fileno(), self._requests.take_signals)
+        if self._started.init is not None:
+            self._started.init.say_here()
         if self._started.welcome is not None:
             self._succession.meet_predecessor(self._started.welcome)
         else:
@@ -674,6 +676,8 @@ class Supervisor:
         fds = {"lock": self._lock.path_fd()}
         if self._control is not None:
             fds["control"] = self._control.fileno()
+        if self._started.init is not None:
+            fds["init"] = self._started.init.fileno()
         return fds | self._started.listening.heirlooms()
 
     def _pool_facts(self) -> dict[str, object]:
@@ -733,6 +737,8 @@ class Supervisor:
 
     def _become_main(self, systemd_believes: str) -> None:
         self._is_main = True
+        if self._started.init is not None:
+            self._started.init.say_main(self._settings.stop_timeout)
         self._succession.elders.take_over()
         self._reporter.become_main(systemd_believes=systemd_believes)
         if self._control is not None:

@@ -81,6 +81,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "peer",
         "control_process",
         "foreground",
+        "init",
         "reporting",
         "standing",
         "start_record",

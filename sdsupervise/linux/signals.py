@@ -103,7 +103,7 @@ class SignalReceiver:
         self._writer.close()
 
 
-def send(pidfd: int, number: signal.Signals) -> bool:
+def send(pidfd: int, number: int) -> bool:
     """Signal the very process the pidfd stands for; False if we may not. A dead one is not an error."""
     try:
         signal.pidfd_send_signal(pidfd, number)
@@ -129,7 +129,7 @@ def pass_on(pidfds: Mapping[int, int], number: int) -> list[int]:
     of it."""
     meant = [pid for pid in pidfds if _handles(pid, number)]
     for pid in meant:
-        send(pidfds[pid], signal.Signals(number))
+        send(pidfds[pid], number)
     return meant
 
 

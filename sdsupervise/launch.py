@@ -464,6 +464,7 @@ def _go_to_background() -> int:
     for fd in (0, 1, 2):
         os.dup2(nowhere, fd)
     os.close(nowhere)
+    logs.follow()
     return writer
 
 

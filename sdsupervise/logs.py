@@ -35,6 +35,7 @@ def set_up(identifier: str, *, generation: int, silent: bool, waits: bool = True
     to standard output and error wait for whoever reads it, until `describe` says that this is a worker.
     """
     describe("supervisor", generation)
+    follow()
     if not waits and _outputs.streams is None:
         _outputs.streams = Streams(lambda name, lines: _notice(identifier, name, lines))
     ours, root = logging.getLogger("sdsupervise"), logging.getLogger()
@@ -52,6 +53,12 @@ def set_up(identifier: str, *, generation: int, silent: bool, waits: bool = True
     if not root.handlers or root.handlers == before:  # a successor calls this again when it has its own standard error
         root.handlers[:] = [handler]
         root.setLevel(logging.INFO)
+
+
+def follow() -> None:
+    """Standard output and error may lead elsewhere now."""
+    if _outputs.streams is not None:
+        _outputs.streams.follow()
 
 
 def describe(role: str, generation: int, worker_pid: int | None = None) -> None:

@@ -53,6 +53,11 @@ class Unwaiting(io.RawIOBase):
             self.backlog.add(packet, lines=packet.count(b"\n") or 1)
         return len(data)
 
+    def follow(self) -> None:
+        """The descriptor may lead elsewhere now. Nothing is to keep open what it led to: somebody may wait for its
+        end."""
+        self._current()
+
     def close_in_child(self, *, waits: bool = False) -> None:
         """In a forked child: nothing is our parent's any more, neither descriptors nor what it has not sent yet."""
         self._pid, self._waits = os.getpid(), waits
@@ -119,6 +124,11 @@ class Streams:
         """What waits is sent when there is room for it."""
         for backlog in self.backlogs:
             backlog.attach(loop)
+
+    def follow(self) -> None:
+        """The descriptors may lead elsewhere now."""
+        for raw in self._raw.values():
+            raw.follow()
 
     def pass_on(self, data: bytes) -> None:
         """What another process has written, to standard error."""

@@ -300,6 +300,23 @@ def test_a_terminal_that_is_held(ground: Ground) -> None:
         shown.close()
 
 
+def test_in_the_background(ground: Ground, pipe: Pipe) -> None:
+    """A daemon does not keep open what it was called with: whoever reads that to its end is not to wait for it."""
+    ground.deploy(1)
+    caller = Started(ground, pipe, PYTHON, "current/service.py", "--pid-file", ground.pid_file)
+    assert caller.wait() == 0
+    ground.expect("serves")
+    os.close(pipe.writer)
+    deadline = Deadline()
+    while wait_readable([pipe.reader], deadline):
+        if not os.read(pipe.reader, 65536):
+            break
+    assert not deadline.passed
+    pipe.writer = os.open(os.devnull, os.O_WRONLY)
+    os.kill(int(ground.pid_file.read_text()), signal.SIGTERM)
+    ground.expect_nothing_left()
+
+
 def test_the_reader_is_gone(ground: Ground) -> None:
     """A pipe without a reader is no reason to stop, nor to burn a core."""
     pipe = Pipe()

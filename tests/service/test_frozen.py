@@ -13,8 +13,8 @@ import pytest
 from tests.service.harness import Ground, service
 from tests.service.running import Deadline, Missed, Running
 
-LIMIT = 1.0  # of what is timed here
-FROZEN_SECONDS = 2.5
+LIMIT = 2.5  # of what is timed here; a loaded machine needs some of it
+FROZEN_SECONDS = 4.5
 
 
 def freeze(ground: Ground, *first: Running) -> None:
@@ -83,7 +83,7 @@ def test_pings(ground: Ground, kind: str) -> None:
     assert ground.worker_pids() == worker
     assert "ending it" not in running.err
     os.kill(worker[0], signal.SIGSTOP)
-    running.expect_line(rf"Worker \(pid {worker[0]}\) sent no ping for 1 s, ending it")
+    running.expect_line(rf"Worker \(pid {worker[0]}\) sent no ping for 2.5 s, ending it")
     ground.expect("serves")
     stop(ground)
 

@@ -27,7 +27,7 @@ def crash(ground: Ground, running: Running, number: signal.Signals = signal.SIGK
         ("os._exit(3)", "exited with status 3"),
         ("pass", "exited with status 0"),
         ("1 / 0", "exited with status 1"),
-        ("os.kill(os.getpid(), 40)", "was killed by signal 40"),
+        ("os.kill(os.getpid(), 40)", "was killed by SIGRTMIN[+]6"),
     ],
 )
 def test_exit_in_words(ground: Ground, deed: str, words: str) -> None:

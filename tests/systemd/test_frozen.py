@@ -25,12 +25,12 @@ while True:
 def test_freeze_and_thaw(trial: Trial, rounds: int) -> None:
     """Every worker that served before serves after it, none is aborted, and a reload works as ever."""
     trial.deploy(1, source(1, serve=PINGS))
-    trial.install(options="--worker-timeout 1")
+    trial.install(options="--worker-timeout 2.5")
     trial.start()
     serving = (trial.main_pid, trial.assert_serves(1)["pid"])
     for _ in range(rounds):
         trial.systemctl("freeze")
-        time.sleep(2.5)
+        time.sleep(4)
         trial.systemctl("thaw")
         for _ in range(5):
             trial.assert_serves(1)

@@ -22,8 +22,6 @@ class ClassWorkers:
     forks = True
 
     def __init__(self, surroundings: Surroundings, service: python_worker.Service) -> None:
-        import mmap  # noqa: F401  # which each worker would have to load
-
         self._surroundings, self._service = surroundings, service
         self._lifeline, self._kin = Lifeline(), Kin()
 

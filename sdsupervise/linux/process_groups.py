@@ -5,16 +5,15 @@ They are looked for in /proc, all of it, so only where something is known to be 
 
 import resource
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ..unpatched import os, select
 
-if TYPE_CHECKING:
-    from mmap import mmap
-
 _SHOWN_CHARACTERS = 120
 _MOST_LOOKS = 10  # on a machine on which processes begin all the time
+_BITS_OF_PID = 22  # PID_MAX_LIMIT; proc_sys_kernel(5)
 _FILE_LOCKS = 10  # RLIMIT_LOCKS
+_MOST_BYTES = 2**20  # of a file of /proc
 
 
 class Relations(NamedTuple):
@@ -85,11 +84,11 @@ def _latest_pid() -> bytes:
 
 
 def new_mark() -> int:
-    """One that nobody has."""
-    return 2**48 + int.from_bytes(os.urandom(5))
+    """One that nobody has, to which a pid may be added."""
+    return 2**62 + (int.from_bytes(os.urandom(4)) << _BITS_OF_PID)
 
 
-def bear_mark_of_command(mark: int) -> None:
+def bear_mark(mark: int) -> None:
     """Have all that this process executes and starts from now on be known by this mark, in whatever session, below
     whatever parent, and whether or not it keeps its environment and descriptors.
 
@@ -110,28 +109,7 @@ def _mark_of(pid: int) -> int:
     return int(soft) if soft.isdigit() else 0
 
 
-MARK_VARIABLE = "SDSUPERVISE_WORKER"  # in what a class worker executes; its forks have the mark as a mapping's name
-_MAPPING = "sdsupervise-worker-"
-_MOST_BYTES = 16 * 2**20  # of what the kernel says of one process's mappings
-
-
-def bear_mark(mark: str) -> "mmap | None":
-    """In a class worker: have whatever it begins bear this mark, as long as the answer is kept. A mapping outlasts
-    programs that close all descriptors, and a session that is left; programs that it executes get the environment."""
-    from mmap import mmap  # only workers need it
-
-    os.environ[MARK_VARIABLE] = mark
-    fd = os.memfd_create(_MAPPING + mark, os.MFD_CLOEXEC)
-    try:
-        os.truncate(fd, 1)
-        return mmap(fd, 1)
-    except OSError:
-        return None  # it may write no file, so large or any
-    finally:
-        os.close(fd)
-
-
-def of_worker(worker_pid: int, mark: str | None, *, others: Collection[int] = ()) -> list[Found]:
+def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()) -> list[Found]:
     """All that live of what a class worker has begun, without itself: those of the session that it leads, or led, and
     those that bear its mark, where that is known. `others` are sessions of which it is known that they are not its own.
 
@@ -151,7 +129,7 @@ def of_worker(worker_pid: int, mark: str | None, *, others: Collection[int] = ()
         # The cheapest question first: of hundreds of workers each leads a session.
         if its in others or not (its == session or mark is not None):
             return False
-        return is_near(pid) and (its == session or _bears(pid, str(mark)))
+        return is_near(pid) and (its == session or _mark_of(pid) == mark)
 
     found = []
     for pid in pids:
@@ -182,12 +160,6 @@ def _nearby() -> tuple[list[int], Callable[[int], bool]]:
     except OSError:
         names = []  # without a descriptor nobody can be looked for
     return [int(name) for name in names if name.isdecimal()], lambda pid: _read(f"/proc/{pid}/cgroup") == own
-
-
-def _bears(pid: int, mark: str) -> bool:
-    return f"{MARK_VARIABLE}={mark}".encode() in _environment(pid) or _MAPPING.encode() + mark.encode() in _read(
-        f"/proc/{pid}/maps"
-    )
 
 
 def _lives(pid: int) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import signal
 import socket
 import time
@@ -30,12 +29,12 @@ class Kin:
     """What the workers of one generation have in common: how their children are known."""
 
     def __init__(self) -> None:
-        self._name = os.urandom(8).hex()  # no other generation's, nor that of a service in a container
+        self._mark = process_groups.new_mark()  # no other generation's, nor that of a service in a container
         self.sessions: set[int] = set()  # those that its living workers lead
 
-    def mark_of(self, worker_pid: int) -> str:
+    def mark_of(self, worker_pid: int) -> int:
         """What is borne by all that a worker begins; see process_groups.bear_mark."""
-        return f"{worker_pid}.{self._name}"
+        return self._mark + worker_pid
 
 
 class LinkedWorker(Worker):

@@ -164,7 +164,7 @@ def had_children() -> bool:
     return True
 
 
-def end_children(mark: str, *, seconds: float) -> None:
+def end_children(mark: int, *, seconds: float) -> None:
     """In a worker without a supervisor that could do so: stop what is left of those it has begun, then kill it."""
     left = process_groups.of_worker(os.getpid(), mark)
     poller = select.poll()

@@ -72,7 +72,7 @@ class Beginning(NamedTuple):
     wait_for_go: bool
     generation: int
     slot: int  # its index, which another may replace where it waits to go
-    mark: str  # of what it begins
+    mark: int  # of what it begins
     traces: int  # where it says where it is, when it is asked for a traceback
 
 
@@ -97,7 +97,7 @@ def run(service: Service, link: Link, beginning: Beginning) -> int:
     traces = limits.move_out_of_the_way(beginning.traces)
     os.set_blocking(traces, False)  # to write what nobody reads must not hold it up
     faulthandler.register(TRACEBACK_SIGNAL, file=traces, all_threads=True, chain=False)
-    _mark = bear_mark(beginning.mark)
+    bear_mark(beginning.mark)
     status = _serve(service, link, tie, beginning)
     stop.end(status)
     return status

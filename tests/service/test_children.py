@@ -54,11 +54,13 @@ def serve(self):
     {begin}
     {then}
 """
+DOUBLE_FORK = "subprocess.run(['sh', '-c', 'env -i GROUND=$0 setsid \"$@\" &', GROUND, *PROGRAM], check=True)"
 KINDS = {
     "a program": "subprocess.Popen(PROGRAM)",
     "a program in a session of its own": "subprocess.Popen(PROGRAM, start_new_session=True)",
     "a program in a group of its own": "subprocess.Popen(PROGRAM, process_group=0)",
     "a program without an environment": "subprocess.Popen(PROGRAM, env={'GROUND': GROUND})",
+    "a program without environment, session and parent": DOUBLE_FORK,
     "a fork": "multiprocessing.Process(target=be_a_child).start()",
     "a spawn": "multiprocessing.get_context('spawn').Process(target=be_a_child).start()",
     "a daemon": "become_a_daemon()",

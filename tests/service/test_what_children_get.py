@@ -20,7 +20,7 @@ report("look", who=sys.argv[1], descriptors=found, variables=ours)
 if sys.argv[1] == "stays":
     wait()
 """
-GENERATION, INDEX, MARK = "SDSUPERVISE_GENERATION", "SDSUPERVISE_WORKER_INDEX", "SDSUPERVISE_WORKER"
+GENERATION, INDEX = "SDSUPERVISE_GENERATION", "SDSUPERVISE_WORKER_INDEX"
 WAYS = {
     "os.system": "os.system(f'{program} child')",
     "posix_spawn": "os.posix_spawn(program, [program, 'child'], os.environ)",
@@ -50,7 +50,7 @@ def test_children_of_a_class(ground: Ground, program: str, way: str, python: tup
     for _ in range(2):
         said = ground.expect("look")
         assert said.said("descriptors") == "[]"
-        assert said.said("variables") == str([GENERATION, MARK, INDEX])
+        assert said.said("variables") == str([GENERATION, INDEX])
         if running.alive:
             assert ground.reload().returncode == 0
             running.wait()
@@ -101,6 +101,6 @@ def test_commands(ground: Ground, program: str, handover: str) -> None:
         if variables is not None:
             assert said.said("variables") == str(variables)
         else:
-            assert not {"NOTIFY_SOCKET", "LISTEN_FDS", MARK} & set(said.said("variables").split("'"))
+            assert not {"NOTIFY_SOCKET", "LISTEN_FDS", INDEX} & set(said.said("variables").split("'"))
     os.kill(int(ground.pid_file.read_text()), signal.SIGTERM)
     ground.expect_nothing_left()

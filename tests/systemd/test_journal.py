@@ -79,7 +79,7 @@ def test_workers_have_nothing_of_systemd(trial: Trial) -> None:
             name
             for name in environment
             if name.startswith(("NOTIFY_", "WATCHDOG_", "LISTEN_", "SDSUPERVISE_")) or name == "MAINPID"
-        } - {"SDSUPERVISE_GENERATION", "SDSUPERVISE_WORKER_INDEX", "SDSUPERVISE_WORKER"}
+        } - {"SDSUPERVISE_GENERATION", "SDSUPERVISE_WORKER_INDEX"}
         supervisor = trial.environment_of(trial.main_pid)
         assert {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} <= supervisor.keys()
         if generation == 2:

@@ -1,11 +1,6 @@
 """The command-line options of a daemon: the original's built-in ones and the service's own (SEED.md, `options`)."""
 
-import argparse
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
-
-from .errors import UsageError
 
 BUILT_IN: Sequence[Mapping[str, object]] = (
     {"name": "help", "documentation": "Show this help information", "option_type": "switch"},
@@ -17,7 +12,8 @@ BUILT_IN: Sequence[Mapping[str, object]] = (
     {"name": "no-warn", "documentation": "Do not produce warnings, silent mode", "option_type": "switch"},
 )
 
-_TYPES: Mapping[str, type] = {"string": str, "integer": int, "float": float}
+_SWITCH = "switch"
+TYPES: Mapping[str, type] = {"string": str, "integer": int, "float": float}
 
 
 class Parsed:
@@ -38,72 +34,53 @@ class Parsed:
             raise KeyError(f"Unknown option {name!r}; known are {', '.join(sorted(self._values))}.") from None
 
 
-class HelpFormatter(argparse.HelpFormatter):
-    """As wide as the terminal.
+def type_of(option: Mapping[str, object]) -> str:
+    """An option's type.
 
-    argparse's own makes one for each option, asked for help or not, and imports shutil for the width, hence bz2 and
-    lzma: 0.5 MB in every service.
+    Raises ValueError for one that there is not.
     """
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_terminal_columns() - 2)
-
-
-class _RawHelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Leaves the documentation's lines as the author broke them."""
+    kind = str(option.get("option_type", _SWITCH))
+    if kind != _SWITCH and kind not in TYPES:
+        raise ValueError(f"Option {option['name']!r} is of type {kind!r}; it must be switch, string, integer or float.")
+    return kind
 
 
-def _terminal_columns() -> int:
-    """$COLUMNS, else the terminal's width, else 80."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns):
-        return int(columns)
-    try:
-        return os.get_terminal_size(1).columns or 80
-    except OSError:
-        return 80
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message[:1].upper() + message[1:] + ".")
-
-
-def parser_for(
-    script_name: str, documentation: str, options: Sequence[Mapping[str, object]]
-) -> argparse.ArgumentParser:
-    """A parser that also writes the usage statement, its options sorted by name.
+def parse_plain(options: Sequence[Mapping[str, object]], arguments: Sequence[str]) -> Parsed | None:
+    """What usage.parse finds, where all is as units and scripts have it: whole names, and values as they should be;
+    None where it is not.
 
     Raises ValueError for a definition that is none.
     """
-    parser = _Parser(
-        prog=script_name,
-        description=documentation,
-        add_help=False,
-        formatter_class=_RawHelpFormatter,
-    )
-    for option in sorted((*BUILT_IN, *options), key=lambda option: str(option["name"])):
-        name, kind = str(option["name"]), str(option.get("option_type", "switch"))
-        settings: dict[str, Any] = {"dest": name, "help": str(option.get("documentation", "")).replace("%", "%%")}
-        if kind == "switch":
-            settings |= {"action": "store_true", "default": bool(option.get("default", False))}
-        elif kind in _TYPES:
-            display = str(option.get("display", kind))
-            settings |= {"type": _TYPES[kind], "default": option.get("default"), "metavar": display}
-        else:
-            raise ValueError(f"Option {name!r} is of type {kind!r}; it must be switch, string, integer or float.")
-        parser.add_argument(f"--{name}", **settings)
-    parser.add_argument("args", nargs="*", help=argparse.SUPPRESS)
-    return parser
-
-
-def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Parsed:
-    """Options and the rest, in any order; "--" ends the options.
-
-    Raises UsageError.
-    """
-    # Cut here: argparse takes "--" away itself, and then reads as an option what comes after it.
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    values = vars(parser.parse_intermixed_args(list(arguments[:cut])))
-    rest = [*values.pop("args"), *arguments[cut + 1 :]]
+    options = (*BUILT_IN, *options)
+    types = {str(option["name"]): type_of(option) for option in options}
+    values = {str(option["name"]): _default(option) for option in options}
+    odd = {name for name, value in values.items() if isinstance(value, str) and types[name] != "string"}
+    if odd or "args" in types or len(types) < len(options):
+        return None
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            rest += words
+            break
+        if not word.startswith("-"):
+            rest.append(word)
+            continue
+        name, is_set, value = word[2:].partition("=")
+        if not word.startswith("--") or name not in types or (is_set and types[name] == _SWITCH):
+            return None
+        if types[name] == _SWITCH:
+            values[name] = True
+            continue
+        text = value if is_set else next(words, "-")
+        if text.startswith("-") and not is_set:
+            return None
+        try:
+            values[name] = TYPES[types[name]](text)
+        except ValueError:
+            return None
     return Parsed(values, rest)
+
+
+def _default(option: Mapping[str, object]) -> object:
+    return bool(option.get("default")) if type_of(option) == _SWITCH else option.get("default")

@@ -22,8 +22,8 @@ from .errors import ServiceNotLoadable
 from .unpatched import os
 
 _KEY = 0x5D5
-_PIECE_BYTES = 2**20  # of a large file not all is in memory at a time
-_MOST_PIECES = 1024
+_PIECE_BYTES = 2**16  # of a large file not all is in memory at a time
+_MOST_PIECES = 2**14
 _STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__))
 _OURS = os.path.dirname(os.path.realpath(__file__))
 _INSTALLED = ("site-packages", "dist-packages")

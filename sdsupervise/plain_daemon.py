@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 from abc import ABC, abstractmethod
-from argparse import ArgumentParser
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NoReturn
 
@@ -66,7 +65,9 @@ class Daemon(ABC):
 
     def usage(self) -> str:
         """The usage statement: documentation and a sorted table of the options."""
-        return self._parser().format_help()
+        from .usage import parser_for
+
+        return parser_for(self.script_name, self._documentation(), self.options).format_help()
 
     def error(self, message: str) -> NoReturn:
         """Warn, shut down (handle_shutdown), and exit with 255, by SystemExit."""
@@ -182,16 +183,18 @@ class Daemon(ABC):
 
         Raises UsageError.
         """
-        self._parsed = options.parse(self._parser(), self.orig_args)
+        self._parsed = options.parse_plain(self.options, self.orig_args)
+        if self._parsed is None:
+            from . import usage
+
+            parser = usage.parser_for(self.script_name, self._documentation(), self.options)
+            self._parsed = usage.parse(parser, self.orig_args)
         self.parsed_args = self._parsed.rest
         name = self.instance_name or type(self).__name__
         self.pid_file = self._text_option("pid-file") or self.pid_file or launch.default_pid_file(name)
         if self._parsed.get("help"):
             print(self.usage(), end="")
         return not self._parsed.get("help")
-
-    def _parser(self) -> ArgumentParser:
-        return options.parser_for(self.script_name, self._documentation(), self.options)
 
     def _documentation(self) -> str:
         return self.documentation or (type(self).__doc__ or "").strip()

@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "systemd",
         "toml_text",
     ),
-    ("workers.greenlets",),
+    ("usage", "workers.greenlets"),
     ("workers.process_end",),
     (
         "kept",

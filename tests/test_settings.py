@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from sdsupervise.config import KINDS, Number, Settings, check_settings
 from sdsupervise.errors import ConfigError, ExitStatus, UsageError
-from sdsupervise.options import Parsed, parse, parser_for
+from sdsupervise.options import Parsed, parse_plain
+from sdsupervise.usage import parse, parser_for
 
 OPTIONS = (
     {"name": "port", "option_type": "integer", "default": 7},
@@ -106,7 +109,8 @@ def test_unknown_setting() -> None:
 
 
 def parsed(*arguments: str) -> Parsed:
-    return parse(parser_for("service", "A service.", OPTIONS), arguments)
+    plain = parse_plain(OPTIONS, arguments)
+    return plain if plain is not None else parse(parser_for("service", "A service.", OPTIONS), arguments)
 
 
 def test_defaults_of_options() -> None:
@@ -147,6 +151,21 @@ def test_wrong_options(line: str) -> None:
         parsed(*line.split())
     text = str(raised.value)
     assert text[0].isupper() and text.endswith(".") and "\n" not in text
+
+
+WORDS = ["--bold", "--port", "--port=5", "--port=x", "--ratio", "1e3", "--label", "--label=", "one", "-1", "-", "--"]
+
+
+def test_argparse_finds_the_same() -> None:
+    """What is found without argparse is what argparse finds, in whatever order the words are."""
+    parser, chance = parser_for("service", "A service.", OPTIONS), random.Random(1)
+    found = 0
+    for _ in range(2000):
+        words = chance.choices(WORDS, k=chance.randrange(5))
+        plain = parse_plain(OPTIONS, words)
+        found += plain is not None
+        assert plain is None or vars(plain) == vars(parse(parser, words)), words
+    assert 200 < found < 2000
 
 
 def test_unknown_name() -> None:

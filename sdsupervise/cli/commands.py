@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..errors import ExitStatus, NotRunning, SdsuperviseError, UsageError
 from ..nearest import did_you_mean
-from ..options import HelpFormatter
+from ..usage import HelpFormatter
 
 _COMMANDS = (
     "list",

@@ -645,12 +645,12 @@ class Supervisor:
     def _why_gone(self, worker: Worker) -> str:
         """Why a worker of a successor ended, and when: it may have served already."""
         said, when = last_line(worker.failure), "before it was ready"
-        if worker.up and self._check is not None:
+        if worker.was_up and self._check is not None:
             when = "while before_commit ran"
-        elif worker.up:
+        elif worker.was_up:
             when = "on probation" if self._settings.probation else "as soon as it served"
         if said:
-            return f"{said} ({when})" if worker.up else said
+            return f"{said} ({when})" if worker.was_up else said
         status = f', and last said "{worker.status}"' if worker.status else ""
         return f"The worker {worker.exit_in_words} {when}{status}."
 

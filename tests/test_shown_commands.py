@@ -157,6 +157,7 @@ THERE: Mapping[str, tuple[str, str]] = {
     "make deb": ("tests/packages/built.py", "packaging"),
     "make rpm": ("tests/packages/test_rpm.py", 'built("rpm"'),
     "make deb && apt install ./dist/sdsupervise_*_all.deb": ("tests/packages/test_deb.py", "dpkg"),
+    "systemd-analyze security": ("tests/units/test_template_sandbox.py", '"systemd-analyze", "security"'),
     "man sdsupervise": ("tests/test_pages.py", 'pages.run("man"'),
     "man sdsupervise@.service": ("tests/test_pages.py", 'pages.run("man"'),
     "man sdsupervise-protocol": ("tests/test_pages.py", 'pages.run("man"'),
@@ -196,6 +197,8 @@ CANNOT: Mapping[str, str] = {
         "it installs what PyPI has; tests/packages/test_wheel.py installs the wheel of this tree so"
     ),
     "pip install --no-deps": "a flag that is named; tests/packages/test_wheel.py uses it",
+    "docker kill -s USR2": "it needs an engine; tests/service/test_container.py signals pid 1 of a container",
+    "systemctl kill --kill-whom=main --signal=USR1 nginx": "an example; tests/systemd/test_signals.py does so",
     "rpm --nodeps": "a flag that is named; it needs an RPM system",
     "dnf builddep sdsupervise.spec && rpmbuild --rebuild sdsupervise-*.src.rpm": "it needs Fedora",
     "mock sdsupervise-*.src.rpm": "it needs Fedora",

@@ -57,9 +57,9 @@ class ShimmedWorker(NotifiedWorker):
             loop.call_later(0, self._be_ready)
 
     @property
-    def up(self) -> bool:
+    def was_up(self) -> bool:
         """As Worker."""
-        return super().up and self._up
+        return super().was_up and self._up
 
     @property
     def _starts(self) -> bool:

@@ -100,7 +100,12 @@ class Worker(ABC):
     @property
     def up(self) -> bool:
         """It serves, as far as can be known: a class does from its release on."""
-        return self.state is WorkerState.SERVING and self.exit_status is None
+        return self.was_up and self.exit_status is None
+
+    @property
+    def was_up(self) -> bool:
+        """It serves, or did until it ended by itself."""
+        return self.state is WorkerState.SERVING
 
     @property
     def holder(self) -> processes.Child | None:

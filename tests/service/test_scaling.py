@@ -192,13 +192,13 @@ def quota(cpus: float) -> Iterator[Path]:
 def test_auto_counts_what_the_quota_pays_for(ground: Ground) -> None:
     """`workers = "auto"` under a CPU quota is what that pays for, not the machine's CPUs; the log and status say so. A
     quota that has changed counts in the next reload, also after somebody scaled by hand."""
-    ground.deploy(1, member('workers = "auto"'))
+    ground.deploy(1, member('workers = "auto"\nmax_workers = 100'))
     with quota(0.5) as group:
         enter = ("sh", "-c", f'echo $$ >{group}/cgroup.procs; exec "$@"', "sh")
         running = ground.run(*enter, PYTHON, "current/service.py", "--no-fork", "--pid-file", ground.pid_file)
         running.expect_line(r"workers = \"auto\" is 1 here: the control group's quota is 0\.5 of \d+ CPUs?$")
         ground.expect("serves", index=0)
-        assert ground.status()["pool"] == {"workers": 1, "serving": 1, "max_workers": 1, "automatic": True}
+        assert ground.status()["pool"] == {"workers": 1, "serving": 1, "max_workers": 100, "automatic": True}
         shown = ground.finish(ground.run(SDSUPERVISE, "status", "--pid-file", ground.pid_file)).stdout
         assert re.search(r"^  workers +1 \(auto\)$", shown, re.MULTILINE)
         assert scale(ground, "3").returncode == 0

@@ -8,6 +8,7 @@ it is the control process.
 import signal
 from collections.abc import Callable
 
+from .core.checked import MOST_PID, decimal
 from .linux import processes, signals
 from .linux.event_loop import EventLoop
 from .linux.inheritance import without_supervisors_own
@@ -68,4 +69,4 @@ class _Question:
         self._loop.unwatch(self._child.pidfd)
         os.close(self._child.pidfd)
         os.close(self._reader)
-        self._on_answer(int(said) if status == 0 and said.isdigit() and len(said) <= 10 else 0)
+        self._on_answer(decimal(said.decode("latin-1"), MOST_PID) or 0 if status == 0 else 0)

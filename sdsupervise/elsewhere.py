@@ -4,13 +4,13 @@ The supervisor cannot import the class. A short run of the class's interpreter s
 in JSON, and then is gone; the workers are runs of that interpreter, too.
 """
 
-import json
 import signal
 from typing import Any
 
-from . import launch
+from . import description, launch
 from .command_workers import find, pinned
 from .config import check_settings
+from .core.checked import Unfit
 from .elsewhere_workers import ElsewhereWorkers, command_line
 from .errors import ConfigError, SdsuperviseError, UsageError
 from .linux.inheritance import without_supervisors_own
@@ -83,15 +83,14 @@ def _describe(python: str, wanted: Wanted) -> dict[str, Any]:
     pid = os.posix_spawn(python, words, without_supervisors_own(os.environ))
     os.close(theirs)
     with open(ours, "rb") as answer:
-        text = answer.read()
+        said = answer.read(description.MOST_BYTES + 1)
     _, status = os.waitpid(pid, 0)
-    try:
-        facts = json.loads(text)
-    except ValueError:
+    if not said:
         raise ConfigError(
             f"--python {python} ended with status {os.waitstatus_to_exitcode(status)} before it had described "
             f"{wanted.target}; it must be Python 3.11 or newer."
-        ) from None
-    if not isinstance(facts, dict):
-        raise ConfigError(f"--python {python} described {wanted.target} by what is no description.")
-    return facts
+        )
+    try:
+        return description.read(said)
+    except Unfit as error:
+        raise ConfigError(f"--python {python} described {wanted.target} by what is no description: {error}.") from None

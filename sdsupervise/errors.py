@@ -168,8 +168,14 @@ class HandoverError(SdsuperviseError):
     exit_status = ExitStatus.UNAVAILABLE
 
 
+class NotReadable(SdsuperviseError):
+    """A file that cannot be read; the text says why, as the end of a sentence."""
+
+
 class ProtocolError(SdsuperviseError):
     """Bytes on a link or socket that are no message of ours."""
+
+    exit_status = ExitStatus.UNAVAILABLE
 
 
 class LinkLost(SdsuperviseError):

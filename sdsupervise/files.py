@@ -10,6 +10,7 @@ import errno
 import stat
 from collections.abc import Collection
 
+from .errors import NotReadable
 from .unpatched import os
 
 _MOST_LINKS = 40  # as the kernel has it
@@ -108,6 +109,30 @@ def read(directory: int, name: str, *, at_most: int) -> bytes:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise _error(errno.EEXIST, "there is something that is no regular file")
         return content.read(at_most)
+
+
+def read_regular(path: str, most_bytes: int) -> bytes:
+    """All that stands in a regular file.
+
+    Raises NotReadable, whose text says why as the end of a sentence, for what is none (opening a FIFO would wait for
+    ever, opening a device may do anything), for one of more bytes, and for one that we may not read.
+    """
+    try:
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(place).st_mode):
+                raise NotReadable("it is no regular file")
+            with open(f"/proc/self/fd/{place}", "rb") as file:
+                data = file.read(most_bytes + 1)
+        finally:
+            os.close(place)
+    except OSError as error:
+        raise NotReadable(str(error.strerror)) from error
+    except ValueError:
+        raise NotReadable("its name has a NUL character") from None
+    if len(data) > most_bytes:
+        raise NotReadable(f"it has more than {most_bytes} bytes")
+    return data
 
 
 def remove(path: str) -> None:

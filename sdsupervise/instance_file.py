@@ -1,21 +1,24 @@
 """Reading the file of an instance. Whoever runs, checks or looks at one does it here: what passes a check will run."""
 
 import re
-import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import instance_check, places
-from .errors import BadFile, ConfigError, UsageError
+from .errors import BadFile, ConfigError, NotReadable, UsageError
 from .file_keys import FILE_KEYS
+from .files import read_regular
 from .instance import Instance, is_file, name_of
 from .nearest import nearest
+from .printable import one_line
 from .toml_text import Place, locate, position
 from .unpatched import os
 
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")  # tomllib's, before Python 3.14
 _START = Place.at(1, 1)
+_MOST_BYTES = 64 * 1024  # the example, with every key and what it means, has 5,000
+_DEEPEST = 10  # of a table in a table
 
 
 def file_of(name: str) -> str:
@@ -38,7 +41,9 @@ def file_of(name: str) -> str:
 
 def lines(file: str) -> dict[str, int]:
     """At which line of the file each of its keys stands first. Raises as read."""
-    return {str(path[0]): place.key.line for path, place in locate(_text_of(file)).items() if len(path) == 1}
+    text = _text_of(file)
+    _parse(file, text)
+    return {str(path[0]): place.key.line for path, place in locate(text).items() if len(path) == 1}
 
 
 def read(
@@ -59,7 +64,7 @@ def read(
     values, mistakes = instance_check.check(found, base=base, directory=directory, started_in=started_in, search=search)
     if mistakes:
         located = locate(text)
-        placed = [(_place(located, mistake), mistake.sentence) for mistake in mistakes]
+        placed = [(_place(located, mistake), one_line(mistake.sentence)) for mistake in mistakes]
         raise BadFile([f"{file}:{line}:{column}: {sentence}" for (line, column), sentence in sorted(placed)])
     return Instance(name, file, {key: values[key] for key in FILE_KEYS if key in values})
 
@@ -72,12 +77,9 @@ def _place(located: Mapping[tuple[str | int, ...], Place], mistake: instance_che
 def _text_of(file: str) -> str:
     """What stands in it, with a line feed alone at each line's end."""
     try:
-        with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as content:
-            if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):  # a FIFO would have us wait for ever
-                raise ConfigError(f"Cannot read {file}: it is no regular file.")
-            data = content.read()
-    except OSError as error:
-        raise ConfigError(f"Cannot read {file}: {error.strerror}.") from error
+        data = read_regular(file, _MOST_BYTES)
+    except NotReadable as error:
+        raise ConfigError(f"Cannot read {file}: {error}.") from error
     try:
         # As editors of other systems write it, with a mark at its beginning and their ends of lines.
         return data.decode("utf-8-sig").replace("\r\n", "\n")
@@ -86,9 +88,17 @@ def _text_of(file: str) -> str:
         raise BadFile([f"{file}:{line}:1: This line is not in UTF-8."]) from None
 
 
+def _is_deeper(value: object, levels: int) -> bool:
+    below = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(each, levels - 1) for each in below)
+
+
 def _parse(file: str, text: str) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(text)
+        found = tomllib.loads(text)
+        if _is_deeper(found, _DEEPEST):
+            raise RecursionError
+        return found
     except RecursionError:
         raise BadFile([f"{file}:1:1: Its values are nested too deeply."]) from None
     except ValueError as error:  # where it has no place, Python's own: it refuses integers of thousands of digits
@@ -98,4 +108,6 @@ def _parse(file: str, text: str) -> Mapping[str, Any]:
         line, column = (int(where[1]), int(where[2])) if where[1] else position(text, len(text))
         said = str(error)[: where.start()]
         hint = "; a text stands in quotation marks" if said == "Invalid value" and where[1] else ""
-        raise BadFile([f"{file}:{line}:{column}: This is no TOML: {said[:1].lower()}{said[1:]}{hint}."]) from None
+        raise BadFile(
+            [f"{file}:{line}:{column}: This is no TOML: {one_line(said[:1].lower() + said[1:])}{hint}."]
+        ) from None

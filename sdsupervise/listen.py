@@ -12,6 +12,7 @@ from .errors import ConfigError
 
 WITHOUT_LIMIT = 2**31 - 1  # the kernel takes net.core.somaxconn instead, as it does for a .socket unit
 MAX_ENTRIES = 200  # the kernel passes 253 descriptors at a time, and a successor needs others too
+_LONGEST_SAID = 60  # of a value in a message
 MAX_NAME_CHARACTERS = 200  # systemd takes 255, of which the fd store's names need some for us
 
 
@@ -45,7 +46,8 @@ def check(value: object) -> tuple[Listen, ...]:
         return ()
     if not isinstance(value, Mapping):
         raise ConfigError(
-            f'listen is {value!r}; it must be a mapping of names to addresses, such as {{"http": "127.0.0.1:8000"}}.'
+            f"listen is {_said(value)}; it must be a mapping of names to addresses, such as "
+            '{"http": "127.0.0.1:8000"}.'
         )
     checked = tuple(_check_entry(name, entry) for name, entry in value.items())
     sockets = sum(2 if entry.lanes else 1 for entry in checked)
@@ -83,10 +85,10 @@ def is_name(name: object) -> bool:
 def _check_entry(name: object, entry: object) -> Listen:
     if not is_name(name):
         raise ConfigError(
-            f"listen has the name {name!r}; it must be ASCII without ':' and control characters, "
+            f"listen has the name {_said(name)}; it must be ASCII without ':' and control characters, "
             f"{MAX_NAME_CHARACTERS} characters at most."
         )
-    where = f"listen {name!r}"
+    where = f"listen {_said(name)}"
     options = dict(entry) if isinstance(entry, Mapping) else {"address": entry}
     address = options.pop("address", "")
     if isinstance(address, int) and not isinstance(address, bool):
@@ -106,35 +108,48 @@ def _check_entry(name: object, entry: object) -> Listen:
     return checked
 
 
+def _said(value: object) -> str:
+    """As it was written, but not too much of it; Python does not write out an integer of thousands of digits."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        text = "something huge"
+    return text if len(text) <= _LONGEST_SAID else f"{text[:_LONGEST_SAID]}…"
+
+
 def _check_backlog(where: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WITHOUT_LIMIT:
-        raise ConfigError(f"{where}: backlog is {value!r}; it must be a whole number from 1 to {WITHOUT_LIMIT}.")
+        raise ConfigError(f"{where}: backlog is {_said(value)}; it must be a whole number from 1 to {WITHOUT_LIMIT}.")
     return value
 
 
 def _check_mode(where: str, value: object) -> int:
     mode = int(value, 8) if isinstance(value, str) and value and not value.strip("01234567") else value
     if not isinstance(mode, int) or isinstance(mode, bool) or not 0 <= mode <= 0o777:
-        raise ConfigError(f"{where}: mode is {value!r}; it must be octal, such as 0o660 in a class or 0660 elsewhere.")
+        raise ConfigError(
+            f"{where}: mode is {_said(value)}; it must be octal, such as 0o660 in a class or 0660 elsewhere."
+        )
     return mode
 
 
 def _check_account(where: str, value: object) -> str:
     account = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(account, str) or not account:
-        raise ConfigError(f"{where}: {value!r} is no name of a user or group.")
+        raise ConfigError(f"{where}: {_said(value)} is no name of a user or group.")
     return account
 
 
 def _check_flag(where: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{where}: reuse_port is {value!r}; it must be True or False (as an option, without '=').")
+        raise ConfigError(
+            f"{where}: reuse_port is {_said(value)}; it must be True or False (as an option, without '=')."
+        )
     return value
 
 
 def _check_lanes(where: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{where}: lanes is {value!r}; it must be True or False (as an option, without '=').")
+        raise ConfigError(f"{where}: lanes is {_said(value)}; it must be True or False (as an option, without '=').")
     return value
 
 

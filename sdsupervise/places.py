@@ -2,17 +2,24 @@
 
 Root has one place for each, the system's. Any other user has places of their own before it, as `systemd --user` gives
 them ($XDG_RUNTIME_DIR for RuntimeDirectory=, ~/.config for what is configured).
+
+A name becomes part of a path, a unit's name, and a word of commands that people copy, so nothing is called by another
+one than is allowed here, whoever says it: a person, or whoever may make a directory.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from .errors import UsageError
 
 _OURS = "sdsupervise"
 # What systemd takes for the instance of a unit, but for what is escaped there or means something to us. It names a
 # directory with a socket in it, too, whose address has 107 bytes.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 NAMES = "a name has up to 64 letters, digits, '_', '.' and '-', and begins with none of the last two"
+# Of a unit that was put under sdsupervise (%N): it may be of a template, and have what systemd-escape makes of others.
+_UNIT = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@\\-]{0,127}")
 
 
 def instance_name(text: str) -> str:
@@ -23,6 +30,11 @@ def instance_name(text: str) -> str:
 def is_name(text: str) -> bool:
     """An instance can be called that."""
     return _NAME.fullmatch(text) is not None and not text.endswith((".toml", ".service"))
+
+
+def can_run(name: str) -> bool:
+    """Something that runs can be called that: an instance, or a unit that was put under sdsupervise."""
+    return _UNIT.fullmatch(name) is not None
 
 
 def config_directories(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -44,6 +56,8 @@ def run_directories(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 def config_file(name: str) -> str | None:
     """The file that describes the instance, if there is one; a symlink to nothing is one that cannot be read."""
+    if not is_name(name):
+        return None
     paths = (os.path.join(directory, f"{name}.toml") for directory in config_directories())
     return next((path for path in paths if os.path.lexists(path)), None)
 
@@ -60,28 +74,39 @@ def where_configured(name: str) -> str:
 
 
 def run_directory(name: str) -> str:
-    """Where the instance runs; where it would, if it does not."""
+    """Where the instance runs; where it would, if it does not.
+
+    Raises UsageError for a name that nothing can have.
+    """
+    if not can_run(name):
+        raise UsageError(f"An instance cannot be called {name!r}; {NAMES}.")
     paths = [os.path.join(directory, name) for directory in run_directories()]
     return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
 def configured() -> list[str]:
     """The names of all instances that have a file, sorted."""
-    return _names(config_directories(), ".toml")
+    return _names(config_directories(), is_name, ".toml")
+
+
+def misnamed() -> list[str]:
+    """What the other files there are called, sorted: no instance can be called that."""
+    return _names(config_directories(), lambda name: not is_name(name), ".toml")
 
 
 def running() -> list[str]:
     """The names of all instances that have a control socket, sorted; their supervisors may be dead all the same."""
-    directories = run_directories()
-    return [name for name in _names(directories) if os.path.exists(os.path.join(run_directory(name), "control"))]
+    names = _names(run_directories(), can_run)
+    return [name for name in names if os.path.exists(os.path.join(run_directory(name), "control"))]
 
 
-def _names(directories: list[str], suffix: str = "") -> list[str]:
+def _names(directories: list[str], is_wanted: Callable[[str], bool], suffix: str = "") -> list[str]:
     found = set()
     for directory in directories:
         try:
             entries = os.listdir(directory)
         except OSError:  # not there, or not ours to look into
             continue
-        found |= {entry.removesuffix(suffix) for entry in entries if entry.endswith(suffix) and entry[0] != "."}
+        names = (entry.removesuffix(suffix) for entry in entries if entry.endswith(suffix) and entry[0] != ".")
+        found |= {name for name in names if is_wanted(name)}
     return sorted(found)

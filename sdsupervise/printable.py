@@ -3,6 +3,9 @@ becomes a reason of ours.
 
 Messages are JSON of ASCII alone, where a character may take 12 bytes: so a text is measured by the bytes that it takes
 there, never by its characters.
+
+What Python calls printable is no control character, no format character (such as those that turn the direction of
+writing, or have no width), no separator but the space, no half of a surrogate pair, and neither unassigned nor private.
 """
 
 import json
@@ -11,12 +14,24 @@ from collections.abc import Callable
 MOST_OF_REASON = 4 * 1024  # bytes in JSON, as all of these
 _MOST_OF_LINE = 3 * 1024  # of which a reason is made, with words of ours
 MOST_OF_TRACEBACK = 40 * 1024
+# Letters and marks that are printable all the same, and show nothing: fillers, a joiner, selectors of shapes. Those two
+# selectors stay that only say whether an emoji is coloured.
+_SHOW_NOTHING = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0"
+    "\ufe00\ufe01\ufe02\ufe03\ufe04\ufe05\ufe06\ufe07\ufe08\ufe09\ufe0a\ufe0b\ufe0c\ufe0d"
+)
 _TRACEBACK = "Traceback (most recent call last):"
 
 
 def printable(text: str) -> str:
-    """Lines with "?" for what would move a cursor, ring a bell or set a title on a terminal."""
-    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in text)
+    """Lines with "?" for what would move a cursor, ring a bell, set a title, or turn or hide text on a terminal."""
+    return "".join(letter if _is_shown(letter) or letter in "\n\t" else "?" for letter in text)
+
+
+def one_line(text: str, most: int = 4096) -> str:
+    """The same on one line, cut off where it has more than so many characters."""
+    line = " ".join(printable(text[: most + 1]).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def as_sentence(text: str) -> str:
@@ -72,3 +87,7 @@ def _cut(text: str, most_bytes: int, cut: Callable[[int], str]) -> str:
         else:
             too_long = length
     return cut(fits)
+
+
+def _is_shown(letter: str) -> bool:
+    return letter.isprintable() and letter not in _SHOW_NOTHING and not "\U000e0100" <= letter <= "\U000e01ef"

@@ -8,12 +8,14 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from . import instance_file, listen_check, places
+from . import description, instance_file, listen_check, places
 from .command_workers import find
 from .config import Settings, check_settings
+from .core.checked import Unfit, flag, line, list_of, parse, tuple_of
 from .elsewhere_workers import command_line
 from .errors import ConfigError, ExitStatus, SdsuperviseError, ServiceNotLoadable
 from .instance import Instance, name_of
@@ -21,10 +23,15 @@ from .linux import prctl, privileges, processes
 from .linux.inheritance import without_supervisors_own
 from .linux.privileges import Identity
 from .listen_check import Said
+from .printable import printable
 from .wanted import Wanted, own_options
 
 _ASK_SECONDS = 10.0  # systemd answers at once, or hangs
+_MOST_ANSWER_BYTES = 256 * 1024
+_MOST_OUTPUT_BYTES = 256 * 1024  # of what a service writes while it is looked at; more is not shown
 _PROPERTIES = ("LoadState", "User", "Group", "WorkingDirectory", "DynamicUser", "TriggeredBy", "Environment")
+
+_FOUND = list_of(tuple_of(line(), flag), 1000)
 
 
 class Surroundings(NamedTuple):
@@ -50,7 +57,11 @@ class Surroundings(NamedTuple):
     def environment(self) -> Mapping[str, str]:
         """What its unit sets, and where systemd looks for programs; nothing where there is no unit."""
         path = {"PATH": self.properties["PATH"]} if "PATH" in self.properties else {}
-        said = (word.partition("=") for word in shlex.split(self.properties.get("Environment", "")))
+        try:
+            words = shlex.split(self.properties.get("Environment", ""))
+        except ValueError:  # systemd quotes in ways of its own, too
+            words = []
+        said = (word.partition("=") for word in words)
         return path | {name: value for name, equals, value in said if equals}
 
     def opener(self) -> Identity | None:
@@ -122,11 +133,11 @@ def _ask(*words: str) -> Mapping[str, str]:
     import subprocess
 
     try:
-        ran = subprocess.run(["systemctl", *words], capture_output=True, text=True, timeout=_ASK_SECONDS, check=False)
+        ran = subprocess.run(["systemctl", *words], capture_output=True, timeout=_ASK_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return {}
-    lines = [line.partition("=") for line in ran.stdout.splitlines()] if ran.returncode == 0 else []
-    return {name: value for name, _, value in lines}
+    said = ran.stdout.decode(errors="surrogateescape") if ran.returncode == 0 else ""
+    return {name: value for name, equals, value in (pair.partition("=") for pair in said.split("\n")) if equals}
 
 
 def look(
@@ -148,7 +159,9 @@ def look(
 
     try:
         _carry_out(look_there, limit_seconds=_ASK_SECONDS, what=f"{instance.name} cannot be looked at")
-        return [Said(*said) for said in json.loads(os.pread(answer, os.fstat(answer).st_size, 0))]
+        return [Said(*said) for said in _FOUND(parse(os.pread(answer, _MOST_ANSWER_BYTES, 0)), "")]
+    except Unfit:
+        raise ServiceNotLoadable(f"{instance.name} cannot be looked at: what was found is no answer.") from None
     finally:
         os.close(answer)
 
@@ -183,10 +196,15 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
     try:
         limit = float(instance.values.get("reload_timeout", Settings().reload_timeout))
         _carry_out(become, limit_seconds=limit, what=f"{values['service']} cannot be loaded")
-        facts = json.loads(os.pread(answer, os.fstat(answer).st_size, 0) or "{}")
+        said = os.pread(answer, description.MOST_BYTES + 1, 0)
     finally:
         os.close(answer)
-    if "settings" not in facts:
+    try:
+        facts = description.read(said or b"{}")
+    except Unfit as error:
+        what = f"describes itself by what is no description: {error}" if said else "cannot be loaded, see above"
+        raise ServiceNotLoadable(f"{values['service']} {what}.") from None
+    if "exit_status" in facts:
         raise ServiceNotLoadable(f"{values['service']} cannot be loaded, see above.")
     if facts["supervised"]:
         check_settings(facts["class"], facts["settings"])
@@ -208,13 +226,20 @@ def _enter(directory: str, identity: Identity | None) -> str:
 
 
 def _carry_out(run: Callable[[], int], *, limit_seconds: float, what: str) -> None:
-    """Call it in a forked child, which says itself what is wrong.
+    """Call it in a forked child, which says itself what is wrong. What it writes is passed on printable: it may be
+    somebody else by then, and the terminal is ours.
 
     Raises ServiceNotLoadable, with `what` in its sentence, where it does not end well and in time.
     """
 
+    reader, writer = os.pipe()
+
     def run_aside() -> int:
         os.setsid()
+        os.close(reader)
+        for fd in (1, 2):
+            os.dup2(writer, fd)
+        os.close(writer)
         try:
             return run()
         except SdsuperviseError as error:
@@ -222,16 +247,41 @@ def _carry_out(run: Callable[[], int], *, limit_seconds: float, what: str) -> No
             return error.exit_status
 
     child = processes.fork(run_aside)
+    os.close(writer)
     try:
-        poller = select.poll()
-        poller.register(child.pidfd, select.POLLIN)
-        overdue = not poller.poll(limit_seconds * 1000)
+        overdue = not _pass_on(reader, child, limit_seconds)
         if overdue:
             processes.signal_group(child, signal.SIGKILL)
         _, status = os.waitpid(child.pid, 0)
     finally:
+        os.close(reader)
         os.close(child.pidfd)
     if overdue:
         raise ServiceNotLoadable(f"{what} within {limit_seconds:g} s (reload_timeout).")
     if status:
         raise ServiceNotLoadable(f"{what}: its process {processes.exit_in_words(status)}.")
+
+
+def _pass_on(reader: int, child: processes.Child, limit_seconds: float) -> bool:
+    """Print what comes, up to the child's end; False where that does not come in time."""
+    os.set_blocking(reader, False)
+    poller = select.poll()
+    poller.register(reader, select.POLLIN)
+    poller.register(child.pidfd, select.POLLIN)
+    left, deadline = _MOST_OUTPUT_BYTES, time.monotonic() + limit_seconds
+    while ready := dict(poller.poll(1000 * max(0.0, deadline - time.monotonic()))):
+        data = _read(reader) if reader in ready else b""
+        if not data and child.pidfd in ready:
+            return True
+        if not data:
+            poller.unregister(reader)  # its end; the child has closed what it was given
+        print(printable(data[:left].decode(errors="replace")), end="", file=sys.stderr, flush=True)
+        left = max(0, left - len(data))
+    return False
+
+
+def _read(reader: int) -> bytes:
+    try:
+        return os.read(reader, 65536)
+    except BlockingIOError:
+        return b""

@@ -7,17 +7,26 @@ or its own user wrote it. The first generation writes it while it still has the 
 
 import json
 import stat
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from . import files
+from .core.checked import Unfit, list_of, parse, record, text
 from .errors import ControlSocketError, HandoverError
 from .linux.inheritance import Invocation
 from .unpatched import os
 
 _MOST_BYTES = 1024 * 1024  # a command line may have 2 MB, most of which nobody writes into a unit
 _MOST_WORDS = 10_000
+_MOST_CHARACTERS = 128 * 1024  # MAX_ARG_STRLEN
 _OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "CREDENTIALS_DIRECTORY")  # to ExecStart=, not to ExecReload=
+
+
+_RECORD = record(
+    {
+        "argv": list_of(text(_MOST_CHARACTERS), _MOST_WORDS),
+        "environment": record({}, dict.fromkeys(_OF_SYSTEMD, text(_MOST_CHARACTERS))),
+    }
+)
 
 
 class StartRecord(NamedTuple):
@@ -38,11 +47,11 @@ def write(path: str, invocation: Invocation) -> None:
     Raises ControlSocketError where the directory takes no file.
     """
     environment = {name: invocation.environment[name] for name in _OF_SYSTEMD if name in invocation.environment}
-    text = json.dumps({"argv": invocation.argv, "environment": environment})
+    content = json.dumps({"argv": invocation.argv, "environment": environment})
     try:
         directory = files.open_directory(os.path.dirname(path))
         try:
-            files.replace(directory, os.path.basename(path), text.encode(), 0o600, durable=False)
+            files.replace(directory, os.path.basename(path), content.encode(), 0o600, durable=False)
         finally:
             os.close(directory)
     except OSError as error:
@@ -69,26 +78,12 @@ def read(path: str) -> StartRecord:
                 f"Uid {found.st_uid} may have written {path}, and uid {os.geteuid()} would execute what it says."
             )
         data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise HandoverError(f"{path} is no start record: it has more than {_MOST_BYTES} bytes.")
     try:
-        said = json.loads(data) if len(data) <= _MOST_BYTES else None
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        raise HandoverError(f"{path} is no start record.")
-    argv, environment = said.get("argv"), said.get("environment")
-    if (
-        not _are_words(argv)
-        or not argv
-        or not isinstance(environment, Mapping)
-        or not _are_words([*environment.values()])
-    ):
-        raise HandoverError(f"{path} is no start record.")
-    return StartRecord(argv, {name: environment[name] for name in _OF_SYSTEMD if name in environment})
-
-
-def _are_words(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= _MOST_WORDS
-        and all(isinstance(word, str) and "\0" not in word for word in value)
-    )
+        said = _RECORD(parse(data), "")
+        if not said["argv"]:
+            raise Unfit("argv", "must not be empty")
+    except Unfit as error:
+        raise HandoverError(f"{path} is no start record: {error}.") from None
+    return StartRecord(said["argv"], said["environment"])

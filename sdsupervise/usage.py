@@ -8,8 +8,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from .core.checked import decimal
 from .errors import UsageError
 from .options import BUILT_IN, TYPES, Parsed, type_of
+
+_MOST_COLUMNS = 10_000
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -28,9 +31,9 @@ class _RawHelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
 
 def _terminal_columns() -> int:
     """$COLUMNS, else the terminal's width, else 80."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns):
-        return int(columns)
+    columns = decimal(os.environ.get("COLUMNS", ""), _MOST_COLUMNS)
+    if columns:
+        return columns
     try:
         return os.get_terminal_size(1).columns or 80
     except OSError:

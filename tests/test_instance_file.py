@@ -14,6 +14,7 @@ from sdsupervise import example_file, instance_file, instance_reader, places
 from sdsupervise.config import KINDS, Settings
 from sdsupervise.errors import BadFile, ConfigError, UsageError
 from sdsupervise.file_keys import DEFAULTS, EXAMPLES, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
+from sdsupervise.printable import printable
 
 EXAMPLE = Path(__file__).parents[1] / "packaging" / "example.toml"
 SERVICE = 'service = "app.py:App"\n'
@@ -209,6 +210,31 @@ def test_names(tmp_path: Path, name: str) -> None:
     """What can name no unit, or no directory with a socket, names no instance."""
     with pytest.raises(UsageError, match=r"an instance cannot be called .*; a name has up to 64 letters, digits"):
         instance_file.read(str(tmp_path / f"{name}.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a." * 1500 + "b = 1", "Its values are nested too deeply"),
+        ("x = " + "[" * 900 + "]" * 900, "Its values are nested too deeply"),
+        ("#" + "x" * 70_000, "it has more than 65536 bytes"),
+        ('user = "²"', 'There is no user "²"'),
+        ('user = "99999999999999999999"', 'There is no user "99999999999999999999"'),
+        ("listen.a = { address = '/x', mode = 0o" + "7" * 5000 + " }", "mode is"),
+        ("listen.a = { address = '/x', mode = '" + "7" * 5000 + "' }", "mode is"),
+        ("listen.a = { address = '/x', backlog = 0x" + "f" * 5000 + " }", "backlog is"),
+        ("crash_limit = 0x" + "f" * 5000, "crash_limit is"),
+        ('"\u202ex" = "\u009b2J"', "There is no key"),
+    ],
+)
+def test_absurd_values(file: Path, text: str, sentence: str) -> None:
+    """What nobody means is refused like any other mistake, briefly, and in letters that a terminal can show."""
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        instance_file.read(str(file))
+    said = getattr(raised.value, "mistakes", [str(raised.value)])
+    assert any(sentence in each for each in said), said
+    assert all(printable(each) == each and len(each) < 5000 for each in said), said
 
 
 def test_every_key_has_its_meaning() -> None:

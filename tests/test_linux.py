@@ -428,8 +428,9 @@ def test_pid_written_in_place(tmp_path: Path) -> None:
         pid_file.write_pid(pid)
         assert path.read_text() == f"{pid}\n" and pid_file.read_pid() == pid
     assert pid_file.still_named()
-    path.write_text("nonsense")
-    assert pid_file.read_pid() is None
+    for nonsense in ("nonsense", "-1", "²", "9" * 5000, "4294967296", "1 2"):
+        path.write_text(nonsense)
+        assert pid_file.read_pid() is None
     path.unlink()
     path.write_text("")
     assert not pid_file.still_named()

@@ -13,6 +13,7 @@ from ..command_workers import with_descriptors
 from ..config import Settings, check_settings
 from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
 from ..instance import Instance, name_of
+from ..printable import printable
 from ..rehearsal import Surroundings
 from ..unitfiles import host
 from ..unitfiles.lint import lint
@@ -54,10 +55,11 @@ def _check(parsed: argparse.Namespace) -> int:
     if parsed.names and parsed.config is not None:
         raise UsageError("Name instances by NAME or by --config, not both.")
     given = parsed.names if parsed.config is None else [parsed.config]
-    if not given and not places.configured() and not parsed.json:
+    all_there_are = [*places.configured(), *places.misnamed()]
+    if not given and not all_there_are and not parsed.json:
         print(f"There is no instance in {' or '.join(places.config_directories())}: nothing to check.")
     all_is_well = True
-    for text in given or places.configured():
+    for text in given or all_there_are:
         verdict = _look_at(text, is_file=parsed.config is not None, imports=parsed.imports)
         all_is_well = all_is_well and not verdict.mistakes
         if parsed.json:
@@ -69,7 +71,7 @@ def _check(parsed: argparse.Namespace) -> int:
 
 def _tell(verdict: _Verdict) -> None:
     for line in (*verdict.mistakes, *verdict.notes):
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
     if not verdict.mistakes:
         print(f"{verdict.name}: ok", flush=True)
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..errors import ExitStatus, NotRunning, SdsuperviseError, UsageError
 from ..nearest import did_you_mean
+from ..printable import printable
 from ..usage import HelpFormatter
 
 _COMMANDS = (
@@ -131,6 +132,7 @@ def _hint(parsed: argparse.Namespace) -> str:
 
 
 def _complain(sentence: str) -> None:
+    sentence = printable(sentence)  # it may quote a file, a path or an error of somebody else's
     if sys.stderr.isatty():
         from .terminal import Screen
 

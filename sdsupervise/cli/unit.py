@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import places
 from ..errors import ConfigError, ExitStatus, UnitUnavailable, UsageError
+from ..printable import printable
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -78,9 +79,10 @@ def _wrap(parsed: argparse.Namespace) -> int:
     if drop_in.is_empty:
         print(f"The template serves {drop_in.unit} as it is: there is nothing to write.", file=sys.stderr)
         return ExitStatus.OK
-    print(f"wrote {drop_in.path}" if parsed.write else drop_in.text, end="\n" if parsed.write else "", flush=True)
+    text = f"wrote {drop_in.path}\n" if parsed.write else drop_in.text
+    print(printable(text) if sys.stdout.isatty() else text, end="", flush=True)
     for note in drop_in.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
     if parsed.write:
         verb = "restart" if host.is_active(drop_in.unit) else "start"
         print(f"what remains to do: systemctl {verb} {drop_in.unit.removesuffix('.service')}")
@@ -181,7 +183,7 @@ def _lint(parsed: argparse.Namespace) -> int:
     else:
         for name, findings in found.items():
             for finding in findings:
-                print(f"{name}: {finding}")
+                print(printable(f"{name}: {finding}"))
         good = [name for name, findings in found.items() if not findings]
         if good:
             print(f"nothing is wrong with {', '.join(good)}", file=sys.stderr)

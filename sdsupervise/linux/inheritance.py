@@ -10,12 +10,15 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..core.checked import decimal
 from ..errors import HandoverError
 from ..unpatched import os
 
 HANDOVER_VARIABLE = "SDSUPERVISE_HANDOVER"  # "CHANNEL:STDERR", two descriptor numbers
 RUN_DIRECTORY_VARIABLE = "SDSUPERVISE_RUN_DIRECTORY"  # the one we made; see run_directory.py
 EXECUTED_ANEW_VARIABLE = "SDSUPERVISE_EXECUTED_ANEW"  # by itself, and why; see early_code.py
+
+_MOST_FD = 2**31 - 1
 
 # Set anew for each process by whoever starts it, so never inherited.
 _NOT_INHERITED = (
@@ -105,9 +108,10 @@ def inherited_handover(environment: Mapping[str, str]) -> tuple[int, int] | None
     if value is None:
         return None
     channel, _, own_stderr = value.partition(":")
-    if not (channel.isdecimal() and own_stderr.isdecimal()):
+    numbers = decimal(channel, _MOST_FD), decimal(own_stderr, _MOST_FD)
+    if numbers[0] is None or numbers[1] is None:
         raise HandoverError(f"${HANDOVER_VARIABLE} is {value!r}, which no supervisor of ours sets; unset it.")
-    return int(channel), int(own_stderr)
+    return numbers[0], numbers[1]
 
 
 def fill_standard_descriptors() -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 
 from .. import files
 from ..addresses import Address, parse
+from ..core.checked import MOST_ID, decimal
 from ..errors import ConfigError, ListenError, NotPermitted
 from ..listen import Listen
 from ..unpatched import os, select, socket
@@ -248,13 +249,15 @@ def _give_up(listener: Listener, file: File | None) -> None:
 
 def _uid(where: str, user: str) -> int:
     try:
-        return (pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)).pw_uid
-    except (KeyError, OverflowError):
+        number = decimal(user, MOST_ID)
+        return (pwd.getpwnam(user) if number is None else pwd.getpwuid(number)).pw_uid
+    except (KeyError, ValueError):
         raise ConfigError(f"{where}: there is no user {user!r} on this host.") from None
 
 
 def _gid(where: str, group: str) -> int:
     try:
-        return (grp.getgrgid(int(group)) if group.isdecimal() else grp.getgrnam(group)).gr_gid
-    except (KeyError, OverflowError):
+        number = decimal(group, MOST_ID)
+        return (grp.getgrnam(group) if number is None else grp.getgrgid(number)).gr_gid
+    except (KeyError, ValueError):
         raise ConfigError(f"{where}: there is no group {group!r} on this host.") from None

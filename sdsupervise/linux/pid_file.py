@@ -13,6 +13,7 @@ import stat
 from typing import Self
 
 from .. import files
+from ..core.checked import MOST_PID, decimal
 from ..errors import PidFileError
 from ..unpatched import os
 
@@ -92,7 +93,7 @@ class PidFile:
     def read_pid(self) -> int | None:
         """The pid its holder wrote; None if there is none."""
         text = os.pread(self._fd, 32, 0).strip()
-        return int(text) if text.isdigit() else None
+        return decimal(text.decode("latin-1"), MOST_PID)
 
     def write_pid(self, pid: int) -> None:
         """Write the pid in place; a reader in between sees the new one, at worst with more lines below.

@@ -5,6 +5,7 @@ import os
 import pwd
 from typing import NamedTuple
 
+from ..core.checked import MOST_ID, decimal
 from ..errors import ConfigError
 
 # What the session of somebody else has set, and systemd never does: it leads to that user's private places.
@@ -32,14 +33,16 @@ def look_up(user: str | None, group: str | None) -> Identity | None:
     uid, gid, name = os.geteuid(), os.getegid(), None
     if user is not None:
         try:
-            entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-        except (KeyError, OverflowError):
+            number = decimal(user, MOST_ID)
+            entry = pwd.getpwnam(user) if number is None else pwd.getpwuid(number)
+        except (KeyError, ValueError):
             raise ConfigError(f"There is no user {user!r} on this host; check --user.") from None
         uid, gid, name = entry.pw_uid, entry.pw_gid, entry.pw_name
     if group is not None:
         try:
-            gid = (grp.getgrgid(int(group)) if group.isdigit() else grp.getgrnam(group)).gr_gid
-        except (KeyError, OverflowError):
+            number = decimal(group, MOST_ID)
+            gid = (grp.getgrnam(group) if number is None else grp.getgrgid(number)).gr_gid
+        except (KeyError, ValueError):
             raise ConfigError(f"There is no group {group!r} on this host; check --group.") from None
     return Identity(uid, gid, name)
 

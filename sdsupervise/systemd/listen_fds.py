@@ -3,9 +3,11 @@
 import os
 from typing import NamedTuple
 
+from ..core.checked import decimal
 from ..errors import ConfigError, LibraryMissing
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+_MOST = 2**16  # that anybody could pass
 NAMELESS = "unknown"  # what sd_listen_fds_with_names() calls a descriptor without a name
 
 
@@ -35,11 +37,11 @@ def take() -> list[Given]:
 
 def announced() -> list[str]:
     """The names of those that are still to be taken."""
-    count = os.environ.get("LISTEN_FDS", "")
-    if not _meant_for_us() or not count.isdigit():
+    count = decimal(os.environ.get("LISTEN_FDS", ""), _MOST)
+    if not _meant_for_us() or count is None:
         return []
     names = os.environ.get("LISTEN_FDNAMES", "")
-    return names.split(":") if names else [NAMELESS] * int(count)
+    return names.split(":") if names else [NAMELESS] * count
 
 
 def _meant_for_us() -> bool:

@@ -33,6 +33,6 @@ def properties(unit: str, *names: str, of_user: bool = False) -> Mapping[str, st
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise UnitUnavailable(f"systemctl cannot say how {unit} is: {said[-1] if said else 'it did not say why'}")
-    pairs = (line.partition("=") for line in done.stdout[:_MOST_BYTES].decode(errors="replace").splitlines())
+    pairs = (line.partition("=") for line in done.stdout[:_MOST_BYTES].decode(errors="replace").split("\n"))
     found = {name: value for name, _, value in pairs}
     return {name: found.get(name, "") for name in names}

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 
+from ..core.checked import decimal
 from ..errors import LibraryMissing
 from ..unpatched import select, socket
 
@@ -16,6 +17,7 @@ _log = logging.getLogger("sdsupervise")
 
 _SEND_TIMEOUT_SECONDS = 1.0
 _MAX_STATUS_CHARACTERS = 1000
+_MOST_MICROSECONDS = 2**64 - 2  # the next one is infinity
 
 
 class Notifier:
@@ -123,8 +125,6 @@ def forget_systemd() -> None:
 
 def _watchdog_interval() -> float | None:
     """Half the watchdog's time in seconds if it is meant for us; sd_watchdog_enabled(3)."""
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    microseconds = decimal(os.environ.get("WATCHDOG_USEC", ""), _MOST_MICROSECONDS)
     pid = os.environ.get("WATCHDOG_PID")
-    if not microseconds.isdigit() or int(microseconds) == 0 or (pid and pid != str(os.getpid())):
-        return None
-    return int(microseconds) / 2e6
+    return None if not microseconds or (pid and pid != str(os.getpid())) else microseconds / 2e6

@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import UnitUnavailable
+from ..errors import NotReadable, UnitUnavailable
+from ..files import read_regular
+from ..printable import one_line
 from . import rotation, words
 from .subject import Host
 from .text import UnitText, parse
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _MANAGERS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 _RUNS_US = re.compile(r"argv\[\]=(?:[^;]*[ /])?sdsupervise run ")
 _SECONDS = 60.0
+_MOST_BYTES = 1024 * 1024  # of one file, a hundred times the largest that Debian has
+DECODED = ("utf-8", "surrogateescape")  # a unit may have a name, and a path in it, of any bytes
 # Another parser reads these, and systemd's list of what it knows leaves them out.
 _INSTALL = {("Install", key) for key in ["Alias", "WantedBy", "RequiredBy", "UpheldBy", "Also", "DefaultInstance"]}
 
@@ -36,10 +40,9 @@ def read(name: str) -> UnitText:
     """
     if "/" in name:
         try:
-            with open(name) as file:
-                return parse(os.path.basename(name), file.read(), name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UnitUnavailable(f"Cannot read {name}: {getattr(error, 'strerror', error)}.") from error
+            return parse(os.path.basename(name), read_regular(name, _MOST_BYTES).decode(*DECODED), name)
+        except NotReadable as error:
+            raise UnitUnavailable(f"Cannot read {name}: {error}.") from error
     unit = unit_name(name)
     done = _ask("systemctl", "cat", "--no-pager", "--", unit)
     if done.returncode != 0:
@@ -55,15 +58,13 @@ def variables_of(unit: UnitText) -> Mapping[str, str] | None:
     """What the files of EnvironmentFile= set; None if there is one that we cannot read."""
     found: dict[str, str] = {}
     for path in unit.values("EnvironmentFile"):
+        if path.startswith("-/") and "%" not in path and not os.path.exists(path[1:]):
+            continue  # it need not be there
         try:
-            with open(path.removeprefix("-")) as file:
-                lines = [line for line in file.read().splitlines() if not line.lstrip().startswith(("#", ";"))]
-        except FileNotFoundError:
-            if path.startswith("-") and "%" not in path:
-                continue  # it need not be there
+            text = read_regular(path.removeprefix("-"), _MOST_BYTES).decode(*DECODED)
+        except NotReadable:
             return None
-        except (OSError, UnicodeDecodeError):
-            return None
+        lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", ";"))]
         pairs = (line.partition("=") for line in lines)
         found |= {name.strip(): " ".join(words.split(value)) for name, equals, value in pairs if equals}
     return found
@@ -82,7 +83,7 @@ def version() -> int:
 
     Raises UnitUnavailable.
     """
-    found = re.match(r"systemd (\d+)", _ask("systemctl", "--version").stdout)
+    found = re.match(r"systemd ([0-9]{1,5})\b", _ask("systemctl", "--version").stdout)
     return int(found[1]) if found else 0
 
 
@@ -92,7 +93,7 @@ def our_units() -> list[str]:
 
     Raises UnitUnavailable.
     """
-    shown = _show("Id,ExecStart", *_all_services())
+    shown = _show("Id,ExecStart", "--", *_all_services())
     return sorted(name for name, values in shown.items() if _RUNS_US.search(values.get("ExecStart", "")))
 
 
@@ -101,7 +102,7 @@ def sockets_of(name: str) -> list[str]:
 
     Raises UnitUnavailable.
     """
-    words = _show("Id,TriggeredBy", name).get(name, {}).get("TriggeredBy", "").split()
+    words = _show("Id,TriggeredBy", "--", name).get(name, {}).get("TriggeredBy", "").split()
     return [word for word in words if word.endswith(".socket")]
 
 
@@ -129,11 +130,11 @@ def failures(names: Iterable[str], *, of_user: bool = False) -> Mapping[str, str
     names = list(names)
     try:
         properties = "Id,ActiveState,Result,StatusText"
-        shown = _show(properties, *["--user"] * of_user, *names) if names else {}
+        shown = _show(properties, *["--user"] * of_user, "--", *names) if names else {}
     except UnitUnavailable:
         return {}
     return {
-        name: values.get("StatusText") or f"Its unit has failed: {values.get('Result')}"
+        name: one_line(values.get("StatusText") or f"Its unit has failed: {values.get('Result')}")
         for name, values in shown.items()
         if values.get("ActiveState") == "failed"
     }
@@ -167,7 +168,7 @@ def _all_services() -> list[str]:
 def _show(properties: str, *units: str) -> Mapping[str, Mapping[str, str]]:
     """These properties, of which one is Id, of all units that can be shown."""
     output = _ask("systemctl", "show", "--no-pager", f"--property={properties}", *units).stdout
-    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in output.split("\n\n")]
+    blocks = [dict(line.split("=", 1) for line in block.split("\n") if "=" in line) for block in output.split("\n\n")]
     return {block["Id"]: block for block in blocks if "Id" in block}
 
 
@@ -180,8 +181,8 @@ def _ask(*command: str) -> "CompletedProcess[str]":
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            encoding="utf-8",
-            errors="replace",  # a comment in Latin-1 does no harm
+            encoding=DECODED[0],
+            errors=DECODED[1],
             timeout=_SECONDS,
             env=environment,
         )

@@ -5,10 +5,15 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from ..errors import CannotWrap
+from ..core.checked import decimal
+from ..errors import CannotWrap, NotReadable
+from ..files import read_regular
 from .line import Line
 
 _READY_AFTER = "3"  # seconds
+_MOST_OWN_SECONDS = 366 * 86400
+_MOST_BYTES = 1024 * 1024  # of a configuration file
+_NO_PYTHON = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)  # of ast
 # They start another program, and what they are told goes before it.
 _LAUNCHERS = ("env", "python", "python3", "uv", "poetry", "pipenv", "ddtrace-run", "newrelic-admin", "nice", "ionice")
 _SHELLS = ("sh", "bash", "dash", "zsh")
@@ -81,16 +86,15 @@ def _gunicorn_file(line: Line) -> tuple[str, Mapping[str, object]]:
     place = named[-1].removeprefix("file:") if named else "gunicorn.conf.py"
     path = os.path.join(line.directory or "/", place)
     try:
-        with open(path) as file:
-            body = ast.parse(file.read()).body
-    except (OSError, ValueError, SyntaxError):
+        body = ast.parse(read_regular(path, _MOST_BYTES)).body
+    except (NotReadable, *_NO_PYTHON):
         return (path, {"bind": None}) if named else ("", {})
     said: dict[str, object] = {}
     for statement in body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             try:
                 said[statement.targets[0].id] = ast.literal_eval(statement.value)
-            except ValueError:
+            except _NO_PYTHON:
                 said[statement.targets[0].id] = None
     return path, said
 
@@ -103,7 +107,11 @@ def _binds(value: object) -> list[str]:
 
 def _binds_of_variables(line: Line) -> list[str]:
     """gunicorn's own: $GUNICORN_CMD_ARGS goes before $PORT."""
-    told = Line(["gunicorn", *shlex.split(line.environment.get("GUNICORN_CMD_ARGS", ""))]).values("-b", "--bind")
+    try:
+        words = shlex.split(line.environment.get("GUNICORN_CMD_ARGS", ""))
+    except ValueError as error:
+        raise CannotWrap(f"$GUNICORN_CMD_ARGS is no command line: {error}.") from None
+    told = Line(["gunicorn", *words]).values("-b", "--bind")
     port = line.environment.get("PORT")
     return told or ([f"0.0.0.0:{port}"] if port else [])
 
@@ -276,8 +284,9 @@ def _is_ready_after(line: Line) -> None:
 
 def _drains_within(line: Line, own_limit: str) -> None:
     """How long an old generation may take: ten seconds beyond the program's own limit, else what its unit allowed."""
-    if own_limit.isdigit():
-        seconds = int(own_limit) + 10 if int(own_limit) >= 30 else 30
+    own = decimal(own_limit, _MOST_OWN_SECONDS)
+    if own is not None:
+        seconds = own + 10 if own >= 30 else 30
     else:
         seconds = int(max(30.0, min(line.stop_seconds - 10, 86400.0)))
     if seconds != 30:

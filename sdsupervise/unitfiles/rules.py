@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from ..config import Settings
+from ..core.checked import MOST_COUNT, decimal
 from . import words
 from .rotation import about, instead, signal_in
 from .since import SINCE
@@ -165,8 +166,7 @@ def _sockets(subject: Subject) -> Iterator[Finding]:
             "without AF_UNIX the supervisor can neither notify systemd nor be asked to reload",
             "RestrictAddressFamilies=AF_UNIX beside the others",
         )
-    value = unit.value("FileDescriptorStoreMax", "0")
-    room = int(value) if value.isdigit() else 0
+    room = decimal(unit.value("FileDescriptorStoreMax"), MOST_COUNT) or 0
     listens = subject.settings.listen if subject.settings is not None else None
     needed = sum(2 if listen.lanes else 1 for listen in listens) if listens is not None else 1
     if room < needed:

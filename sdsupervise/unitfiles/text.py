@@ -116,7 +116,7 @@ _UNITS = {
     **dict.fromkeys(("M", "month", "months"), 30.44 * 86400),
     **dict.fromkeys(("y", "year", "years"), 365.25 * 86400),
 }
-_SPAN = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµμ]*)")
+_SPAN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµμ]*)")
 
 
 def seconds(text: str) -> float:
@@ -126,8 +126,8 @@ def seconds(text: str) -> float:
     """
     if text.strip() == "infinity":
         return math.inf
-    total, place = 0.0, 0
-    while place < len(text.rstrip()) or not place:
+    total, place, end = 0.0, 0, len(text.rstrip())
+    while place < end or not place:
         found = _SPAN.match(text, place)
         if found is None or found[2] not in _UNITS:
             raise ValueError(f"{text!r} is no time span; write one such as 90 or 1min 30s")

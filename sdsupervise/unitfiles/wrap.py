@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .. import daemons
 from ..config import STOP_SIGNALS
+from ..core.checked import MOST_COUNT, decimal
 from ..errors import CannotWrap
 from . import programs, words
 from .line import Line
@@ -183,8 +184,7 @@ def _changes(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
         f"$RUNTIME_DIRECTORY names two directories now, {had} and ours" if had else "",
     )
     yield "RuntimeDirectoryPreserve=restart", ""
-    room = unit.value("FileDescriptorStoreMax")
-    if not room.isdigit() or int(room) < STORE:
+    if (decimal(unit.value("FileDescriptorStoreMax"), MOST_COUNT) or 0) < STORE:
         yield f"FileDescriptorStoreMax={STORE}", ""
     yield from _obstacles(unit)
     yield from _commands_beside(unit, line)

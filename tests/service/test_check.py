@@ -95,6 +95,15 @@ def test_what_an_import_writes(ground: Ground) -> None:
     assert json.loads(shown.out)["name"] == "app"
 
 
+def test_what_an_import_writes_is_printable(ground: Ground) -> None:
+    """Its code may be somebody else's, and the terminal is ours; nor is it shown without an end."""
+    says = "os.write(2, b'\\x1b]0;owned\\x07\\xe2\\x80\\xaeok\\n' + b'x' * 2_000_000)"
+    ground.deploy(1, service(before=says))
+    checked = check(ground, CLASS, "--import")
+    assert checked.out == "app: ok\n"
+    assert checked.err.startswith("?]0;owned??ok\nxxx") and len(checked.err) < 300_000
+
+
 def test_an_import_elsewhere(ground: Ground) -> None:
     """The class's own interpreter imports it, found from the directory."""
     ground.deploy(1, service(before="print(sys.executable)"))

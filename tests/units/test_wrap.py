@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -188,6 +189,24 @@ def test_gunicorn_s_own_file(tmp_path: Path) -> None:
         (tmp_path / "gunicorn.conf.py").write_text(line)
         with pytest.raises(CannotWrap, match="take it out"):
             run("gunicorn a", where)
+
+
+def test_a_file_of_gunicorn_s_that_is_none(tmp_path: Path) -> None:
+    """A file that never ends, that nobody writes to, or that would take Python apart, is one that cannot be seen."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "deep").write_text("bind = " + "[" * 3000 + "]" * 3000)
+    (tmp_path / "minus").write_text("bind = " + "-" * 100_000 + "1")
+    for file in (tmp_path / "fifo", tmp_path / "deep", tmp_path / "minus", Path("/dev/zero")):
+        with pytest.raises(CannotWrap, match="Cannot see where gunicorn listens"):
+            run(f"gunicorn -c {file} a")
+    with pytest.raises(CannotWrap, match="GUNICORN_CMD_ARGS"):
+        run("gunicorn a", 'Environment="GUNICORN_CMD_ARGS=--bind \'"')
+
+
+@pytest.mark.parametrize("digits", ["²", "١", "9" * 5000, "-1"])
+def test_digits_that_are_none(digits: str) -> None:
+    """Only ASCII digits are a number to systemd, and to us."""
+    assert "FileDescriptorStoreMax=64" in wrapped("ExecStart=/bin/a", f"FileDescriptorStoreMax={digits}").settings
 
 
 @pytest.mark.parametrize("prefix", ["-", ":", "+", "!", "-+"])

@@ -1,27 +1,29 @@
-"""A caller of the control socket: blocking, one call at a time, with a limit on each wait."""
+"""A caller of the control socket: blocking, one call at a time, with a deadline for each answer.
+
+Whoever listens there may be anybody who owns the directory: what comes from there is checked here, in one place, and
+made such that it can be shown.
+"""
 
 import os
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from . import varlink
 from .addresses import why_too_long
-from .errors import HandoverError, NotPermitted, NotRunning
-from .linux.channel import receive_with_fds
-from .linux.patience import as_long_as_you_like, readable_within
+from .core.checked import MOST_FDS, Unfit
+from .errors import HandoverError, NotPermitted, NotRunning, ProtocolError
+from .linux.channel import Received, receive
+from .linux.patience import NAP, as_long_as_you_like, readable_within
 from .unpatched import socket
 
+if TYPE_CHECKING:
+    from .answers import Answer
+
 _NONE: Mapping[str, object] = {}
-
-
-class Answer(NamedTuple):
-    """One message of an answer. The receiver owns the descriptors."""
-
-    parameters: Mapping[str, object]
-    error: str  # "" for a good one; without our interface's name in front
-    continues: bool
-    fds: list[int]
+_READ_BYTES = 65536
+_MOST_FDS = 2  # beside one answer
 
 
 class Client:
@@ -29,13 +31,13 @@ class Client:
 
     def __init__(self, connection: socket.socket, path: str, timeout_seconds: float) -> None:
         self._connection, self._path, self._timeout_seconds = connection, path, timeout_seconds
-        self._patience = timeout_seconds  # for the next answer
         # Of the process that began to listen, which may be the supervisor of an older generation; SO_PEERCRED.
         _, self.listener_uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
 
     @classmethod
     def connect(cls, path: str, *, timeout_seconds: float) -> Self:
-        """Connect to the socket at a path. The time-out bounds every wait, beyond what the supervisor announces for it.
+        """Connect to the socket at a path. The time-out is for connecting, and for the answer to a call as a whole,
+        beyond what the supervisor announces for it.
 
         Raises NotRunning if nobody listens there, NotPermitted if we may not ask, HandoverError if it does not accept.
         """
@@ -45,6 +47,7 @@ class Client:
         # With settimeout() a connect would fail at once where the backlog is full, and look as if nobody was there.
         limit = struct.pack("@ll", int(timeout_seconds), int(timeout_seconds % 1 * 1e6))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         try:
             connection.connect(path)
             connection.settimeout(timeout_seconds)
@@ -68,41 +71,27 @@ class Client:
         *,
         more: bool = False,
         while_waiting: Callable[[], float] = as_long_as_you_like,
-    ) -> Iterator[Answer]:
+    ) -> Iterator["Answer"]:
         """Call a method of ours; its answers, the last one with continues False. `while_waiting` is called again and
         again in every wait, after as many seconds as it says; what it raises ends the call.
 
         Raises NotPermitted when the caller may not do that, HandoverError when the supervisor is gone or silent before
-        the last answer.
+        the last answer, ProtocolError for an answer that is none of this method's.
         """
-        name = f"{varlink.INTERFACE}.{method}"
-        reader = varlink.MessageReader()
+        message = {"method": f"{varlink.INTERFACE}.{method}", "parameters": parameters, "more": more}
         try:
-            self._connection.sendall(varlink.encode({"method": name, "parameters": parameters, "more": more}))
-            while True:
-                if not readable_within(self._connection, self._patience, while_waiting=while_waiting):
-                    raise TimeoutError
-                data, fds, _ = receive_with_fds(self._connection, 65536, 16)
-                if not data:
-                    break
-                for message in reader.feed(data):
-                    answer = _answer(message, fds)
-                    fds = []
-                    if answer.error == varlink.PERMISSION_DENIED:
-                        raise NotPermitted(str(answer.parameters.get("reason", answer.error)))
-                    at_most = answer.parameters.get("at_most")
-                    if isinstance(at_most, int | float):  # the supervisor's own deadline for what it does now
-                        self._patience = self._timeout_seconds + at_most
-                    yield answer
-                    if not answer.continues:
-                        return
+            self._connection.sendall(varlink.encode(message))
+            yield from self._answers(method, more, while_waiting)
         except TimeoutError:
             raise HandoverError(f"The supervisor on {self._path} does not answer; it may hang.") from None
-        except ConnectionError:
-            pass
-        raise HandoverError(f"The supervisor on {self._path} is gone before it answered.")
+        except OSError:
+            raise HandoverError(f"The supervisor on {self._path} is gone before it answered.") from None
+        except (ProtocolError, Unfit) as error:
+            raise ProtocolError(
+                f"Whoever listens on {self._path} does not answer like an sdsupervise of this release: {error}."
+            ) from None
 
-    def ask(self, method: str) -> Answer:
+    def ask(self, method: str) -> "Answer":
         """Call a method that answers once."""
         return next(self.call(method))
 
@@ -110,16 +99,56 @@ class Client:
         """Hang up."""
         self._connection.close()
 
+    def _answers(self, method: str, more: bool, while_waiting: Callable[[], float]) -> Iterator["Answer"]:
+        from . import answers  # a supervisor has these functions beside it, and asks nobody
 
-def _answer(message: Mapping[str, object], fds: list[int]) -> Answer:
-    parameters = message.get("parameters")
-    error = str(message.get("error", ""))
-    return Answer(
-        parameters if isinstance(parameters, dict) else {},
-        error.removeprefix(varlink.INTERFACE + "."),
-        message.get("continues") is True,
-        fds,
-    )
+        reader, fds = varlink.MessageReader(), list[int]()
+        deadline = _Deadline(self._timeout_seconds)
+        try:
+            while True:
+                deadline.wait(self._connection, while_waiting)
+                received = self._receive()
+                fds += received.fds
+                if len(fds) > (_MOST_FDS if more else 0):
+                    raise Unfit("", "comes with too many descriptors")
+                for message in reader.feed(received.data):
+                    answer = answers.read(method, message, fds, received.sender)
+                    if answer.error == varlink.PERMISSION_DENIED:
+                        raise NotPermitted(answer.parameters["reason"])
+                    if answer.continues and not more:
+                        raise Unfit("", "is not the last")
+                    fds = []
+                    yield answer
+                    if not answer.continues:
+                        return
+                    if "at_most" in answer.parameters:  # what the supervisor does now has a deadline of its own
+                        deadline = _Deadline(self._timeout_seconds + answer.parameters["at_most"])
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _receive(self) -> Received:
+        received = receive(self._connection, _READ_BYTES, MOST_FDS)
+        if not received.data:
+            raise ConnectionError
+        return received
+
+
+class _Deadline:
+    """For all of an answer, however many its pieces. It is put off where we slept ourselves: see patience.py."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._due = time.monotonic() + seconds
+
+    def wait(self, connection: socket.socket, while_waiting: Callable[[], float]) -> None:
+        """Until there is something to read; raises TimeoutError when it is too late."""
+        left = self._due - time.monotonic()
+        if left <= 0 or not readable_within(connection, left, while_waiting=while_waiting):
+            raise TimeoutError
+        now = time.monotonic()
+        if now - self._due > self._seconds * NAP:
+            self._due = now + self._seconds
 
 
 def runtime_directory(environment: Mapping[str, str] = os.environ) -> str:

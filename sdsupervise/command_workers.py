@@ -10,7 +10,7 @@ from .addresses import why_too_long
 from .client import runtime_directory
 from .errors import ConfigError, UsageError
 from .linux import process_groups, processes, signals
-from .linux.channel import receive_with_fds
+from .linux.channel import receive
 from .linux.patience import readable_within
 from .unpatched import os, socket
 from .workers import command_worker, shim
@@ -168,8 +168,8 @@ def _hear_of_command(link: socket.socket) -> processes.Child | None:
     """What a shim says first, two forks from now; None if it could not fork, or hangs."""
     if not readable_within(link, _SHIM_SECONDS):
         return None
-    data, fds, _ = receive_with_fds(link, 64, 1)
-    return processes.Child(int(data), fds[0]) if data and fds else None
+    said = receive(link, 64, 1)
+    return processes.Child(int(said.data), said.fds[0]) if said.data and said.fds else None
 
 
 def find(words: Sequence[str]) -> str:

@@ -1,24 +1,40 @@
-"""The control socket: a listener whose path outlives reloads, and the calls that come in on it."""
+"""The control socket: a listener whose path outlives reloads, and the calls that come in on it.
+
+Anybody may connect. So that nobody can keep the supervisor from its work, or others from it:
+* in a turn of the event loop at most one connection is accepted, one call of the privileged taken, and one of others;
+* those others together get a tenth of the supervisor's time, and accepting a fifth;
+* a connection has one call at a time: while that is open, or its answer not read, nothing more is read from there;
+* each user has so many places, and all strangers together so many. Whoever needs one of a user who has them all, takes
+  that of his own connections which has been without a whole call, or an answer, for longest.
+"""
 
 import errno
 import logging
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 
-from . import files, varlink
+from . import files
 from .addresses import why_too_long
-from .errors import AlreadyRunning, ControlSocketError, ProtocolError
+from .connection import Call, Connection
+from .errors import AlreadyRunning, ControlSocketError
 from .linux.event_loop import EventLoop
 from .linux.listeners import is_stale
+from .time_share import TimeShare
 from .unpatched import socket
+
+__all__ = ["Call", "ControlServer", "bind"]
 
 _log = logging.getLogger("sdsupervise")
 
 _BACKLOG = 64
-_MAX_CONNECTIONS = 64  # anybody may connect; beyond this the one that has been idle longest must go
+_PLACES = 64  # of root, and of the supervisor's own user
+_PLACES_OF_A_STRANGER, _PLACES_OF_STRANGERS = 8, 32
+_SHARE_OF_STRANGERS, _SHARE_OF_ACCEPTING = 0.1, 0.2
 _PAUSE_SECONDS = 1.0  # with no descriptor left, accepting again at once would only spin
+_LAST_CALLS_SECONDS = 0.1  # for the strangers' calls that have arrived when we leave
 
 
 def bind(path: str) -> socket.socket:
@@ -58,49 +74,22 @@ def bind(path: str) -> socket.socket:
     return listener
 
 
-class Call:
-    """One method call. It is answered by reply() or fail(); one that asked for more may get progress() before."""
-
-    def __init__(self, connection: "_Connection", message: Mapping[str, object]) -> None:
-        self._connection = connection
-        self.method = str(message.get("method", ""))
-        parameters = message.get("parameters")
-        self.parameters: Mapping[str, object] = parameters if isinstance(parameters, dict) else {}
-        self.wants_more = message.get("more") is True
-        self._oneway = message.get("oneway") is True
-        self.uid = connection.uid
-        self.pid = connection.pid
-
-    def progress(self, parameters: Mapping[str, object], fds: Sequence[int] = ()) -> None:
-        """An answer that is not the last; nothing for a caller that did not ask for more."""
-        if self.wants_more:
-            self._send({"parameters": parameters, "continues": True}, fds)
-
-    def reply(self, parameters: Mapping[str, object]) -> None:
-        """The last answer."""
-        self._connection.open_calls -= 1
-        self._send({"parameters": parameters})
-
-    def fail(self, error: str, parameters: Mapping[str, object]) -> None:
-        """The last answer, an error: a full name, or the last part of one of ours."""
-        self._connection.open_calls -= 1
-        name = error if "." in error else f"{varlink.INTERFACE}.{error}"
-        self._send({"error": name, "parameters": parameters})
-
-    def _send(self, message: Mapping[str, object], fds: Sequence[int] = ()) -> None:
-        if not self._oneway:
-            self._connection.send(varlink.encode(message), fds)
-
-
 class ControlServer:
     """Accepts callers and hands each call on. Closed, it accepts no more, but those inside still get their answers."""
 
-    def __init__(self, loop: EventLoop, listener: socket.socket, on_call: Callable[[Call], None]) -> None:
+    def __init__(
+        self, loop: EventLoop, listener: socket.socket, on_call: Callable[[Call], None], *, privileged: Collection[int]
+    ) -> None:
+        """The privileged are the users (uids) that others cannot crowd out."""
         self._loop = loop
         self._listener = listener
         self._on_call = on_call
-        self._connections: set[_Connection] = set()
+        self._privileged = privileged
+        self._connections: set[Connection] = set()
         self._accepting = False
+        self._accepts = TimeShare(loop, _SHARE_OF_ACCEPTING)
+        self._calls = TimeShare(loop, 1.0)
+        self._strangers_calls = TimeShare(loop, _SHARE_OF_STRANGERS)
 
     def fileno(self) -> int:
         """The listener, for a successor."""
@@ -110,18 +99,20 @@ class ControlServer:
         """From now on. A successor does not accept before it is the main one."""
         if not self._accepting:
             self._accepting = True
-            self._loop.watch(self._listener.fileno(), self._accept)
+            self._accepts.watch(self._listener.fileno(), self._accept)
 
     def stop_accepting(self) -> None:
         """Leave the listener to the successor."""
         if self._accepting:
             self._accepting = False
-            self._loop.unwatch(self._listener.fileno())
+            self._accepts.unwatch(self._listener.fileno())
 
     def answer_the_rest(self) -> None:
-        """Before we leave: take the calls that have arrived and were not read yet."""
-        for connection in list(self._connections):
-            connection.read()
+        """Before we leave: take the calls that have arrived and were not read yet, one of each connection."""
+        end = time.monotonic() + _LAST_CALLS_SECONDS
+        for connection in sorted(self._connections, key=self._is_stranger):
+            if not self._is_stranger(connection) or time.monotonic() < end:
+                connection.read()
 
     def leave_idle_callers(self, take: Callable[[int], bool]) -> None:
         """Let somebody else go on with those who have been answered or have not asked yet, where that takes the
@@ -137,6 +128,8 @@ class ControlServer:
     def close(self) -> None:
         """Give all descriptors back; in a forked worker, its copies."""
         self._listener.close()
+        for share in (self._accepts, self._calls, self._strangers_calls):
+            share.close()
         for connection in self._connections:
             connection.abandon()
 
@@ -146,94 +139,45 @@ class ControlServer:
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
+            strangers = [connection for connection in self._connections if self._is_stranger(connection)]
+            if strangers:  # they are not to have the descriptors that others need
+                _longest_quiet(strangers).close()
+                return
             _log.warning("Cannot accept a caller on the control socket: %s; trying again", error.strerror)
-            self._loop.unwatch(self._listener.fileno())
+            self._accepts.unwatch(self._listener.fileno())
             self._loop.call_later(_PAUSE_SECONDS, self._accept_again)
             return
         self._talk_with(peer, quiet_since=time.monotonic())
 
     def _talk_with(self, peer: socket.socket, *, quiet_since: float) -> None:
-        self._connections.add(_Connection(self._loop, peer, self._on_call, self._gone, quiet_since))
-        if len(self._connections) > _MAX_CONNECTIONS:
-            idle = (connection for connection in self._connections if not connection.open_calls)
-            min(idle, key=lambda connection: connection.quiet_since).close()
+        pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        share = self._calls if uid in self._privileged else self._strangers_calls
+        connection = Connection(share, peer, self._on_call, self._connections.discard, pid, uid, quiet_since)
+        self._connections.add(connection)
+        self._make_room(connection)
+
+    def _make_room(self, newest: Connection) -> None:
+        """Hang up on one of those who have too many places, if somebody has."""
+        of_user = [connection for connection in self._connections if connection.uid == newest.uid]
+        if not self._is_stranger(newest):
+            if len(of_user) > _PLACES:
+                _longest_quiet(of_user).close()
+            return
+        strangers = [connection for connection in self._connections if self._is_stranger(connection)]
+        if len(of_user) > _PLACES_OF_A_STRANGER:
+            _longest_quiet(of_user).close()
+        elif len(strangers) > _PLACES_OF_STRANGERS:
+            ((uid, _),) = Counter(connection.uid for connection in strangers).most_common(1)
+            _longest_quiet([connection for connection in strangers if connection.uid == uid]).close()
+
+    def _is_stranger(self, connection: Connection) -> bool:
+        return connection.uid not in self._privileged
 
     def _accept_again(self) -> None:
         if self._accepting:
-            self._loop.watch(self._listener.fileno(), self._accept)
-
-    def _gone(self, connection: "_Connection") -> None:
-        self._connections.discard(connection)
+            self._accepts.watch(self._listener.fileno(), self._accept)
 
 
-class _Connection:
-    """A caller; gone at its EOF, at nonsense, or when it does not read what we answer."""
-
-    def __init__(
-        self,
-        loop: EventLoop,
-        peer: socket.socket,
-        on_call: Callable[[Call], None],
-        on_gone: Callable[["_Connection"], None],
-        quiet_since: float,
-    ) -> None:
-        peer.setblocking(False)
-        self.pid, self.uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        self._loop, self._peer, self._on_call, self._on_gone = loop, peer, on_call, on_gone
-        self._reader = varlink.MessageReader()
-        self._open = True
-        self.open_calls = 0  # not answered yet
-        self.quiet_since = quiet_since  # neither side has said anything; as time.monotonic() tells it
-        loop.watch(peer.fileno(), self.read)
-
-    @property
-    def idle(self) -> bool:
-        """It waits for nothing of ours, nor we for the end of a message."""
-        return not self.open_calls and not self._reader.in_the_middle
-
-    def fileno(self) -> int:
-        return self._peer.fileno()
-
-    def send(self, data: bytes, fds: Sequence[int]) -> None:
-        if not self._open:
-            return
-        self.quiet_since = time.monotonic()
-        try:
-            sent = socket.send_fds(self._peer, [data], fds)
-        except OSError:
-            sent = 0
-        if sent != len(data):
-            self.close()
-
-    def abandon(self) -> None:
-        """In a forked child: close the copy; the parent's connection and epoll stay as they are."""
-        self._peer.close()
-
-    def read(self) -> None:
-        """Read once, and hand the calls on; or notice the end."""
-        if not self._open:
-            return
-        try:
-            data = self._peer.recv(65536)
-            messages = self._reader.feed(data) if data else None
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            messages = None
-        except ProtocolError as error:
-            self.send(varlink.encode({"error": varlink.INVALID_PARAMETER, "parameters": {"parameter": str(error)}}), ())
-            messages = None
-        if messages is None:
-            self.close()
-            return
-        self.quiet_since = time.monotonic()
-        for message in messages:
-            self.open_calls += 1
-            self._on_call(Call(self, message))
-
-    def close(self) -> None:
-        if self._open:
-            self._open = False
-            self._loop.unwatch(self._peer.fileno())
-            self._peer.close()
-            self._on_gone(self)
+def _longest_quiet(connections: Sequence[Connection]) -> Connection:
+    """One that waits for the answer to a reload goes last of all."""
+    return min(connections, key=lambda connection: (connection.call_is_open, connection.quiet_since))

@@ -41,10 +41,9 @@ class Counters:
                 self.count("phases", phase)
                 self.count("phase_seconds", phase, amount=took)
 
-    def inherit(self, told: object) -> None:
+    def inherit(self, told: Counts) -> None:
         """What the predecessor tells, which is all it told before and more."""
-        if isinstance(told, dict):
-            self._before = {what: counts for what, counts in told.items() if _are_counts(counts)}
+        self._before = told
 
     def facts(self) -> Counts:
         """All of them, as Status shows them: what is counted, and which of it."""
@@ -54,7 +53,3 @@ class Counters:
             for which, number in counts.items():
                 known[which] = round(known.get(which, 0) + number, 3)
         return sums
-
-
-def _are_counts(counts: object) -> bool:
-    return isinstance(counts, dict) and all(isinstance(number, int | float) for number in counts.values())

@@ -7,18 +7,19 @@ before would be cut by a single crash in its middle.
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from .core.checked import MOST_SECONDS
 from .events import News, told
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop, Timer
+from .messages import ELDER
 from .peer import Peer, PeerListener
 
 _log = logging.getLogger("sdsupervise")
 
 _MAX_DESCRIPTORS = 150  # of the 253 that a message can carry
-_PREFIX = "elder:"  # of descriptors in a welcome: elder:GENERATION:pidfd, :token, :channel, :worker:PID, :holder:PID
 
 
 class _Elder(NamedTuple):
@@ -33,7 +34,7 @@ class Elders:
     def __init__(self, loop: EventLoop, listener: PeerListener, on_gone: Callable[[], None]) -> None:
         self._loop, self._listener, self._on_gone = loop, listener, on_gone
         self._elders: dict[int, _Elder] = {}  # by generation
-        self._inherited: list[Mapping[str, object]] = []
+        self._inherited: Sequence[Mapping[str, Any]] = ()
         self._inherited_fds: dict[str, int] = {}
 
     def __bool__(self) -> bool:
@@ -56,20 +57,21 @@ class Elders:
                 "generation": peer.generation,
                 "pid": peer.pid,
                 "workers": peer.worker_pids,
-                "at_most": round(max(0.0, due - time.monotonic()), 3),
+                "at_most": round(min(max(0.0, due - time.monotonic()), MOST_SECONDS), 3),
             }
             for peer, due, _ in self._elders.values()
         ]
 
     def seconds_left(self) -> float:
         """Until the last of them is gone at the latest, be it ours to watch or the predecessor's still."""
-        dues = [elder.due for elder in self._elders.values()] + [float(str(each["due"])) for each in self._inherited]
+        dues = [elder.due for elder in self._elders.values()] + [each["due"] for each in self._inherited]
         return max(0.0, max(dues, default=0.0) - time.monotonic())
 
     def see_out(self, peer: Peer, *, due: float) -> None:
         """Watch a supervisor that drains. If it is not gone by then it is killed, with its workers."""
         peer.listener = self._listener_for(peer)
-        timer = self._loop.expect_within(due - time.monotonic(), lambda: self._overdue(peer))
+        left = min(due - time.monotonic(), MOST_SECONDS)
+        timer = self._loop.expect_within(left, lambda: self._overdue(peer))
         self._elders[peer.generation] = _Elder(peer, due, timer)
         self._forget_gone(peer)
 
@@ -102,37 +104,48 @@ class Elders:
                 mine = {name: fd for name, fd in mine.items() if not name.startswith(("worker:", "holder:"))}
             if {"pidfd", "channel"} <= set(mine):
                 facts.append({"generation": generation, "pid": peer.pid, "stop_timeout": peer.stop_timeout, "due": due})
-                fds |= {f"{_PREFIX}{generation}:{name}": fd for name, fd in mine.items()}
+                fds |= {f"{ELDER}{generation}:{name}": fd for name, fd in mine.items()}
         return facts, fds
 
-    def inherit(self, facts: object, fds: Mapping[str, int]) -> None:
+    def inherit(self, facts: Sequence[Mapping[str, Any]], fds: Mapping[str, int]) -> None:
         """Keep what the predecessor's welcome says of them."""
-        self._inherited = [each for each in facts if isinstance(each, dict)] if isinstance(facts, list) else []
-        self._inherited_fds = {name: fd for name, fd in fds.items() if name.startswith(_PREFIX)}
+        self._inherited = facts
+        self._inherited_fds = {name: fd for name, fd in fds.items() if name.startswith(ELDER)}
 
     def take_over(self) -> None:
         """We are the main supervisor: they are ours to watch now."""
         fds = self._inherited_fds
         for facts in self._inherited:
-            start = f"{_PREFIX}{facts['generation']}:"
+            start = f"{ELDER}{facts['generation']}:"
             mine = {name.removeprefix(start): fds.pop(name) for name in list(fds) if name.startswith(start)}
-            peer = Peer(
-                self._loop,
-                Channel.from_fd(mine["channel"]),
-                mine["token"],
-                self._listener,
-                generation=int(str(facts["generation"])),
-                stop_timeout=float(str(facts["stop_timeout"])),
-            )
-            for name, fd in mine.items():
-                if name.startswith("worker:"):
-                    peer.note_worker(int(name.partition(":")[2]), fd)
-                elif name.startswith("holder:"):
-                    peer.note_holder(int(name.partition(":")[2]), fd)
-            peer.meet(int(str(facts["pid"])), mine["pidfd"])
-            self.see_out(peer, due=float(str(facts["due"])))
-        self._inherited = []
+            if {"channel", "token", "pidfd"} <= mine.keys():
+                self._take_over_one(facts, mine)
+            else:
+                _log.error(
+                    "Generation %d, which drains, cannot be watched: its hand-over lacks it", facts["generation"]
+                )
+                for fd in mine.values():
+                    os.close(fd)
+        self._inherited = ()
         self._drop_inherited()
+
+    def _take_over_one(self, facts: Mapping[str, Any], fds: Mapping[str, int]) -> None:
+        peer = Peer(
+            self._loop,
+            Channel.from_fd(fds["channel"]),
+            fds["token"],
+            self._listener,
+            generation=facts["generation"],
+            stop_timeout=facts["stop_timeout"],
+        )
+        for name, fd in fds.items():
+            kind, _, pid = name.partition(":")
+            if kind == "worker":
+                peer.note_worker(int(pid), fd)
+            elif kind == "holder":
+                peer.note_holder(int(pid), fd)
+        peer.meet(facts["pid"], fds["pidfd"])
+        self.see_out(peer, due=facts["due"])
 
     def leave_to_successor(self) -> None:
         """The successor is the main supervisor and watches them."""
@@ -160,9 +173,8 @@ class Elders:
             self._forget_gone(peer)
 
         def hear(message: Message) -> None:
-            seconds = message.fields.get("seconds")
-            if message.kind == "extends" and isinstance(seconds, int | float):
-                self._put_off(peer, time.monotonic() + seconds)
+            if message.kind == "extends":
+                self._put_off(peer, time.monotonic() + message.fields["seconds"])
             else:
                 self._listener.told(message)
 

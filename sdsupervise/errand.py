@@ -9,6 +9,7 @@ from .systemd.notify import forget_systemd
 from .unpatched import os, signal
 
 _KEPT_OUTPUT_BYTES = 16 * 1024
+_MOST_READS_AT_ITS_END = 32  # of 64 KiB each; a pipe holds 1 MiB at most, of whoever is not root
 
 
 class Errand:
@@ -92,8 +93,10 @@ class Errand:
         status = processes.reap(self._child)
         if status is None:
             return
-        while self._reader >= 0 and self._read():  # to what is there now: who left the group may keep it open
-            pass
+        # What a pipe can hold, and no more: who left the group may keep it open, and write on and on.
+        for _ in range(_MOST_READS_AT_ITS_END):
+            if self._reader < 0 or not self._read():
+                break
         if self._reader >= 0:
             self._close_reader()
         self._runs = False

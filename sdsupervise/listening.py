@@ -18,7 +18,7 @@ are known by their names, for where those are is the .socket unit's to say.
 import logging
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .addresses import Address
 from .errors import ConfigError, HandoverError, ListenError
@@ -206,14 +206,9 @@ class Listening:
         """By this generation: for the predecessor, which removes them if we fail, whatever becomes of us."""
         return [kept.file for kept in self._opened if kept.file is not None]
 
-    def note_files_of_successor(self, files: object) -> None:
+    def note_files_of_successor(self, files: Sequence[tuple[str, int, int]]) -> None:
         """What a successor's files_made() were."""
-        try:
-            self._files_of_successor = [
-                File(str(path), int(device), int(inode)) for path, device, inode in _list(files)
-            ]
-        except (ValueError, TypeError):
-            _log.warning("The new supervisor says %r of the sockets it has made, which we cannot read, ignoring", files)
+        self._files_of_successor = [File(*file) for file in files]
 
     def undo_successor(self) -> None:
         """The successor failed, and all of its processes are gone."""
@@ -387,7 +382,3 @@ def _forget(kept: Kept, notifier: Notifier) -> None:
         kept.file.unlink()
     for label, _ in kept.stored:
         notifier.forget_stored(label)
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []

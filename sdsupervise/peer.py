@@ -22,12 +22,15 @@ The channel's messages; `say` names each, and every one may carry more than is l
 
 import logging
 import signal
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from . import messages
+from .config import MOST_WORKERS
+from .core.checked import Unfit
 from .core.takeover import Event
 from .errors import HandoverError
-from .linux import process_groups, processes, signals
+from .linux import descriptors, process_groups, processes, signals
 from .linux.channel import Channel, Message
 from .linux.event_loop import EventLoop
 from .linux.patience import readable_within
@@ -39,6 +42,10 @@ _log = logging.getLogger("sdsupervise")
 HANDOVER_VERSION = 1
 _HOOK_SECONDS = 30.0  # the setting's default
 _MAX_WORKERS_PER_MESSAGE = 200  # the kernel takes 253 descriptors
+_MOST_PROCESSES = 3 * MOST_WORKERS  # of a peer that we keep a descriptor of: workers, their successors, their holders
+_MOST_ANNOUNCED = 100_000  # pids of workers that it has had and that we remember
+_MOST_AT_ONCE = 64  # messages, before it is another's turn
+_MOST_WAITING = 1000  # that the kernel can have kept for us, and more
 
 EVENTS: Mapping[str, Event] = {
     "yield": Event.PEER_ASKS_YIELD,
@@ -107,7 +114,8 @@ class Peer:
         self.ready = 0  # of a successor's workers
         self.reason = ""
         self.traceback = ""
-        loop.watch(channel.fileno(), self.hear)
+        self._complained = False
+        loop.watch(channel.fileno(), self._hear_some)
 
     @property
     def has_workers(self) -> bool:
@@ -140,12 +148,11 @@ class Peer:
         self.pid, self._pidfd = pid, pidfd
         self._loop.watch(pidfd, self._died)
 
-    def note_hook(self, fields: Mapping[str, object]) -> None:
+    def note_hook(self, fields: Mapping[str, Any]) -> None:
         """What it says of its notify_command, if it is one to say what we are to run: who has our rights, or all."""
-        command, timeout = fields.get("notify_command"), fields.get("notify_timeout")
-        words = command if isinstance(command, list) and all(isinstance(word, str) for word in command) else []
+        words = fields.get("notify_command")
         if words and self.pid is not None and processes.uid_of(self.pid) in (0, os.geteuid()):
-            self.hook = Hook(tuple(words), timeout if isinstance(timeout, int | float) else _HOOK_SECONDS)
+            self.hook = Hook(tuple(words), fields.get("notify_timeout", _HOOK_SECONDS))
 
     def knows_worker(self, pid: int) -> bool:
         """It has announced one of this pid, be it dead by now."""
@@ -153,10 +160,11 @@ class Peer:
 
     def note_worker(self, pid: int, pidfd: int) -> None:
         """This is a worker of its."""
-        self._announced.add(pid)
-        if pid in self._workers:
+        if pid in self._workers or len(self._workers) >= _MOST_PROCESSES:
             os.close(pidfd)
             return
+        if len(self._announced) < _MOST_ANNOUNCED:
+            self._announced.add(pid)
         self._workers[pid] = pidfd
         self._loop.watch(pidfd, lambda: self._worker_died(pid))
 
@@ -180,7 +188,15 @@ class Peer:
 
     def hear(self) -> None:
         """Take in all it has said."""
-        while self._channel is not None:
+        self._hear(_MOST_WAITING)
+
+    def _hear_some(self) -> None:
+        self._hear(_MOST_AT_ONCE)
+
+    def _hear(self, most: int) -> None:
+        for _ in range(most):
+            if self._channel is None:
+                return
             try:
                 message = self._channel.receive()
             except EOFError:
@@ -192,7 +208,19 @@ class Peer:
                 return
             if message is None:
                 return
-            self._take_in(message)
+            try:
+                fields = messages.read(message)
+            except Unfit as error:
+                message.close_fds()
+                self._complain(message.kind, error)
+            else:
+                self._take_in(message._replace(fields=fields))
+
+    def _complain(self, kind: str, error: Unfit) -> None:
+        """Once: whoever says such a thing may say it again and again."""
+        if not self._complained:
+            self._complained = True
+            _log.error("Generation %d says %r, of which %s; ignoring it", self.generation, kind, error)
 
     def look(self) -> None:
         """Take in what it has said and whether it lives, now: before something is believed of it."""
@@ -261,37 +289,33 @@ class Peer:
                 os.close(fd)
 
     def _take_in(self, message: Message) -> None:
+        """Of its fields and descriptors is known what they are."""
         fields, kind = message.fields, message.kind
-        if kind == "born":
-            pid = fields.get("pid")
-            if not isinstance(pid, int) or len(message.fds) != 1 or self._pidfd is not None:
+        match kind:
+            case "born" if self._pidfd is None:
+                self.meet(fields["pid"], message.fds[0])
+            case "workers" | "holders":
+                note = self.note_worker if kind == "workers" else self.note_holder
+                for pid, pidfd in zip(fields["pids"], message.fds, strict=True):
+                    note(pid, pidfd)
+            case "caller":
+                self.listener.caller(message.fds[0])
+            case _:
                 message.close_fds()
-            else:
-                self.meet(pid, message.fds[0])
-            return
-        if kind in ("workers", "holders"):
-            note = self.note_worker if kind == "workers" else self.note_holder
-            pids = fields.get("pids")
-            if isinstance(pids, list) and len(pids) == len(message.fds):
-                for pid, pidfd in zip(pids, message.fds, strict=True):
-                    note(int(pid), pidfd)
-            else:
-                message.close_fds()
-            return
-        if kind == "caller" and len(message.fds) == 1:
-            self.listener.caller(message.fds[0])
-            return
-        message.close_fds()
-        if kind == "reason":
-            if not self.reason:
-                self.fails_for(str(fields.get("text")), str(fields.get("traceback", "")))
+                self._take_in_word(message)
+
+    def _take_in_word(self, message: Message) -> None:
+        match message.kind:
+            case "reason":
+                if not self.reason:
+                    self.fails_for(message.fields["text"], message.fields.get("traceback", ""))
+                    self.listener.told(message)
+            case "unlocked":
+                self.listener.lock_may_be_free()
+            case kind if kind in EVENTS:
+                self.listener.event(EVENTS[kind])
+            case _:
                 self.listener.told(message)
-        elif kind == "unlocked":
-            self.listener.lock_may_be_free()
-        elif kind in EVENTS:
-            self.listener.event(EVENTS[kind])
-        else:
-            self.listener.told(message)
 
     def _end_channel(self) -> None:
         if self._channel is not None:
@@ -346,7 +370,8 @@ class Peer:
 
 def _take(token: int) -> bool:
     try:
-        return bool(os.read(token, 1))
+        # Whether it blocks is a property that the other supervisor can change.
+        return descriptors.is_readable(token) and bool(os.read(token, 1))
     except BlockingIOError:
         return False
 
@@ -370,9 +395,9 @@ class Welcome(NamedTuple):
     pid_file_name: str
     overlaps: bool  # its service lets the old workers serve on until the new ones do
     barrier_timeout: float
-    listeners: list[object]  # facts of each, in the order of their descriptors; see listening.py
-    pool: object  # how many workers the predecessor was configured to have, and has; see scaling.py
-    elders: object  # of the generations before it that still drain; see elders.py
+    listeners: Sequence[Mapping[str, Any]]  # facts of each, in the order of their descriptors; see listening.py
+    pool: Mapping[str, Any] | None  # how many workers the predecessor was configured to have, and has; see scaling.py
+    elders: Sequence[Mapping[str, Any]]  # the generations before it that still drain; see elders.py
     fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, listener:…, elder:…
 
 
@@ -387,31 +412,36 @@ def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
     Raises HandoverError if it does not come, or not in a form this release understands.
     """
     message = _wait_for_message(channel, timeout_seconds)
-    fields = message.fields
-    if message.kind != "welcome" or fields.get("version") != HANDOVER_VERSION:
-        raise HandoverError(
-            f"The predecessor's hand-over is {message.kind} in version {fields.get('version')}, this sdsupervise "
-            f"understands version {HANDOVER_VERSION}: restart the service instead of reloading it."
-        )
     try:
-        names = fields["carries"]
-        assert isinstance(names, list) and len(names) == len(message.fds)
-        return Welcome(
-            channel,
-            generation=int(str(fields["generation"])),
-            predecessor_generation=int(str(fields["predecessor_generation"])),
-            predecessor_pid=int(str(fields["pid"])),
-            stop_timeout=float(str(fields["stop_timeout"])),
-            pid_file_name=str(fields["pid_file"]),
-            overlaps=fields.get("overlaps") is True,
-            barrier_timeout=float(str(fields["barrier_timeout"])),
-            listeners=listeners if isinstance(listeners := fields.get("listeners"), list) else [],
-            pool=fields.get("pool"),
-            elders=fields.get("elders"),
-            fds=dict(zip(names, message.fds, strict=True)),
-        )
-    except (KeyError, ValueError, AssertionError) as error:
-        raise HandoverError(f"The predecessor's hand-over lacks something or is malformed: {error!r}.") from error
+        version = message.fields.get("version")
+        if message.kind != "welcome" or version != HANDOVER_VERSION:
+            known = version if isinstance(version, int) and 0 <= version < 1000 else "?"
+            raise HandoverError(
+                f"The predecessor's hand-over is {message.kind!r} in version {known}, this sdsupervise understands "
+                f"version {HANDOVER_VERSION}: restart the service instead of reloading it."
+            )
+        fields = messages.read(message)
+        fds = messages.carried(fields, message.fds)
+    except Unfit as error:
+        message.close_fds()
+        raise HandoverError(f"The predecessor's hand-over lacks something or is malformed: {error}.") from None
+    except HandoverError:
+        message.close_fds()
+        raise
+    return Welcome(
+        channel,
+        generation=fields["generation"],
+        predecessor_generation=fields["predecessor_generation"],
+        predecessor_pid=fields["pid"],
+        stop_timeout=fields["stop_timeout"],
+        pid_file_name=fields["pid_file"],
+        overlaps=fields.get("overlaps", False),
+        barrier_timeout=fields["barrier_timeout"],
+        listeners=fields.get("listeners", ()),
+        pool=fields.get("pool"),
+        elders=fields.get("elders", ()),
+        fds=fds,
+    )
 
 
 def _wait_for_message(channel: Channel, timeout_seconds: float) -> Message:
@@ -420,6 +450,8 @@ def _wait_for_message(channel: Channel, timeout_seconds: float) -> Message:
             message = channel.receive()
         except EOFError:
             raise HandoverError("The predecessor is gone: it left no hand-over to start from.") from None
+        except HandoverError as error:
+            raise HandoverError(f"This hand-over cannot be read; restart the service instead. {error}") from None
         if message is not None:
             return message
     raise HandoverError(f"The predecessor sent no hand-over within {timeout_seconds:g} s.")

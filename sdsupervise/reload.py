@@ -10,6 +10,7 @@ from .linux.event_loop import EventLoop
 from .unpatched import os
 
 _KEPT_STDERR_BYTES = 16 * 1024
+_MOST_READS_AT_ITS_END = 32  # of 64 KiB each; a pipe holds 1 MiB at most, of whoever is not root
 
 
 class OldCode(NamedTuple):
@@ -160,8 +161,10 @@ class Reload:
 
     def last_words(self) -> str:
         """The end of what it wrote, all of it read."""
-        while self._stderr is not None and self._read_stderr():
-            pass
+        # As much as a pipe can hold: what the dead one has left running may write on and on.
+        for _ in range(_MOST_READS_AT_ITS_END):
+            if self._stderr is None or not self._read_stderr():
+                break
         return self._said.decode(errors="replace").strip()
 
     def close_in_child(self) -> None:

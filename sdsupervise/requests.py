@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from . import __version__, scaling, varlink
@@ -116,10 +116,10 @@ class Requests:
             return
         match call.method:
             case "io.sdsupervise.Status":
-                call.reply(self._answers.facts())
+                self._tell(call, self._answers.facts)
             case "io.sdsupervise.Code":
-                call.reply(self._answers.code())
-            case "io.sdsupervise.Reload" | "io.sdsupervise.Scale" if not self._may_command(call.uid):
+                self._tell(call, self._answers.code)
+            case "io.sdsupervise.Reload" | "io.sdsupervise.Scale" if call.uid not in self.commanders:
                 who = "root" if self._is_nobody else f"root and uid {os.geteuid()}"
                 why = f" (uid {os.geteuid()} stands for every user that PrivateUsers= hides)" * self._is_nobody
                 reason = f"Only {who} may {call.method.rpartition('.')[2].lower()}{why}."
@@ -139,9 +139,10 @@ class Requests:
             case "org.varlink.service.GetInterfaceDescription":
                 self._describe(call)
 
-    def _may_command(self, uid: int) -> bool:
-        """Root, and our own user: a process of that could stop us by signals as well."""
-        return uid == 0 or (uid == os.geteuid() and not self._is_nobody)
+    @property
+    def commanders(self) -> Collection[int]:
+        """The users who may have us do something: root, and our own, a process of whom could stop us by signals too."""
+        return {0} if self._is_nobody else {0, os.geteuid()}
 
     def _take_reload(self, call: Call) -> None:
         """Asked for by anybody who may, or by the process of ExecReload=, which can spawn the successor itself."""
@@ -163,6 +164,15 @@ class Requests:
             why_not = fit(said, MOST_OF_REASON).rstrip(".") or "ExecReload= did not start the new generation"
         reload = Reload(asked_by, call, by_systemd=by_systemd, spawn_there=spawns, not_applied=why_not)
         self._reload(reload)
+
+    @staticmethod
+    def _tell(call: Call, facts: Callable[[], dict[str, object]]) -> None:
+        """Answer what anybody may ask, and what changes nothing: a bug of ours there is no reason to leave."""
+        try:
+            call.reply(facts())
+        except Exception:
+            _log.critical("A bug in sdsupervise; please report it", exc_info=True, extra=told(News.BUG))
+            call.hang_up()
 
     @staticmethod
     def _describe(call: Call) -> None:

@@ -51,11 +51,9 @@ def first_size(pool: Pool, welcome: Welcome | None) -> int:
     """The number of workers a generation starts with. What somebody scaled the predecessor to outlives a reload, unless
     the new code, its configuration or its CPUs ask for another number than the old, or allow no such number."""
     before = welcome.pool if welcome is not None else None
-    if not isinstance(before, Mapping) or before.get("configured") != pool.configured:
+    if before is None or before["configured"] != pool.configured:
         return pool.configured
-    scaled = before.get("workers")
-    if not isinstance(scaled, int) or isinstance(scaled, bool) or scaled < 1:
-        return pool.configured
+    scaled: int = before["workers"]
     if scaled > pool.most:
         extra = told(News.SCALED, reason=pool.why_no_more)
         message = "Starting %d workers, not the %d of the old generation: %s"

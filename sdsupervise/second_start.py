@@ -13,13 +13,12 @@ import os
 import signal
 import sys
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import client
-from .errors import AlreadyRunning, HandoverError, NotPermitted, NotRunning, UnitUnavailable
+from .errors import AlreadyRunning, HandoverError, NotPermitted, NotRunning, ProtocolError, UnitUnavailable
 from .linux import processes, signals
 from .linux.pid_file import PidFile
-from .printable import printable
 
 _log = logging.getLogger("sdsupervise")
 
@@ -77,9 +76,12 @@ def ask_running(start: Start, path: str) -> bool:
                 f"Uid {caller.listener_uid} listens on {path}, which is no user of this service: not starting. "
                 "Choose a --pid-file in a directory that only the service's user and root may write."
             )
-        facts = caller.ask("Status").parameters
-        name, pid_file = printable(str(facts.get("name"))), str(facts.get("pid_file", ""))
-        if _known_as(name, pid_file) != _known_as(start.name, start.pid_file):
+        status = caller.ask("Status")
+        if status.error:
+            raise HandoverError(f"The supervisor on {path} refused to say its status: {status.error}.")
+        facts = status.parameters
+        name = facts["name"]
+        if _known_as(name, facts["pid_file"]) != _known_as(start.name, start.pid_file):
             raise AlreadyRunning(
                 f"Another service, {name}, listens on {path}; give each a RuntimeDirectory of its own."
             )
@@ -88,12 +90,12 @@ def ask_running(start: Start, path: str) -> bool:
         if not start.may_reload:
             raise start.already_running()
         answer = next(caller.call("Reload", more=True))
-    except HandoverError as error:
+    except (HandoverError, ProtocolError) as error:
         raise AlreadyRunning(f"{start.already_running()} {error}") from error
     finally:
         caller.close()
     if answer.error == "ReloadRefused":
-        raise AlreadyRunning(f"Daemon is already running: {printable(str(answer.parameters.get('reason')))}")
+        raise AlreadyRunning(f"Daemon is already running: {answer.parameters['reason']}")
     _log.warning("Daemon is already running, initiated hot reload")
     return True
 
@@ -128,11 +130,10 @@ def signal_running(start: Start, pid_file: PidFile) -> bool:
         os.close(pidfd)
 
 
-def _refuse_where_unit_runs(start: Start, facts: Mapping[str, object]) -> None:
+def _refuse_where_unit_runs(start: Start, facts: Mapping[str, Any]) -> None:
     from .linux.usage import unit_of
 
-    pid = facts.get("pid")
-    unit, of_user = unit_of(pid) if isinstance(pid, int) and not isinstance(pid, bool) else ("", False)
+    unit, of_user = unit_of(facts["pid"])
     if unit:
         raise _run_by(unit, start.name, of_user=of_user)
 

@@ -431,47 +431,46 @@ class Succession:
         match message.kind:
             case "starts" if peer is not None and self.reload is not None:
                 peer.note_hook(fields)
-                if fields.get("place"):
-                    self.reload.note(f"generation {peer.generation} starts in {printable(str(fields['place']))}")
+                if fields["place"]:
+                    self.reload.note(f"generation {peer.generation} starts in {fields['place']}")
             case "hello" if peer is not None and not peer.listens:
                 peer.listens = True
                 peer.note_hook(fields)
-                peer.code = str(fields.get("code"))
-                peer.overlaps = fields.get("overlaps") is True
-                peer.stop_timeout = _seconds(fields.get("stop_timeout"), peer.stop_timeout)
-                peer.check_timeout = _seconds(fields.get("check_timeout"), 0.0)
-                peer.start_allowance = _seconds(fields.get("start_allowance"), 0.0)
-                peer.probation = _seconds(fields.get("probation"), 0.0)
+                peer.code = fields["code"]
+                peer.overlaps = fields.get("overlaps", False)
+                peer.stop_timeout = fields["stop_timeout"]
+                peer.check_timeout = fields.get("check_timeout", 0.0)
+                peer.start_allowance = fields.get("start_allowance", 0.0)
+                peer.probation = fields.get("probation", 0.0)
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
-                self._bound_by_successor(peer, _seconds(fields.get("reload_timeout"), peer.reload_timeout))
+                self._bound_by_successor(peer, fields.get("reload_timeout", peer.reload_timeout))
                 self._refuse_beside_elders(peer)
-            case "code" if peer is not None and peer.code != fields.get("code"):
-                peer.code = str(fields.get("code"))
+            case "code" if peer is not None and peer.code != fields["code"]:
+                peer.code = fields["code"]
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
             case "warm" if peer is not None:
-                peer.ready = int(_seconds(fields.get("ready"), 0))
+                peer.ready = fields["ready"]
                 if self.reload is not None:
-                    self.reload.count(peer.ready, int(_seconds(fields.get("workers"), 0)))
+                    self.reload.count(peer.ready, fields["workers"])
             case "opened":
-                self._started.listening.note_files_of_successor(fields.get("files"))
+                self._started.listening.note_files_of_successor(fields["files"])
             case "extends" if peer is not None:
-                self._hooks.put_off(_seconds(fields.get("seconds"), 0.0))
+                self._hooks.put_off(fields["seconds"])
             case "lane":
                 self._hooks.lane_is_needed()
             case "naming":
                 self._hooks.named_main()
             case "reloaded":
-                facts = fields.get("facts")
-                self._inherited = facts if isinstance(facts, dict) else None
+                self._inherited = fields["facts"]
                 self._verdict_due = False
                 self._hooks.verdict(News.RELOADED, self._inherited or {}, None)
             case "reason" if peer is not None and self.reload is not None:
                 self._hooks.gives_up(peer.stop_timeout + self._patience)
                 self._look_for_words(peer, self.reload, fields.get("silent"))
             case "counters":
-                self._counters.inherit(fields.get("counts"))
+                self._counters.inherit(fields["counts"])
             case kind:
                 _log.debug("Another generation says %r, which this release does not know, ignoring", kind)
 
@@ -482,10 +481,6 @@ class Succession:
     def _see_whether_unwanted(self) -> None:
         if self.peer is not None and not self.peer.gone:
             self._hooks.unwanted()
-
-
-def _seconds(value: object, otherwise: float) -> float:
-    return value if isinstance(value, int | float) else otherwise
 
 
 def _not_listening() -> None:

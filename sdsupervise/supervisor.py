@@ -185,7 +185,7 @@ class Supervisor:
             why_never="" if can_reload else f"{name} cannot be reloaded: its class does not set can_do_hot_reload.",
         )
         self._control = (
-            ControlServer(self._loop, started.control, self._requests.take_call)
+            ControlServer(self._loop, started.control, self._requests.take_call, privileged=self._requests.commanders)
             if started.control is not None
             else None
         )

@@ -5,7 +5,9 @@ Bytes in, messages out: nothing here knows a socket. The varlink library is not 
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
+from .core import checked
 from .errors import ProtocolError
 
 INTERFACE = "io.sdsupervise"
@@ -27,57 +29,83 @@ METHODS: Mapping[str, Mapping[str, type]] = {
     f"{_SERVICE}.GetInterfaceDescription": {"interface": str},
 }
 
-MAX_MESSAGE_BYTES = 256 * 1024
+MAX_MESSAGE_BYTES = 1024 * 1024  # of an answer
+MAX_CALL_BYTES = 64 * 1024
+_MOST_CHARACTERS = 300  # of a name
 
 Object = dict[str, object]
 
+_TYPES: Mapping[type, checked.Reader] = {
+    bool: checked.flag,
+    int: checked.whole(-(2**31), 2**31 - 1),
+    str: checked.text(),
+}
+_CALL = checked.record(
+    {},
+    {
+        "method": checked.text(_MOST_CHARACTERS),
+        "parameters": checked.any_object,
+        "more": checked.flag,
+        "oneway": checked.flag,
+    },
+)
+
+
+def read_call(text: bytes) -> dict[str, Any]:
+    """The method ("" where none is said), parameters, and flags of a call; its parameters are not checked yet.
+
+    Raises ProtocolError for what is no JSON object, checked.Unfit for one that is no call.
+    """
+    return {"method": "", **_CALL(_parse(text), "")}
+
 
 def wrong_parameter(method: str, parameters: Mapping[str, object]) -> str:
-    """The name of one that has another type than it must; "" if all are good.
+    """The name of one that has another type than it must, or is out of all bounds; "" if all are good.
 
     What a method does not know is ignored: a caller of a newer release may say more, and `reload` must go on working
     while a package is upgraded.
     """
-    known = METHODS[method]
-    for name, value in parameters.items():
-        # True is an int to Python.
-        if name in known and value is not None and type(value) is not known[name]:
+    for name, wanted in METHODS[method].items():
+        try:
+            if parameters.get(name) is not None:
+                _TYPES[wanted](parameters[name], name)
+        except checked.Unfit:
             return name
     return ""
 
 
 def encode(message: Mapping[str, object]) -> bytes:
-    """One message as bytes: ASCII, for half a surrogate pair, which a caller may have sent, has no UTF-8."""
+    """One message as bytes: ASCII, for the half of a surrogate pair that stands for a byte of a path has no UTF-8."""
     return json.dumps(message).encode() + b"\0"
 
 
 class MessageReader:
-    """Cuts a stream into messages, however the bytes arrive."""
+    """Cuts a stream of answers into messages, however the bytes arrive."""
 
     def __init__(self) -> None:
-        self._rest = b""
-
-    @property
-    def in_the_middle(self) -> bool:
-        """A message has begun and not ended."""
-        return bool(self._rest)
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[Object]:
         """The messages completed by this data.
 
         Raises ProtocolError for what is no JSON object, or too long.
         """
-        *whole, self._rest = (self._rest + data).split(b"\0")
+        found = []
+        *whole, rest = data.split(b"\0")
+        for text in whole:
+            found.append(_parse(bytes(self._rest + text)))
+            self._rest.clear()
+        self._rest += rest
         if len(self._rest) > MAX_MESSAGE_BYTES:
             raise ProtocolError(f"A message of more than {MAX_MESSAGE_BYTES} bytes arrived on the control socket.")
-        return [_parse(text) for text in whole]
+        return found
 
 
 def _parse(text: bytes) -> Object:
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"The control socket was sent {text[:60]!r}, which is no JSON.") from error
+        message = checked.parse(text)
+    except checked.Unfit as error:
+        raise ProtocolError(f"The control socket was sent {text[:60]!r}: {error}.") from None
     if not isinstance(message, dict):
         raise ProtocolError(f"The control socket was sent {text[:60]!r}, which is no JSON object.")
     return message

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from sdsupervise.core.checked import Unfit
 from sdsupervise.counters import Counters
 from sdsupervise.crash_loops import LOOP, CrashLoops
 from sdsupervise.linux.event_loop import EventLoop
+from sdsupervise.messages import COUNTERS
 
 
 def test_counts_of_a_successor_are_on_top() -> None:
@@ -25,15 +29,22 @@ def test_counts_of_a_successor_are_on_top() -> None:
     }
 
 
-def test_what_cannot_be_counts_is_ignored() -> None:
-    """Another release may tell what this one does not know."""
+def test_what_cannot_be_counts_is_refused() -> None:
+    """Another release may count what this one does not know, but not by what is no number."""
     new = Counters()
     new.count("crashes", "SIGSEGV")
-    nonsense: tuple[object, ...] = (None, 7, [], {"crashes": 7}, {"crashes": {"SIGSEGV": "many"}})
+    nonsense: tuple[object, ...] = (
+        None,
+        7,
+        [],
+        {"crashes": 7},
+        {"crashes": {"SIGSEGV": "many"}},
+        {"crashes": {"x": -1}},
+    )
     for told in nonsense:
-        new.inherit(told)
-        assert new.facts() == {"crashes": {"SIGSEGV": 1}}
-    new.inherit({"wonders": {"all": 3}})
+        with pytest.raises(Unfit):
+            COUNTERS(told, "counts")
+    new.inherit(COUNTERS({"wonders": {"all": 3}}, "counts"))
     assert new.facts() == {"wonders": {"all": 3}, "crashes": {"SIGSEGV": 1}}
 
 

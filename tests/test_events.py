@@ -26,6 +26,8 @@ REMARKS = {
     "Ending: %s",
     "Shutting down: %s",
     "%s Listening no more to generation %d",
+    "Generation %d says %r, of which %s; ignoring it",
+    "Generation %d, which drains, cannot be watched: its hand-over lacks it",
     "We may not kill the supervisor of generation %d (pid %s)",
     "The new supervisor says %r of the sockets it has made, which we cannot read, ignoring",
     "%s stays as it is: %s (listen %r)",

@@ -12,11 +12,12 @@ PACKAGE = Path(__file__).parents[1] / "sdsupervise"
 
 # Each module may import those of the lines above its own. A folder's name stands for all modules of that folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("alone", "errors", "events", "unpatched"),
+    ("alone", "errors", "events", "printable", "unpatched"),
     ("bytecode",),
     ("own_code",),
     (
         "addresses",
+        "core.checked",
         "daemons",
         "core.words",
         "files",
@@ -39,7 +40,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "nearest",
         "options",
         "places",
-        "printable",
         "receipt",
         "systemd",
         "toml_text",
@@ -47,8 +47,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("usage", "workers.greenlets"),
     ("workers.process_end",),
     (
+        "answers",
         "kept",
         "lane",
+        "messages",
+        "time_share",
         "unwaiting",
         "workers.coroutines",
         "workers.leftovers",
@@ -66,7 +69,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "workers.shim",
         "workers.source",
     ),
-    ("workers.shimmed_worker",),
+    ("connection", "workers.shimmed_worker"),
     (
         "birth",
         "client",
@@ -106,6 +109,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "chronicle",
         "elsewhere_workers",
+        "description",
         "wanted",
         "plain_daemon",
         "succession",
@@ -123,6 +127,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("unitfiles.lint", "unitfiles.wrap"),
     ("unitfiles.fit", "unitfiles.install"),
     (
+        "cli.apart",
         "cli.ask",
         "cli.by_name",
         "cli.exec_reload",

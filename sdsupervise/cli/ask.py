@@ -7,13 +7,9 @@ from typing import Any, NamedTuple
 
 from .. import places
 from ..client import Client
-from ..errors import HandoverError, NotPermitted, NotRunning, ProtocolError, SdsuperviseError
+from ..errors import HandoverError, NotPermitted, NotRunning, SdsuperviseError
 
 TIMEOUT_SECONDS = 3.0  # a supervisor's event loop answers at once, or hangs
-
-# Without these there is nothing to show.
-_SHOWN = {"name", "state", "status", "healthy", "generation", "pid", "handover"}
-_SHOWN |= {"code", "crashes", "pool", "workers", "last_reload"}
 
 
 class Asked(NamedTuple):
@@ -37,9 +33,7 @@ def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> As
             connection.close()
         if answer.error:
             raise HandoverError(f"The supervisor on {path} refused to say its status: {answer.error}.")
-        if not answer.parameters.keys() >= _SHOWN:
-            raise ProtocolError(f"Whoever listens on {path} is no sdsupervise, or one of a release too far from this.")
-        return Asked(name or str(answer.parameters.get("name")), path, answer.parameters)
+        return Asked(name or answer.parameters["name"], path, answer.parameters)
     except NotRunning as error:
         return Asked(name, path, None, "dead" if os.path.exists(path) else "stopped", str(error), error)
     except NotPermitted as error:
@@ -57,7 +51,7 @@ def ask_all(paths: Mapping[str, str], *, timeout_seconds: float = TIMEOUT_SECOND
     def ask_one(name: str, path: str) -> None:
         found[name] = ask(name, path, timeout_seconds=timeout_seconds)
 
-    # Threads rather than an event loop: the client is a blocking one, and each wait of its has an end.
+    # Threads rather than an event loop: the client is a blocking one, and each answer has a deadline.
     threads = [threading.Thread(target=ask_one, args=item, daemon=True) for item in paths.items()]
     for thread in threads:
         thread.start()

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from .. import start_record
+from ..answers import Answer
 from ..birth import bear
-from ..client import Answer
 from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError
 from ..linux.inheritance import Invocation
 from ..linux.signals import handle, take_note

@@ -169,7 +169,7 @@ def _tell_instance(numbers: _Numbers, facts: Mapping[str, Any] | None) -> None:
     version, code = facts["version"], facts["code"]
     numbers.info("build", "What runs.", version=version, name=facts["name"], handover=facts["handover"])
     numbers.info("code", "The code that runs.", path=code["path"], fingerprint=code["fingerprint"])
-    for listener in facts.get("sockets", ()):
+    for listener in facts["sockets"]:
         labels = {"socket": listener["name"], "address": listener["address"]}
         numbers.gauge("socket", "Sockets the supervisor keeps open.", 1, **labels)
     _tell_workers(numbers, facts)
@@ -215,7 +215,7 @@ def _tell_process(numbers: _Numbers, used: Usage | None, **labels: object) -> No
 
 
 def _tell_reloads(numbers: _Numbers, facts: Mapping[str, Any]) -> None:
-    counts: Mapping[str, Mapping[str, float]] = facts.get("counters", {})
+    counts: Mapping[str, Mapping[str, float]] = facts["counters"]
     reloads = counts.get("reloads", {})
     for verdict in _VERDICTS:
         numbers.counter("reloads", "Reloads asked for, by verdict.", reloads.get(verdict, 0), verdict=verdict)

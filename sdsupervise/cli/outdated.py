@@ -12,6 +12,7 @@ from ..client import Client
 from ..linux.usage import Processes
 from ..receipt import fingerprint_on_disk, take_receipt_of_command
 from . import typed
+from .apart import look_as
 from .ask import TIMEOUT_SECONDS
 
 _MOST_FILES = 200_000  # whoever runs says where they are
@@ -27,11 +28,15 @@ def why_outdated(path: str) -> str:
         answer, status = connection.ask("Code"), connection.ask("Status")
     finally:
         connection.close()
-    if answer.error:
-        return "its sdsupervise is too old to say what it runs"
-    facts: Mapping[str, Any] = answer.parameters
-    usage = Processes().usage(int(str(status.parameters["pid"])))
+    for said in (answer, status):
+        if said.error:
+            return f"its sdsupervise does not say what it runs: {said.error}"
+    usage = Processes().usage(status.parameters["pid"])
     started = time.time() - usage.age if usage is not None else time.time()
+    return look_as(answer.sender, lambda: _why(answer.parameters, started))
+
+
+def _why(facts: Mapping[str, Any], started: float) -> str:
     return (
         _why_package(facts)
         or _why_moved(facts)

@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from ..client import Answer, Client
+from ..answers import Answer
+from ..client import Client
 from ..errors import ExitStatus, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
 from ..printable import as_sentence
 from . import target

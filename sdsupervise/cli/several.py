@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from ..errors import ExitStatus, NotPermitted, NotRunning, SdsuperviseError, UsageError
+from ..printable import printable
 from . import target
 from .ask import Asked, ask_all
 from .outdated import why_outdated
@@ -73,12 +74,12 @@ def _why(asked: Asked) -> str:
     try:
         return "it does not answer" if asked.facts is None else why_outdated(asked.path)
     except SdsuperviseError:
-        return "it does not answer"  # the reload says more
+        return "it does not answer, or not to what it runs"  # the reload says more
 
 
 def _complain(sentence: str) -> None:
     screen = Screen(sys.stderr)
-    print(screen.paint(screen.wrap(sentence), "bad"), file=sys.stderr, flush=True)
+    print(screen.paint(screen.wrap(printable(sentence)), "bad"), file=sys.stderr, flush=True)
 
 
 def _summary(done: list[str], failures: Mapping[str, int], left: list[str]) -> str:

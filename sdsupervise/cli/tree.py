@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ..core.phases import PHASES
 from ..core.takeover import State
 from ..linux.usage import Processes, Usage, connections, proportional_bytes, together, unit_of
+from ..printable import printable
 from ..standing import DOWN
 from . import typed
 from .terminal import Screen, clock, count, cut, duration, size
@@ -15,6 +16,7 @@ from .terminal import Screen, clock, count, cut, duration, size
 MOST_WORKERS = 10  # of a generation that are shown one by one
 _MOST_ADDED_UP = 200  # whose memory is asked for at each look
 _MARGIN = 13  # where values begin
+_MOST_CHARACTERS = 20_000  # of a value
 _HEADINGS = ("PROCESS", "PID", "STATE", "AGE", "", "", "PING", "CRASHES", "SAYS")
 _TO_THE_LEFT = {"PROCESS", "STATE", "SAYS"}
 
@@ -142,6 +144,7 @@ def _entry(title: str, text: str, width: int | None, style: str = "") -> list[Li
     """A title in the margin, and beside it a text, on as many lines as it needs."""
     if not text:
         return []
+    text = printable(text[:_MOST_CHARACTERS]).replace("\n", " ")  # a process chooses what the kernel tells of it
     parts = [text]
     if width is not None and _MARGIN + len(text) > width:
         import textwrap
@@ -297,12 +300,12 @@ def _reload_in_words(reload: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _asker(text: str) -> str:
     """ "pid 4391, uid 0", with the user's name."""
-    found = re.fullmatch(r"pid (\d+), uid (\d+)", text)
+    found = re.fullmatch(r"pid ([0-9]+), uid ([0-9]{1,10})", text)
     if found is None:
         return text
     import pwd
 
     try:
         return f"{pwd.getpwuid(int(found[2])).pw_name} (pid {found[1]})"
-    except KeyError:
+    except (KeyError, OverflowError):
         return text

@@ -7,31 +7,30 @@ import array
 import errno
 import json
 import os
-from collections.abc import Sequence
-from typing import NamedTuple, Self
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
+from ..core import checked
 from ..errors import HandoverError
 from ..unpatched import socket
 
 _MAX_BYTES = 128 * 1024
-_MAX_FDS = 253  # SCM_MAX_FD
+_CREDENTIALS = struct.Struct("3i")  # struct ucred
+_NAME = checked.text(100)
 
 
 class Message(NamedTuple):
     """What arrived. The receiver owns the descriptors."""
 
-    fields: dict[str, object]
+    kind: str  # what it is, the field "say"
+    fields: Mapping[str, Any]  # beside it
     fds: list[int]
-
-    @property
-    def kind(self) -> str:
-        """What it is, the field "say"."""
-        return str(self.fields.get("say"))
 
     def close_fds(self) -> None:
         """Drop descriptors nobody wants."""
-        for fd in self.fds:
-            os.close(fd)
+        while self.fds:
+            os.close(self.fds.pop())
 
 
 class Channel:
@@ -77,7 +76,7 @@ class Channel:
         """Send a message; False when the other side is gone, or so stuck that its buffer is full."""
         data = json.dumps({"say": say, **fields}).encode()
         try:
-            socket.send_fds(self._socket, [data], fds)
+            socket.send_fds(self._socket, [data], fds, socket.MSG_DONTWAIT)
         except (BrokenPipeError, ConnectionResetError, BlockingIOError):
             return False
         except OSError as error:
@@ -92,23 +91,25 @@ class Channel:
         Raises EOFError at the end, HandoverError for bytes that are no message.
         """
         try:
-            data, fds, flags = receive_with_fds(self._socket, _MAX_BYTES, _MAX_FDS)
+            received = receive(self._socket, _MAX_BYTES, checked.MOST_FDS, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
         except ConnectionResetError:
             # It died without reading all we sent. The kernel says so once, ahead of what it has said itself.
             return self.receive()
-        if not data:
+        data, fds = received.data, received.fds
+        if not data and not fds and not received.cut_short:
             raise EOFError
         try:
-            fields = json.loads(data)
-            if not isinstance(fields, dict) or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                raise ValueError("cut short, or no object")
-        except ValueError as error:
+            if received.cut_short:
+                raise checked.Unfit("", "is cut short")
+            fields = checked.any_object(checked.parse(data), "")
+            say = _NAME(fields.pop("say", None), "say")
+        except checked.Unfit as error:
             for fd in fds:
                 os.close(fd)
-            raise HandoverError(f"The other supervisor sent {len(data)} bytes that are no message: {error}.") from error
-        return Message(fields, fds)
+            raise HandoverError(f"The other supervisor sent {len(data)} bytes that are no message: {error}.") from None
+        return Message(say, fields, fds)
 
     def refuse_more(self) -> None:
         """From now on the other side cannot send; what it has sent can still be received."""
@@ -119,12 +120,31 @@ class Channel:
         self._socket.close()
 
 
-def receive_with_fds(end: socket.socket, max_bytes: int, max_fds: int) -> tuple[bytes, list[int], int]:
-    """Data, descriptors (close-on-exec, the receiver's to close) and flags; socket.recv_fds forgets its flags."""
-    descriptors = array.array("i")
-    space = socket.CMSG_SPACE(max_fds * descriptors.itemsize)
-    data, ancillary, flags, _ = end.recvmsg(max_bytes, space, socket.MSG_CMSG_CLOEXEC)
+class Sender(NamedTuple):
+    """Who sent something, as the kernel knows it."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class Received(NamedTuple):
+    """What one recvmsg() gave. The receiver owns the descriptors, which are close-on-exec."""
+
+    data: bytes
+    fds: list[int]
+    cut_short: bool  # some of the bytes, or of the descriptors, are lost
+    sender: Sender | None  # where SO_PASSCRED asks for it
+
+
+def receive(end: socket.socket, max_bytes: int, max_fds: int, flags: int = 0) -> Received:
+    """Receive once; socket.recv_fds forgets its flags."""
+    numbers, sender = array.array("i"), None
+    space = socket.CMSG_SPACE(max_fds * numbers.itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size)
+    data, ancillary, got, _ = end.recvmsg(max_bytes, space, socket.MSG_CMSG_CLOEXEC | flags)
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    return data, list(descriptors), flags
+            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+        elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(content) == _CREDENTIALS.size:
+            sender = Sender(*_CREDENTIALS.unpack(content))
+    return Received(data, list(numbers), bool(got & (socket.MSG_TRUNC | socket.MSG_CTRUNC)), sender)

@@ -15,6 +15,7 @@ from ..unpatched import select
 # Parts of the time that others have: how long to sleep at most, and how much longer than that is too long. What stays
 # unseen is less than the two thirds that somebody can bear who shows signs of life three times in that time.
 GLANCE, NAP = 1 / 3, 1 / 4
+_LONGEST_POLL_SECONDS = 86400.0  # poll() takes 24 days at most
 
 
 class HasFileno(Protocol):
@@ -39,7 +40,7 @@ def readable_within(
     before = time.monotonic()
     end = before + seconds
     while True:
-        wanted = max(0.0, min(while_waiting(), end - before, seconds * GLANCE))
+        wanted = max(0.0, min(while_waiting(), end - before, seconds * GLANCE, _LONGEST_POLL_SECONDS))
         if poller.poll(math.ceil(wanted * 1000)):
             return True
         now = time.monotonic()

@@ -1,6 +1,5 @@
 """A worker at the other end of a link: a fork of its supervisor, which runs a service's class."""
 
-import json
 import logging
 import signal
 import socket
@@ -8,12 +7,13 @@ import time
 
 from .. import protocol
 from ..config import Settings
+from ..core.checked import Unfit, list_of, parse, text, tuple_of
 from ..errors import ProtocolError
 from ..events import News, told
 from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
 from ..own_code import Loaded
-from ..printable import printable
+from ..printable import one_line, printable
 from ..receipt import Receipt
 from .leftovers import Leftovers
 from .traces import Traces
@@ -22,6 +22,10 @@ from .worker import Worker, WorkerListener, WorkerState
 _log = logging.getLogger("sdsupervise")
 
 _GRACE_SECONDS = 5.0  # what a dead worker left behind may take to stop; a stop has its own, longer deadline
+_READ_BYTES = 4096
+_MOST_BYTES_AT_ITS_END = 512 * 1024
+_MOST_WARNINGS = 3  # of one worker
+_MODULES = list_of(tuple_of(text(), text(), text(100)), 10_000)  # name, file, hash
 _FIRST_NUDGE_SECONDS, _LAST_NUDGE_SECONDS = 0.2, 5.0
 
 
@@ -61,7 +65,7 @@ class LinkedWorker(Worker):
         self._traces = Traces(loop, traces, self._say_traceback)
         kin.sessions.add(child.pid)
         self._lines = protocol.LineReader()
-        self._linked = True
+        self._linked, self._warnings = True, 0
         link.setblocking(False)
         loop.watch(link.fileno(), self._read_link)
 
@@ -92,26 +96,31 @@ class LinkedWorker(Worker):
         self._send(protocol.OK)
 
     def _read_link(self) -> None:
-        try:
-            data = self._link.recv(65536)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data = b""
+        data = self._receive()
         if data == protocol.PING and self.last_ping is not None:  # the hot path
             self.last_ping = time.monotonic()
             self._send(protocol.PONG)
         elif data:
             self._hear(data)
-        else:
+        elif data is not None:
             self._close_link()
+
+    def _receive(self) -> bytes | None:
+        """Not much at a time: each line is work. None if there is nothing now."""
+        try:
+            return self._link.recv(_READ_BYTES)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            return b""
 
     def _hear(self, data: bytes) -> None:
         try:
             for line in self._lines.feed(data):
                 self._hear_line(line)
         except ProtocolError as error:
-            _log.warning("Worker (pid %d): %s Ignoring it", self.pid, error)
+            if self._warns():
+                _log.warning("Worker (pid %d): %s Ignoring it", self.pid, error)
 
     def _hear_line(self, line: bytes) -> None:
         if line == protocol.PING:
@@ -134,22 +143,28 @@ class LinkedWorker(Worker):
             self.failure = printable(_json_text(line[len(protocol.FAILED) :]))
         elif line.startswith(protocol.CODE):
             self._heard_code(line[len(protocol.CODE) :])
-        else:
+        elif self._warns():
             _log.warning("Worker (pid %d) said %r, which is no message, ignoring", self.pid, line[:60])
 
     def _heard_code(self, said: bytes) -> None:
         try:
-            modules = [Loaded(str(name), str(file), str(hash_of_it)) for name, file, hash_of_it in json.loads(said)]
-        except (ValueError, TypeError, RecursionError) as error:
-            _log.warning("Worker (pid %d) said of its code what we cannot read (%s), ignoring", self.pid, error)
+            modules = [Loaded(*module) for module in _MODULES(parse(said), "code")]
+        except Unfit as error:
+            if self._warns():
+                _log.warning("Worker (pid %d) said of its code what we cannot read: %s; ignoring", self.pid, error)
             return
         others = self._receipt.add(modules)
-        if others:
+        if others and self._warns():
             _log.warning(
                 "Worker (pid %d) runs %s as it is on disk now, and others of this generation what it was before; "
                 "reload to have one code run",
-                *(self.pid, printable(others[0])),
+                *(self.pid, one_line(others[0])),
             )
+
+    def _warns(self) -> bool:
+        """A few times: whoever says what is no message may do so again and again."""
+        self._warnings += 1
+        return self._warnings <= _MOST_WARNINGS
 
     def _send(self, line: bytes) -> None:
         if self._linked:
@@ -160,15 +175,13 @@ class LinkedWorker(Worker):
 
     def _hear_the_rest(self) -> None:
         self._traces.close()
-        while self._linked:
-            try:
-                data = self._link.recv(65536)
-            except OSError:  # also BlockingIOError: a child of the worker holds a copy of the link
-                data = b""
-            if data:
-                self._hear(data)
-            else:
-                self._close_link()
+        # What the kernel can have kept for us, and no more: a child that holds a copy of the link may talk on and on.
+        for _ in range(_MOST_BYTES_AT_ITS_END // _READ_BYTES):
+            data = self._receive() if self._linked else b""
+            if not data:
+                break
+            self._hear(data)
+        self._close_link()
 
     def _be_gone(self) -> None:
         if self._leftovers is None and self._may_have_left():
@@ -207,6 +220,7 @@ class LinkedWorker(Worker):
 
 def _json_text(data: bytes) -> str:
     try:
-        return str(json.loads(data))
-    except (ValueError, RecursionError):
-        return data.decode(errors="replace")
+        text = parse(data)
+    except Unfit:
+        text = None
+    return text if isinstance(text, str) else data.decode(errors="replace")

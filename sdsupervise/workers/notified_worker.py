@@ -2,16 +2,19 @@
 
 import logging
 import signal
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ..config import Settings
+from ..core.checked import decimal
 from ..errors import ProtocolError
 from ..events import News, told
 from ..linux import process_groups, processes, signals
-from ..linux.event_loop import EventLoop
+from ..linux.descriptors import is_pipe_to_write
+from ..linux.event_loop import EventLoop, Timer
 from ..linux.notifying import ANSWER, ASKS_ANSWER, FAILED
-from ..printable import printable
+from ..printable import one_line
 from ..unpatched import os
 from .leftovers import Leftovers
 from .notify_socket import Notification, NotifySocket
@@ -19,7 +22,13 @@ from .worker import Worker, WorkerListener, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
+LONGEST_EXTENSION = 86400.0  # seconds that EXTEND_TIMEOUT_USEC= can give; whoever needs more asks again
 _MOST_AT_ONCE = 64  # notifications of one worker, before it is another's turn
+_MOST_AT_ITS_END = 1000  # that can have come before it died: net.unix.max_dgram_qlen is 10, and 512 under systemd
+_MOST_WAITERS = 4  # for its release
+_BETWEEN_REQUESTS_SECONDS = 0.1  # for more time
+_MOST_MICROSECONDS = 2**64 - 1
+_FAILED, _ASKS_ANSWER = FAILED.encode(), ASKS_ANSWER.encode()
 _SHOWN_CHARACTERS = 1000
 _GRACE_SECONDS = 5.0  # what a dead command left behind may take to stop; a stop has its own, longer deadline
 
@@ -56,6 +65,8 @@ class NotifiedWorker(Worker):
         self._wait_for_release: list[int] = []  # write ends of pipes
         self._leaves = False  # it has said that it stops by itself
         self._warned = False
+        self._asked: Timer | None = None  # runs for a while after each request for time
+        self._asks_until = 0.0  # on the monotonic clock; a later request
         self._leftovers: Leftovers | None = None
         self._left = ""  # a process that it left behind, in words
         self._was_ready = False
@@ -122,60 +133,82 @@ class NotifiedWorker(Worker):
     # --------------------------------------------------------------------------------------------- what it says
 
     def _hear_some(self) -> None:
-        for _ in range(_MOST_AT_ONCE):
-            if not self._hear_one():
-                break
+        self._hear(_MOST_AT_ONCE)
 
     def _hear_the_rest(self) -> None:
-        while self._hear_one():
-            pass
+        self._hear(_MOST_AT_ITS_END)  # and no more: what it has left running may talk on and on
 
-    def _hear_one(self) -> bool:
-        """Take in one notification; False if there was none."""
-        try:
-            notification = self._notify.receive()
-        except ProtocolError as error:
-            self._warn(f"{error} Ignoring it")
-            return True
-        if notification is None:
-            return False
-        try:
-            self._take_in(notification)
-        finally:
-            notification.close_fds()
-        return True
+    def _hear(self, most: int) -> None:
+        """Take in so many notifications at most."""
+        for _ in range(most):
+            try:
+                notification = self._notify.receive()
+            except ProtocolError as error:
+                self._warn(f"{error} Ignoring it")
+                continue
+            if notification is None:
+                return
+            try:
+                self._take_in(notification)
+            finally:
+                notification.close_fds()
 
     def _take_in(self, notification: Notification) -> None:
         # BARRIER=1 is answered by its descriptor being closed, after all that came before it; so is FDSTORE=1, of which
         # we keep nothing. What is not named here (RELOADING=1, MAINPIDFD=1, ERRNO=, ...) is systemd's, not ours.
-        fields = notification.fields
-        if "STATUS" in fields:
-            self.status = _shown(fields["STATUS"])
-        if FAILED in fields:
-            self.failure = _shown(fields[FAILED])
-        if "MAINPID" in fields and fields["MAINPID"] != str(self.pid):
-            self._warn(
-                f"It sent MAINPID={_shown(fields['MAINPID'])}. A worker stays the process we started; ignoring it"
-            )
-        if fields.get("EXTEND_TIMEOUT_USEC", "").isdecimal():
-            self._extend(int(fields["EXTEND_TIMEOUT_USEC"][:18]) / 1e6)
-        asks_answer = ASKS_ANSWER in fields and len(notification.fds) > 0
-        if fields.get("READY") == "1":
-            if asks_answer and self.state is not WorkerState.STOPPING:
-                self._wait_for_release.append(notification.fds.pop())
+        status, failure = notification.value(b"STATUS"), notification.value(_FAILED)
+        if status is not None:
+            self._take_in_status(status)
+        if failure is not None:
+            self.failure = _shown(failure.decode(errors="replace"))
+        main_pid = notification.value(b"MAINPID")
+        if main_pid is not None and main_pid != b"%d" % self.pid:
+            said = _shown(main_pid.decode(errors="replace"))
+            self._warn(f"It sent MAINPID={said}. A worker stays the process we started; ignoring it")
+        self._take_in_extension(notification.value(b"EXTEND_TIMEOUT_USEC"))
+        asks_answer = notification.value(_ASKS_ANSWER) is not None and len(notification.fds) > 0
+        stops = notification.says(b"STOPPING=1")
+        if notification.says(b"READY=1") and not stops:
+            if asks_answer:
+                self._keep_waiter(notification.fds.pop())
             self._heard_ready()
         elif asks_answer:
             _answer(notification.fds.pop())
-        if fields.get("WATCHDOG") == "1":
+        watchdog = notification.value(b"WATCHDOG")
+        if watchdog == b"1":
             self._heard_ping()
-        elif fields.get("WATCHDOG") == "trigger":
+        elif watchdog == b"trigger" and self._ended_for != "hung":
             self._ended_for = "hung"
             extra = told(News.WORKER_HUNG, worker=self)
             _log.warning("Worker (pid %d) says that it hangs, ending it", self.pid, extra=extra)
             self.failure = "The worker said WATCHDOG=trigger."
             self._abort()
-        if fields.get("STOPPING") == "1" and self.state is not WorkerState.STOPPING:
+        if stops and self.state is not WorkerState.STOPPING:
             self._leave()
+
+    def _take_in_status(self, said: bytes) -> None:
+        try:
+            self.status = _shown(said.decode())
+        except UnicodeDecodeError:
+            self.status = ""
+            self._warn("It sent a STATUS= that is not in UTF-8. Ignoring it")
+
+    def _take_in_extension(self, said: bytes | None) -> None:
+        if said is None:
+            return
+        microseconds = decimal(said.decode("latin-1").strip(), _MOST_MICROSECONDS)
+        if microseconds is None:
+            shown = _shown(said[:40].decode(errors="replace"))
+            self._warn(f"It sent EXTEND_TIMEOUT_USEC={shown}, which is no number of 64 bits. Ignoring it")
+        else:
+            self._extend(min(microseconds / 1e6, LONGEST_EXTENSION))
+
+    def _keep_waiter(self, waiter: int) -> None:
+        """Until this worker may serve. One that asks again and again is answered once or twice."""
+        if self.state is WorkerState.STOPPING or len(self._wait_for_release) >= _MOST_WAITERS:
+            os.close(waiter)
+        else:
+            self._wait_for_release.append(waiter)
 
     def _warn(self, sentence: str) -> None:
         """Once: a program that does it again and again would fill the log."""
@@ -193,12 +226,26 @@ class NotifiedWorker(Worker):
     def _extend(self, seconds: float) -> None:
         """Of a start, or of a stop: it may take so many seconds from now, if that is later than it was to end."""
         if self.state is WorkerState.STOPPING:
-            self._listener.extends(self, seconds)
+            self._ask_for_time(seconds)
         elif self._leaves:
             self._put_off(seconds, self.kill)
         elif self._starts and not self._settings.ready_after:
             self._put_off(seconds, self._never_ready)
+            self._ask_for_time(seconds)
+
+    def _ask_for_time(self, seconds: float) -> None:
+        """Have those wait who wait for us; of many requests in a short time the last goes on to them at its end."""
+        if self._asked is None or not self._asked.pending:
+            self._asks_until = 0.0
+            self._asked = self._loop.call_later(_BETWEEN_REQUESTS_SECONDS, self._ask_again)
             self._listener.extends(self, seconds)
+        else:
+            self._asks_until = time.monotonic() + seconds
+
+    def _ask_again(self) -> None:
+        seconds = self._asks_until - time.monotonic()
+        if seconds > 0 and self.exit_status is None:
+            self._ask_for_time(seconds)
 
     @property
     def _starts(self) -> bool:
@@ -283,7 +330,7 @@ class NotifiedWorker(Worker):
 
         if not self._left and not (self._starts and daemons.goes_to_background(self._identity.program)):
             return ""
-        left = f" and left {printable(self._left)} running" if self._left else ""
+        left = f" and left {one_line(self._left)} running" if self._left else ""
         return (
             f"The command went to the background: it exited with status 0{left}. Run it in the foreground"
             f"{daemons.in_foreground(self._identity.program)}."
@@ -309,13 +356,14 @@ class NotifiedWorker(Worker):
 
 def _shown(text: str) -> str:
     """One line of a log, or of somebody's terminal."""
-    return printable(" ".join(text.split())[:_SHOWN_CHARACTERS])
+    return one_line(text, _SHOWN_CHARACTERS)
 
 
 def _answer(waiter: int) -> None:
     try:
-        os.set_blocking(waiter, False)  # whatever it is, writing to it must not stop us
-        os.write(waiter, ANSWER)
+        if is_pipe_to_write(waiter):
+            os.set_blocking(waiter, False)  # writing to it must not stop us
+            os.write(waiter, ANSWER)
     except OSError:
         pass  # who asked is gone
     os.close(waiter)

@@ -7,22 +7,31 @@ parents are dead, as systemd knows by the cgroup.)
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..core.checked import MOST_FDS
 from ..errors import ProtocolError
-from ..linux.channel import receive_with_fds
+from ..linux.channel import receive
 from ..unpatched import socket
 
 _MAX_BYTES = 4096  # systemd takes no more in one datagram
-_MAX_FDS = 253
 
 
 class Notification(NamedTuple):
-    """One datagram. The receiver owns the descriptors."""
+    """One datagram, read as systemd does it (service_notify_message). The receiver owns the descriptors."""
 
-    fields: Mapping[str, str]
+    lines: Sequence[bytes]
     fds: list[int]
+
+    def says(self, line: bytes) -> bool:
+        """This line is among them."""
+        return line in self.lines
+
+    def value(self, name: bytes) -> bytes | None:
+        """What stands behind NAME=, where it stands first."""
+        start = name + b"="
+        return next((line[len(start) :] for line in self.lines if line.startswith(start)), None)
 
     def close_fds(self) -> None:
         """Drop descriptors nobody wants; of a barrier that is the answer."""
@@ -51,20 +60,20 @@ class NotifySocket:
     def receive(self) -> Notification | None:
         """The next datagram, None when there is none now.
 
-        Raises ProtocolError for one that is no list of assignments.
+        Raises ProtocolError for one that systemd would not take either.
         """
         try:
-            data, fds, flags = receive_with_fds(self._socket, _MAX_BYTES, _MAX_FDS)
+            received = receive(self._socket, _MAX_BYTES, MOST_FDS, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
-        notification = Notification({}, fds)
-        try:
-            if flags & socket.MSG_TRUNC:
-                raise ProtocolError(f"A notification of more than {_MAX_BYTES} bytes came.")
-            return Notification(assignments(data), fds)
-        except ProtocolError:
+        notification = Notification(lines(received.data), received.fds)
+        if received.cut_short:
             notification.close_fds()
-            raise
+            raise ProtocolError(f"A notification came of more than {_MAX_BYTES} bytes, or {MOST_FDS} descriptors.")
+        if b"\0" in received.data[:-1]:
+            notification.close_fds()
+            raise ProtocolError("A notification came with a NUL byte in it.")
+        return notification
 
     def close(self) -> None:
         """Receive no more; the path is gone."""
@@ -75,17 +84,6 @@ class NotifySocket:
             pass  # the unit's runtime directory may be gone before us
 
 
-def assignments(data: bytes) -> dict[str, str]:
-    """NAME=VALUE lines; of two for one name the last.
-
-    Raises ProtocolError.
-    """
-    try:
-        lines = [line for line in data.decode().split("\n") if line]
-    except UnicodeDecodeError:
-        raise ProtocolError(f"A notification that is no text came, it begins with {data[:20]!r}.") from None
-    pairs = [line.partition("=") for line in lines]
-    wrong = next((name for name, equals, _ in pairs if not (name and equals)), None)
-    if wrong is not None or not lines:
-        raise ProtocolError(f"A notification came that is no NAME=VALUE: {(wrong or '')[:20]!r}.")
-    return {name: value for name, _, value in pairs}
+def lines(data: bytes) -> list[bytes]:
+    """Those that are not empty. They end at any of \\n and \\r; one NUL byte may stand behind all."""
+    return [line for line in data.removesuffix(b"\0").replace(b"\r", b"\n").split(b"\n") if line]

@@ -7,8 +7,10 @@ import socket
 import time
 
 from ..config import Settings
+from ..core.checked import decimal
 from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
+from ..printable import one_line
 from . import shim
 from .leftovers import Leftovers
 from .notified_worker import Identity, NotifiedWorker
@@ -154,12 +156,13 @@ class ShimmedWorker(NotifiedWorker):
             data = b""
         if not data:
             self._loop.unwatch(self._link.fileno())
-        *lines, self._unread = (self._unread + data).split(b"\n")
+        *lines, unread = (self._unread + data).split(b"\n")
+        self._unread = unread[-_READ_BYTES:]
         for line in lines:
             if line.startswith(shim.LEFT):
-                self._left = self._left or line.removeprefix(shim.LEFT).decode()
+                self._left = self._left or one_line(line.removeprefix(shim.LEFT).decode(errors="replace"))
             else:
-                self._command_status = int(line)
+                self._command_status = decimal(line.decode("latin-1"), 0xFFFF)
 
     def _may_have_left(self) -> bool:
         return self.exit_status != 0

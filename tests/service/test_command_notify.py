@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.service.harness import Ground, notify_socket
+from tests.service.notifications import CASES, Case
 from tests.service.running import Running, wait_gone
 
 QUICK = ("--delay-before-respawn", "0", "--stop-timeout", "5")
@@ -95,7 +96,7 @@ def test_start_that_takes_longer(ground: Ground) -> None:
     ground.make_gate()
     text = """
     if os.environ["SDSUPERVISE_WORKER_INDEX"] == "0":
-        notify("EXTEND_TIMEOUT_USEC=" + "9" * 50); notify("EXTEND_TIMEOUT_USEC=1"); barrier()
+        notify("EXTEND_TIMEOUT_USEC=" + str(2**64 - 1)); notify("EXTEND_TIMEOUT_USEC=1"); barrier()
         wait_at_gate("extended")
         report("goes on"); notify("READY=1")
     wait()
@@ -229,6 +230,17 @@ def test_what_killed_supervisors_left_is_removed(ground: Ground) -> None:
         assert running.wait() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("name", ["notify.", "notify.x.y", "notify.²", f"notify.{'9' * 200}"])
+def test_what_others_call_alike_is_left_alone(ground: Ground, name: str) -> None:
+    """Whoever may write there may make such a directory, too: it keeps no supervisor from its start, and stays."""
+    runtime = ground.directory / "run"
+    (runtime / name).mkdir(parents=True)
+    ground.program(1, SERVES)
+    ground.run_command("current/program", options=OVERLAP, environment={"RUNTIME_DIRECTORY": str(runtime)})
+    ground.expect("serves")
+    assert (runtime / name).is_dir()
+
+
 def test_many_short_lives(ground: Ground) -> None:
     """Two hundred commands that die at once leave no descriptor, no file and no process behind."""
     running = ground.run_command("true", options=[*OVERLAP, "--respawn-backoff-limit", "0"])
@@ -253,3 +265,25 @@ def test_peers_of_a_worker_cannot_speak_for_it(ground: Ground) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
             os._exit(13 if stranger.connect_ex(path) == 13 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 13
+
+
+SAYS = """
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+sender.connect(os.environ["NOTIFY_SOCKET"])
+sender.send(bytes.fromhex({data!r}))
+barrier()
+report("said")
+wait()
+"""
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_as_systemd(ground: Ground, case: Case) -> None:
+    """A datagram that is odd is read as systemd reads it: ready or not, and with the same status; what is ignored is
+    named once in the log."""
+    running = start(ground, SAYS.format(data=case.data.hex()))
+    ground.expect("said")
+    facts = worker(ground)
+    assert (facts["state"], facts["status"]) == ("serving" if case.ready else "starting", case.status)
+    odd = case.data.count(b"\0", 0, -1) > 0 or len(case.data) > 4096 or b"STATUS=l\xe4" in case.data
+    assert ("Ignoring it" in running.err) >= odd

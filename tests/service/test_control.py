@@ -153,8 +153,23 @@ def test_which_instance(ground: Ground, command: str) -> None:
 
 @pytest.mark.parametrize(
     "nonsense",
-    [b"hello", b"[1, 2]", b'"io.sdsupervise.Status"', b'{"method": ', b"\xff\xfe", b"[" * 100_000, b"", b"7" * 5000],
-    ids=["no JSON", "a list", "a string", "half an object", "no UTF-8", "deep", "empty", "a huge number"],
+    [
+        *(
+            b"hello",
+            b"[1, 2]",
+            b'"io.sdsupervise.Status"',
+            b'{"method": ',
+            b"\xff\xfe",
+            b"[" * 60_000,
+            b"",
+            b"7" * 5000,
+        ),
+        *(b'{"method": NaN}', b'{"parameters": {"by": -Infinity}}', b'{"method": "x", "a": ' + b'{"a":' * 12_000),
+    ],
+    ids=[
+        *("no JSON", "a list", "a string", "half an object", "no UTF-8", "deep", "empty", "a huge number"),
+        *("no number", "no end of a number", "deep in an object"),
+    ],
 )
 def test_nonsense(ground: Ground, nonsense: bytes) -> None:
     """What is no JSON object is answered by an error and hung up on; others are served on."""
@@ -166,16 +181,30 @@ def test_nonsense(ground: Ground, nonsense: bytes) -> None:
 
 
 def test_strange_calls(ground: Ground) -> None:
-    """An unknown method is answered by MethodNotFound, whatever else the object holds; the connection stays."""
+    """An unknown method is answered by MethodNotFound, an object that is no call by InvalidParameter, which names the
+    member that is wrong; the connection stays."""
     ground.serving()
     with connected(ground) as caller:
-        for strange in (
-            b'{"method": "io.sdsupervise.Fly"}',
-            b"{}",
-            b'{"method": 7, "parameters": [], "more": "yes"}',
-            HALF_A_PAIR,
+        for unknown in b'{"method": "io.sdsupervise.Fly"}', b"{}":
+            assert ask(caller, unknown)["error"] == "org.varlink.service.MethodNotFound"
+        for strange, parameter in (
+            (b'{"method": 7}', "method"),
+            (b'{"method": "io.sdsupervise.%s"}' % (b"x" * 300), "method"),
+            (b'{"method": %s}' % (b"[" * 900 + b"]" * 900), "method"),
+            (HALF_A_PAIR, "method"),
+            (b'{"method": "io.sdsupervise.Status", "parameters": []}', "parameters"),
+            (b'{"method": "io.sdsupervise.Status", "more": "yes"}', "more"),
+            (b'{"method": "io.sdsupervise.Scale", "parameters": {"by": %s}}' % (b"9" * 4000), "by"),
+            (b'{"method": "io.sdsupervise.Scale", "parameters": {"workers": 1e400}}', "workers"),
+            (b'{"method": "io.sdsupervise.Reload", "parameters": {"exec_reload": 1}}', "exec_reload"),
+            (
+                b'{"method": "org.varlink.service.GetInterfaceDescription", "parameters": {"interface": "\\ud800"}}',
+                "interface",
+            ),
         ):
-            assert ask(caller, strange)["error"] == "org.varlink.service.MethodNotFound"
+            answer = ask(caller, strange)
+            assert answer["error"] == "org.varlink.service.InvalidParameter"
+            assert answer["parameters"] == {"parameter": parameter}
         assert "parameters" in ask(caller, STATUS)
 
 

@@ -383,7 +383,7 @@ NOTHING = {
     ("--config", "a b.toml"): (64, r"a b.toml: an instance cannot be called 'a b'; a name has"),
     ("--config", ".toml"): (64, r"cannot be called ''"),
     ("--config", "nosuch.toml"): (78, r"Cannot read nosuch.toml: No such file or directory"),
-    ("--config", "lib"): (78, r"Cannot read lib: Is a directory"),
+    ("--config", "lib"): (78, r"Cannot read lib: it is no regular file"),
     ("--config", "fifo.toml"): (78, r"Cannot read fifo.toml: it is no regular file"),
     ("--config", "x.toml", "y"): (64, r"--config says what to run; the service's own arguments come after it and '--'"),
     ("--name", "y", "--config", "x.toml"): (64, r"--name is for a COMMAND; an instance is called by its file"),

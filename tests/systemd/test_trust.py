@@ -196,7 +196,7 @@ def test_a_port_of_root(machine: Machine) -> None:
 
 # What a worker does that somebody has taken over: it repeats what ExecReload= says, and keeps what it is handed.
 _COMPROMISED = """\
-import json, os, socket, struct
+import json, os, signal, socket, struct
 client = socket.socket(socket.AF_UNIX)
 client.connect(os.environ["RUNTIME_DIRECTORY"] + "/control")
 call = {"method": "io.sdsupervise.Reload", "more": True, "parameters":
@@ -207,11 +207,14 @@ if not os.path.exists("/tmp/asked"):
     if os.fork() == 0:
         os.setsid()
         got, said = [], b""
+        def tell(*_):
+            print(f"was handed {len(got)} descriptors, {b'spawn' in said or b'bear' in said}", flush=True)
+            os._exit(0)
+        signal.signal(signal.SIGTERM, tell)  # it is ended with its worker
         while not said or b"continues" in said.split(b"\\0")[-2]:
             data, fds, _, _ = socket.recv_fds(client, 65536, 16)
             said, got = said + data, got + fds
-        print(f"was handed {len(got)} descriptors, {b'spawn' in said or b'bear' in said}", flush=True)
-        os._exit(0)
+        tell()
 """
 
 

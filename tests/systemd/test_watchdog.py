@@ -123,3 +123,28 @@ def voluntary_switches(host_pid: int) -> int:
     """How often it has gone to sleep."""
     lines = Path(f"/proc/{host_pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("voluntary_ctxt_switches:")).split()[-1])
+
+
+HOW = ("asks", "asks and leaves", "wants to reload")
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_strangers_do_not_starve_the_watchdog(watched: Trial, how: str) -> None:
+    """62 connections of another user that ask and ask, for several periods: the service lives, root's `status` is
+    answered within its own 3 seconds, and `systemctl reload` goes well."""
+    machine, control = watched.machine, f"/run/sdsupervise/{watched.name}/control"
+    machine.write("/srv/flood.py", (Path(__file__).parents[1] / "service/flood.py").read_text())
+    program = ("/usr/bin/python3", "/srv/flood.py", control, how)
+    with machine.popen("setpriv", "--reuid=61234", "--regid=61234", "--clear-groups", *program) as flood:
+        assert flood.stdout is not None and flood.stdout.readline() == "it floods\n"
+        main = watched.main_pid
+        for _ in range(3):
+            wait_for_pings(watched)
+            assert "● trial" in machine.run("sdsupervise", "status", watched.name).stdout
+        assert watched.main_pid == main
+        assert watched.reload() == 0
+        wait_for_pings(watched)
+        assert flood.poll() is None
+        flood.kill()
+    watched.assert_serves(1)
+    assert watched.show("NRestarts")["NRestarts"] == "0"

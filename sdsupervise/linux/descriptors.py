@@ -1,0 +1,86 @@
+"""What descriptors are that somebody has sent us: looked at before they are used as what they are said to be."""
+
+import fcntl
+import stat
+
+from ..unpatched import os, select, signal, socket
+
+
+def is_pidfd_of(fd: int, pid: int) -> bool:
+    """A pidfd of the process with this pid, in whichever namespace, or of one that is gone."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}") as file:
+            facts = dict(line.split(":", 1) for line in file.read(4096).splitlines() if ":" in line)
+    except OSError:
+        return _can_be_signalled(fd)  # there is no /proc here
+    pids = {*facts.get("Pid", "").split(), *facts.get("NSpid", "").split()}
+    return bool(pids & {str(pid), "-1"})
+
+
+def is_pipe_to_read(fd: int) -> bool:
+    """The read end of a pipe."""
+    return stat.S_ISFIFO(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+
+
+def is_pipe_to_write(fd: int) -> bool:
+    """The write end of a pipe."""
+    return stat.S_ISFIFO(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+
+
+def is_place_of_file(fd: int) -> bool:
+    """An O_PATH descriptor of a regular file."""
+    return stat.S_ISREG(os.fstat(fd).st_mode) and bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
+
+
+def is_socket(fd: int) -> bool:
+    """A socket of any kind."""
+    return stat.S_ISSOCK(os.fstat(fd).st_mode)
+
+
+def is_listener(fd: int) -> bool:
+    """A stream socket that listens."""
+    return _is(fd, socket.SOCK_STREAM) and _option(fd, socket.SO_ACCEPTCONN) == 1
+
+
+def is_control_listener(fd: int) -> bool:
+    """The same of a UNIX socket."""
+    return _is(fd, socket.SOCK_STREAM, socket.AF_UNIX) and _option(fd, socket.SO_ACCEPTCONN) == 1
+
+
+def is_connection(fd: int) -> bool:
+    """A UNIX stream socket that does not listen."""
+    return _is(fd, socket.SOCK_STREAM, socket.AF_UNIX) and _option(fd, socket.SO_ACCEPTCONN) == 0
+
+
+def is_channel(fd: int) -> bool:
+    """A UNIX socket of packets in sequence."""
+    return _is(fd, socket.SOCK_SEQPACKET, socket.AF_UNIX)
+
+
+def is_readable(fd: int) -> bool:
+    """Something can be read there now, or its end."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def _is(fd: int, kind: int, family: int | None = None) -> bool:
+    return is_socket(fd) and _option(fd, socket.SO_TYPE) == kind and family in (None, _option(fd, socket.SO_DOMAIN))
+
+
+def _option(fd: int, option: int) -> int:
+    end = socket.socket(fileno=fd)
+    try:
+        return end.getsockopt(socket.SOL_SOCKET, option)
+    finally:
+        end.detach()
+
+
+def _can_be_signalled(fd: int) -> bool:
+    try:
+        signal.pidfd_send_signal(fd, 0)
+    except ProcessLookupError:
+        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True

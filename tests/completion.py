@@ -18,20 +18,17 @@ from sdsupervise.cli import commands
 DIRECTORY = Path(__file__).parents[1] / "packaging" / "completion"
 FILES = {"bash": DIRECTORY / "sdsupervise", "zsh": DIRECTORY / "_sdsupervise"}
 
-# Where sdsupervise/places.py looks, without asking it.
+# Where sdsupervise/places.py looks, without asking it. Whoever can make a directory there chooses its name: a name is
+# offered only where it is none but a word to every shell. (compgen -W would expand it, and run what is in $(...).)
 _INSTANCES = {
     "bash": """\
 _sdsupervise_instances() {
-  local path names=()
-  for path in "${XDG_RUNTIME_DIR:-/run/none}"/sdsupervise/*/control /run/sdsupervise/*/control; do
-    path=${path%/control}
-    [ "$path" = "${path%\\*}" ] && names+=("${path##*/}")
-  done
-  for path in "${XDG_CONFIG_HOME:-$HOME/.config}"/sdsupervise/*.toml /etc/sdsupervise/*.toml; do
-    path=${path%.toml}
-    [ "$path" = "${path%\\*}" ] && names+=("${path##*/}")
-  done
-  compgen -W "${names[*]}" -- "$1" | sort -u
+  local LC_ALL=C path name
+  for path in "${XDG_RUNTIME_DIR:-/run/none}"/sdsupervise/*/control /run/sdsupervise/*/control \\
+    "${XDG_CONFIG_HOME:-$HOME/.config}"/sdsupervise/*.toml /etc/sdsupervise/*.toml; do
+    path=${path%/control} name=${path##*/} name=${name%.toml}
+    [[ $name =~ ^[A-Za-z0-9_][A-Za-z0-9_.@-]*$ && $name == "$1"* ]] && printf '%s\\n' "$name"
+  done | sort -u
 }
 """,
     "zsh": """\
@@ -41,6 +38,7 @@ _sdsupervise_instances() {
     ${XDG_RUNTIME_DIR:-/run/none}/sdsupervise/*/control(N:h:t) /run/sdsupervise/*/control(N:h:t)
     ${XDG_CONFIG_HOME:-$HOME/.config}/sdsupervise/*.toml(N:t:r) /etc/sdsupervise/*.toml(N:t:r)
   )
+  names=(${names:#*[^A-Za-z0-9_.@-]*})
   compadd -a names
 }
 """,

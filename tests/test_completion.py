@@ -60,10 +60,39 @@ def test_bash_completes(environment: dict[str, str], words: list[str], offered: 
     assert set(done.stdout.split()) == offered
 
 
+EVIL_NAMES = ("$(touch owned)", "`touch owned`", "a b", "$HOME", "-x", "*", "\x1b[2J", "x;touch owned", "x\ny", "..")
+
+
+def make_evil_places(directory: Path) -> None:
+    """Directories and files of these names where instances are looked for, and one good one."""
+    for name in (*EVIL_NAMES, "webgood"):
+        (directory / "run/sdsupervise" / name).mkdir(parents=True, exist_ok=True)
+        (directory / "run/sdsupervise" / name / "control").touch()
+        (directory / f"config/sdsupervise/{name}.toml").touch()
+
+
+def test_bash_runs_no_names(environment: dict[str, str], tmp_path: Path) -> None:
+    """Whoever can make a directory cannot have bash run what he calls it, or offer it: not even expanded."""
+    make_evil_places(tmp_path)
+    script = f"""
+        source {completion.FILES["bash"]}
+        COMP_WORDS=(sdsupervise reload ""); COMP_CWORD=2
+        $(complete -p sdsupervise | sed 's/.*-F \\([^ ]*\\).*/\\1/') sdsupervise "" reload
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    bash = ["bash", "--norc", "-c", f"cd {tmp_path}; {script}"]
+    done = subprocess.run(bash, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    assert not (tmp_path / "owned").exists()
+    assert done.stderr == ""
+    assert {"webgood", "webshop", "websearch"} <= set(done.stdout.split("\n"))
+    assert not [name for name in EVIL_NAMES if name in done.stdout], done.stdout
+
+
 def test_zsh_completes(environment: dict[str, str], tmp_path: Path) -> None:
     """zsh completes an instance's name, in a terminal, where it is installed."""
     if shutil.which("zsh") is None:
         pytest.skip("there is no zsh")
+    make_evil_places(tmp_path)
     shutil.copy(completion.FILES["zsh"], tmp_path / "_sdsupervise")
     master, slave = pty.openpty()
     with subprocess.Popen(["zsh", "-f", "-i"], env=environment, stdin=slave, stdout=slave, stderr=slave) as shell:
@@ -72,11 +101,14 @@ def test_zsh_completes(environment: dict[str, str], tmp_path: Path) -> None:
             start = f"fpath=({tmp_path} $fpath); autoload -Uz compinit; compinit -u -D; PS1=; echo rea''dy\n"
             os.write(master, start.encode())
             expect(master, "ready\r")
-            os.write(master, b"sdsupervise reload websh\t")
+            os.write(master, b"cd $HOME; sdsupervise reload websh\t")
             expect(master, "webshop")
+            os.write(master, b"\x15sdsupervise reload \t")
+            expect(master, "webgood")
         finally:
             shell.kill()
             os.close(master)
+    assert not (tmp_path / "owned").exists()
 
 
 def expect(master: int, text: str) -> None:

@@ -5,6 +5,7 @@
 #   PYTEST=...    further arguments for pytest: make test PYTEST='-k reload -x'
 #   ROUNDS=N      how many rounds of random faults make soak plays, and SEED=N which (10,000 take some hours)
 #   RELOADS=N     how many reloads in a row follow them
+#   N=...         how many inputs make fuzz feeds to each surface; SEED=... makes the same ones again
 #   SUITES=...    what make matrix boots: SUITES='bookworm trixie bookworm-backports sid' for all there is
 
 SYSTEMD ?= yes
@@ -12,6 +13,7 @@ SUITE ?= bookworm
 SUITES ?= bookworm trixie
 ROUNDS ?= 10000
 RELOADS ?= 1000
+N ?= 100000
 export SYSTEMD SUITE
 
 PYTHON := .venv/bin/python
@@ -22,6 +24,7 @@ TYPED := sdsupervise tests packaging/man
 help:
 	@echo 'make demo     see what sdsupervise does, on a throw-away machine'
 	@echo 'make test     lint, check the types, run every test'
+	@echo 'make fuzz     say wrong things to every surface, by chance'
 	@echo 'make bench    measure'
 	@echo 'make soak     have random things go wrong while services are reloaded, for hours'
 	@echo 'make deb      build the Debian package, in dist/'
@@ -50,6 +53,10 @@ soak:
 	$(PYTHON) -m tests.soak --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 	$(PYTHON) -m tests.soak --reloads $(RELOADS)
 
+fuzz:
+	@packaging/provision demo
+	@$(PYTHON) -m tests.fuzz $(N) $(if $(SEED),--seed $(SEED))
+
 deb rpm:
 	@packaging/provision packages
 	@packaging/build $@
@@ -62,4 +69,4 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
 	find sdsupervise tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test bench soak deb rpm matrix clean
+.PHONY: help demo test fuzz bench soak deb rpm matrix clean

@@ -1,0 +1,238 @@
+"""What supervisors say to each other, and what a successor finds in its welcome."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sdsupervise.config import Settings
+from sdsupervise.counters import Counters
+from sdsupervise.elders import Elders
+from sdsupervise.errors import ConfigError, HandoverError
+from sdsupervise.launch import Started
+from sdsupervise.linux.channel import Channel
+from sdsupervise.linux.event_loop import EventLoop
+from sdsupervise.linux.inheritance import Invocation
+from sdsupervise.linux.pid_file import PidFile
+from sdsupervise.listening import Listening
+from sdsupervise.peer import HANDOVER_VERSION, Peer, PeerListener, make_token, receive_welcome
+from sdsupervise.receipt import Receipt
+from sdsupervise.reload import Reload
+from sdsupervise.scaling import Pool, first_size
+from sdsupervise.succession import Hooks, Succession
+from sdsupervise.systemd.notify import Notifier
+
+from .chance import Chance, as_json
+from .surface import Surface
+from .things import Crowd, opened
+
+_FACTS = {
+    **{"asked_at": 1.7e9, "asked_by": "pid 7, uid 0", "verdict": "done", "reason": "", "not_applied": ""},
+    **{"seconds": 1.5, "phases": {}},
+}
+_HOOK = {"notify_command": ["/bin/true", "x"], "notify_timeout": 30.0}
+_FILES = [["/run/x.sock", 24, 7], ["/run/y.sock", 24, 8]]
+_MESSAGES: Sequence[tuple[Mapping[str, Any], Sequence[str]]] = (
+    ({"say": "born", "pid": "PID"}, ["pidfd"]),
+    ({"say": "workers", "pids": ["PID"]}, ["pidfd"]),
+    ({"say": "holders", "pids": ["PID", "DEAD"]}, ["pidfd", "dead pidfd"]),
+    ({"say": "starts", "place": "/srv/app", **_HOOK}, []),
+    ({"say": "hello", "version": 1, "stop_timeout": 30.0, "code": "/x (0)", "overlaps": True, "probation": 1}, []),
+    (
+        {"say": "hello", "version": 1, "stop_timeout": 3, "code": "/x (0)", "check_timeout": 0.0, "start_allowance": 0},
+        [],
+    ),
+    ({"say": "hello", "version": 1, "stop_timeout": 3, "code": "/x (0)", "reload_timeout": 90.0, **_HOOK}, []),
+    ({"say": "code", "code": "/x (1)"}, []),
+    ({"say": "opened", "files": _FILES}, []),
+    ({"say": "reason", "text": "no good", "traceback": "Traceback\n  x"}, []),
+    ({"say": "reason", "text": "it died", "silent": "PID"}, []),
+    ({"say": "extends", "seconds": 20.0}, []),
+    ({"say": "warm", "ready": 1, "workers": 2}, []),
+    ({"say": "counters", "counts": {"crashes": {"SIGSEGV": 2}, "reload_seconds": {"done": 0.5}}}, []),
+    ({"say": "reloaded", "facts": {**_FACTS, "phases": {"raising": 0.5}}}, []),
+    ({"say": "caller"}, ["connection"]),
+    *(({"say": word}, []) for word in ("naming", "lane", "yield", "serving", "checked", "failed", "committed")),
+    *(({"say": word}, []) for word in ("stop", "empty", "unlocked", "of another release")),
+)
+
+
+class _Message(NamedTuple):
+    data: bytes
+    things: list[str]
+
+
+def _nothing(*_: object) -> Any:  # noqa: ANN401
+    return {}
+
+
+def _started() -> Started:
+    invocation = Invocation(["/usr/bin/python3", "service.py"], "", {})
+    receipt, lock = Receipt("/srv/app", "0" * 16), PidFile.nameless()
+    return Started(Notifier(), invocation, receipt, lock, None, Listening(), None)
+
+
+class _Succession(Succession):
+    """That of a supervisor, but for what it asks the journal."""
+
+    def _look_for_words(self, peer: Peer, reload: Reload, silent: object) -> None:
+        assert silent is None or isinstance(silent, int)
+
+
+class HandoverSurface(Surface):
+    """The channel, at its supervisor's end, with all that hears what comes through it."""
+
+    name = "handover"
+
+    def __init__(self, chance: Chance) -> None:
+        super().__init__(chance)
+        self._crowd = Crowd()
+        self._succession: Succession | None = None
+
+    def close(self) -> None:
+        super().close()
+        self._crowd.close()
+
+    def rest(self) -> None:
+        if self._succession is not None:
+            peer = self._succession.peer
+            assert peer is not None
+            peer.forget()
+            self._theirs.close()
+            self._started.pid_file.close()
+            self._loop.close()
+            self._succession = None
+
+    def make(self) -> object:
+        chance = self.chance
+        fields, things = chance.choice(_MESSAGES)
+        pids = {"PID": self._crowd.alive(), "DEAD": self._crowd.dead_pid}
+        fields = {name: _with_pids(field, pids) for name, field in fields.items()}
+        if not chance.one_in(5):
+            fields = chance.spoilt(fields)
+        data = as_json(fields)
+        if chance.one_in(8):
+            data = chance.bytes(data, [b"{", b'"', b"\0", b"\xff", b"null", b"[" * 2000])
+        kinds = list(self._crowd.makers)
+        if chance.one_in(3):
+            things = chance.choices(kinds, k=chance.choice((0, 1, 1, 2, 7)) if not chance.one_in(50) else 253)
+        return _Message(data[: 128 * 1024 + 1], list(things))
+
+    def feed(self, given: object) -> None:
+        assert isinstance(given, _Message)
+        self._begin()
+        assert self._succession is not None and self._succession.peer is not None
+        with opened(self._crowd, given.things) as fds:
+            socket.send_fds(self._theirs, [given.data or b"{}"], fds)
+        self._succession.peer.hear()
+        if self._succession.peer._channel is None or self._succession.peer.gone:
+            self.rest()  # bytes that are no message end a channel
+
+    def _begin(self) -> None:
+        if self._succession is not None:
+            return
+        self._loop, self._started = EventLoop(), _started()
+        hooks = Hooks(*[_nothing] * len(Hooks._fields))._replace(caller=os.close)
+        self._succession = _Succession(self._loop, self._started, Settings(), Counters(), hooks=hooks)
+        self._succession.reload = Reload("pid 7, uid 0", None, by_systemd=False, spawn_there=False)
+        ours, theirs = Channel.pair()
+        self._theirs = socket.socket(fileno=os.dup(theirs.fileno()))
+        theirs.close()
+        self._succession.peer = self._succession._new_peer(ours, make_token(), 2, 30.0)
+
+
+def _with_pids(value: object, pids: Mapping[str, int]) -> object:
+    if isinstance(value, list):
+        return [_with_pids(each, pids) for each in value]
+    return pids.get(value, value) if isinstance(value, str) else value
+
+
+class WelcomeSurface(Surface):
+    """The welcome: a successor may still be root when it reads it, and its predecessor not any more."""
+
+    name = "welcome"
+    declared = (HandoverError, ConfigError)
+
+    def __init__(self, chance: Chance) -> None:
+        super().__init__(chance)
+        self._crowd = Crowd()
+
+    def close(self) -> None:
+        self._crowd.close()
+
+    def make(self) -> object:
+        chance = self.chance
+        pid = self._crowd.alive()
+        carried = {"predecessor": "pidfd", "token": "pipe to read", "lock": "place"}
+        listeners: list[dict[str, Any]] = []
+        if chance.one_in(2):
+            carried["control"] = "control"
+        if chance.one_in(2):
+            carried["listener:http"] = "listener"
+            listeners.append({"given": False, "label": "sdsupervise/http/1f", "file": None, "lane": None})
+        if chance.one_in(3):
+            carried["listener:admin"] = "control"
+            file = ["/run/x.sock", 24, 7]
+            listeners.append({"given": chance.one_in(2), "label": "sdsupervise/a/1.2.3", "file": file, "lane": None})
+        elders: list[dict[str, Any]] = []
+        for generation in range(3, 3 + chance.choice((0, 0, 1, 2))):
+            elders.append({"generation": generation, "pid": pid, "stop_timeout": 30.0, "due": time.monotonic() + 30})
+            of_elder = {"pidfd": "pidfd", "token": "pipe to read", "channel": "channel", f"worker:{pid}": "pidfd"}
+            carried |= {f"elder:{generation}:{name}": kind for name, kind in of_elder.items()}
+        if chance.one_in(4):
+            name = chance.choice(
+                ("elder:3:", "elder:x:pidfd", "of another release", "", "listener:", "elder:3:worker:x")
+            )
+            carried[name] = chance.choice(list(self._crowd.makers))
+        fields: Any = {
+            **{"say": "welcome", "version": HANDOVER_VERSION, "generation": 6, "predecessor_generation": 5, "pid": pid},
+            **{"stop_timeout": 30.0, "pid_file": "/run/x.pid", "overlaps": True, "barrier_timeout": 15.0},
+            **{"listeners": listeners, "elders": elders, "pool": {"configured": 4, "workers": 5}},
+            "carries": list(carried),
+        }
+        things = list(carried.values())
+        if not chance.one_in(5):
+            fields = chance.spoilt(fields)
+        if chance.one_in(3):
+            things[chance.randrange(len(things))] = chance.choice(list(self._crowd.makers))
+        if chance.one_in(8):
+            things = chance.sample(things, k=chance.randrange(len(things)))
+        return _Message(as_json(fields)[: 128 * 1024], things)
+
+    def feed(self, given: object) -> None:
+        assert isinstance(given, _Message)
+        ours, theirs = Channel.pair()
+        loop = EventLoop()
+        try:
+            with opened(self._crowd, given.things) as fds:
+                socket.send_fds(theirs._socket, [given.data], fds)
+            self._take_in(loop, ours)
+        finally:
+            ours.close()
+            theirs.close()
+            loop.close()
+
+    @staticmethod
+    def _take_in(loop: EventLoop, channel: Channel) -> None:
+        welcome = receive_welcome(channel, timeout_seconds=1.0)
+        fds = dict(welcome.fds)
+        elders = Elders(loop, PeerListener(*[_nothing] * len(PeerListener._fields)), _nothing)
+        elders.inherit(welcome.elders, fds)
+        for name in [name for name in fds if name.startswith("elder:")]:
+            del fds[name]
+        try:
+            listening = Listening.inherit([], welcome.listeners, fds)
+            listening.files_made()
+            for name in [name for name in fds if name.startswith("listener")]:
+                del fds[name]  # nothing is listed, so all are closed
+            first_size(Pool(4, False, 10, "that is all"), welcome)
+            elders.take_over()
+            elders.facts()
+            elders.seconds_left()
+        finally:
+            elders.leave_to_successor()
+            for fd in fds.values():
+                os.close(fd)

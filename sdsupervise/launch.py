@@ -225,6 +225,7 @@ def _claim_as_successor(plan: Plan, invocation: inheritance.Invocation, channel:
     notifier = Notifier()
     _set_up_process(plan, generation=welcome.generation)
     identity = privileges.look_up(plan.user, plan.group)
+    _check_predecessor(welcome.predecessor_uid, identity)
     listener = None
     if "control" in welcome.fds:
         listener = socket.socket(fileno=welcome.fds["control"])
@@ -236,6 +237,18 @@ def _claim_as_successor(plan: Plan, invocation: inheritance.Invocation, channel:
         init = Init(socket.socket(fileno=welcome.fds["init"]))
         init.close_in_children()
     return Claim(notifier, invocation, identity, None, listener, "", channel, own_stderr, welcome, init=init)
+
+
+def _check_predecessor(uid: int | None, identity: Identity | None) -> None:
+    """We believe what it says, and use the sockets that it gives us: so it has to be of the user that we become.
+
+    Raises HandoverError.
+    """
+    own = identity.uid if identity is not None and os.geteuid() == 0 else os.geteuid()
+    if uid != own:
+        raise HandoverError(
+            f"The service runs as uid {uid} and would run as uid {own}; a reload does not change the user: restart it."
+        )
 
 
 def _set_up_process(plan: Plan, *, generation: int) -> None:

@@ -391,6 +391,7 @@ class Welcome(NamedTuple):
     generation: int
     predecessor_generation: int
     predecessor_pid: int
+    predecessor_uid: int | None  # as the kernel knows it
     stop_timeout: float
     pid_file_name: str
     overlaps: bool  # its service lets the old workers serve on until the new ones do
@@ -433,6 +434,7 @@ def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
         generation=fields["generation"],
         predecessor_generation=fields["predecessor_generation"],
         predecessor_pid=fields["pid"],
+        predecessor_uid=message.sender.uid if message.sender is not None else None,
         stop_timeout=fields["stop_timeout"],
         pid_file_name=fields["pid_file"],
         overlaps=fields.get("overlaps", False),

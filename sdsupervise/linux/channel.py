@@ -26,6 +26,7 @@ class Message(NamedTuple):
     kind: str  # what it is, the field "say"
     fields: Mapping[str, Any]  # beside it
     fds: list[int]
+    sender: "Sender | None"
 
     def close_fds(self) -> None:
         """Drop descriptors nobody wants."""
@@ -43,8 +44,9 @@ class Channel:
     def pair(cls) -> tuple[Self, Self]:
         """Two joined ends."""
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        one.setblocking(False)
-        other.setblocking(False)
+        for end in (one, other):
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         return cls(one), cls(other)
 
     @classmethod
@@ -62,6 +64,7 @@ class Channel:
             raise HandoverError(f"The hand-over descriptor {fd} is another kind of socket.")
         end.set_inheritable(False)
         end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         return cls(end)
 
     def detach(self) -> None:
@@ -109,7 +112,7 @@ class Channel:
             for fd in fds:
                 os.close(fd)
             raise HandoverError(f"The other supervisor sent {len(data)} bytes that are no message: {error}.") from None
-        return Message(say, fields, fds)
+        return Message(say, fields, fds, received.sender)
 
     def refuse_more(self) -> None:
         """From now on the other side cannot send; what it has sent can still be received."""

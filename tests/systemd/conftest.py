@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests.conftest import booted
+from tests.ground.guarded import MachineError
 from tests.ground.journal import as_line
 from tests.ground.machine import Machine
 from tests.systemd.trial import Trial
@@ -41,9 +42,15 @@ def pytest_runtest_makereport(
     report = yield
     trial = getattr(item, "funcargs", {}).get("trial")
     if report.failed and isinstance(trial, Trial):
-        lines = [as_line(entry) for entry in trial.story().entries if not _is_noise(entry["MESSAGE"])]
-        report.sections.append((f"Story of {trial.unit}", "\n".join(lines)))
+        report.sections.append((f"Story of {trial.unit}", _story_of(trial)))
     return report
+
+
+def _story_of(trial: Trial) -> str:
+    try:
+        return "\n".join(as_line(entry) for entry in trial.story().entries if not _is_noise(entry["MESSAGE"]))
+    except (MachineError, OSError) as error:  # with the last test of a module its machine has gone
+        return f"cannot be had: {error}"
 
 
 def _is_noise(message: str) -> bool:

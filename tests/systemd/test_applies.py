@@ -174,15 +174,16 @@ def test_another_user_needs_a_restart(trial: Trial, old: str, new: str) -> None:
     trial.assert_serves(1)
 
 
-def test_root_may_come_by_a_reload(trial: Trial) -> None:
-    """User= taken away: ExecReload= is root, which may; the service then runs as root."""
-    facts = "facts['uid'] = os.getuid()"
-    trial.deploy(1, source(1, facts=facts))
+def test_root_needs_a_restart(trial: Trial) -> None:
+    """User= taken away: ExecReload= is root, which may ask; but root takes nothing from another user's supervisor."""
+    trial.deploy(1, source(1, facts="facts['uid'] = os.getuid()"))
     trial.install("User=games")
     trial.start()
-    assert trial.ask()["uid"] != 0
-    trial.install()
-    assert trial.reload() == 0
+    uid = trial.ask()["uid"]
+    assert uid != 0
+    refused(trial)
+    assert trial.story().says(f"runs as uid {uid} and would run as uid 0; a reload does not change the user")
+    trial.systemctl("restart")
     assert trial.ask()["uid"] == 0
     assert trial.reload() == 0
 

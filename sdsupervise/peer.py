@@ -347,7 +347,7 @@ class Peer:
         if pidfd is not None:
             self._loop.unwatch(pidfd)
             os.close(pidfd)
-            if self.gone and pid not in self._holders and process_groups.group_lives(pid):
+            if self.gone and pid not in self._holders and processes.group_lives(pid):
                 self._end_what_is_left_of(pid)
             self.listener.lock_may_be_free()
 

@@ -35,17 +35,6 @@ class Found(NamedTuple):
         return f"pid {self.pid} ({self.command_line})"
 
 
-def group_lives(group: int) -> bool:
-    """Some process of a group is left, if only a zombie. While there is one, its number is nobody else's."""
-    try:
-        os.killpg(group, 0)  # which signals nobody; getpriority(2) is not in what a unit's filter has to allow
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is of another user
-    return True
-
-
 def members(group: int) -> list[Found]:
     """All that live in the process group, or in the session, of this number."""
     return list(_find(lambda _, its: group in (its.group, its.session)))

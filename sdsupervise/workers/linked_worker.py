@@ -192,7 +192,7 @@ class LinkedWorker(Worker):
 
     def _may_have_left(self) -> bool:
         """One that came to its end has said so, where it had the time; the rest is cheap to ask."""
-        return bool(self.exit_status) or self._had_children or process_groups.group_lives(self.pid)
+        return bool(self.exit_status) or self._had_children or processes.group_lives(self.pid)
 
     def _see_to_leftovers(self) -> None:
         mark, sessions = self._kin.mark_of(self.pid), self._kin.sessions

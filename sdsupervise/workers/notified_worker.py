@@ -287,7 +287,7 @@ class NotifiedWorker(Worker):
 
     def _may_have_left(self) -> bool:
         """Something of it may be left, now that its process is dead."""
-        return process_groups.group_lives(self.pid) or self._may_hide
+        return processes.group_lives(self.pid) or self._may_hide
 
     @property
     def _may_be_in_background(self) -> bool:

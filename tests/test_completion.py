@@ -84,8 +84,9 @@ def test_bash_runs_no_names(environment: dict[str, str], tmp_path: Path) -> None
     done = subprocess.run(bash, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS)
     assert not (tmp_path / "owned").exists()
     assert done.stderr == ""
-    assert {"webgood", "webshop", "websearch"} <= set(done.stdout.split("\n"))
-    assert not [name for name in EVIL_NAMES if name in done.stdout], done.stdout
+    offered = set(done.stdout.split("\n"))  # and what runs on this machine
+    assert {"webgood", "webshop", "websearch"} <= offered
+    assert not offered & {*EVIL_NAMES, *(part for name in EVIL_NAMES for part in name.split())}, offered
 
 
 def test_zsh_completes(environment: dict[str, str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from . import holder
 from .linux import limits, prctl, processes
 from .linux.event_loop import EventLoop
 from .printable import printable
@@ -27,20 +28,21 @@ class Errand:
         *,
         environment: Mapping[str, str],
         on_end: Callable[[str, str], None],
+        holds: Sequence[int] = (),
     ) -> None:
         """Starts it, in the working directory and environment of this process, with these variables more. The name is
-        that of its setting.
+        that of its setting. The workers that it `holds` are stopped as long as it runs; see holder.py.
 
         Raises OSError when the kernel will not fork.
         """
         self._loop, self._name, self._command = loop, name, command
-        self._timeout_seconds, self._on_end = timeout_seconds, on_end
+        self._timeout_seconds, self._on_end, self._holds = timeout_seconds, on_end, holds
         self._output = b""
         self._killed_for = ""  # why we have killed it
         self._reader, writer = os.pipe()
         try:
             supervisor_pid = os.getpid()
-            self._child = processes.fork(lambda: _execute(command, environment, writer, supervisor_pid))
+            self._child = processes.fork(lambda: _execute(command, environment, writer, supervisor_pid, holds))
         except OSError:
             os.close(self._reader)
             raise
@@ -99,6 +101,8 @@ class Errand:
                 break
         if self._reader >= 0:
             self._close_reader()
+        if self._holds and os.WIFSIGNALED(status):
+            holder.release(self._holds)  # it was killed, and may not have come to that
         self._runs = False
         self._timer.cancel()
         self._loop.unwatch(self._child.pidfd)
@@ -114,10 +118,13 @@ class Errand:
         return f"{self._name} ({' '.join(self._command)}) {ended}{last_line}"
 
 
-def _execute(command: Sequence[str], environment: Mapping[str, str], writer: int, supervisor_pid: int) -> int:
+def _execute(
+    command: Sequence[str], environment: Mapping[str, str], writer: int, supervisor_pid: int, holds: Sequence[int]
+) -> int:
     os.setsid()
-    if not prctl.die_with_parent(supervisor_pid, signal.SIGKILL):
-        return 127  # a supervisor that was killed can end nothing, and nobody wants to know any more
+    # A supervisor that was killed can end nothing, and nobody wants to know any more; who holds workers lets them go.
+    if not prctl.die_with_parent(supervisor_pid, signal.SIGTERM if holds else signal.SIGKILL):
+        return 127
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     os.dup2(writer, 1)
@@ -126,6 +133,10 @@ def _execute(command: Sequence[str], environment: Mapping[str, str], writer: int
     forget_systemd()
     limits.restore_in_child()
     os.environ.update(environment)
+    return holder.run(holds, lambda: _become(command)) if holds else _become(command)
+
+
+def _become(command: Sequence[str]) -> int:
     for number in (signal.SIGPIPE, *processes.IGNORED_IN_CHILDREN):
         signal.signal(number, signal.SIG_DFL)
     try:

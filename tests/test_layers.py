@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workers.process_end",),
     (
         "answers",
+        "holder",
         "kept",
         "lane",
         "messages",

@@ -75,6 +75,7 @@ class Worker(ABC):
         self._ended_for = ""  # hung, start timeout: why we ended it; "" if we did not
         self.status = ""  # what it says of itself, where it can say such a thing
         self.told_to_stop_at: float | None = None
+        self.held = False  # by SIGSTOP, while before_commit looks at another one
         loop.watch(child.pidfd, self._reap)
         self._expect_ready()
 
@@ -234,7 +235,7 @@ class Worker(ABC):
     def _check_pings(self) -> None:
         # Looks at the last ping instead of being set anew by each.
         assert self.last_ping is not None
-        if self.state is WorkerState.READY:
+        if self.state is WorkerState.READY or self.held:
             self.last_ping = time.monotonic()  # it waits for us, and cannot ping meanwhile
         left = self.last_ping + self._settings.worker_timeout - time.monotonic()
         if left > 0:

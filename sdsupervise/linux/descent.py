@@ -1,0 +1,72 @@
+"""Processes with all that they have started, to stop them for a while (SIGSTOP) and to let them go on."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ..unpatched import os
+
+_DEAD = (b"Z", b"X")
+
+
+class Relative(NamedTuple):
+    """A living process. The finder closes the pidfd."""
+
+    pid: int
+    pidfd: int
+
+
+class _Stat(NamedTuple):
+    """What proc_pid_stat(5) says of a process, or a thread."""
+
+    state: bytes
+    relations: tuple[bytes, ...]  # its parent, group and session
+    began: bytes
+
+
+def descent(ancestors: Sequence[int]) -> list[Relative]:
+    """These processes that live, all that they have started, and all that are left in the groups they lead."""
+    family, others = {b"%d" % pid for pid in ancestors}, dict(_all())
+    began: dict[bytes, bytes] = {}
+    while more := [pid for pid, its in others.items() if pid in family or not family.isdisjoint(its.relations)]:
+        began |= {pid: others.pop(pid).began for pid in more}
+        family.update(more)
+    found = []
+    for pid in map(int, began):
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        # By its beginning it is known again. Its parent can have died between the two looks.
+        now = _stat(str(pid))
+        if now is not None and now.began == began[b"%d" % pid]:
+            found.append(Relative(pid, pidfd))
+        else:
+            os.close(pidfd)
+    return found
+
+
+def is_stopped(pid: int) -> bool:
+    """It runs nothing before a SIGCONT comes: all of its threads are stopped, or it is dead."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return True
+    found = [_stat(f"{pid}/task/{thread}") for thread in threads]
+    return all(its is None or its.state in (b"T", b"t", *_DEAD) for its in found)
+
+
+def _all() -> Iterator[tuple[bytes, _Stat]]:
+    for name in os.listdir("/proc"):
+        its = _stat(name) if name.isdecimal() else None
+        if its is not None and its.state not in _DEAD:
+            yield name.encode(), its
+
+
+def _stat(place: str) -> _Stat | None:
+    """None if it is gone."""
+    try:
+        with open(f"/proc/{place}/stat", "rb") as stat:
+            words = stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return _Stat(words[0], tuple(words[1:4]), words[19])

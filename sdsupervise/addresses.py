@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from .unpatched import socket
 
+NEXT = ".next"  # behind a path: the socket that the next generation has there, until its turn comes
 _MAX_PATH_BYTES = 107  # sockaddr_un's 108 with a zero at the end
 _MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:127.0.0.1 is IPv4's 127.0.0.1
 _NOTATIONS = "a port, 127.0.0.1:8000, [::1]:8000, /path or @abstract"
@@ -97,6 +98,8 @@ def parse(text: str) -> Address:
     Raises ValueError with what is wrong, as the end of a sentence.
     """
     if text.startswith("/"):
+        if text.endswith(NEXT):
+            raise ValueError(f"ends in {NEXT}, which stands for the socket of the next generation")
         return _unix(text, os.fsencode(text))
     if text.startswith("@"):
         return _unix(b"\0" + os.fsencode(text[1:]), os.fsencode(text))
@@ -120,6 +123,11 @@ def _unix(name: str | bytes, spelled: bytes) -> Address:
     if too_long := why_too_long(os.fsdecode(spelled)):
         raise ValueError(too_long)
     return Address(socket.AF_UNIX, name)
+
+
+def has_room_for_next(path: str) -> bool:
+    """The path is short enough for the next generation's socket to stand beside it."""
+    return len(os.fsencode(path + NEXT)) <= _MAX_PATH_BYTES
 
 
 def _everywhere(port: int) -> Address:

@@ -8,7 +8,7 @@ from . import launch
 from .command_workers import CommandWorkers, find, pinned, with_descriptors
 from .config import CommandSettings
 from .errors import SdsuperviseError
-from .listening import expected_names
+from .given_names import expected_names
 from .receipt import take_receipt_of_command
 from .supervisor import supervise
 
@@ -52,6 +52,8 @@ class Command(NamedTuple):
             can_reload=True,
             listen=self.settings.listen,
             is_instance=self.is_instance,
+            overlaps=self.settings.overlaps,
+            checked=self.settings.checked_beside,
         )
         started = launch.start(plan)
         if isinstance(started, int):

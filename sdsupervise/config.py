@@ -4,10 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from . import listen
+from .addresses import NEXT, has_room_for_next
 from .errors import ConfigError
 from .listen import Listen
 
 MOST_WORKERS = 10_000  # the least are 1
+EACH_IN_EXCLUSIVE = (
+    "before_commit_each is for handover overlap; in an exclusive service the new workers have clients by then, and "
+    "none can be held while another is checked."
+)
 
 
 class Settings(NamedTuple):
@@ -35,6 +40,7 @@ class Settings(NamedTuple):
     takeover_timeout: float = 5.0
     before_commit: tuple[str, ...] = ()
     before_commit_timeout: float = 30.0
+    before_commit_each: bool = False
     probation: float = 0.0
     barrier_timeout: float = 15.0
     notify_command: tuple[str, ...] = ()
@@ -44,6 +50,11 @@ class Settings(NamedTuple):
     def check_timeout(self) -> float:
         """Seconds that before_commit may take; 0 where there is none."""
         return self.before_commit_timeout if self.before_commit else 0.0
+
+    @property
+    def checked_beside(self) -> bool:
+        """before_commit runs while the old workers serve."""
+        return self.overlaps and bool(self.before_commit)
 
     @property
     def start_allowance(self) -> float:
@@ -345,8 +356,12 @@ KINDS: Mapping[str, Kind] = {
     "max_memory": Size("a worker with more private memory than this is replaced; 0: never"),
     "reload_timeout": _seconds(0.1, "new code not ready after this is killed, the old code serves on"),
     "takeover_timeout": _seconds(0.1, "grace for the other supervisor, beyond its own stop_timeout"),
-    "before_commit": Command("runs against the new workers; if it fails, the old ones come back and it is the reason"),
-    "before_commit_timeout": _seconds(0.1, "how long before_commit may take"),
+    "before_commit": Command(
+        "a check that reaches the new workers alone, see BEFORE_COMMIT in sdsupervise.toml(5); if it fails, the old "
+        "ones go on, and its last words are the reason"
+    ),
+    "before_commit_timeout": _seconds(0.1, "how long before_commit may take, all its runs together"),
+    "before_commit_each": Flag("run before_commit once for each new worker, which then is the only one to answer"),
     "probation": _seconds(0, "how long new code must serve well before the old supervisor leaves"),
     "barrier_timeout": _seconds(0.1, "how long systemd may take to process the new main pid"),
     "notify_command": Command(
@@ -386,6 +401,13 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
         )
     if isinstance(settings.workers, int) and 0 < settings.max_workers < settings.workers:
         raise ConfigError(f"{owner}: {too_few(settings.workers, settings.max_workers)}")
+    if settings.before_commit_each and not settings.overlaps:
+        raise ConfigError(f"{owner}: {EACH_IN_EXCLUSIVE}")
+    why_not = why_not_checked(settings.listen) if settings.checked_beside else ""
+    if why_not:
+        raise ConfigError(f"{owner}: {why_not}")
+    if settings.checked_beside or any(entry.lanes for entry in settings.listen):
+        settings = settings._replace(listen=listen.check_number(listen.with_lanes(settings.listen)))
     return settings
 
 
@@ -404,6 +426,17 @@ def why_never_ready(values: Mapping[str, Any]) -> str:
                 f"{values[name]:g} s; raise it."
             )
     return ""
+
+
+def why_not_checked(entries: Sequence[Listen]) -> str:
+    """Why before_commit cannot reach the new code alone at these addresses, while the old code serves; "" if it can."""
+    for entry in entries:
+        if entry.address.startswith("/") and not has_room_for_next(entry.address):
+            return (
+                f"listen {entry.name!r}: {entry.address} is too long for before_commit: {entry.address}{NEXT}, the "
+                "socket of the next generation, has no room; choose a shorter path."
+            )
+    return listen.why_not_checked(entries)
 
 
 def in_words(value: object) -> str:

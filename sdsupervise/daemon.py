@@ -62,6 +62,7 @@ class SupervisedDaemon(Daemon):
     takeover_timeout: float = _DEFAULTS.takeover_timeout
     before_commit: Sequence[str] = _DEFAULTS.before_commit
     before_commit_timeout: float = _DEFAULTS.before_commit_timeout
+    before_commit_each: bool = _DEFAULTS.before_commit_each
     probation: float = _DEFAULTS.probation
     barrier_timeout: float = _DEFAULTS.barrier_timeout
     notify_command: Sequence[str] = _DEFAULTS.notify_command
@@ -269,7 +270,13 @@ class SupervisedDaemon(Daemon):
 
     def _run(self) -> int:
         settings = launch.settings_of(self)
-        plan = self._plan()._replace(supervised=True, can_reload=self.can_do_hot_reload, listen=settings.listen)
+        plan = self._plan()._replace(
+            supervised=True,
+            can_reload=self.can_do_hot_reload,
+            listen=settings.listen,
+            overlaps=settings.overlaps,
+            checked=settings.checked_beside,
+        )
         started = launch.start(plan, self._claimed)
         if isinstance(started, int):
             return started

@@ -58,6 +58,8 @@ class Elsewhere:
             can_reload=facts["can_reload"],
             listen=settings.listen,
             is_instance=bool(wanted.instance),
+            overlaps=settings.overlaps,
+            checked=settings.checked_beside,
         )
         started = launch.start(plan, self._claimed)
         if isinstance(started, int):

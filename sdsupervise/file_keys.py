@@ -124,7 +124,7 @@ EXAMPLES: Mapping[str, object] = {
     "group": "myapp",
     "pid_file": "/run/myapp.pid",
     "listen": {"http": "127.0.0.1:8000", "admin": {"address": "/run/myapp/admin.sock", "mode": "0660", "group": "adm"}},
-    "before_commit": ["curl", "-fsS", "http://127.0.0.1:8000/health"],
+    "before_commit": ["curl", "-fsS", "--local-port", "61000-61999", "http://127.0.0.1:8000/health"],
 }
 
 ONLY_FOR_CLASSES = frozenset({"arguments", "python"})

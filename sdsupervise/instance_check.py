@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from . import listen
 from .addresses import Address
-from .config import KINDS, too_few, why_never_ready
+from .config import EACH_IN_EXCLUSIVE, KINDS, too_few, why_never_ready, why_not_checked
 from .errors import ConfigError
 from .file_keys import FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
 from .linux import privileges
@@ -54,6 +54,7 @@ def check(
         mistakes.append(Mistake(("ready_after",), too_late))
     if isinstance(values.get("listen"), Mapping):
         mistakes += _between_listeners(values)
+    mistakes += _of_before_commit(values)
     if "directory" in values:
         values["directory"] = os.path.join(base, values["directory"])
     place = directory or values.get("directory") or started_in
@@ -148,6 +149,22 @@ def _between_listeners(values: Mapping[str, Any]) -> Iterator[Mistake]:
                 f"listen {name!r} has lanes, which are for handover overlap; in an exclusive service clients wait "
                 "for the new worker in the queue of the old one.",
             )
+
+
+def _of_before_commit(values: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Where it cannot reach the new code alone; of a class only what it cannot say better itself."""
+    handover = values.get("handover", "exclusive" if "command" in values else "")
+    if values.get("before_commit_each") and handover == "exclusive":
+        yield Mistake(("before_commit_each",), EACH_IN_EXCLUSIVE)
+    if not values.get("before_commit") or handover != "overlap":
+        return
+    try:
+        entries = listen.check(values.get("listen", {}))
+    except ConfigError:
+        return
+    why_not = why_not_checked(entries) if entries or "command" in values else ""
+    if why_not:
+        yield Mistake(("before_commit",), why_not)
 
 
 # --------------------------------------------------------------------------------------------------- on this host

@@ -28,7 +28,7 @@ class EndOfLanes:
         self._close()
 
     def _look(self) -> None:
-        somebody_waits = any(lanes.waiting(listener) for listener in self._listeners)
+        somebody_waits = any(lanes.somebody_waits(listener) for listener in self._listeners)
         left = self._due - time.monotonic()
         if left <= 0 or (self._calm and not somebody_waits):
             self._close()

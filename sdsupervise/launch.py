@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from . import client, control, files, logs, second_start, start_record
+from . import check_reach, client, control, files, logs, second_start, start_record
 from .addresses import Address
+from .ahead import Ahead, check_before_start
 from .config import KINDS, ONLY_FOR_COMMANDS, Settings, check_settings
 from .errors import (
     AlreadyRunning,
@@ -32,7 +33,7 @@ from .linux.pid_file import PidFile
 from .linux.privileges import Identity
 from .linux.writers import who_else_may_write
 from .listen import Listen
-from .listening import Ahead, Listening, check_before_start
+from .listening import Listening
 from .peer import Welcome, receive_welcome
 from .printable import MOST_OF_REASON, fit, fit_failure, printable
 from .receipt import Receipt, pin_imports
@@ -62,6 +63,8 @@ class Plan(NamedTuple):
     supervised: bool
     can_reload: bool
     listen: Sequence[Listen] = ()
+    overlaps: bool = False
+    checked: bool = False  # by before_commit, while the generation before serves
     is_instance: bool = False  # a file describes it, and a unit may run it
     code: str = ""  # the file of a class that is loaded by the time of start()
 
@@ -90,6 +93,8 @@ class Claim(NamedTuple):
     def give_back(self) -> None:
         """There will be no service: leave what a next start needs, and nothing else. What only root could remove
         stays, and does not hinder that start."""
+        if self.ahead is not None:
+            self.ahead.take_back()
         if self.welcome is not None or self.pid_file is None:
             return
         self.pid_file.forget_pid()
@@ -372,9 +377,9 @@ def _start_first(plan: Plan, claimed: Claim) -> Started | int:
             f"{os.geteuid()}: too late. Put pid_file into the instance's file, or give --pid-file."
         )
     # Before the privileges are dropped, for a port below 1024, unless they had to be dropped before.
-    listening = (
-        Listening.begin(_wanted(plan, claimed.identity), notifier, claimed.ahead) if plan.supervised else Listening()
-    )
+    listening = Listening(notifier)
+    if plan.supervised:
+        listening = Listening.begin(_wanted(plan, claimed.identity), notifier, claimed.ahead, checked=plan.checked)
     detaches = plan.detach and not notifier.active and claimed.init is None
     caller = _go_to_background() if detaches else None
     pid_file.write_pid(os.getpid())
@@ -392,8 +397,13 @@ def _start_successor(plan: Plan, claimed: Claim) -> Started:
     channel, welcome, notifier = claimed.channel, claimed.welcome, claimed.notifier
     assert channel is not None and welcome is not None
     wanted = _wanted(plan, claimed.identity)
-    listening = Listening.inherit(wanted, welcome.listeners, welcome.fds, claimed.ahead)
-    channel.send("opened", files=listening.files_made())
+    listening = Listening.inherit(
+        *(wanted, welcome.listeners, welcome.fds, notifier, claimed.ahead),
+        beside=plan.overlaps and welcome.overlaps,
+        checked=plan.checked,
+    )
+    lanes, fds = listening.for_predecessor()
+    channel.send("opened", fds, files=listening.files_made(), lanes=lanes)
     _drop_privileges(claimed.identity, under_systemd=notifier.active)
     lock = welcome.fds["lock"]
     pid_file = PidFile.through(lock, welcome.pid_file_name)
@@ -432,6 +442,9 @@ def _wanted(plan: Plan, identity: Identity | None) -> list[Wanted]:
         other = names.setdefault(listener.address, listener.name)
         if other != listener.name:
             raise ConfigError(f"listen {other!r} and {listener.name!r} have one address, {listener.address}.")
+    why = check_reach.why_not(wanted, identity if os.geteuid() == 0 else None) if plan.checked else ""
+    if why:
+        raise ConfigError(why)
     return wanted
 
 

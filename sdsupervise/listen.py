@@ -5,7 +5,7 @@ linux/listeners.py's.
     --listen http=127.0.0.1:8000 --listen admin=/run/app/admin.sock,mode=0660,group=adm
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .errors import ConfigError
@@ -14,6 +14,7 @@ WITHOUT_LIMIT = 2**31 - 1  # the kernel takes net.core.somaxconn instead, as it 
 MAX_ENTRIES = 200  # the kernel passes 253 descriptors at a time, and a successor needs others too
 _LONGEST_SAID = 60  # of a value in a message
 MAX_NAME_CHARACTERS = 200  # systemd takes 255, of which the fd store's names need some for us
+VARIABLE = "SDSUPERVISE_LISTEN_"  # the beginning
 
 
 class Listen(NamedTuple):
@@ -31,7 +32,12 @@ class Listen(NamedTuple):
     @property
     def has_file_options(self) -> bool:
         """It says something that only the file of a UNIX socket can have."""
-        return self.mode is not None or bool(self.user or self.group)
+        return self.mode is not None or self.has_owner
+
+    @property
+    def has_owner(self) -> bool:
+        """It says whose the file is."""
+        return bool(self.user or self.group)
 
 
 OPTIONS = tuple(field for field in Listen._fields if field not in ("name", "address"))
@@ -49,11 +55,67 @@ def check(value: object) -> tuple[Listen, ...]:
             f"listen is {_said(value)}; it must be a mapping of names to addresses, such as "
             '{"http": "127.0.0.1:8000"}.'
         )
-    checked = tuple(_check_entry(name, entry) for name, entry in value.items())
-    sockets = sum(2 if entry.lanes else 1 for entry in checked)
+    return check_number(tuple(_check_entry(name, entry) for name, entry in value.items()))
+
+
+def check_number(entries: tuple[Listen, ...]) -> tuple[Listen, ...]:
+    """The same.
+
+    Raises ConfigError for too many.
+    """
+    sockets = count_sockets(entries)
     if sockets > MAX_ENTRIES:
         raise ConfigError(f"listen has {sockets} sockets; {MAX_ENTRIES} at most can be handed on in a reload.")
-    return checked
+    return entries
+
+
+def count_sockets(entries: Iterable[Listen]) -> int:
+    """How many the entries can have open at a time."""
+    return sum(2 if entry.lanes else 1 for entry in entries)
+
+
+def with_lanes(entries: Iterable[Listen]) -> tuple[Listen, ...]:
+    """The same, where each of two generations has a socket of its own at every address that can have two: as long as
+    the old one serves on in its lane it must get no new clients elsewhere either."""
+    return tuple(entry._replace(lanes=not (entry.address.startswith("@") or entry.reuse_port)) for entry in entries)
+
+
+def with_lanes_ahead(entries: Iterable[Listen]) -> tuple[Listen, ...]:
+    """The same, with lanes where a service that wants them could not have them later, when root's rights are gone."""
+    return tuple(
+        entry._replace(lanes=not entry.reuse_port and (not entry.address.startswith(("/", "@")) or entry.has_owner))
+        for entry in entries
+    )
+
+
+def why_not_checked(entries: Sequence[Listen]) -> str:
+    """Why before_commit cannot reach the new code alone at these addresses, while the old code serves; "" if it can."""
+    if not entries:
+        return (
+            "before_commit in an overlap reaches the new code alone only through sockets that listen has, and it has "
+            "none: list them there, or have handover exclusive."
+        )
+    variables: dict[str, str] = {}
+    for entry in entries:
+        if entry.address.startswith("@"):
+            return (
+                f"before_commit in an overlap cannot reach the new code alone at the abstract address {entry.address} "
+                f"(listen {entry.name!r}), which two sockets cannot have: write a path."
+            )
+        if entry.reuse_port:
+            return (
+                f"before_commit in an overlap cannot reach the new code alone at {entry.address} (listen "
+                f"{entry.name!r}), where others may listen: leave reuse_port out."
+            )
+        other = variables.setdefault(variable(entry.name), entry.name)
+        if other != entry.name:
+            return f"listen {other!r} and {entry.name!r} are both ${variable(entry.name)} to before_commit: rename one."
+    return ""
+
+
+def variable(name: str) -> str:
+    """What before_commit finds the address of this entry in."""
+    return VARIABLE + "".join(letter if letter.isalnum() else "_" for letter in name).upper()
 
 
 def read(text: str) -> dict[str, object]:
@@ -103,6 +165,8 @@ def _check_entry(name: object, entry: object) -> Listen:
     checked = Listen(str(name), address, **values)
     if checked.lanes and address.startswith(("/", "@")):
         raise ConfigError(f"{where} has lanes, but {address} is a UNIX socket; only TCP has them.")
+    if checked.lanes and checked.reuse_port:
+        raise ConfigError(f"{where} has lanes and reuse_port; the kernel cannot tell lanes from the sockets of others.")
     if checked.has_file_options and not address.startswith("/"):
         raise ConfigError(f"{where} has a mode, user or group, but {address} is no path; only a file can have them.")
     return checked

@@ -55,6 +55,7 @@ RELOAD = record(
 )
 _ELDER = record({"generation": generation, "pid": pid, "stop_timeout": seconds, "due": _seconds_of_boot})
 _LISTENER = record({"given": flag, "label": text(300), "file": maybe(_file)}, {"lane": whole(0, 1)})
+_LANE = record({"beside": text(300), "new": flag, "label": text(300), "file": maybe(_file)})
 _POOL = record({"configured": _workers, "workers": whole(1, MOST_WORKERS)})
 
 _HOOK = {"notify_command": list_of(text(128 * 1024), 1000), "notify_timeout": seconds}
@@ -91,7 +92,7 @@ SHAPES: Mapping[str, Reader] = {
             **_HOOK,
         },
     ),
-    "opened": record({"files": list_of(_file, MOST_FDS)}),
+    "opened": record({"files": list_of(_file, MOST_FDS)}, {"lanes": list_of(_LANE, MOST_FDS)}),
     "workers": _pids,
     "holders": _pids,
     "code": record({"code": line()}),
@@ -128,6 +129,8 @@ def _check_descriptors(kind: str, fields: Mapping[str, Any], fds: list[int]) -> 
             _expect(fds, [_is_of(pid) for pid in fields["pids"]])
         case "caller":
             _expect(fds, [descriptors.is_connection])
+        case "opened":
+            _expect(fds, [descriptors.is_listener for lane in fields.get("lanes", ()) if lane["new"]])
         case "welcome":
             if len(fds) != len(fields["carries"]):
                 raise Unfit("", f"comes with {len(fds)} descriptors, not {len(fields['carries'])}")

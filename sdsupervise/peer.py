@@ -7,7 +7,8 @@ The channel's messages; `say` names each, and every one may carry more than is l
     starts    place, notify_command …           successor: whence it is about to load its code, and what is known before
     hello     version, stop_timeout, code …     successor
     code      code                              successor: what its workers' imports have made of that
-    opened    files                             successor: the files of sockets it has made, to remove if it fails
+    opened    files, lanes; [listener …]        successor: the files of sockets it has made, to remove if it fails; and
+                                                its sockets beside the predecessor's, with descriptors of new ones
     workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent
     holders   pids; [pidfd …]                   either: each holds the lock until nothing of a worker is left
     reason    text, traceback, silent           successor: why it is about to fail; the worker that did not say
@@ -65,6 +66,10 @@ class Hook(NamedTuple):
     timeout: float
 
 
+def _close_fds(message: Message) -> None:
+    message.close_fds()
+
+
 class PeerListener(NamedTuple):
     """Who hears of a peer."""
 
@@ -73,6 +78,7 @@ class PeerListener(NamedTuple):
     caller: Callable[[int], None]  # it leaves a connection of the control socket to us
     lock_may_be_free: Callable[[], None]  # it says so, or a process that may have held the lock died
     hung_up: Callable[[], None]  # it closed the channel; its death follows, unless it wants us no more
+    opened: Callable[[Message], None] = _close_fds  # the sockets of a successor; the descriptors are the listener's
 
 
 class Peer:
@@ -300,6 +306,8 @@ class Peer:
                     note(pid, pidfd)
             case "caller":
                 self.listener.caller(message.fds[0])
+            case "opened":
+                self.listener.opened(message)
             case _:
                 message.close_fds()
                 self._take_in_word(message)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
 from typing import Any
 
-from . import listen, listen_check, places, program_check, rehearsal
+from . import check_reach, listen, listen_check, places, program_check, rehearsal
 from .config import CommandSettings, check_settings
 from .errors import ConfigError
 from .instance import Instance
@@ -34,7 +34,8 @@ def of_instance(instance: Instance, around: Surroundings, settings: Mapping[str,
             yield Said(f"By {hidden} its unit has another {path} than everybody else, or none.", True)
             return
     if "command" in values:
-        of_it = CommandSettings(*check_settings("", {**instance.settings, "listen": {}}))
+        alone = {**instance.settings, "listen": {}, "before_commit": ()}  # where it listens is looked at below
+        of_it = CommandSettings(*check_settings("", alone))
         found = rehearsal.look(
             instance, around, around.identity(), lambda: program_check.of_program(values["command"], of_it)
         )
@@ -46,6 +47,8 @@ def of_instance(instance: Instance, around: Surroundings, settings: Mapping[str,
     pid_file = os.path.join(around.directory, values["pid_file"]) if "pid_file" in values else None
     yield from rehearsal.look(instance, around, around.opener(), lambda: listen_check.of_place(place, pid_file))
     yield from _of_sockets(instance, around, settings, place)
+    if why_not := _why_check_cannot_reach(settings, around):
+        yield Said(why_not, True)
     yield from rehearsal.look(instance, around, around.opener(), lambda: _of_helpers(settings))
 
 
@@ -76,6 +79,23 @@ def _of_sockets(instance: Instance, around: Surroundings, settings: Mapping[str,
         yield from rehearsal.look(
             instance, around, around.identity(), lambda: listen_check.of_listeners(later, ahead, place)
         )
+
+
+def _why_check_cannot_reach(settings: Mapping[str, Any], around: Surroundings) -> str:
+    """Why before_commit cannot reach the new code alone where this instance runs: a sentence, or ""."""
+    try:
+        checked = check_settings("", settings)
+    except ConfigError:
+        return ""  # it is said where it stands, or the class lists what is missing
+    if not checked.checked_beside:
+        return ""
+    if around.has_socket_unit:
+        return check_reach.SHARED
+    wanted = [Wanted.of(entry, None, None) for entry in checked.listen]
+    why_not = check_reach.why_not_by_ports(wanted)
+    if not around.has_user_of_its_own and (os.geteuid() == 0 or not around.is_somebody_else):
+        why_not = why_not or check_reach.why_not_by_files(wanted, around.identity())
+    return why_not
 
 
 def _of_helpers(settings: Mapping[str, Any]) -> Iterator[Said]:

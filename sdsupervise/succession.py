@@ -344,7 +344,9 @@ class Succession:
 
     def _new_peer(self, channel: Channel, token: int, generation: int, stop_timeout: float) -> Peer:
         hooks = self._hooks
-        listener = PeerListener(self._peer_says, self._told, hooks.caller, hooks.lock_may_be_free, self._hung_up)
+        listener = PeerListener(
+            *(self._peer_says, self._told, hooks.caller, hooks.lock_may_be_free, self._hung_up), self._successor_opened
+        )
         return Peer(self._loop, channel, token, listener, generation=generation, stop_timeout=stop_timeout)
 
     def _welcome(self, peer: Peer) -> None:
@@ -454,8 +456,6 @@ class Succession:
                 peer.ready = fields["ready"]
                 if self.reload is not None:
                     self.reload.count(peer.ready, fields["workers"])
-            case "opened":
-                self._started.listening.note_files_of_successor(fields["files"])
             case "extends" if peer is not None:
                 self._hooks.put_off(fields["seconds"])
             case "lane":
@@ -473,6 +473,13 @@ class Succession:
                 self._counters.inherit(fields["counts"])
             case kind:
                 _log.debug("Another generation says %r, which this release does not know, ignoring", kind)
+
+    def _successor_opened(self, message: Message) -> None:
+        if self.reload is None:
+            message.close_fds()
+            return
+        fields = message.fields
+        self._started.listening.note_successor(fields["files"], fields.get("lanes", ()), message.fds)
 
     def _hung_up(self) -> None:
         # A dying process closes its files before it is seen dead, so its death has time to arrive.

@@ -17,7 +17,7 @@ from .chronicle import Chronicle
 from .config import Settings
 from .control import ControlServer
 from .control_process import ask_control_pid
-from .core.phases import PHASES
+from .core.phases import PHASES, Clients
 from .core.takeover import RULES, Effect, Event, State, step
 from .errors import ExitStatus, ImpossibleEvent, SdsuperviseError
 from .events import News, told
@@ -40,7 +40,7 @@ from .workers.worker import Worker, WorkerListener, WorkerState
 from .workforce import Listener, Workforce
 
 if TYPE_CHECKING:
-    from .errand import Errand
+    from .before_commit import BeforeCommit
 
 _log = logging.getLogger("sdsupervise")
 
@@ -126,9 +126,9 @@ class Supervisor:
         self._status_timer: Timer | None = None
         self._end_of_lanes: EndOfLanes | None = None
         if settings.before_commit:
-            from . import errand  # noqa: F401  # not in the middle of an upgrade; most services can do without
+            from . import before_commit  # noqa: F401  # not in the middle of an upgrade; most services do without
         self._owes_serving = False  # to the predecessor, which waits to hear it
-        self._check: Errand | None = None
+        self._check: BeforeCommit | None = None
         self._is_main = started.welcome is None
         self._was_interrupted = self._ends_at_once = False  # by Ctrl-C, and by another
         self._named_main = False  # systemd has been, or is being, told that we are
@@ -278,6 +278,8 @@ class Supervisor:
         if rule is None:
             return
         self.state = rule.next
+        if rule.next is not before:
+            self._steer_clients()  # before anybody acts on what the effects tell
         if rule.next is State.STOPPING:
             self._tell_status()  # before the caller of a reload is answered, whose job systemd is about to judge
         for effect in rule.effects:  # performed nowhere else: tests hold a supervisor here (tests/breakpoints)
@@ -287,6 +289,11 @@ class Supervisor:
             self._enter(event)
         elif event is Event.DEADLINE:
             self._set_deadline()
+
+    def _steer_clients(self) -> None:
+        clients = PHASES[self.state].clients
+        if clients is not None and not (clients is Clients.THEIRS and self._is_brief):
+            self._started.listening.steer(clients)
 
     def _enter(self, event: Event | None = None) -> None:
         """What follows from the state alone, but for what the last event says of the peer."""
@@ -305,7 +312,7 @@ class Supervisor:
         if state is State.SERVING:
             self._note_serving(by_verdict=event is Event.PEER_COMMITTED)
             self._workforce.first_crash_is_final = False
-            self._started.listening.settle(self._started.notifier, alone=not self._succession.elders)
+            self._started.listening.settle(alone=not self._succession.elders)
         if state is State.DRAINING:
             self._retire()
         if state is State.STOPPING:
@@ -417,23 +424,15 @@ class Supervisor:
 
     def _begin_check(self) -> None:
         """Let before_commit have its say, if there is one."""
-        command = self._settings.before_commit
-        if not command:
+        settings = self._settings
+        if not settings.before_commit:
             self._happen(Event.CHECK_PASSED)
             return
-        try:
-            from .errand import Errand
+        from .before_commit import BeforeCommit
 
-            self._check = Errand(
-                self._loop,
-                "before_commit",
-                command,
-                self._settings.before_commit_timeout,
-                environment={"SDSUPERVISE_GENERATION": str(self.generation)},
-                on_end=self._checked,
-            )
-        except OSError as error:
-            self._checked(f"Cannot fork before_commit ({' '.join(command)}): {error.strerror}", "")
+        places = self._started.listening.places()
+        self._check = BeforeCommit(self._loop, settings, self._checked, generation=self.generation, places=places)
+        self._check.begin(self._workforce.in_service())
 
     def _checked(self, why_failed: str, output: str) -> None:
         self._check = None
@@ -584,6 +583,7 @@ class Supervisor:
         if self._control is not None:
             self._control.close()
         self._succession.close_in_child()
+        self._started.listening.close_in_child()
         # An overlapping service's lock is to be free as soon as its supervisor gives it up.
         self._lock.become_workers(keep=not self._settings.overlaps)
         self._loop.close_in_child()  # and what it watches: of the other workers all

@@ -133,6 +133,10 @@ class Workforce:
         shown.sort(key=lambda worker: (worker.index, worker.started_at))
         return [self._facts_of(worker) for worker in shown[:_MOST_FACTS]]
 
+    def in_service(self) -> list[Worker]:
+        """Those that serve, by their number."""
+        return sorted(self._serving, key=lambda worker: worker.index)
+
     def pidfds(self) -> dict[int, int]:
         """Of all that live, by pid."""
         return {pid: worker.pidfd for pid, worker in self.workers.items()}

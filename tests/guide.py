@@ -25,8 +25,23 @@ MADE: Mapping[str, Callable[[], str]] = {
 # A bare Debian has none. The guide asks by it as its readers would.
 CURL = """\
 #!/usr/bin/python3
-import sys, urllib.request
-print(urllib.request.urlopen(f"http://{sys.argv[-1]}", timeout=20).read().decode(), end="")
+import http.client, sys
+words = sys.argv[1:]
+place = words[-1].removeprefix("http://").rstrip("/")
+ports = range(*map(int, words[words.index("--local-port") + 1].split("-"))) if "--local-port" in words else [0]
+for port in ports:
+    connection = http.client.HTTPConnection(place, timeout=20, source_address=("", port))
+    try:
+        connection.request("GET", "/")
+        break
+    except OSError:
+        if port == ports[-1]:
+            raise
+answer = connection.getresponse()
+if "-fsS" in words and answer.status >= 400:
+    print(f"curl: (22) The requested URL returned error: {answer.status}", file=sys.stderr)
+    sys.exit(22)
+print(answer.read().decode(), end="")
 """
 BROKER = ("systemd-run", "--unit=broker", "--property=Type=notify", "--collect", "redis-server", "--save", "")
 

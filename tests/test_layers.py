@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("workers.process_end",),
     (
         "answers",
+        "check_reach",
         "holder",
         "kept",
         "lane",
@@ -62,7 +63,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "workers.traces",
         "workers.worker",
     ),
+    ("given_names",),
     (
+        "ahead",
+        "successor_listeners",
         "workers.command_worker",
         "workers.draining",
         "workers.linked_worker",
@@ -95,6 +99,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("instance_reader",),
     (
         "announcer",
+        "before_commit",
         "class_workers",
         "command_workers",
         "crash_loops",

@@ -179,6 +179,11 @@ THERE: Mapping[str, tuple[str, str]] = {
         '"--output"',
     ),
     "python -m tests.load": ("tests/load/test_reload.py", "tests.load"),
+    "curl --local-port 61000-61999": ("tests/service/test_before_commit.py", "words = shown_on(page)"),
+    "curl --unix-socket /run/myapp/http.sock.next http://localhost/health": (
+        "tests/service/test_before_commit.py",
+        '"--unix-socket", f"{path}.next"',
+    ),
     "systemctl enable --now sdsupervise@NAME.socket": ("tests/units/test_templates.py", "sdsupervise@web.socket"),
     "rm /run/sdsupervise/NAME": ("tests/matrix/rows.py", "/run/sdsupervise/"),
 }

@@ -15,6 +15,7 @@ from ..launch import say_failure, tell_where_it_starts
 from ..linux import privileges
 from ..linux.inheritance import directory_of_code, named_directory
 from ..listen import check as check_listen
+from ..listen import with_lanes_ahead
 from ..loading import load, not_loadable
 from ..receipt import Receipt
 from ..wanted import Wanted, own_options
@@ -131,7 +132,7 @@ def _run(parsed: argparse.Namespace) -> int:
         _name_process("sdsupervise")  # not later: a process that has changed its user may not
         if parsed.target is not None and _loads_as_another(parsed):
             # Before its code is loaded: whoever may write that is this user, and not root.
-            made = launch.claim(_plan(parsed, listen), drop=True)
+            made = launch.claim(_plan(parsed, overrides, listen), drop=True)
             if isinstance(made, int):
                 return made
             claimed = made
@@ -164,7 +165,7 @@ def _loads_as_another(parsed: argparse.Namespace) -> bool:
     return identity is not None and identity.uid != 0
 
 
-def _plan(parsed: argparse.Namespace, listen: Mapping[str, object]) -> launch.Plan:
+def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> launch.Plan:
     """What can be known of a class before its code is loaded."""
     name = parsed.instance or parsed.target.partition(":")[2]
     if not name:
@@ -173,6 +174,7 @@ def _plan(parsed: argparse.Namespace, listen: Mapping[str, object]) -> launch.Pl
             "as that user, and before that its pid file is opened, which has the name of the class."
         )
     pid_file = None if parsed.no_pid_file else parsed.pid_file or launch.default_pid_file(name)
+    listed = check_listen(listen)
     return launch.Plan(
         name,
         take_receipt=lambda: Receipt("", ""),  # of no code yet
@@ -183,7 +185,7 @@ def _plan(parsed: argparse.Namespace, listen: Mapping[str, object]) -> launch.Pl
         detach=parsed.daemonize,
         supervised=True,
         can_reload=True,  # the one that runs knows whether it can
-        listen=check_listen(listen),
+        listen=listed if overrides.get("handover") == "exclusive" else with_lanes_ahead(listed),
         is_instance=bool(parsed.instance),
     )
 

@@ -12,6 +12,7 @@ from ..printable import printable
 
 if TYPE_CHECKING:
     from ..config import Settings
+    from ..instance import Instance
     from ..unitfiles.text import UnitText
     from ..unitfiles.wrap import DropIn
 
@@ -117,14 +118,24 @@ def _drop_in(parsed: argparse.Namespace) -> "DropIn":
 
 def _fitted(name: str) -> "DropIn":
     from .. import instance_file
-    from ..config import check_settings
     from ..unitfiles.fit import fit
 
     file = places.config_file(name)
     if file is None:
         raise UnitUnavailable(f"There is no instance {name}: no {places.where_configured(name)}.")
     read = instance_file.read(file)
-    return fit(read, check_settings(file, {**read.settings, "listen": read.listen}))
+    return fit(read, _settings_of(read))
+
+
+def _settings_of(instance: "Instance") -> "Settings":
+    """As far as its file says them. What only a class lists is open to no check here."""
+    from ..config import check_settings
+
+    values = {**instance.settings, "listen": instance.listen}
+    if "command" not in instance.values:
+        for name in ("before_commit_each",) if instance.listen else ("before_commit_each", "before_commit"):
+            values.pop(name, None)
+    return check_settings(instance.file, values)
 
 
 def _unit_of(text: str) -> str:
@@ -196,13 +207,12 @@ def _lint(parsed: argparse.Namespace) -> int:
 def _described(unit: "UnitText") -> "tuple[Settings | None, str | None]":
     """The settings and the user of the instance that a unit of the template's runs, if its file is a good one."""
     from .. import instance_file
-    from ..config import check_settings
 
     file = places.config_file(places.instance_name(unit.name)) if unit.name.startswith("sdsupervise@") else None
     if file is None:
         return None, None
     try:
         read = instance_file.read(file)
-        return check_settings(file, {**read.settings, "listen": read.listen}), read.values.get("user")
+        return _settings_of(read), read.values.get("user")
     except (ConfigError, UsageError):
         return None, None  # which `sdsupervise check` tells

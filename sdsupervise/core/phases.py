@@ -4,9 +4,18 @@ Whoever needs to know something of a state asks a column here; no other module h
 """
 
 from collections.abc import Mapping
+from enum import Enum, auto
 from typing import NamedTuple
 
 from .words import State
+
+
+class Clients(Enum):
+    """Who gets new clients where both generations have a socket of their own on an address."""
+
+    OURS = auto()
+    OURS_BUT_THE_CHECK = auto()  # the connections of before_commit are the successor's
+    THEIRS = auto()  # the successor's
 
 
 class Phase(NamedTuple):
@@ -17,6 +26,7 @@ class Phase(NamedTuple):
     main_state: str  # what systemd hears from a main pid in it: starting, ready, reloading or stopping
     status: str  # the sentence for STATUS=, of a supervisor of generation {own} whose peer's is {peer}
     serves: str = ""  # whose workers serve, as the sentence says: "own" or "peer"
+    clients: Clients | None = None  # who gets new ones from here on; None: whoever got them before
     is_main: bool = False  # a successor that gets here is the main supervisor from then on
     awaits_lock: bool = False  # it tries to get the lock
     releases: bool = False  # it has the lock, and releases a worker as soon as that is ready
@@ -103,6 +113,7 @@ PHASES: Mapping[State, Phase] = {
         False,
         "reloading",
         "Generation {peer} takes over",
+        clients=Clients.OURS_BUT_THE_CHECK,  # from before the successor serves
         awaited="serving",
         step="took over",
         doing="the new code takes over",
@@ -123,6 +134,7 @@ PHASES: Mapping[State, Phase] = {
         "reloading",
         "Generation {peer} serves, on probation",
         serves="peer",
+        clients=Clients.THEIRS,
         step="on probation",
         doing="on probation",
     ),
@@ -137,6 +149,7 @@ PHASES: Mapping[State, Phase] = {
     ),
     State.RECALLING: Phase(
         *((), False, "reloading", "Generation {peer} failed and is being killed"),
+        clients=Clients.OURS_BUT_THE_CHECK,  # whatever its before_commit still asks is not ours to answer
         step=_BACK,
         doing="the old code comes back",
     ),
@@ -145,6 +158,7 @@ PHASES: Mapping[State, Phase] = {
         True,
         "reloading",
         "Generation {peer} failed, generation {own} comes back",
+        clients=Clients.OURS,
         awaits_lock=True,
         step=_BACK,
         doing="the old code comes back",

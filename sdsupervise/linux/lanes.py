@@ -4,33 +4,147 @@ A program that is told to stop may drop what it has accepted and not read yet; u
 it from accepting on a socket that it shares with the next generation. In a lane of its own it gets no more connections
 once the kernel sends them all into the other lane, and has nothing left to drop when it is told to stop.
 
+For the same reason a check of new code (before_commit) reaches that code alone: the kernel sends the check's
+connections, and nobody else's, into the new lane. It knows them by their source port, one of CHECK_PORTS. It counts
+only on this host: a client elsewhere may have any port.
+
 Alternatives considered: a socket that each generation opens anew, beside that of the one before, needs the same
-privileges at each reload, and the kernel numbers those that are left anew when one is closed.
+privileges at each reload, and the kernel numbers those that are left anew when one is closed. eBPF could tell apart
+more, and needs privileges, too.
 """
 
 import array
-import socket
 import struct
+from typing import NamedTuple
 
-_SO_ATTACH_REUSEPORT_CBPF = 51  # socket(7); Python does not name it
-_RETURN_CONSTANT = 0x06  # BPF_RET | BPF_K
+from ..unpatched import select, socket
+
+CHECK_PORTS = (61000, 61999)  # the first and the last; net.ipv4.ip_local_port_range ends at 60999 by default
+
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 27, 51  # socket(7); Python does not name them
+_NETWORK_HEADER = -0x100000 & 0xFFFFFFFF  # SKF_NET_OFF: offsets from here are in the IP header
+# Of classic BPF, linux/bpf_common.h: load, compare and jump, return.
+_LD_W_ABS, _LD_H_ABS, _LD_B_ABS, _LD_H_IND, _LDX_MSH = 0x20, 0x28, 0x30, 0x48, 0xB1
+_RSH_K, _TAX = 0x74, 0x07
+_JEQ_K, _JEQ_X, _JGT_K, _JGE_K = 0x15, 0x1D, 0x25, 0x35
+_RET_K = 0x06
+_IPV6, _TCP, _LOOPBACK = 6, 6, 127
 
 
-def steer(listener: socket.socket, lane: int) -> None:
-    """Have the kernel put all connections from now on into this lane, 0 or 1: the order in which they began to listen.
+class Steering(NamedTuple):
+    """The lanes, 0 or 1, of new connections: the order in which the two sockets began to listen."""
+
+    everybody: int
+    check: int | None = None  # of those from this host and from CHECK_PORTS, where they have a lane of their own
+
+
+class Instruction(NamedTuple):
+    """One for the kernel. A jump says where it leads by labels, and "" is the next instruction."""
+
+    code: int
+    value: int = 0
+    if_true: str = ""
+    if_false: str = ""
+    label: str = ""
+
+
+def program(steering: Steering) -> list[Instruction]:
+    """What the kernel asks of each new connection: it returns the number of a socket.
+
+    A connection comes from this host if it has one address at both ends, or comes from 127.0.0.0/8. An IPv6 socket may
+    have IPv4 clients, too.
+    """
+    ip = _NETWORK_HEADER
+    if steering.check is None:
+        return [Instruction(_RET_K, steering.everybody)]
+    low, high = CHECK_PORTS
+    same_v6 = [
+        instruction
+        for word in range(4)
+        for instruction in (
+            Instruction(_LD_W_ABS, ip + 8 + 4 * word),
+            Instruction(_TAX),
+            Instruction(_LD_W_ABS, ip + 24 + 4 * word),
+            Instruction(_JEQ_X, 0, "", "everybody"),
+        )
+    ]
+    return [
+        Instruction(_LD_B_ABS, ip),
+        Instruction(_RSH_K, 4),  # the version
+        Instruction(_JEQ_K, _IPV6, "v6", ""),
+        Instruction(_LD_W_ABS, ip + 12),
+        Instruction(_TAX),
+        Instruction(_LD_W_ABS, ip + 16),
+        Instruction(_JEQ_X, 0, "v4 port", ""),
+        Instruction(_LD_B_ABS, ip + 12),
+        Instruction(_JEQ_K, _LOOPBACK, "", "everybody"),
+        Instruction(_LDX_MSH, ip, label="v4 port"),  # the length of the IP header, behind which is the source port
+        Instruction(_LD_H_IND, ip),
+        Instruction(_JGE_K, low, "not below", "everybody"),
+        Instruction(_LD_B_ABS, ip + 6, label="v6"),
+        Instruction(_JEQ_K, _TCP, "", "everybody"),  # something else stands between the IP header and the ports
+        *same_v6,
+        Instruction(_LD_H_ABS, ip + 40),
+        Instruction(_JGE_K, low, "not below", "everybody"),
+        Instruction(_JGT_K, high, "everybody", "", label="not below"),
+        Instruction(_RET_K, steering.check),
+        Instruction(_RET_K, steering.everybody, label="everybody"),
+    ]
+
+
+def steer(listener: socket.socket, steering: Steering) -> None:
+    """Have the kernel choose so from now on, for both sockets of this address; either may be given.
 
     Raises OSError.
     """
-    # A program for the kernel of one instruction: the number of the socket is this.
-    program = array.array("B", struct.pack("=HBBI", _RETURN_CONSTANT, 0, 0, lane))
-    address, _ = program.buffer_info()
-    listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, struct.pack("@HP", 1, address))
+    _attach(listener, _SO_ATTACH_REUSEPORT_CBPF, program(steering))
+
+
+def join(first: socket.socket, second: socket.socket, backlog: int) -> None:
+    """Have the second, which is not bound yet, listen where the first does: it is lane 1, and gets no client yet.
+
+    Raises OSError.
+    """
+    for each in (first, second):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    second.bind(first.getsockname())
+    # For some microseconds it listens and the kernel cannot be told yet not to choose it. Where we may, nobody is heard
+    # meanwhile: as all whose first packet is lost they try again, a second later. Else such a client waits in lane 1.
+    is_deaf = _be_deaf(second)
+    second.listen(backlog)
+    steer(first, Steering(0))
+    if is_deaf:
+        second.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+
+def _be_deaf(listener: socket.socket) -> bool:
+    """Drop whatever comes; False where the kernel allows that to root only."""
+    try:
+        _attach(listener, _SO_ATTACH_FILTER, [Instruction(_RET_K, 0)])
+    except PermissionError:
+        return False
+    return True
+
+
+def somebody_waits(listener: socket.socket) -> bool:
+    """There are connections that nobody has accepted yet; also of a UNIX socket."""
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def waiting(listener: socket.socket) -> int:
-    """How many connections nobody has accepted yet."""
+    """How many connections nobody has accepted yet, of a TCP socket."""
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
     return int(struct.unpack_from("=I", info, 24)[0])  # of a listener, where a connection has tcpi_unacked
+
+
+def stop_listening(listener: socket.socket) -> None:
+    """Nobody can connect any more, and who waits is hung up on, whoever has a copy."""
+    try:
+        listener.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it is not listening
 
 
 def abandon(listener: socket.socket) -> None:
@@ -44,3 +158,36 @@ def abandon(listener: socket.socket) -> None:
         pass
     finally:
         listener.setblocking(blocks)
+
+
+def why_ports_are_taken() -> str:
+    """Why CHECK_PORTS may be anybody's on this host, as a sentence; "" if nobody has one who has not asked for it."""
+    low, high = (int(word) for word in _kernel_setting("ip_local_port_range", "32768 60999").split())
+    first, last = CHECK_PORTS
+    reserved = [span.partition("-") for span in _kernel_setting("ip_local_reserved_ports", "").split(",") if span]
+    kept = {port for start, _, end in reserved for port in range(int(start), int(end or start) + 1)}
+    if all(port in kept for port in range(max(low, first), min(high, last) + 1)):
+        return ""
+    return (
+        f"before_commit knows its connections by their source ports, {first}-{last}, and this host gives these to any "
+        f"client (net.ipv4.ip_local_port_range is {low}-{high}); reserve them: "
+        f"sysctl net.ipv4.ip_local_reserved_ports={first}-{last}."
+    )
+
+
+def _kernel_setting(name: str, default: str) -> str:
+    try:
+        with open(f"/proc/sys/net/ipv4/{name}") as file:
+            return file.read().strip()
+    except OSError:
+        return default  # a sandbox may hide it
+
+
+def _attach(listener: socket.socket, option: int, instructions: list[Instruction]) -> None:
+    places = {instruction.label: place for place, instruction in enumerate(instructions) if instruction.label}
+    code = array.array("B")
+    for place, (operation, value, if_true, if_false, _) in enumerate(instructions):
+        true, false = (places[label] - place - 1 if label else 0 for label in (if_true, if_false))
+        code.frombytes(struct.pack("=HBBI", operation, true, false, value))
+    address, _ = code.buffer_info()
+    listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("@HP", len(instructions), address))

@@ -4,10 +4,12 @@ import errno
 import grp
 import pwd
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Self
 
 from .. import files
-from ..addresses import Address, parse
+from ..addresses import NEXT, Address, parse
 from ..core.checked import MOST_ID, decimal
 from ..errors import ConfigError, ListenError, NotPermitted
 from ..listen import Listen
@@ -38,43 +40,78 @@ class Listener(socket.socket):
 
 
 class File(NamedTuple):
-    """A UNIX socket's file as it was made; another one can have its path by now."""
+    """A UNIX socket's file as it was made; another one can have its path by now.
+
+    The file of the next generation's socket waits beside that path (NEXT), and then takes the path.
+    """
 
     path: str
     device: int
     inode: int
 
     @classmethod
-    def just_made(cls, path: str) -> Self:
-        """That of a socket we have bound; raises OSError for what is none, which others have put there."""
-        found = os.lstat(path)
+    def just_made(cls, path: str, suffix: str) -> Self:
+        """That of a socket we have bound at this path, or beside it; raises OSError for what is none, which others have
+        put there."""
+        found = os.lstat(path + suffix)
         if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
             raise _replaced()
         return cls(path, found.st_dev, found.st_ino)
 
+    @property
+    def place(self) -> str:
+        """Where it is: its path, or beside it; "" if it is gone."""
+        for place in (self.path, self.path + NEXT):
+            try:
+                if self._is(os.lstat(place)):
+                    return place
+            except OSError:
+                continue
+        return ""
+
     def is_there(self) -> bool:
         """Its path still leads to it."""
-        try:
-            return self._is(os.lstat(self.path))
-        except OSError:
-            return False
+        return self.place == self.path
+
+    def take_path(self) -> None:
+        """From now on its path leads to it, and at no moment to nothing; what was there before has no name any more.
+
+        Raises OSError.
+        """
+        with self.in_directory() as (directory, name):
+            path = os.path.basename(self.path)
+            if name != path:
+                os.rename(name, path, src_dir_fd=directory, dst_dir_fd=directory)
 
     def unlink(self) -> None:
         """Remove it, unless it is another one by now or its directory is not ours to write."""
         try:
-            directory = files.open_directory(os.path.dirname(self.path))
-            try:
-                name = os.path.basename(self.path)
-                if self._is(os.stat(name, dir_fd=directory, follow_symlinks=False)):
-                    os.unlink(name, dir_fd=directory)
-            finally:
-                os.close(directory)
+            with self.in_directory() as (directory, name):
+                os.unlink(name, dir_fd=directory)
         except OSError:
             pass
 
+    @contextmanager
+    def in_directory(self) -> Iterator[tuple[int, str]]:
+        """Its directory, by a descriptor, and its name there; raises OSError."""
+        directory = files.open_directory(os.path.dirname(self.path))
+        try:
+            path = os.path.basename(self.path)
+            for name in (path, path + NEXT):
+                try:
+                    is_it = self._is(os.stat(name, dir_fd=directory, follow_symlinks=False))
+                except FileNotFoundError:
+                    continue
+                if is_it:
+                    yield directory, name
+                    return
+            raise FileNotFoundError(errno.ENOENT, "it was removed")
+        finally:
+            os.close(directory)
+
     def dress(self, wanted: "Wanted") -> None:
         """Give it its owner and mode; raises OSError."""
-        fd = os.open(self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(self.place or self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             this, found = f"/proc/self/fd/{fd}", os.fstat(fd)
             if not self._is(found):
@@ -122,7 +159,7 @@ class Wanted(NamedTuple):
             _DEFAULT_MODE if listen.mode is None else listen.mode,
             _uid(where, listen.user) if listen.user else uid,
             _gid(where, listen.group) if listen.group else gid,
-            listen.reuse_port or listen.lanes,
+            listen.reuse_port,
             listen.lanes,
         )
 
@@ -142,19 +179,15 @@ class Wanted(NamedTuple):
             "port, and one of them takes it for all addresses ([::] for those of IPv4, too); leave one out."
         )
 
-    def open(self) -> tuple[Listener, File | None]:
-        """Listen there, replacing the file of a socket that nobody listens on.
+    def open(self, *, beside: bool = False) -> tuple[Listener, File | None]:
+        """Listen there, replacing the file of a socket that nobody listens on; or, at a path, beside it (NEXT).
 
         Raises ListenError, NotPermitted.
         """
         file = None
+        listener = self.make()
         try:
-            # Not from "with": the socket stays, unless something fails.
-            listener = Listener(self.address.family, socket.SOCK_STREAM)
-        except OSError as error:
-            raise self.failure(error) from error
-        try:
-            file = self._bind(listener)
+            file = self._bind(listener, NEXT if beside else "")
             if file is not None:
                 file.dress(self)
             listener.listen(self.backlog)
@@ -163,30 +196,48 @@ class Wanted(NamedTuple):
             raise self.failure(error) from error
         return listener, file
 
-    def adjust(self, listener: Listener, file: File | None) -> None:
-        """Give one that is open these options; raises OSError where we may not."""
-        listener.listen(self.backlog)
-        if file is not None:
-            file.dress(self)
-        elif listener.family != socket.AF_UNIX:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, self.reuse_port)
+    def make(self) -> Listener:
+        """A socket for there, not bound yet.
 
-    def _bind(self, listener: Listener) -> File | None:
-        path = self.address.path
+        Raises ListenError.
+        """
+        try:
+            listener = Listener(self.address.family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise self.failure(error) from error
         if self.address.family != socket.AF_UNIX:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # What is accepted inherits it. Programs set it on sockets they open, and often not on one they are given:
             # uvicorn's clients wait 40 ms for the second half of each answer then.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.reuse_port:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        elif path:
+        return listener
+
+    def adjust(self, listener: Listener, file: File | None, *, has_lanes: bool) -> None:
+        """Give one that is open these options; raises OSError where we may not."""
+        listener.listen(self.backlog)
+        if file is not None:
+            file.dress(self)
+        elif listener.family != socket.AF_UNIX:
+            # Of two lanes the kernel would choose as it likes without it.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, self.reuse_port or has_lanes)
+
+    def _bind(self, listener: Listener, suffix: str) -> File | None:
+        path = self.address.path
+        if path:
             os.close(files.open_directory(os.path.dirname(path)))  # nor is a socket made where others lead us
-            if is_stale(path):
-                files.remove(path)
+            if is_stale(path + suffix):
+                files.remove(path + suffix)
             os.fchmod(listener.fileno(), self.mode & 0o700)  # what the file is born with: its owner may, nobody else
+            listener.bind(path + suffix)
+            return File.just_made(path, suffix)
+        is_tcp = self.address.family != socket.AF_UNIX
+        if is_tcp and self.reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(self.address.name)
-        return File.just_made(path) if path else None
+        if is_tcp and self.lanes:
+            # Now, and not before: nobody else is there, whose socket the kernel would take for one of ours.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return None
 
     def failure(self, error: OSError) -> ListenError | NotPermitted:
         """What to say where it cannot be opened."""
@@ -211,6 +262,22 @@ class Wanted(NamedTuple):
                 return ListenError(f"{where}: there is a file that is no socket; remove it, or choose another path.")
             case _:
                 return ListenError(f"{where}: {error.strerror or error}.")
+
+
+def may_replace(path: str, uid: int, groups: Iterable[int]) -> bool:
+    """This user may put another file in the place of this one; we are that user, or root, and ask for it beforehand."""
+    directory = os.path.dirname(path)
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return True  # whoever opens it is told what is wrong
+    may = os.access(directory, os.W_OK | os.X_OK)  # also no: its file system is read-only
+    if uid not in (0, os.geteuid()):
+        shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
+        may = may and found.st_mode >> shift & 0o3 == 0o3
+    if found.st_mode & stat.S_ISVTX and os.path.lexists(path):
+        may = may and uid in (0, found.st_uid, os.lstat(path).st_uid)
+    return may
 
 
 def is_stale(path: str) -> bool:

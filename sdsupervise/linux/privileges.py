@@ -22,6 +22,11 @@ class Identity(NamedTuple):
     gid: int
     user: str | None  # whose supplementary groups to take; None = keep none
 
+    @property
+    def groups(self) -> list[int]:
+        """All its groups."""
+        return os.getgrouplist(self.user, self.gid) if self.user is not None else [self.gid]
+
 
 def look_up(user: str | None, group: str | None) -> Identity | None:
     """The identity for names (or numbers) of a user and a group; None if neither is given.

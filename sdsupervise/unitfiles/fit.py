@@ -5,6 +5,7 @@ import math
 from ..addresses import parse
 from ..config import Settings
 from ..instance import Instance
+from ..listen import count_sockets
 from .wrap import GRACE_SECONDS, STORE, DropIn
 
 _LOWEST_FREE_PORT = 1024
@@ -45,7 +46,7 @@ def fit(instance: Instance, settings: Settings) -> DropIn:
         notes.append(
             f"TimeoutStartSec={start}: so long may a start or a reload take by start_timeout and reload_timeout"
         )
-    sockets = sum(2 if listen.lanes else 1 for listen in settings.listen)
+    sockets = count_sockets(settings.listen)
     if sockets > STORE:
         lines.append(f"FileDescriptorStoreMax={sockets}")
         notes.append(f"FileDescriptorStoreMax={sockets}: listen has so many sockets")

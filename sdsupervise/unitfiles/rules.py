@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..config import Settings
 from ..core.checked import MOST_COUNT, decimal
+from ..listen import count_sockets
 from . import words
 from .rotation import about, instead, signal_in
 from .since import SINCE
@@ -168,7 +169,7 @@ def _sockets(subject: Subject) -> Iterator[Finding]:
         )
     room = decimal(unit.value("FileDescriptorStoreMax"), MOST_COUNT) or 0
     listens = subject.settings.listen if subject.settings is not None else None
-    needed = sum(2 if listen.lanes else 1 for listen in listens) if listens is not None else 1
+    needed = count_sockets(listens) if listens is not None else 1
     if room < needed:
         what = "no listening socket" if not room else f"only {room} of {needed} listening sockets"
         yield Finding(

@@ -85,7 +85,10 @@ def settings_in(command: words.Exec) -> Settings | None:
     if "--" not in command.words:
         return None
     values: dict[str, object] = {}
-    for name in ("stop_timeout", "start_timeout", "reload_timeout", "takeover_timeout"):
+    names = ["stop_timeout", "start_timeout", "reload_timeout", "takeover_timeout"]
+    if "overlap" in option(command, "--handover"):
+        names.append("before_commit")  # by which it has two sockets of an address
+    for name in names:
         for text in option(command, f"--{name.replace('_', '-')}"):
             try:
                 values[name] = KINDS[name].read(text)

@@ -72,7 +72,8 @@ def _nothing(*_: object) -> Any:  # noqa: ANN401
 def _started() -> Started:
     invocation = Invocation(["/usr/bin/python3", "service.py"], "", {})
     receipt, lock = Receipt("/srv/app", "0" * 16), PidFile.nameless()
-    return Started(Notifier(), invocation, receipt, lock, None, Listening(), None)
+    notifier = Notifier()
+    return Started(notifier, invocation, receipt, lock, None, Listening(notifier), None)
 
 
 class _Succession(Succession):
@@ -224,7 +225,7 @@ class WelcomeSurface(Surface):
         for name in [name for name in fds if name.startswith("elder:")]:
             del fds[name]
         try:
-            listening = Listening.inherit([], welcome.listeners, fds)
+            listening = Listening.inherit([], welcome.listeners, fds, Notifier(), beside=True, checked=False)
             listening.files_made()
             for name in [name for name in fds if name.startswith("listener")]:
                 del fds[name]  # nothing is listed, so all are closed

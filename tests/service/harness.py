@@ -369,6 +369,12 @@ class Breakpoint:
         """Let it go on; it must live."""
         os.close(os.open(self._directory / "go", os.O_WRONLY))  # waits until it has opened its end
 
+    def remove(self) -> None:
+        """Whoever comes there from now on goes on."""
+        for name in ("reached", "go"):
+            (self._directory / name).unlink()
+            (self._directory / name).touch()
+
 
 def _adopt_orphans(yes: bool) -> None:
     if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0) != 0:

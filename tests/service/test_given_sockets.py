@@ -151,6 +151,31 @@ def test_names_that_disagree(systemd: Systemd, names: list[str], listen: list[st
     assert done.returncode == 1 and f"NOT RELOADED: {sentence}" in done.stderr
 
 
+def test_before_commit(systemd: Systemd) -> None:
+    """Both generations of an overlap share these sockets, and so it could not reach the new code alone: refused with
+    one sentence, by a reload, too. Where the new code serves alone it can be had."""
+    ground = systemd.ground
+    texts = {
+        name: listed({"http": "203.0.113.1:1"}).replace(
+            "    release =", f"    before_commit, handover = ['true'], {name!r}\n    release ="
+        )
+        for name in ("exclusive", "overlap")
+    }
+    ground.deploy(1, texts["overlap"])
+    running = systemd.start(["http"])
+    assert running.wait() == 78
+    sentence = "before_commit in an overlap cannot reach the new code alone through the sockets of a .socket unit"
+    assert running.err.startswith(sentence) and running.err.count("\n") == 1
+    ground.deploy(2, texts["exclusive"])
+    systemd.start(["http"])
+    ground.expect("has")
+    ground.deploy(3, texts["overlap"])
+    done = ground.reload()
+    assert done.returncode == 1 and f"NOT RELOADED: {sentence}" in done.stderr
+    ground.deploy(4, texts["exclusive"])
+    assert ground.reload().returncode == 0
+
+
 def test_from_the_store(systemd: Systemd, ground: Ground) -> None:
     """A socket that an earlier supervisor of ours has stored is used where it is listed, under any name; one that is
     not, or whose file is not the one it was made with, is closed. Beside a .socket unit's all are closed."""

@@ -322,7 +322,13 @@ def test_a_predecessor_that_dies_before_its_verdict(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("handover", ["exclusive", "overlap"])
-@pytest.mark.parametrize("trial", ["before_commit = ['/bin/false']", "probation = 60.0\ndef serve(self): sys.exit(9)"])
+@pytest.mark.parametrize(
+    "trial",
+    [
+        "before_commit = ['/bin/false']; listen = {'a': os.environ['GROUND'] + '/a'}",
+        "probation = 60.0\ndef serve(self): sys.exit(9)",
+    ],
+)
 def test_new_code_that_is_called_back(ground: Ground, handover: str, trial: str) -> None:
     """New code that has served already, and was found bad, says nothing of it by itself: the old one does, once."""
     ground.deploy(1, service(f"handover = {handover!r}\n{hook(ground)}", base="Member"))

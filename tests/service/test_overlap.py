@@ -248,11 +248,14 @@ def test_exclusive_code_waits_for_those_that_drain(ground: Ground) -> None:
 # ---------------------------------------------------------------------------------------------------- before_commit
 
 
+LISTENS = 'listen = {"http": os.environ["GROUND"] + "/http.sock"}'
+
+
 def checked(ground: Ground, script: str, **settings: float) -> str:
     """The settings of a service that is checked by a shell script."""
     path = ground.write(f"check-{len(list(Path(ground.directory).glob('check-*')))}", script, 0o755)
     lines = [f"before_commit = ['/bin/sh', {str(path)!r}]", *(f"{name} = {value}" for name, value in settings.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, LISTENS]) + "\n"
 
 
 def test_a_check_that_passes(ground: Ground) -> None:
@@ -308,7 +311,7 @@ def test_a_check_that_does_not_exist(ground: Ground) -> None:
     """The sentence names the command."""
     deploy(ground, 1)
     ground.serving()
-    deploy(ground, 2, "before_commit = ['/no/such/command', '-x']")
+    deploy(ground, 2, f"{LISTENS}\nbefore_commit = ['/no/such/command', '-x']")
     failed = ground.reload()
     assert failed.returncode == 1
     assert (

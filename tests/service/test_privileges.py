@@ -17,6 +17,9 @@ import pytest
 from tests.service.harness import Ground, installed_package, service
 from tests.service.running import Running, wait_gone
 from tests.service.terminal import Terminal
+from tests.service.test_sockets import HANDOVERS, ask, echo, host, port
+
+__all__ = ["host", "port"]  # fixtures
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
 
@@ -390,3 +393,34 @@ def test_only_the_class_names_its_user(ground_of_all: Ground, others: bool) -> N
     line = running.expect_line("Root has loaded the code of Service, before it became nobody")
     assert ("(uid 61234 may write " in line) is others
     assert "'sdsupervise run --user nobody'" in line
+
+
+def test_a_second_socket_of_another_user(ground_of_all: Ground, host: str, port: int) -> None:
+    """before_commit needs another socket where root has opened the first; the user that the service has become cannot
+    have that. The reload to it says so, and the old code serves on; after one restart it works. A file in a directory
+    of the user's own is no such matter."""
+    ground = ground_of_all
+    path = ground.directory / "own" / "app.sock"
+    path.parent.mkdir()
+    shutil.chown(path.parent, USER)
+    tcp, unix = {"a": f"{host}:{port}"}, {"b": str(path)}
+    unchecked = f"user = {USER!r}\n{HANDOVERS['overlap']}"
+    checked = f"before_commit = ['true']\n{unchecked}"
+    ground.deploy(1, echo(tcp, unchecked))
+    running = start(ground)
+    ground.expect("serves")
+    ground.deploy(2, echo(tcp, checked))
+    done = ground.reload()
+    assert done.returncode == 1
+    assert f"before_commit needs a second socket at {host}:{port} (listen 'a')" in done.stderr
+    assert done.stderr.endswith("its worker was never stopped.\n") and ask((host, port))[0] == "1"
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0
+    ground.deploy(3, echo({**tcp, **unix}, checked))
+    start(ground)
+    ground.expect("serves", release=3)
+    for release in 4, 5:
+        ground.deploy(release, echo({**tcp, **unix}, checked))
+        assert ground.reload().returncode == 0
+        assert {ask((host, port))[0], ask(str(path))[0]} == {str(release)}
+        assert path.stat().st_uid == pwd.getpwnam(USER).pw_uid

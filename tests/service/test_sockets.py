@@ -34,7 +34,7 @@ _ECHO = """
                 with client:
                     client.sendall(f"{self.release} {name} {os.getpid()} {backlog(listener)}".encode())
 """
-_HANDOVERS = {
+HANDOVERS = {
     "exclusive": "",
     "overlap": """
 handover = "overlap"
@@ -504,7 +504,8 @@ def test_reload_moves(ground: Ground, host: str, port: int) -> None:
     assert refused(two)
 
 
-def test_dropped_beside_a_long_drain(ground: Ground, host: str, port: int) -> None:
+@pytest.mark.parametrize("lanes", [False, True])
+def test_dropped_beside_a_long_drain(ground: Ground, host: str, port: int, lanes: bool) -> None:
     """When an old worker lets go of its sockets and goes on draining nobody holds what the new code does not list: not
     the old supervisor, and not the new one with its workers."""
     os.mkfifo(ground.directory / "drained")
@@ -515,10 +516,10 @@ def test_dropped_beside_a_long_drain(ground: Ground, host: str, port: int) -> No
         report("closed")
         open(f"{os.environ['GROUND']}/drained").read()
     """
-    listen = {"a": f"{host}:{port}", "b": f"{host}:{port + 1000}"}
-    ground.deploy(1, echo(listen, _HANDOVERS["overlap"] + dedent(drain)))
+    listen = {name: {"address": f"{host}:{each}", "lanes": lanes} for name, each in (("a", port), ("b", port + 1000))}
+    ground.deploy(1, echo(listen, HANDOVERS["overlap"] + dedent(drain)))
     ground.serving()
-    ground.deploy(2, echo({"a": f"{host}:{port}"}, _HANDOVERS["overlap"]))
+    ground.deploy(2, echo({"a": f"{host}:{port}"}, HANDOVERS["overlap"]))
     assert ground.reload().returncode == 0
     ground.expect("closed")
     assert refused((host, port + 1000)) and ask((host, port))[0] == "2"
@@ -564,7 +565,7 @@ def test_hazard_6_no_gap(ground: Ground, host: str, port: int, handover: str) ->
             except ConnectionError:
                 met.append("cut off")
 
-    body = "def warm_up(self):\n    if self.release == '3': raise OSError('no')\n" + _HANDOVERS[handover]
+    body = "def warm_up(self):\n    if self.release == '3': raise OSError('no')\n" + HANDOVERS[handover]
     ground.deploy(1, echo(listen, body))
     ground.serving()
     client = threading.Thread(target=clients)
@@ -614,7 +615,7 @@ def test_rollback(ground: Ground, host: str, port: int, how: str) -> None:
 @pytest.mark.parametrize("handover", ["exclusive", "overlap"])
 def test_rollback_of_code_that_served(ground: Ground, host: str, port: int, handover: str) -> None:
     """New code that took over and fails in its probation leaves the old sockets, which its predecessor never closed."""
-    old, new, body = ground.directory / "old", ground.directory / "new", _HANDOVERS[handover] + "probation = 25\n"
+    old, new, body = ground.directory / "old", ground.directory / "new", HANDOVERS[handover] + "probation = 25\n"
     ground.deploy(1, echo({"a": f"{host}:{port}", "old": str(old)}, body))
     ground.serving()
     before = inodes(ground)

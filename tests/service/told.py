@@ -66,3 +66,13 @@ def wait() -> None:
     """For signals, for ever."""
     while True:
         signal.pause()
+
+
+def wait_to_leave() -> None:
+    """For SIGTERM, in a program that has threads: one of them may get the signal, and then no call of ours returns."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    leave_on(signal.SIGTERM)
+    while True:
+        os.read(reader, 1)

@@ -237,6 +237,28 @@ def test_units_are_checked(ticker: Machine) -> None:
         ticker.run("systemctl", "daemon-reload")
 
 
+def test_before_commit_beside_a_socket_unit(ticker: Machine) -> None:
+    """`check` knows that systemd gives the sockets, which both generations of an overlap share."""
+    unit = f"{UNIT}.socket"
+    checked = f"{FILE}handover = 'overlap'\nbefore_commit = ['true']\nlisten.http = '/run/sdsupervise/ticker/http'\n"
+    ticker.write(CONFIGURED, checked)
+    try:
+        assert ticker.run("sdsupervise", "check", "--import", "ticker").stdout == "ticker: ok\n"
+        ticker.write(f"/run/systemd/system/{unit}", "[Socket]\nListenStream=/run/ticker.sock\n")
+        ticker.run("systemctl", "daemon-reload")
+        ticker.run("systemctl", "start", unit)
+        refused = ticker.run("sdsupervise", "check", "--import", "ticker", check=False)
+        assert (refused.returncode, refused.stdout) == (78, "")
+        assert "cannot reach the new code alone through the sockets of a .socket unit" in refused.stderr
+        ticker.write(CONFIGURED, checked.replace("overlap", "exclusive"))
+        assert ticker.run("sdsupervise", "check", "--import", "ticker").stdout == "ticker: ok\n"
+    finally:
+        ticker.run("systemctl", "stop", unit, check=False)
+        ticker.run("rm", "-f", f"/run/systemd/system/{unit}")
+        ticker.run("systemctl", "daemon-reload")
+        ticker.write(CONFIGURED, FILE)
+
+
 def test_check_of_all(ticker: Machine) -> None:
     """Without a NAME every instance of the machine is checked, and every mistake of each is said."""
     ticker.write("/etc/sdsupervise/second.toml", 'command = ["nosuch"]\nworkers = 0\n')

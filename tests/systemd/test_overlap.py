@@ -59,7 +59,7 @@ def test_a_restart_waits_for_a_generation_that_drains(trial: Trial) -> None:
 
 def test_a_check_that_fails_is_the_reason(trial: Trial) -> None:
     """`systemctl reload` fails, the status says what before_commit said, and the old worker has served all along."""
-    trial.install(options=OVERLAP)
+    trial.install(options=f"{OVERLAP} --listen http=/run/sdsupervise/{trial.name}/http")
     trial.deploy(1)
     trial.start()
     before = (trial.main_pid, trial.worker_pid)

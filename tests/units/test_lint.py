@@ -80,6 +80,11 @@ def test_the_template_is_clean() -> None:
             "WorkingDirectory",
         ),
         (f"ExecStart=\n{COMMAND}\nFileDescriptorStoreMax=1", "warning", "FileDescriptorStoreMax"),
+        (
+            f"ExecStart=\n{COMMAND.replace(',lanes', ' --before-commit true')}\nFileDescriptorStoreMax=1",
+            "warning",
+            "FileDescriptorStoreMax",
+        ),
         (f"ExecStart=\n{COMMAND.replace('--listen', '--stop-timeout 90 --listen')}", "warning", "TimeoutStopSec"),
         ("DynamicUser=no\nUser=y\nExecStart=\nExecStart=/usr/bin/sdsupervise run --user=x x.py", "warning", "User"),
         ("ExecStart=\nExecStart=/usr/bin/sdsupervise run --user x x.py", "warning", "DynamicUser"),

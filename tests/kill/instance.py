@@ -61,6 +61,7 @@ LimitCORE=0
 OOMPolicy=continue
 RuntimeDirectory=sdsupervise/%i
 RuntimeDirectoryPreserve=restart
+FileDescriptorStoreMax=16
 """
 
 
@@ -78,11 +79,19 @@ class Instance(ABC):
 
     systemd: bool
     pid_file: Path
+    created = 0
 
     def __init__(self, directory: Path, settings: Mapping[str, object]) -> None:
         self.directory = directory
         self._settings = {**SETTINGS, **settings}
-        self._overlapping: set[int] = set()  # releases
+        Instance.created += 1
+        pid = os.getpid()
+        self.listen = {
+            "http": f"127.{pid >> 7 & 127 | 64}.{pid & 127}.{Instance.created}:9000",
+            "file": str(directory / "app.sock"),
+        }
+        self._listening: set[int] = set()  # releases
+        self._overlapping: set[int] = set()
         self._breaking: set[int] = set()
         (directory / "active").mkdir()
         self.hub = Hub(directory / "hub")
@@ -99,6 +108,10 @@ class Instance(ABC):
         settings = {**self._settings, **release.settings}
         if settings.get("handover") == "overlap":
             self._overlapping.add(self.number)
+            if settings.get("before_commit"):
+                settings["listen"] = self.listen
+        if "listen" in settings:
+            self._listening.add(self.number)
         if release.breaks:
             self._breaking.add(self.number)
         facts = {"number": self.number, "breaks": release.breaks, "settings": settings}
@@ -117,6 +130,14 @@ class Instance(ABC):
     def breaks(self, release: int) -> bool:
         """Its workers may die of their own code."""
         return release in self._breaking
+
+    def answers(self) -> list[str]:
+        """Of whom a client meets at each listener: the numbers of releases, or why nobody is met."""
+        return [_ask(place) for place in self.listen.values()]
+
+    def listens(self, release: int) -> bool:
+        """It has listeners."""
+        return release in self._listening
 
     def cure(self) -> None:
         """Code that broke at its start breaks no more."""
@@ -286,11 +307,9 @@ class Unit(Instance):
     """A unit of the systemd that is PID 1 here. Each is another instance of one template, `kill@.service`."""
 
     systemd = True
-    created = 0
 
     def __init__(self, settings: Mapping[str, object] = NO_SETTINGS) -> None:
-        Unit.created += 1
-        self.name = f"{os.getpid()}-{Unit.created}"
+        self.name = f"{os.getpid()}-{Instance.created}"
         self.unit = f"kill@{self.name}.service"
         directory = Path("/run/kill", self.name)
         directory.mkdir(parents=True)
@@ -355,6 +374,17 @@ class Unit(Instance):
         subprocess.run(["/usr/bin/systemctl", "kill", "--signal=KILL", self.unit], check=False, capture_output=True)
         subprocess.run(["/usr/bin/systemctl", "stop", self.unit], check=False, capture_output=True)
         subprocess.run(["/usr/bin/systemctl", "reset-failed", self.unit], check=False, capture_output=True)
+
+
+def _ask(place: str) -> str:
+    host, _, port = place.rpartition(":")
+    with socket.socket(socket.AF_INET if host else socket.AF_UNIX) as client:
+        client.settimeout(5.0)
+        try:
+            client.connect((host, int(port)) if host else place)
+            return client.recv(100).decode()
+        except OSError as error:
+            return f"nobody ({error})"
 
 
 def _systemctl(*arguments: str) -> str:

@@ -6,7 +6,9 @@ reload's caller was told by its exit status, and what is left by looking for pro
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from typing import NamedTuple
 
 from sdsupervise.core.takeover import Effect
@@ -122,6 +124,34 @@ def check_present(stage: Stage, *, restarts_expected: bool) -> None:
         stage.until_started()
     (supervisor,) = [each for each in stage.hub.living("supervisor") if not stage.is_leaving(each)]
     stage.instance.check(supervisor.pid, restarts_expected=restarts_expected)
+    met = whom_clients_meet(stage, supervisor.release)
+    if stage.harmed and any(each != str(supervisor.release) for each in met):
+        met = whom_clients_meet(stage, supervisor.release)  # who waited for somebody that was killed was hung up on
+    if any(each != str(supervisor.release) for each in met):
+        raise Broken(f"Release {supervisor.release} serves, and clients meet {', '.join(met)}.")
+
+
+def whom_clients_meet(stage: Stage, release: int) -> list[str]:
+    """At each listener of this release, which serves; the hub goes on meanwhile. Nobody, where its code breaks."""
+    met: list[str] = []
+    if not stage.instance.listens(release) or stage.instance.breaks(release):
+        return met
+    reader, writer = os.pipe()
+
+    def ask() -> None:
+        met.extend(stage.instance.answers())
+        os.close(writer)
+
+    client, over = threading.Thread(target=ask), list[bool]()
+    stage.hub.watch(reader, lambda: over.append(True))
+    client.start()
+    try:
+        stage.wait(lambda: bool(over), "an answer to clients")
+    finally:
+        stage.hub.unwatch(reader)
+        client.join()
+        os.close(reader)
+    return met
 
 
 def reload_once_more(stage: Stage) -> None:
@@ -152,6 +182,10 @@ def check_history(stage: Stage, begin: int = 0) -> None:
     for line in lines:
         if line.kind == "VIOLATION" and not is_excused(stage, line):
             raise Broken(f"Two workers were active at a time: {line}.")
+    for line in lines:
+        certain = not any(process.harmed for process in stage.hub.processes)
+        if line.kind == "MISTAKEN" and certain and not stage.instance.breaks(int(line.facts["release"])):
+            raise Broken(f"A check was answered by somebody else: {line}.")
     if stage.witness.broken:
         raise Broken(" ".join(stage.witness.broken))
     for call in stage.calls:

@@ -83,6 +83,15 @@ def write(line: str, more: str = "") -> None:
     os.close(log)
 
 
+def answer(listener: socket.socket) -> None:
+    """Tell a client our number, if no other worker does."""
+    listener.setblocking(False)
+    with contextlib.suppress(OSError):
+        client, _ = listener.accept()
+        with client:
+            client.sendall(str(NUMBER).encode())
+
+
 class Probe(SupervisedDaemon):
     """Answers the hub's questions with the number of its release."""
 
@@ -130,10 +139,14 @@ class Probe(SupervisedDaemon):
         next_ping = 0.0
         while True:
             left = next_ping - time.monotonic()
-            if left > 0 and select.select([wire.socket], [], [], left)[0]:
+            ready = select.select([wire.socket, *self.sockets.values()], [], [], left)[0] if left > 0 else []
+            if wire.socket in ready:
                 word, _, number = wire.hear().partition(" ")
                 if word == "ask":
                     wire.say(f"answer {number} {NUMBER}")
+            for listener in self.sockets.values():
+                if listener in ready:
+                    answer(listener)
             if next_ping <= time.monotonic():
                 self.ping_supervisor()
                 next_ping = time.monotonic() + PING_SECONDS

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 import traceback
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -33,13 +34,30 @@ POOLS = (1, 1, 1, 2, 3)
 HOW_MANY = (0, 1, 1, 1, 2, 2, 3)
 WAKES_AGAIN = 0.75
 SPARES = 0.2
+EACH = 0.3
 
 DRAINS_SLOWLY = 0.5
 LONGEST_DRAIN_SECONDS = 2.0
 
 SETTINGS: Mapping[str, object] = {"reload_timeout": 1.5, "takeover_timeout": 0.6, "worker_timeout": 0.6}
 STOP_TIMEOUTS = (0.5, 2.5)
-CHECKS: tuple[list[str], ...] = ([],) * 4 + (["/bin/true"], ["/bin/sleep", "0.1"])
+# Asks at each listener; passes if the release that it is told of answers, and leaves word if another one does.
+ASKS = """
+import os, socket, sys
+for place in [value for name, value in os.environ.items() if name.startswith("SDSUPERVISE_LISTEN_")]:
+    host, _, port = place.rpartition(":")
+    client = socket.socket(socket.AF_INET if host else socket.AF_UNIX)
+    if host:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind(("", 61000 + os.getpid() % 1000))
+    client.connect((host, int(port)) if host else place)
+    answer = client.recv(100).decode()
+    if answer and answer != sys.argv[1]:
+        open(sys.argv[2], "a").write(f"MISTAKEN release={sys.argv[1]} answered={answer} at={place}\\n")
+    if answer != sys.argv[1]:
+        sys.exit(f"{place} says {answer!r}")
+"""
+CHECKS: tuple[list[str], ...] = ([],) * 3 + (["/bin/true"], ["/bin/sleep", "0.1"], ["ask"], ["ask"])
 HANDOVERS = {"exclusive": ("exclusive",), "overlap": ("overlap",), "mixed": ("overlap", "overlap", "exclusive")}
 
 
@@ -116,8 +134,13 @@ class Players:
         kind = dice.choice(KINDS)
         breaks = kind if kind in ("start", "serve", "import") else ""
         check = ["/bin/false"] if kind == "check" else dice.choice(CHECKS)
-        fitting = {"probation": dice.choice((0.0, 0.0, 0.1)), "before_commit": check}
-        stage.new = Release(breaks, {**self._settings(dice), **fitting})
+        if check == ["ask"]:
+            log = str(self.instance.directory / "log")
+            check = [sys.executable, "-c", ASKS, str(self.instance.number + 1), log]
+        fitting = {"probation": dice.choice((0.0, 0.0, 0.1)), "before_commit": check, "before_commit_timeout": 2.0}
+        settings = {**self._settings(dice), **fitting}
+        settings["before_commit_each"] = settings["handover"] == "overlap" and dice.random() < EACH
+        stage.new = Release(breaks, settings)
         if kind == "slow":
             stage.hold_workers(Side.NEW, "start")
         self.plan = [self._throw(dice) for _ in range(dice.choice(HOW_MANY))]
@@ -173,6 +196,7 @@ class Players:
     def _settings(self, dice: random.Random) -> dict[str, object]:
         return {
             **SETTINGS,
+            "listen": self.instance.listen,
             "handover": dice.choice(HANDOVERS[self.kind]),
             "workers": dice.choice(POOLS),
             "stop_timeout": dice.choice(STOP_TIMEOUTS),

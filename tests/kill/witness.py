@@ -60,9 +60,10 @@ class Witness:
             self._stopped.append(Stopped(supervisor, f"{worker} was told to stop before the commit."))
 
     def sees_done(self, release: int) -> None:
-        """A reload to this release is said to be done: whoever takes on work from now on should be of it."""
+        """A reload to this release is said to be done: whoever takes on work from now on should be of it. One with a
+        lane of its own is told later, and is spared only clients of its listeners; oracle.check_present asks there."""
         for worker in self._hub.living("worker"):
-            if worker.begun and worker.release < release:
+            if worker.begun and worker.release < release and not self._instance.listens(worker.release):
                 self._too_late[worker] = self._hub.ask(worker)
 
     def sees_answer(self, worker: Process) -> None:

@@ -81,8 +81,7 @@ SETTINGS: Sequence[Setting] = (
 
 # What has a test of its own, and the row it holds.
 OTHERS: Sequence[tuple[str, Applied]] = (
-    ("User= to root, or none", Applied.BY_RELOAD),
-    ("User= to another user, DynamicUser=", Applied.REFUSED),
+    ("User=, DynamicUser=", Applied.REFUSED),
     ("RuntimeDirectory=", Applied.REFUSED),
     ("ExecStart=, its options too", Applied.BY_RESTART),
     ("WatchdogSec=", Applied.BY_RESTART),

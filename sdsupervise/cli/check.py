@@ -8,16 +8,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from .. import instance_file, places, rehearsal, start_check
+from .. import code_of_root, instance_file, places, rehearsal, start_check
 from ..command_workers import with_descriptors
 from ..config import Settings, check_settings
 from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
 from ..instance import Instance, name_of
 from ..printable import printable
 from ..rehearsal import Surroundings
-from ..unitfiles import host
+from ..unitfiles import host, root_code
 from ..unitfiles.lint import lint
-from ..unitfiles.subject import ERROR, Host
+from ..unitfiles.subject import ERROR, Finding, Host
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -94,7 +94,11 @@ def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
         except SdsuperviseError as error:
             mistakes.append(f"{name}: {error}")
         user = instance.values.get("user")
-        found = lint(host.read(around.unit), _checked(settings), _host(), user=user) if around.unit else []
+        notes += (f"{name}: {said}; {root_code.FIX}." for said in _written_by_others(instance, around))
+        found: list[Finding] = []
+        if around.unit:
+            unit = host.read(around.unit)
+            found = [*lint(unit, _checked(settings), _host(), user=user), *root_code.of_unit(unit, user)]
         for finding in found:
             (mistakes if finding.severity == ERROR else notes).append(f"{around.unit}: {finding}")
     except BadFile as error:
@@ -122,6 +126,13 @@ def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> 
             "loaded as another user; put pid_file into this file."
         )
     return facts["settings"] if facts["supervised"] else None
+
+
+def _written_by_others(instance: Instance, around: Surroundings) -> Iterator[code_of_root.Writable]:
+    """The code that root is to load or execute, where a unit starts the supervisor as root, or we are who would."""
+    user = "nobody" if around.has_user_of_its_own else around.properties.get("User")
+    if user in ("root", "0") or (not user and (around.unit or os.geteuid() == 0)):
+        yield from code_of_root.written_by_others(code_of_root.of_instance(instance, around.directory))
 
 
 def _whom(name: str, around: Surroundings) -> Iterator[str]:

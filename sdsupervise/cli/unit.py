@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .. import places
@@ -13,6 +14,7 @@ from ..printable import printable
 if TYPE_CHECKING:
     from ..config import Settings
     from ..instance import Instance
+    from ..unitfiles.subject import Finding
     from ..unitfiles.text import UnitText
     from ..unitfiles.wrap import DropIn
 
@@ -176,7 +178,7 @@ def _unwrap(parsed: argparse.Namespace) -> int:
 
 
 def _lint(parsed: argparse.Namespace) -> int:
-    from ..unitfiles import host
+    from ..unitfiles import host, root_code
     from ..unitfiles.lint import lint
     from ..unitfiles.subject import ERROR
 
@@ -185,8 +187,13 @@ def _lint(parsed: argparse.Namespace) -> int:
     units = map(host.read, meant or host.our_units())
     found = {}
     for unit in units:
-        settings, user = _described(unit)
-        found[unit.name] = lint(unit, settings, facts, user=user)
+        instance, settings = _described(unit)
+        user = instance.values.get("user") if instance is not None else None
+        found[unit.name] = [
+            *lint(unit, settings, facts, user=user),
+            *root_code.of_unit(unit, user),
+            *_of_file(unit, instance),
+        ]
     if parsed.json:
         for name, findings in found.items():
             for finding in findings:
@@ -204,8 +211,8 @@ def _lint(parsed: argparse.Namespace) -> int:
     return ExitStatus.FAILED if errors else ExitStatus.OK
 
 
-def _described(unit: "UnitText") -> "tuple[Settings | None, str | None]":
-    """The settings and the user of the instance that a unit of the template's runs, if its file is a good one."""
+def _described(unit: "UnitText") -> "tuple[Instance | None, Settings | None]":
+    """The instance that a unit of the template's runs, and its settings, if its file is a good one."""
     from .. import instance_file
 
     file = places.config_file(places.instance_name(unit.name)) if unit.name.startswith("sdsupervise@") else None
@@ -213,6 +220,16 @@ def _described(unit: "UnitText") -> "tuple[Settings | None, str | None]":
         return None, None
     try:
         read = instance_file.read(file)
-        return _settings_of(read), read.values.get("user")
+        return read, _settings_of(read)
     except (ConfigError, UsageError):
         return None, None  # which `sdsupervise check` tells
+
+
+def _of_file(unit: "UnitText", instance: "Instance | None") -> "Iterator[Finding]":
+    """The code that root executes, since the instance's file names it."""
+    from ..code_of_root import of_instance, written_by_others
+    from ..unitfiles.root_code import finding, starts_as_root
+
+    if instance is not None and starts_as_root(unit):
+        directory = instance.values.get("directory", "/")
+        yield from (finding(instance.file, found) for found in written_by_others(of_instance(instance, directory)))

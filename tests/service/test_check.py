@@ -387,3 +387,34 @@ def test_what_the_user_may_not(ground: Ground, case: str) -> None:
     )
     started = ground.run(*python, "run", "--config", file)
     assert started.wait() != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+@pytest.mark.parametrize("case", ["file", "directory", "module", "python", "command", "before_commit", "app.toml"])
+def test_code_that_others_may_write(ground: Ground, case: str) -> None:
+    """A note names code that root would load, and that others may write; none does where root alone may, or where the
+    file names the user as whom it is loaded. The file itself is always root's to read."""
+    ground.deploy(1)
+    release = ground.current.resolve()
+    program = ground.write("program", "#!/bin/sh\n", mode=0o755)
+    by_name = CLASS.replace("service.py:", "service:")
+    venv = f"{CLASS}python = '{program}'\n"
+    hook = f"{CLASS}before_commit = ['{program}']\n"
+    text, written = {
+        "file": (CLASS, release / "service.py"),
+        "directory": (CLASS, release),
+        "module": (by_name, release / "service.py"),
+        "python": (venv, program),
+        "command": (f"command = ['{program}']\nready_after = 0.1\n", program),
+        "before_commit": (hook, program),
+        "app.toml": (CLASS, ground.directory / "app.toml"),
+    }[case]
+    assert check(ground, text).err == ""
+    os.chown(written, 61234, 61234)
+    checked = check(ground, text)
+    assert checked.wait() == 0
+    assert checked.err.startswith(f"app: uid 61234 may write {written}, and root ")
+    assert len(checked.err.splitlines()) == 1
+    of_user = check(ground, f"user = 'daemon'\n{text}")
+    assert (f"may write {written}, and root does what it says" in of_user.err) == (case == "app.toml")
+    assert ("may write" in of_user.err) == (case == "app.toml")

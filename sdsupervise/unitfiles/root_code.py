@@ -1,0 +1,79 @@
+"""The code that root executes for a unit, and that others may write. Unlike the other rules of lint() this one looks at
+the files of this machine."""
+
+import glob
+import re
+from collections.abc import Iterator
+
+from ..code_of_root import Place, Writable, of_class, of_command, of_program, written_by_others
+from . import words
+from .rules import expanded
+from .subject import WARNING, Finding, option, runs_us
+from .text import UnitText
+
+_EXECUTED = ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
+_SEARCH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")  # systemd's own
+_TARGET = re.compile(r"[\w./-]+:[A-Za-z_]\w*|\S+\.py")
+_ROOT = ("", "root", "0")
+FIX = "have only root write it, or have another user run it (User= in the unit, or user in the instance's file)"
+
+
+def of_unit(unit: UnitText, user: str | None) -> Iterator[Finding]:
+    """What a unit itself names; `user` is whom its instance is to become, if its file says that."""
+    for key in _EXECUTED:
+        for value in unit.values(key):
+            for command in words.commands(value):
+                if _is_of_root(unit, key, command):
+                    yield from _findings(key, _of_program(unit, command))
+                    if key == "ExecStart" and runs_us(command):
+                        yield from _findings(key, _of_service(unit, command, user))
+    if starts_as_root(unit):
+        files = (Place("root's processes get their environment from it", path) for path in _environment_files(unit))
+        yield from _findings("EnvironmentFile", files)
+
+
+def finding(key: str, writable: Writable) -> Finding:
+    """How it is told."""
+    return Finding(key, str(writable), FIX, WARNING)
+
+
+def starts_as_root(unit: UnitText) -> bool:
+    """Its supervisor does."""
+    return unit.value("User") in _ROOT and not unit.flag("DynamicUser")
+
+
+def _is_of_root(unit: UnitText, key: str, command: words.Exec) -> bool:
+    before_user = unit.flag("PermissionsStartOnly") and key != "ExecStart"
+    return starts_as_root(unit) or bool(command.privileged) or before_user
+
+
+def _of_program(unit: UnitText, command: words.Exec) -> Iterator[Place]:
+    return of_program(expanded(unit.name, command.words[0]), "/", _SEARCH, "root executes it")
+
+
+def _of_service(unit: UnitText, command: words.Exec, user: str | None) -> Iterator[Place]:
+    """What `sdsupervise run` is told to run, where that is to stay root, or only the class says who it is to be."""
+    for path in option(command, "--config"):
+        if not unit.name.startswith("sdsupervise@"):  # whose file is looked at as the instance's
+            yield Place("root does what it says", expanded(unit.name, path))
+    if (user or (option(command, "--user") or [""])[-1]) not in _ROOT:
+        return
+    place = (option(command, "--directory") or [unit.value("WorkingDirectory").lstrip("-!")])[-1]
+    directory = expanded(unit.name, place) if place.startswith("/") else "/"
+    if "--" in command.words:
+        yield from of_command(command.words[command.words.index("--") + 1 :], directory, _SEARCH)
+        return
+    given = command.words[command.words.index("run") + 1 :]
+    target = next(filter(_TARGET.fullmatch, given), "")
+    if target:
+        yield from of_class(target, directory, (option(command, "--python") or [""])[-1], _SEARCH)
+
+
+def _environment_files(unit: UnitText) -> Iterator[str]:
+    for value in unit.values("EnvironmentFile"):
+        path = expanded(unit.name, value.removeprefix("-"))
+        yield from glob.glob(path) if glob.has_magic(path) else [path]
+
+
+def _findings(key: str, places: Iterator[Place]) -> Iterator[Finding]:
+    return (finding(key, writable) for writable in written_by_others(places))

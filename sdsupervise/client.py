@@ -49,7 +49,7 @@ class Client:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         try:
-            connection.connect(path)
+            _connect(connection, path)
             connection.settimeout(timeout_seconds)
         except PermissionError as error:
             connection.close()
@@ -149,6 +149,15 @@ class _Deadline:
         now = time.monotonic()
         if now - self._due > self._seconds * NAP:
             self._due = now + self._seconds
+
+
+def _connect(connection: socket.socket, path: str) -> None:
+    """To the socket that is there, and to no other one that whoever owns the directory has a symlink lead to."""
+    there = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{there}")
+    finally:
+        os.close(there)
 
 
 def runtime_directory(environment: Mapping[str, str] = os.environ) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,3 +57,52 @@ def test_no_start_record(tmp_path: Path, data: bytes) -> None:
     """One sentence says why it is none."""
     with pytest.raises(HandoverError, match="is no start record"):
         start_record.read(record_at(tmp_path / "start.json", data))
+
+
+def linked(path: Path) -> None:
+    os.link(path, path.with_name("other"))
+
+
+def symlinked(path: Path) -> None:
+    path.rename(path.with_name("other"))
+    path.symlink_to("other")
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+SPOILT: dict[str, Callable[[Path], object]] = {
+    "missing": Path.unlink,
+    "a group may write": lambda path: path.chmod(0o620),
+    "all may write": lambda path: path.chmod(0o602),
+    "two names": linked,
+    "a symlink": symlinked,
+    "a FIFO": fifo,
+}
+
+
+def owned(path: Path) -> None:
+    os.chown(path, 61234, 0)
+
+
+def reached_by_another_s_symlink(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    path.parent.symlink_to("elsewhere")
+    os.chown(path.parent, 61234, 0, follow_symlinks=False)
+
+
+OF_ANOTHER: dict[str, Callable[[Path], object]] = {"another's": owned, "on a way": reached_by_another_s_symlink}
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+
+
+@pytest.mark.parametrize("how", [*(pytest.param(how, marks=ROOT_ONLY) for how in OF_ANOTHER), *SPOILT])
+def test_what_is_not_believed(tmp_path: Path, how: str) -> None:
+    """Another user's, and what others may write, or have put there in another way: nothing of it is executed."""
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run/start.json"
+    assert start_record.read(record_at(path, json.dumps(GOOD).encode())).argv == GOOD["argv"]
+    {**SPOILT, **OF_ANOTHER}[how](path)
+    with pytest.raises(HandoverError):
+        start_record.read(str(path))

@@ -53,8 +53,14 @@ class Successor(NamedTuple):
             os.close(stderr_fd)
 
 
-def successor_of(path: str) -> Successor:
-    """What the start record beside this control socket has us start."""
+def successor_of(path: str, listener_uid: int) -> Successor:
+    """What the start record beside this control socket has us start, on which a process of this uid began to listen.
+
+    That process wrote the record, too, when it had that uid. Whose file the record is proves nothing alone: where
+    User= has been changed to root, systemd has given all that lies in the run directory to root by now.
+    """
+    if listener_uid not in (0, os.geteuid()):
+        return Successor(None, f"The service was started as uid {listener_uid}; a change of user takes a restart.")
     try:
         record = start_record.read(start_record.path_beside(path))
     except HandoverError as error:

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from ..answers import Answer
@@ -89,7 +89,7 @@ def _reload(parsed: argparse.Namespace) -> int:
 def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
     reporter = _reporter(parsed)
     try:
-        return ask(path, None, reporter, parsed.timeout, name=name)
+        return ask(path, reporter, parsed.timeout, name=name)
     except ReloadFailed:
         raise
     except SdsuperviseError as error:
@@ -108,15 +108,19 @@ def _reporter(parsed: argparse.Namespace) -> Reporter:
 def _reload_for_systemd(path: str, timeout_seconds: float | None) -> NoReturn:
     from . import exec_reload
 
-    successor = exec_reload.successor_of(path)
-    exec_reload.end(lambda: ask(path, successor, _Quiet(), timeout_seconds))
+    exec_reload.end(lambda: ask(path, _Quiet(), timeout_seconds, exec_reload.successor_of))
 
 
 def ask(
-    path: str, successor: "Successor | None", reporter: Reporter, timeout_seconds: float | None, *, name: str = ""
+    path: str,
+    reporter: Reporter,
+    timeout_seconds: float | None,
+    successor_of: "Callable[[str, int], Successor] | None" = None,
+    *,
+    name: str = "",
 ) -> int:
-    """Reload the instance with this control socket, and wait for the verdict: OK. Of ExecReload= alone, `successor` is
-    what this process is to start.
+    """Reload the instance with this control socket, and wait for the verdict: OK. Of ExecReload= alone, `successor_of`
+    says what this process is to start: by that path, and the uid of whoever began to listen there.
 
     Raises ReloadFailed, ReloadGoesOn, NotRunning, NotPermitted, HandoverError.
     """
@@ -137,6 +141,7 @@ def ask(
 
     answer = None
     try:
+        successor = successor_of(path, connection.listener_uid) if successor_of is not None else None
         parameters = successor.parameters if successor is not None else {}
         for answer in connection.call("Reload", parameters, more=True, while_waiting=while_waiting):
             if successor is not None and answer.parameters.get("spawn") is True:

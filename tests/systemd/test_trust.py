@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ USER = "games"
 # Says who it was loaded as, and who serves; what a test puts into /srv/NAME/late.py is run by the worker.
 SOURCE = '''\
 import os, time
-with open("/tmp/loaded", "a") as file:
+with open(os.environ.get("LOADED", "/tmp/loaded"), "a") as file:
     print(os.getuid(), file=file)
 
 from sdsupervise import SupervisedDaemon
@@ -83,6 +84,7 @@ class Instance:
     def __init__(self, machine: Machine, name: str, *lines: str, user: str = USER) -> None:
         self.machine, self.name, self.unit = machine, name, f"sdsupervise@{name}.service"
         self.place = f"/srv/{name}"
+        machine.run("rm", "-rf", self.place)
         self.deploy(1)
         machine.run("chown", "-R", f"{user}:", self.place)
         text = [f'directory = "{self.place}"', 'service = "service.py:Service"', *lines, ""]
@@ -331,5 +333,161 @@ def test_code_of_root_that_others_may_write(machine: Machine) -> None:
         assert named() == set()
         machine.run("chown", USER, file)
         assert named() == {file}
+    finally:
+        instance.close()
+
+
+# What a worker does that somebody has taken over: it speaks to systemd itself, as a supervisor would.
+_SPEAKS_TO_SYSTEMD = """\
+import os, socket
+speaker = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+speaker.connect("/run/systemd/notify")
+for said in (f"MAINPID={os.getpid()}", "STATUS=mine", "RELOADING=1", "STOPPING=1", "WATCHDOG=trigger", "FDSTORE=1"):
+    speaker.send(said.encode())
+print("has spoken", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["user =", "User="])
+def test_a_worker_does_not_speak_to_systemd(machine: Machine, way: str) -> None:
+    """NotifyAccess=main: what a worker says of the main pid, of readiness and of the watchdog is not listened to."""
+    instance = Instance(machine, f"speaks{len(way)}", *[f'user = "{USER}"'] * (way == "user ="))
+    try:
+        instance.drop_in(*[f"User={USER}"] * (way == "User="))
+        machine.write(f"{instance.place}/late.py", _SPEAKS_TO_SYSTEMD)
+        journal = machine.follow_journal(instance.unit)
+        instance.start()
+        pid = instance.status()["pid"]
+        wait_for_all(journal, "has spoken")
+        assert instance.reload() == 0  # by which time systemd has read it all
+        after = machine.show(
+            instance.unit, "MainPID", "ActiveState", "SubState", "NRestarts", "StatusText", "NFileDescriptorStore"
+        )
+        assert after.pop("MainPID") == str(instance.status()["pid"]) != str(pid)
+        assert after.pop("StatusText").startswith("Generation 2 serves")
+        assert after == {"ActiveState": "active", "SubState": "running", "NRestarts": "0", "NFileDescriptorStore": "0"}
+    finally:
+        instance.close()
+
+
+@pytest.mark.parametrize("way", ["User=", "DynamicUser="])
+def test_nothing_of_a_user_s_unit_is_root(machine: Machine, way: str) -> None:
+    """Neither what ExecStart= starts nor what ExecReload= starts: the code of each generation is loaded as the user."""
+    instance = Instance(machine, f"never{len(way)}")
+    try:
+        machine.run("install", "-m", "666", "/dev/null", "/srv/uids")
+        user = f"User={USER}" if way == "User=" else "DynamicUser=yes"
+        instance.drop_in(user, "Environment=LOADED=/srv/uids", "ReadWritePaths=/srv/uids")
+        instance.start()
+        assert instance.reload() == 0
+        first, second = machine.read("/srv/uids").split()
+        assert {first, second} == instance.uids() and first == second != "0"
+    finally:
+        instance.close()
+
+
+def test_root_looks_at_its_own_places(machine: Machine) -> None:
+    """Whatever $XDG_RUNTIME_DIR and $XDG_CONFIG_HOME say, root's commands find no instance of a user's own."""
+    machine.run("rm", "-rf", "/run/theirs")
+    machine.run("install", "-d", "-o", USER, "/run/theirs/sdsupervise/mine")
+    machine.write("/run/theirs/sdsupervise/mine.toml", "not even TOML")
+    machine.write("/tmp/fake.py", FAKE)
+    become = ["setpriv", f"--reuid={USER}", "--clear-groups"]
+    with machine.popen(*become, "python3", "/tmp/fake.py", "/run/theirs/sdsupervise/mine/control") as fake:
+        assert fake.stdout is not None and fake.stdout.readline() == "listens\n"
+        theirs = ["env", "XDG_RUNTIME_DIR=/run/theirs", "XDG_CONFIG_HOME=/run/theirs", "sdsupervise"]
+        assert machine.run(*theirs, "list", "--json").stdout == ""
+        for words in (["status", "mine"], ["reload", "mine"], ["check", "mine"], ["run", "mine"]):
+            done = machine.run(*theirs, *words, check=False)
+            assert done.returncode in (69, 78) and "/run/theirs" not in done.stdout + done.stderr
+        fake.kill()
+
+
+# What a worker does that somebody has taken over: it puts its own socket in the place of its supervisor's.
+_TAKES_THE_PLACE = """\
+import os
+place = os.environ["RUNTIME_DIRECTORY"] + "/control"
+os.unlink(place)
+os.spawnlp(os.P_NOWAIT, "python3", "python3", "/tmp/fake.py", place)
+"""
+
+
+@pytest.mark.parametrize("record", ["root's", "the worker's"])
+@pytest.mark.parametrize("way", ["user =", "PermissionsStartOnly="])
+def test_a_worker_that_answers_in_the_supervisor_s_place(machine: Machine, way: str, record: str) -> None:
+    """Root's `systemctl reload` fails. Nothing is executed of what the worker answers, or writes into the start record,
+    and no code of its is loaded as root."""
+    instance = Instance(machine, f"place{len(way)}", *[f'user = "{USER}"'] * (way == "user ="))
+    run = f"/run/sdsupervise/{instance.name}"
+    try:
+        if way != "user =":
+            instance.drop_in(f"User={USER}", "PermissionsStartOnly=yes")
+        machine.write("/tmp/fake.py", FAKE)
+        journal = machine.follow_journal(instance.unit)
+        instance.start()
+        machine.run("chown", USER, run)  # which the template does not do
+        text = _TAKES_THE_PLACE
+        if record != "root's":
+            own = json.dumps({"argv": ["/usr/bin/touch", "/tmp/pwned"], "environment": {}})
+            text += f"os.unlink(place[:-7] + 'start.json')\nopen(place[:-7] + 'start.json', 'w').write({own!r})\n"
+        machine.write(f"{instance.place}/late.py", text)
+        workers = instance.status()["workers"]
+        assert isinstance(workers, list)
+        machine.kill(workers[0]["pid"], signal.SIGTERM)
+        wait_for_all(journal, "listens")
+        assert instance.reload() != 0
+        instance.assert_not_pwned()
+        assert set(instance.loaded_as()) == {uid_of(machine)}
+    finally:
+        instance.close()
+
+
+def test_the_template_s_run_directory_is_root_s(machine: Machine) -> None:
+    """With `user` the service cannot put another socket, or another record, in the place of its supervisor's."""
+    instance = Instance(machine, "roots", f'user = "{USER}"')
+    try:
+        instance.start()
+        run = "/run/sdsupervise/roots"
+        for name in ("control", "start.json", "new"):
+            done = machine.run(
+                "setpriv", f"--reuid={USER}", "--clear-groups", "ln", "-sfn", "/x", f"{run}/{name}", check=False
+            )
+            assert "Permission denied" in done.stderr
+        assert instance.reload() == 0
+    finally:
+        instance.close()
+
+
+def test_a_symlink_to_another_control_socket(machine: Machine) -> None:
+    """Whoever owns a run directory cannot have root's command speak to another service, or to the system bus."""
+    instance = Instance(machine, "other")
+    try:
+        instance.start()
+        machine.run("install", "-d", "-o", USER, "/run/sdsupervise/leads")
+        for target in ("/run/sdsupervise/other/control", "/run/dbus/system_bus_socket"):
+            machine.run("ln", "-sfn", target, "/run/sdsupervise/leads/control")
+            for words in (["reload", "leads"], ["status", "leads"], ["scale", "leads", "1"]):
+                done = machine.run("sdsupervise", *words, check=False)
+                assert done.returncode == 69 and "Nobody listens on /run/sdsupervise/leads/control" in done.stderr
+        assert instance.status()["generation"] == 1
+    finally:
+        instance.close()
+        machine.run("rm", "-rf", "/run/sdsupervise/leads")
+
+
+def test_a_record_that_systemd_has_made_root_s(machine: Machine) -> None:
+    """When User= is taken away, systemd gives the run directory, and all that lies in it, to root. What the user has
+    written there is not executed all the same."""
+    instance = Instance(machine, "given")
+    record = "/run/sdsupervise/given/start.json"
+    try:
+        instance.drop_in(f"User={USER}")
+        instance.start()
+        machine.write(record, json.dumps({"argv": ["/usr/bin/touch", "/tmp/pwned"], "environment": {}}), mode=0o600)
+        machine.run("chown", USER, record)
+        instance.drop_in()
+        instance.reload()
+        assert machine.run("stat", "--format=%U", record).stdout == "root\n"
+        instance.assert_not_pwned()
     finally:
         instance.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -215,6 +216,14 @@ def test_prefixes(prefix: str) -> None:
     settings = wrap(text.parse("a.service", f"[Service]\nExecStart={prefix}/bin/any")).settings
     assert f"ExecStart={prefix}/usr/bin/sdsupervise run" in settings[-3]
     assert settings[-1] == f"ExecReload={prefix.strip('-:')}/usr/bin/sdsupervise reload"
+
+
+@pytest.mark.parametrize("line", ["User=games", "DynamicUser=yes", "Group=mail", "User=0", ""])
+def test_whom_it_runs_as_stays(line: str) -> None:
+    """A drop-in changes nobody's rights: it names no user, and the supervisor none either."""
+    settings = wrapped("ExecStart=/bin/any x", *([line] if line else [])).settings
+    assert not [each for each in settings if re.match(r"(User|Group|DynamicUser|SupplementaryGroups|Ambient)", each)]
+    assert "--user" not in run("/bin/any x") and "--group" not in run("/bin/any x")
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,13 @@ def test_contents() -> None:
 
 
 def test_all_that_is_shipped_is_in_it() -> None:
-    """Each unit, catalog, completion and manual page of the tree is in the package."""
+    """Each unit, catalog, completion and page of the tree is in the package."""
     names = {Path(name).name.removesuffix(".gz") for name in listed()}
     shipped = [
         *TREE.glob("units/*.*"),
         TREE / "packaging/example.toml",
         *TREE.glob("packaging/completion/*"),
+        *TREE.glob("packaging/doc/*.md"),
         *TREE.glob("packaging/man/*.[1-8]"),
         *TREE.glob("packaging/man/*.[1-8].rst"),
     ]

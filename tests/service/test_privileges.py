@@ -244,6 +244,19 @@ def test_notify_command(ground_of_all: Ground) -> None:
     assert running.wait() == 0
 
 
+def test_before_commit(ground_of_all: Ground) -> None:
+    """So does the check of new code, though root may have started the reload."""
+    ground, entry = ground_of_all, pwd.getpwnam(USER)
+    told = "from told import *; import os; report('checks', uids=os.getresuid(), groups=sorted(os.getgroups()))"
+    ground.deploy(1)
+    running = start(ground, "--user", USER)
+    ground.expect("serves")
+    ground.deploy(2, service(f'before_commit = ["/usr/bin/python3", "-c", {told!r}]'))
+    assert ground.reload().returncode == 0
+    ground.expect("checks", uids=triple(entry.pw_uid), groups=str(supplementary(USER, entry.pw_gid)))
+    assert running.wait() == 0
+
+
 WHO = service(
     """
     def serve(self):

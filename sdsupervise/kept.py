@@ -174,6 +174,8 @@ def _kept(fd: int, is_given: bool, label: str, file: File | None) -> Kept:
     path = address_of(listener).path.removesuffix(NEXT)
     if not is_given and file is None and path:
         try:
+            if not path.startswith("/"):
+                raise ValueError  # it was bound elsewhere, and that path leads to something else from here
             _, device, inode = label.rpartition("/")[2].split(".")
             file = File(path, int(device, 16), int(inode, 16))
         except ValueError:

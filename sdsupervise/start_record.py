@@ -66,7 +66,12 @@ def read(path: str) -> StartRecord:
     Raises HandoverError if there is none that we may believe; the sentence says why.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        directory = files.open_directory(os.path.dirname(path))
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(os.path.basename(path), flags, dir_fd=directory)
+        finally:
+            os.close(directory)
     except OSError as error:
         raise HandoverError(f"{path} cannot be read: {error.strerror}.") from error
     with open(fd, "rb") as file:

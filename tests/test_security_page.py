@@ -46,7 +46,7 @@ PROMISES = promises()
 
 
 def test_every_section_is_there() -> None:
-    """In its order, each with promises, and each actor's with what is not promised; the list at the top leads to all."""
+    """In its order, with promises; each actor's says what is not promised, too. The list at the top leads to all."""
     assert tuple(sections()) == SECTIONS
     assert all("\n- " in sections()[name] for name in SECTIONS[1:])
     assert [name for name in OF_ACTORS if "**Not promised.**" not in sections()[name]] == []

@@ -26,7 +26,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "check",
         help="check instances' files and units",
         description="Check the files of these instances, or of all there are, and their units: everything that is "
-        "wrong is said, with its file, line and column. Exit status 0: all is well; 78: something is wrong.",
+        "wrong is said, with its file, line and column, and which code root would load that others may write. Exit "
+        "status 0: all is well; 78: something is wrong.",
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="the instance, its unit, or its file; else all there are"

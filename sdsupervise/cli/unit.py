@@ -59,6 +59,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "lint",
         help="say what will not work in a unit, and how to mend it",
         description="Say what will not work in a unit that runs sdsupervise: a line each, with what to write instead. "
+        "Code that root would execute and that others may write is named, too. "
         "Exit status 1 if something is an error, 69 if there is no such unit; warnings alone leave it 0.",
     )
     lint.add_argument(

@@ -111,7 +111,8 @@ class File(NamedTuple):
 
     def dress(self, wanted: "Wanted") -> None:
         """Give it its owner and mode; raises OSError."""
-        fd = os.open(self.place or self.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with self.in_directory() as (directory, name):
+            fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             this, found = f"/proc/self/fd/{fd}", os.fstat(fd)
             if not self._is(found):

@@ -16,7 +16,7 @@ from tests.service.harness import NOTHING, PYTHON, Ground, notify_socket, servic
 from tests.service.running import Running
 
 # What systemd does between fork and exec: descriptors from 3 on, and the variables that tell of them.
-_ACTIVATE = """
+ACTIVATE = """
 import fcntl, os, sys
 fds, names, pid, command = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 high = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in fds.split(",")]
@@ -70,7 +70,7 @@ class Systemd:
         given = [*(listener.fileno() for listener in self.sockets), *fds]
         for fd in given:
             os.set_inheritable(fd, True)
-        activate = [PYTHON, "-c", _ACTIVATE, ",".join(map(str, given)), ":".join(names), pid]
+        activate = [PYTHON, "-c", ACTIVATE, ",".join(map(str, given)), ":".join(names), pid]
         command = [PYTHON, "current/service.py", "--no-fork", "--pid-file", self.ground.pid_file]
         return self.ground.run(*activate, *command, pass_fds=given, environment=environment)
 

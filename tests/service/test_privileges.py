@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import grp
 import os
 import pwd
 import shutil
 import signal
+import socket
 import stat
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.service.harness import Ground, installed_package, service
+from tests.service.harness import PYTHON, Ground, installed_package, service
 from tests.service.running import Running, wait_gone
 from tests.service.terminal import Terminal
+from tests.service.test_given_sockets import ACTIVATE
 from tests.service.test_sockets import HANDOVERS, ask, echo, host, port
 
 __all__ = ["host", "port"]  # fixtures
+
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
 
@@ -437,3 +441,39 @@ def test_a_second_socket_of_another_user(ground_of_all: Ground, host: str, port:
         assert ground.reload().returncode == 0
         assert {ask((host, port))[0], ask(str(path))[0]} == {str(release)}
         assert path.stat().st_uid == pwd.getpwnam(USER).pw_uid
+
+
+@pytest.mark.parametrize("way", ["by a symlink", "by a relative path"])
+def test_stored_sockets_lead_nowhere(ground_of_all: Ground, way: str) -> None:
+    """A supervisor that somebody has taken over can put any socket into systemd's store, under a name that says which
+    file is its own. The next start, by root, neither gives away nor removes what is somebody else's."""
+    ground, entry = ground_of_all, pwd.getpwnam(USER)
+    (ground.directory / "victim").mkdir()
+    victim = ground.directory / "victim/app.sock"
+    with socket.socket(socket.AF_UNIX) as theirs, socket.socket(socket.AF_UNIX) as stored:
+        theirs.bind(str(victim))
+        before = victim.lstat()
+        place = ground.directory / "own"
+        (place / "victim").mkdir(parents=True)
+        if way == "by a symlink":
+            path = place / "victim/app.sock"
+            stored.bind(str(path))
+            (place / "victim").rename(place / "away")
+            (place / "victim").symlink_to(victim.parent)
+            os.chown(place / "victim", entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+        else:  # which is the victim's for a supervisor that starts in the ground's directory
+            path = ground.directory / "another.sock"
+            with contextlib.chdir(place):
+                stored.bind("victim/app.sock")
+        stored.listen()
+        ground.deploy(1, service(f"listen = {{'app': {str(path)!r}}}"))
+        name = f"sdsupervise/app.{before.st_dev:x}.{before.st_ino:x}"
+        os.set_inheritable(stored.fileno(), True)
+        activate = [PYTHON, "-c", ACTIVATE, str(stored.fileno()), name, ""]
+        command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", ground.pid_file]
+        running = ground.run(*activate, *command, "--user", USER, pass_fds=[stored.fileno()])
+        ground.expect("serves")
+        running.signal(signal.SIGTERM)
+        running.wait()
+        after = victim.lstat()
+        assert (after.st_ino, after.st_uid, after.st_mode) == (before.st_ino, before.st_uid, before.st_mode)

@@ -68,6 +68,17 @@ DYNAMIC = "made up by systemd"
 BOUND = "AmbientCapabilities=CAP_NET_BIND_SERVICE"
 
 
+def in_file(listen: Mapping[str, object]) -> str:
+    """What is listed, in an instance's file: what only root may open, where the class is loaded as another user."""
+    admin = listen["admin"]
+    text = f'listen.http = "{listen["http"]}"\n'
+    if isinstance(admin, str):
+        return text + f'listen.admin = "{admin}"\n'
+    assert isinstance(admin, dict)
+    words = ", ".join(f'{key} = "{value if key != "mode" else oct(value)[2:]}"' for key, value in admin.items())
+    return text + f"listen.admin = {{ {words} }}\n"
+
+
 @contextmanager
 def instance(machine: Machine, home: str, described: str, *drop_in: str) -> Iterator[None]:
     """One that is configured, not deployed and not started, of which nothing is left at the end."""
@@ -99,8 +110,20 @@ def deploy(machine: Machine, home: str, release: int, listen: Mapping[str, objec
     ("home", "described", "drop_in", "listen", "expected"),
     [
         ("/srv/ordinary", "", (STATE,), OWNED, ("root", "www-data", 0o660)),
-        ("/opt/ordinary", 'user = "games"\n', (STATE, "StateDirectoryMode=777"), OWNED, ("games", "www-data", 0o660)),
-        ("/home/ann/ordinary", 'user = "games"\n', (STATE, "StateDirectoryMode=777"), PLAIN, ("games", "games", 0o666)),
+        (
+            "/opt/ordinary",
+            f'user = "games"\n{in_file(OWNED)}',
+            (STATE, "StateDirectoryMode=777"),
+            {},
+            ("games", "www-data", 0o660),
+        ),
+        (
+            "/home/ann/ordinary",
+            f'user = "games"\n{in_file(PLAIN)}',
+            (STATE, "StateDirectoryMode=777"),
+            {},
+            ("games", "games", 0o666),
+        ),
         ("/srv/ordinary", "", (STATE, "User=games", BOUND), PLAIN, ("games", "games", 0o666)),
         (
             "/srv/ordinary",

@@ -207,6 +207,8 @@ def _check_of(
             return descriptors.is_place_of_file
         case "control":
             return descriptors.is_control_listener
+        case "init":
+            return descriptors.is_channel
     return None
 
 

@@ -127,8 +127,8 @@ def test_orphans_are_buried(ground: Ground) -> None:
     """Whatever loses its parent in the container, and ends, leaves no zombie."""
     container = contain_class(ground, ORPHANS)
     ground.expect("orphans")
+    ground.deploy(2, service(""))
     by_command(ground, container)  # by then pid 1 has seen all of it
-    ground.expect("orphans")
     assert container.zombies() == []
     container.signal(signal.SIGTERM)
     assert container.wait() == 0

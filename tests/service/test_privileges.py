@@ -24,7 +24,6 @@ from tests.service.test_sockets import HANDOVERS, ask, echo, host, port
 
 __all__ = ["host", "port"]  # fixtures
 
-
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
 
 USER = "nobody"

@@ -45,7 +45,7 @@ def serve(self):
 
 def test_code_that_hangs_while_it_is_described(ground: Ground, python: Path) -> None:
     """The new generation is given up, and the interpreter that imports for it is not left."""
-    ground.deploy(1, service("reload_timeout = 1.0", before=ONLY_HERE))
+    ground.deploy(1, service("reload_timeout = 6.0", before=ONLY_HERE))
     running = start(ground, python)
     ground.expect("serves", release=1)
     ground.deploy(2, service(before="report('imports')\nwhile True:\n    time.sleep(1000)"))

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import stat
 from collections import Counter
@@ -153,6 +152,7 @@ def test_probation_has_clients(mixed: Site) -> None:
             os.kill(worker.pid, signal.SIGKILL)
             assert reload.wait() == 1
         assert set(met) <= {"1", str(release), "lost"}
+        site.status()  # by now the old one has removed what is left of the new code's
         everybody_is_served_by(site, 1)
     site.stop()
 
@@ -262,7 +262,8 @@ def test_what_is_refused(
             refused = ground.run(SDSUPERVISE, *command, "--config", file)
             assert refused.wait() == 78
             assert sentence in refused.err and refused.err.count("\n") == 1
-        shutil.rmtree(site.run_directory, ignore_errors=True)  # it may be nobody's by now
+        if "user" in settings:
+            return  # no reload changes the user
         site.listen = {"a": str(ground.directory / "app.sock")}
         site.deploy(2)
         site.start()

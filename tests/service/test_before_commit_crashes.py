@@ -95,8 +95,10 @@ def test_a_supervisor_is_killed_elsewhere(
     if victim == "predecessor":
         running.signal(signal.SIGKILL)
     else:
-        os.kill(parent_of(worker.pid), signal.SIGKILL)
-        wait_gone(worker.pid)
+        successor = parent_of(worker.pid)
+        os.kill(successor, signal.SIGKILL)
+        for pid in successor, worker.pid:  # the worker leaves as soon as its supervisor is about to be dead
+            wait_gone(pid)
         hold.release()
     hold.remove()
     assert (reload.wait() == 0) == (place == "COMMITTING+BARRIER_RETURNED/3")
@@ -122,6 +124,7 @@ def test_a_check_that_comes_too_late(mixed: Site) -> None:
     reload = site.reload_process()
     ground.expect("checks")
     os.kill(ground.expect("serves", release=2).pid, signal.SIGKILL)
+    replacement = ground.expect("serves", release=2)
     hold.wait()
     ground.open_gate()
     ground.expect("checked")
@@ -129,6 +132,8 @@ def test_a_check_that_comes_too_late(mixed: Site) -> None:
     everybody_is_served_by(site, 1, settled=False)
     hold.release()
     assert reload.wait() == 1
+    wait_gone(replacement.pid)
+    site.status()  # by now the old one has removed what is left of the new code's
     everybody_is_served_by(site, 1)
     site.stop()
 

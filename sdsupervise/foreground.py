@@ -17,8 +17,8 @@ _ties: list[Tie] = []
 
 
 def leave_to_keeper() -> None:
-    """Return in a child that has no controlling terminal and reads nothing from one. The process that was called keeps
-    the terminal, hands signals on, and ends as the child does. When it is killed, the child gets SIGTERM."""
+    """Return in a child that has no controlling terminal and can read from none. The process that was called keeps the
+    terminal, hands signals on, and ends as the child does. When it is killed, the child gets SIGTERM."""
     processes.flush()
     lifeline = Lifeline()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON)
@@ -32,6 +32,11 @@ def leave_to_keeper() -> None:
     nowhere = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     os.dup2(nowhere, 0)
     os.close(nowhere)
+    for fd in (1, 2):
+        if os.isatty(fd):  # a terminal's is open for reading, too, mostly
+            only_to_write = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+            os.dup2(only_to_write, fd)
+            os.close(only_to_write)
     _ties.append(Tie(lifeline.reader, signal.SIGTERM))
 
 

@@ -46,6 +46,7 @@ def look_as(sender: Sender | None, look: Callable[[], str]) -> str:
 
 
 def _be_looker(sender: Sender | None, look: Callable[[], str], writer: int) -> int:
+    os.setsid()  # what is looked at may be a symlink to the terminal
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
     if os.geteuid() == 0 and sender is not None and sender.uid != 0:
         os.setgroups(_groups_of(sender))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import places
 from ..errors import ConfigError, ExitStatus, UnitUnavailable, UsageError
-from ..printable import printable
+from ..printable import one_line, printable
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -86,7 +86,7 @@ def _wrap(parsed: argparse.Namespace) -> int:
     text = f"wrote {drop_in.path}\n" if parsed.write else drop_in.text
     print(printable(text) if sys.stdout.isatty() else text, end="", flush=True)
     for note in drop_in.notes:
-        print(f"note: {printable(note)}", file=sys.stderr)
+        print(f"note: {one_line(note)}", file=sys.stderr)
     if parsed.write:
         verb = "restart" if host.is_active(drop_in.unit) else "start"
         print(f"what remains to do: systemctl {verb} {drop_in.unit.removesuffix('.service')}")

@@ -5,9 +5,11 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
+from ..config import MOST_WORKERS
 from ..core.checked import decimal
 from ..errors import CannotWrap, NotReadable
 from ..files import read_regular
+from ..printable import one_line
 from .line import Line
 
 _READY_AFTER = "3"  # seconds
@@ -251,6 +253,8 @@ def _without_reload(line: Line, name: str) -> None:
 def _one_process(line: Line, name: str, number: str, *others: str) -> None:
     """Have sdsupervise start as many as the program did."""
     variable = line.environment.get("WEB_CONCURRENCY", "") if line.program == "uvicorn" else ""
+    if variable and decimal(variable, MOST_WORKERS) is None:
+        raise CannotWrap(f"WEB_CONCURRENCY is {one_line(variable, 100)!r}, which is no number of processes; mend it.")
     told = line.take(name, *others) or [variable or "1"]
     if told[-1] not in ("0", "1"):
         line.options["workers"] = told[-1]

@@ -11,6 +11,7 @@ from .. import daemons
 from ..config import STOP_SIGNALS
 from ..core.checked import MOST_COUNT, decimal
 from ..errors import CannotWrap
+from ..printable import one_line
 from . import programs, words
 from .line import Line
 from .rotation import Rotation, about, instead, signal_in
@@ -23,6 +24,7 @@ _MARK = "# Written by `sdsupervise unit wrap`; `sdsupervise unit unwrap {}` take
 STORE = 64
 _LEAST_SECONDS = 10  # that are left to the supervisor where the unit says how long it may take
 GRACE_SECONDS = 20  # that systemd gives the supervisor beyond what that gives its workers
+_ENDS_LINE = re.compile(r"[\n\r\0]")  # to systemd
 _NONE: Mapping[str, str] = MappingProxyType({})
 _MACHINES_OWN = ("systemd-", "dbus")
 _MACHINES_PROGRAMS = ("/lib/systemd/", "/usr/lib/systemd/")
@@ -52,13 +54,16 @@ class DropIn(NamedTuple):
     def text(self) -> str:
         """What to print."""
         unit = ["[Unit]", *self.others] if self.others else []
-        return "\n".join([f"# {self.unit}.d/{_FILE}", *unit, "[Service]", *self.settings, ""])
+        lines = [f"# {self.unit}.d/{_FILE}", *unit, "[Service]", *self.settings]
+        if any(map(_ENDS_LINE.search, lines)):
+            raise CannotWrap(f"What {self.unit} and its files say has an end of line in it; change it there.")
+        return "\n".join([*lines, ""])
 
     @property
     def file(self) -> str:
         """What to write: the same, and what whoever finds it should know."""
         first, rest = self.text.split("\n", 1)
-        return "\n".join([first, mark(self.unit), *(f"# note: {note}" for note in self.notes), rest])
+        return "\n".join([first, mark(self.unit), *(f"# note: {one_line(note)}" for note in self.notes), rest])
 
 
 def mark(unit: str) -> str:

@@ -353,9 +353,11 @@ TERMINAL = service(
             terminal = "a terminal"
         except OSError as error:
             terminal = error.strerror
-        report("terminal", controlling=terminal, stdin=os.path.realpath("/proc/self/fd/0"))
+        readable = [fd for fd in range(3) if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY]
+        report("terminal", controlling=terminal, stdin=os.path.realpath("/proc/self/fd/0"), readable=readable)
         super().serve()
-    """
+    """,
+    before="import fcntl",
 )
 
 
@@ -368,7 +370,7 @@ def test_no_terminal_of_root(ground_of_all: Ground) -> None:
     shown = Terminal([*command, "--pid-file", str(ground.pid_file)], ground.environment({"TERM": "vt100"}))
     try:
         said = ground.expect("terminal").details
-        assert said == {"controlling": "No such device or address", "stdin": "/dev/null"}
+        assert said == {"controlling": "No such device or address", "stdin": "/dev/null", "readable": "[0]"}
         ground.expect("serves")
         shown.wait_for_written("Generation 1 serves")
         shown.press("\x03")

@@ -177,6 +177,21 @@ def test_told_by_variables(command: str, variables: dict[str, str], expected: st
         wrap(unit, variables=None)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\0"], ids=repr)
+@pytest.mark.parametrize("name", ["WEB_CONCURRENCY", "UVICORN_HOST", "UVICORN_UDS", "GUNICORN_CMD_ARGS", "PORT"])
+def test_a_variable_is_no_line_of_the_unit(name: str, end: str) -> None:
+    """The service's user may write the file of variables; root writes the drop-in, and systemd does what it says."""
+    value = f"2{end}[Service]{end}ExecStartPre=+/srv/evil{end}#"
+    for program in ("uvicorn a:a", "gunicorn a", "hypercorn a", "celery -A a worker"):
+        unit = text.parse("a.service", f"[Service]\nUser=a\nEnvironmentFile=/etc/default/a\nExecStart=/x/{program}")
+        try:
+            written = wrap(unit, variables={name: value}, listen=["http=127.0.0.1:1"]).file
+        except CannotWrap:
+            continue
+        lines = re.split("[\n\r\0]", written)
+        assert lines.count("[Service]") == 1 and not [line for line in lines if line.startswith("ExecStartPre")]
+
+
 def test_gunicorn_s_own_file(tmp_path: Path) -> None:
     """What gunicorn.conf.py sets plainly is respected; what is computed has to be told."""
     where = f"WorkingDirectory={tmp_path}"

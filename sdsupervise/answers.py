@@ -141,6 +141,7 @@ ANSWERS: Mapping[str, Record] = {
     "Status": _STATUS,
     "Code": _WHAT_RUNS,
     "Reload": _STEP,
+    "Follow": _STEP,
     "Scale": record({"workers": _workers}),
 }
 # Of an error; what else there is of it, in Varlink's own words, is not looked at.

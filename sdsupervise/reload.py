@@ -1,7 +1,7 @@
 """One reload, from being asked for to its one verdict, as the predecessor keeps it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from . import logs
@@ -73,6 +73,7 @@ class Reload:
         # Why it does not bring what has changed in the unit, "" if it does, or nobody has asked systemd for that.
         self.not_applied = not_applied
         self.call = call
+        self.followers: Sequence[Call] = ()  # who hear all that the caller hears
         self.stopped_workers = False  # from then on a rollback means starting them anew
         self.asked_at = time.time()
         self._began = self._phase_began = time.monotonic()
@@ -92,38 +93,41 @@ class Reload:
             return
         self._end_phase()
         self._phase = phase
-        if self.call is not None:
-            self.call.progress({"phase": phase, "message": sentence, "at_most": at_most})
+        self._tell({"message": sentence, "at_most": at_most})
 
     def note(self, sentence: str) -> None:
         """Tell the caller something within a phase."""
-        if self.call is not None:
-            self.call.progress({"phase": self._phase, "message": sentence})
+        self._tell({"message": sentence})
 
     def count(self, ready: int, workers: int) -> None:
         """So many of the new workers are ready."""
-        if self.call is not None:
-            self.call.progress({"phase": self._phase, "ready": ready, "workers": workers})
+        self._tell({"ready": ready, "workers": workers})
 
     def bound(self, sentence: str, *, at_most: float) -> None:
         """This phase may take so many seconds from now; the caller waits so long, and hears why if there is anything to
         say."""
-        if self.call is not None:
-            message = {"message": sentence} if sentence else {}
-            self.call.progress({"phase": self._phase, "at_most": at_most, **message})
+        self._tell({"at_most": at_most, **({"message": sentence} if sentence else {})})
 
     def succeed(self, facts: Mapping[str, object]) -> None:
         """The verdict "done"."""
         self._end("done", "")
-        if self.call is not None:
-            self.call.reply({**self._common(), "verdict": "done", "phases": self._phases, **facts})
+        for call in self._callers():
+            call.reply({**self._common(), "verdict": "done", "phases": self._phases, **facts})
 
     def fail(self, reason: str, traceback: str, facts: Mapping[str, object]) -> None:
         """The verdict "failed"."""
         traceback = _without_reason(traceback, reason)
         self._end("failed", reason)
-        if self.call is not None:
-            self.call.fail("ReloadFailed", {**self._common(), "reason": reason, "traceback": traceback, **facts})
+        for call in self._callers():
+            call.fail("ReloadFailed", {**self._common(), "reason": reason, "traceback": traceback, **facts})
+
+    def _tell(self, facts: Mapping[str, object]) -> None:
+        for call in self._callers():
+            call.progress({"phase": self._phase, **facts})
+
+    def _callers(self) -> list[Call]:
+        """The one who asked comes last: when that is the process of ExecReload=, and it ends, the others have heard."""
+        return [*self.followers, *([self.call] if self.call is not None else [])]
 
     def _common(self) -> dict[str, object]:
         return {"seconds": self._seconds, "not_applied": self.not_applied}
@@ -131,8 +135,8 @@ class Reload:
     def refuse(self, reason: str, *, stops: bool) -> None:
         """It never began; `stops` says that the service is to end."""
         self._end("refused", reason)
-        if self.call is not None:
-            self.call.fail("ReloadRefused", {"reason": reason, "stops": stops})
+        for call in self._callers():
+            call.fail("ReloadRefused", {"reason": reason, "stops": stops})
 
     @property
     def seconds(self) -> float:

@@ -19,6 +19,10 @@ from .workforce import Workforce
 
 _log = logging.getLogger("sdsupervise")
 
+# What not everybody may call, and what for.
+_COMMANDS = {"io.sdsupervise.Reload": "reload", "io.sdsupervise.Follow": "reload", "io.sdsupervise.Scale": "scale"}
+_MOST_FOLLOWERS = 8
+_LONGEST_WAIT_SECONDS = 3600.0  # of one who follows, for systemd to run ExecReload=: other jobs may come first
 _DESCRIPTORS_OF_RELOAD = 16  # at most so many at once: of channel, token, pipes, barrier, lock, pidfds
 
 
@@ -58,6 +62,7 @@ class Requests:
         """
         self._workforce, self._answers, self._pool = workforce, answers, pool
         self._why_never = why_never
+        self._followers: list[Call] = []  # of the next reload
         self._is_nobody = not privileges.is_told_apart(os.geteuid())
         self._stops: frozenset[int] = frozenset({*stop_signals, signal.SIGTERM})
         self._passed_on = PASSED_ON
@@ -119,10 +124,10 @@ class Requests:
                 self._tell(call, self._answers.facts)
             case "io.sdsupervise.Code":
                 self._tell(call, self._answers.code)
-            case "io.sdsupervise.Reload" | "io.sdsupervise.Scale" if call.uid not in self.commanders:
+            case method if method in _COMMANDS and call.uid not in self.commanders:
                 who = "root" if self._is_nobody else f"root and uid {os.geteuid()}"
                 why = f" (uid {os.geteuid()} stands for every user that PrivateUsers= hides)" * self._is_nobody
-                reason = f"Only {who} may {call.method.rpartition('.')[2].lower()}{why}."
+                reason = f"Only {who} may {_COMMANDS[method]}{why}."
                 call.fail(varlink.PERMISSION_DENIED, {"reason": reason})
             case "io.sdsupervise.Scale":
                 size = scaling.wanted_size(call.parameters, self._workforce.size)
@@ -133,6 +138,8 @@ class Requests:
                     call.reply({"workers": size})
             case "io.sdsupervise.Reload":
                 self._take_reload(call)
+            case "io.sdsupervise.Follow":
+                self._take_follower(call)
             case "org.varlink.service.GetInfo":
                 info = {"vendor": "sdsupervise", "product": "sdsupervise", "version": __version__, "url": ""}
                 call.reply({**info, "interfaces": varlink.INTERFACES})
@@ -154,6 +161,19 @@ class Requests:
             self._begin_reload(call, by_systemd=True)
         else:
             self._answers.ask_control_pid(lambda pid: self._begin_reload(call, by_systemd=pid == call.pid))
+
+    def _take_follower(self, call: Call) -> None:
+        """One who is about to have systemd reload us. Where we would refuse that, nobody need trouble systemd."""
+        if not call.wants_more:
+            call.fail(varlink.EXPECTED_MORE, {})
+        elif refusal := self._why_no_reload():
+            asked_by = f"pid {call.pid}, uid {call.uid}"
+            self._answers.refuse(Reload(asked_by, call, by_systemd=False, spawn_there=False), refusal)
+        else:
+            call.progress({"at_most": _LONGEST_WAIT_SECONDS})
+            self._followers.append(call)
+            if len(self._followers) > _MOST_FOLLOWERS:
+                self._followers.pop(0).hang_up()
 
     def _begin_reload(self, call: Call, *, by_systemd: bool) -> None:
         asked_by = f"systemd (pid {call.pid})" if by_systemd else f"pid {call.pid}, uid {call.uid}"
@@ -190,6 +210,7 @@ class Requests:
                 call.fail(varlink.INTERFACE_NOT_FOUND, {"interface": interface})
 
     def _reload(self, reload: Reload) -> None:
+        reload.followers, self._followers = self._followers, []
         refusal = self._why_no_reload()
         if refusal:
             self._answers.refuse(reload, refusal)

@@ -24,6 +24,7 @@ METHODS: Mapping[str, Mapping[str, type]] = {
     f"{INTERFACE}.Status": {},
     f"{INTERFACE}.Code": {},
     f"{INTERFACE}.Reload": {"exec_reload": bool, "spawns": bool, "why_not": str},
+    f"{INTERFACE}.Follow": {},
     f"{INTERFACE}.Scale": {"workers": int, "by": int},
     f"{_SERVICE}.GetInfo": {},
     f"{_SERVICE}.GetInterfaceDescription": {"interface": str},

@@ -16,7 +16,7 @@ from sdsupervise.cli.ask import Asked
 from sdsupervise.cli.list import _row
 from sdsupervise.cli.telling import success
 from sdsupervise.cli.terminal import Screen
-from sdsupervise.control import ControlServer
+from sdsupervise.control import Call, ControlServer
 from sdsupervise.core.checked import Unfit
 from sdsupervise.core.takeover import State
 from sdsupervise.errors import ProtocolError
@@ -36,6 +36,7 @@ _CALLS: tuple[Mapping[str, Any], ...] = (
     {"method": "io.sdsupervise.Scale", "parameters": {"by": -1}, "more": False},
     {"method": "io.sdsupervise.Reload", "parameters": {"exec_reload": True, "spawns": True}, "more": True},
     {"method": "io.sdsupervise.Reload", "parameters": {}, "oneway": True},
+    {"method": "io.sdsupervise.Follow", "more": True},
     {"method": "org.varlink.service.GetInfo"},
     {"method": "org.varlink.service.GetInterfaceDescription", "parameters": {"interface": "io.sdsupervise"}},
     {"method": "org.varlink.service.GetInterfaceDescription", "parameters": {"interface": "../x"}},
@@ -64,6 +65,7 @@ class _Requests(Requests):
         self._workforce = _Pool()  # type: ignore[assignment]
         self._pool = Pool(2, False, 100, "that is all")
         self._why_never, self._is_nobody = "", False
+        self._followers = []
         self._answers = Answers(
             state=lambda: State.SERVING,
             is_main=lambda: True,
@@ -78,6 +80,11 @@ class _Requests(Requests):
             scaled=lambda: None,
             ask_control_pid=lambda on_answer: on_answer(os.getpid()),
         )
+
+    def _take_follower(self, call: Call) -> None:
+        """The reload comes at once."""
+        super()._take_follower(call)
+        self._reload(Reload("nobody", None, by_systemd=False, spawn_there=False))
 
     @staticmethod
     def _begin(reload: Reload) -> None:
@@ -182,6 +189,7 @@ _ANSWERS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("Status", {"error": "org.varlink.service.PermissionDenied", "parameters": {}}),
     ("Reload", {"parameters": {"phase": "raising", "message": "x", "at_most": 65.0}, "continues": True}),
     ("Reload", {"parameters": {"phase": "raising", "ready": 1, "workers": 2}, "continues": True}),
+    ("Follow", {"parameters": {"at_most": 3600.0}, "continues": True}),
     ("Reload", {"parameters": {**_DONE, "old_generation": 1, "same_code": False, "drains_at_most": 30}}),
     (
         "Reload",
@@ -226,7 +234,7 @@ class AnswerSurface(Surface):
         facts = answer.parameters
         if answer.error:
             return [facts["reason"], facts.get("traceback", "")]
-        if method == "Reload":
+        if method in ("Reload", "Follow"):
             return [success(facts), facts.get("message", ""), facts.get("phase", "")]
         if method != "Status":
             return []

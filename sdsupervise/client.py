@@ -8,6 +8,7 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from . import varlink
@@ -71,9 +72,11 @@ class Client:
         *,
         more: bool = False,
         while_waiting: Callable[[], float] = as_long_as_you_like,
+        wake_fds: set[int] | None = None,
     ) -> Iterator["Answer"]:
         """Call a method of ours; its answers, the last one with continues False. `while_waiting` is called again and
-        again in every wait, after as many seconds as it says; what it raises ends the call.
+        again in every wait, after as many seconds as it says, or when one of `wake_fds` is readable, which is taken out
+        of them then; what it raises ends the call.
 
         Raises NotPermitted when the caller may not do that, HandoverError when the supervisor is gone or silent before
         the last answer, ProtocolError for an answer that is none of this method's.
@@ -81,7 +84,9 @@ class Client:
         message = {"method": f"{varlink.INTERFACE}.{method}", "parameters": parameters, "more": more}
         try:
             self._connection.sendall(varlink.encode(message))
-            yield from self._answers(method, more, while_waiting)
+            yield from self._answers(
+                method, more, partial(readable_within, while_waiting=while_waiting, wake_fds=wake_fds)
+            )
         except TimeoutError:
             raise HandoverError(f"The supervisor on {self._path} does not answer; it may hang.") from None
         except OSError:
@@ -99,14 +104,14 @@ class Client:
         """Hang up."""
         self._connection.close()
 
-    def _answers(self, method: str, more: bool, while_waiting: Callable[[], float]) -> Iterator["Answer"]:
+    def _answers(self, method: str, more: bool, readable: Callable[[socket.socket, float], bool]) -> Iterator["Answer"]:
         from . import answers  # a supervisor has these functions beside it, and asks nobody
 
         reader, fds = varlink.MessageReader(), list[int]()
         deadline = _Deadline(self._timeout_seconds)
         try:
             while True:
-                deadline.wait(self._connection, while_waiting)
+                deadline.wait(self._connection, readable)
                 received = self._receive()
                 fds += received.fds
                 if len(fds) > (_MOST_FDS if more else 0):
@@ -141,10 +146,10 @@ class _Deadline:
         self._seconds = seconds
         self._due = time.monotonic() + seconds
 
-    def wait(self, connection: socket.socket, while_waiting: Callable[[], float]) -> None:
+    def wait(self, connection: socket.socket, readable: Callable[[socket.socket, float], bool]) -> None:
         """Until there is something to read; raises TimeoutError when it is too late."""
         left = self._due - time.monotonic()
-        if left <= 0 or not readable_within(connection, left, while_waiting=while_waiting):
+        if left <= 0 or not readable(connection, left):
             raise TimeoutError
         now = time.monotonic()
         if now - self._due > self._seconds * NAP:

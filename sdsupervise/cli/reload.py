@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
 from ..answers import Answer
-from ..client import Client
-from ..errors import ExitStatus, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
+from ..client import Client, control_path, runtime_directory
+from ..errors import ExitStatus, HandoverError, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
 from ..printable import as_sentence
 from . import target
 from .telling import Reporter, outlive_reader
 
 if TYPE_CHECKING:
     from .exec_reload import Successor
+    from .unit_reload import UnitReload
 
 _ANSWER_SECONDS = 10.0
 
@@ -48,7 +49,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Several are reloaded one after the other, up to the first that fails, whose exit status it is. "
         "With --all or --outdated, what is not yours to reload refuses (77), and the others follow. "
         "Outdated is what runs other code, or another sdsupervise, than is on disk, or in another directory, or by an "
-        "older configuration file. "
+        "older configuration file or unit. "
+        "If root asks, or a user whose own systemd runs the instance, systemd reloads the unit, which applies what has "
+        "changed in it. If not, a line says what is not applied. "
         "Ctrl-C (130) and --timeout (124) end the waiting, not the reload. While one runs another is refused (1); "
         "systemctl lets it wait.",
     )
@@ -81,20 +84,53 @@ def _reload(parsed: argparse.Namespace) -> int:
     if parsed.keep_going:
         raise UsageError("--keep-going is for several instances: name them, or say --all or --outdated.")
     path = target.socket_path(parsed)
-    if {"INVOCATION_ID", "MAINPID"} <= os.environ.keys():
+    if {"INVOCATION_ID", "MAINPID"} <= os.environ.keys() and _is_of_our_unit(path):
         return _reload_for_systemd(path, parsed.timeout)
     return _ask_for_people(parsed, (parsed.names or [""])[0], path)
+
+
+def _is_of_our_unit(path: str) -> bool:
+    """Whether the unit whose ExecReload= this process may be is that of the supervisor with this control socket.
+
+    Raises NotRunning, NotPermitted, HandoverError.
+    """
+    if runtime_directory() and path == control_path(None):
+        return True
+    connection = Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
+    try:
+        sender = connection.ask("Status").sender
+    finally:
+        connection.close()
+    return sender is not None and str(sender.pid) == os.environ["MAINPID"]
 
 
 def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
     reporter = _reporter(parsed)
     try:
-        return ask(path, reporter, parsed.timeout, name=name)
+        return _ask_by_systemd(path, reporter, parsed.timeout, name)
     except ReloadFailed:
         raise
     except SdsuperviseError as error:
         reporter.lost(str(error))
         raise
+
+
+def _ask_by_systemd(path: str, reporter: Reporter, timeout_seconds: float | None, name: str) -> int:
+    """By systemd, which knows the unit of today, where it runs the instance and does what we ask; else directly."""
+    from ..systemd import manager
+
+    if manager.runs_this_machine():
+        from . import unit_reload
+
+        job = unit_reload.UnitReload(path)
+        try:
+            return ask(path, reporter, timeout_seconds, name=name, job=job)
+        except unit_reload.AskSupervisor as why:
+            if str(why):
+                reporter.progress({"message": str(why)})
+        finally:
+            job.close()
+    return ask(path, reporter, timeout_seconds, name=name)
 
 
 def _reporter(parsed: argparse.Namespace) -> Reporter:
@@ -118,11 +154,13 @@ def ask(
     successor_of: "Callable[[str, int], Successor] | None" = None,
     *,
     name: str = "",
+    job: "UnitReload | None" = None,
 ) -> int:
     """Reload the instance with this control socket, and wait for the verdict: OK. Of ExecReload= alone, `successor_of`
-    says what this process is to start: by that path, and the uid of whoever began to listen there.
+    says what this process is to start: by that path, and the uid of whoever began to listen there. With a `job`,
+    systemd is to reload it.
 
-    Raises ReloadFailed, ReloadGoesOn, NotRunning, NotPermitted, HandoverError.
+    Raises ReloadFailed, ReloadGoesOn, NotRunning, NotPermitted, HandoverError; AskSupervisor for a job that cannot be.
     """
     reporter.begin(name)
     connection = Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
@@ -137,27 +175,40 @@ def ask(
                     ExitStatus.TIMED_OUT,
                 )
             raise _goes_on(f"No verdict within {timeout_seconds:g} s", name, ExitStatus.TIMED_OUT)
-        return min(left, reporter.tick())
+        return min(left, reporter.tick(), job.tick() if job is not None else math.inf)
 
     answer = None
+    method, wake_fds = ("Reload", None) if job is None else ("Follow", job.wake_fds)
     try:
         successor = successor_of(path, connection.listener_uid) if successor_of is not None else None
         parameters = successor.parameters if successor is not None else {}
-        for answer in connection.call("Reload", parameters, more=True, while_waiting=while_waiting):
+        for answer in connection.call(method, parameters, more=True, while_waiting=while_waiting, wake_fds=wake_fds):
             if successor is not None and answer.parameters.get("spawn") is True:
                 successor.spawn(answer)
+            elif job is not None and answer.continues and not job.began:
+                job.begin(answer.sender, reporter)
             elif answer.continues:
                 reporter.progress(answer.parameters)
+                if job is not None:
+                    job.told = True
+    except HandoverError:
+        if job is None or not job.went_well(deadline - time.monotonic()):
+            raise
+        reporter.progress({"verdict": "done", "message": "Reloaded, says systemd; the supervisor tells no more."})
+        return ExitStatus.OK
     except KeyboardInterrupt:
         raise _goes_on("Interrupted", name, ExitStatus.INTERRUPTED) from None
     finally:
         reporter.end()
         connection.close()
     assert answer is not None
+    trouble = job.end() if job is not None else ""
     if answer.error:
         reporter.failed(answer.error, answer.parameters)
         raise _failure(answer)
     reporter.done(answer.parameters)
+    if trouble:
+        raise ReloadFailed(f"The new code serves, and systemd calls the reload of its unit failed: {trouble}")
     return ExitStatus.OK
 
 

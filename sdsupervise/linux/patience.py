@@ -31,18 +31,30 @@ def as_long_as_you_like() -> float:
 
 
 def readable_within(
-    readable: int | HasFileno, seconds: float, *, while_waiting: Callable[[], float] = as_long_as_you_like
+    readable: int | HasFileno,
+    seconds: float,
+    *,
+    while_waiting: Callable[[], float] = as_long_as_you_like,
+    wake_fds: set[int] | None = None,
 ) -> bool:
     """Wait until there is something to read, or an end; False where others had so many seconds for it. `while_waiting`
-    is called again and again, after as many seconds as it says."""
+    is called again and again, after as many seconds as it says, or when one of `wake_fds` is readable, which is taken
+    out of them then."""
+    number = readable if isinstance(readable, int) else readable.fileno()
     poller = select.poll()
-    poller.register(readable, select.POLLIN)
+    for fd in (number, *(wake_fds or ())):
+        poller.register(fd, select.POLLIN)
     before = time.monotonic()
     end = before + seconds
     while True:
         wanted = max(0.0, min(while_waiting(), end - before, seconds * GLANCE, _LONGEST_POLL_SECONDS))
-        if poller.poll(math.ceil(wanted * 1000)):
+        ready = {fd for fd, _ in poller.poll(math.ceil(wanted * 1000))}
+        if number in ready:
             return True
+        for fd in ready:
+            poller.unregister(fd)
+        if wake_fds is not None:
+            wake_fds -= ready
         now = time.monotonic()
         if now - before - wanted > seconds * NAP:
             end = now + seconds

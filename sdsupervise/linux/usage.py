@@ -149,6 +149,12 @@ def unit_of(pid: int) -> tuple[str, bool]:
     return "", False
 
 
+def started_at(pid: int) -> float | None:
+    """When a process was started, in seconds since the epoch as the clock is now; None if it is gone."""
+    stat = _read_stat(pid)
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - stat.started) if stat is not None else None
+
+
 def _read_stat(pid: int) -> _Stat | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

@@ -10,18 +10,24 @@ from ..errors import UnitUnavailable
 
 _SECONDS = 10.0  # it answers at once, or hangs
 _MOST_BYTES = 1024 * 1024
-_PLAIN = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+PLAIN = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}  # words that do not depend on who asks
+
+
+def runs_this_machine() -> bool:
+    """There is a systemd to ask; sd_booted(3)."""
+    return os.path.isdir("/run/systemd/system")
 
 
 def properties(unit: str, *names: str, of_user: bool = False) -> Mapping[str, str]:
-    """These properties of one unit, of the system's manager or of this user's; "" for one that has no value.
+    """These properties of one unit, of the system's manager or of this user's; "" for one that has no value, lines for
+    one that has several.
 
     Raises UnitUnavailable where no systemd answers.
     """
     import subprocess
 
     command = ["systemctl", *["--user"] * of_user, "show", "--no-pager", f"--property={','.join(names)}", "--", unit]
-    environment = {**os.environ, **_PLAIN}
+    environment = {**os.environ, **PLAIN}
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, env=environment, check=False
@@ -33,6 +39,8 @@ def properties(unit: str, *names: str, of_user: bool = False) -> Mapping[str, st
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise UnitUnavailable(f"systemctl cannot say how {unit} is: {said[-1] if said else 'it did not say why'}")
-    pairs = (line.partition("=") for line in done.stdout[:_MOST_BYTES].decode(errors="replace").split("\n"))
-    found = {name: value for name, _, value in pairs}
-    return {name: found.get(name, "") for name in names}
+    found = dict[str, list[str]]()
+    for line in done.stdout[:_MOST_BYTES].decode(errors="replace").split("\n"):
+        name, _, value = line.partition("=")
+        found.setdefault(name, []).append(value)
+    return {name: "\n".join(found.get(name, [])) for name in names}

@@ -40,15 +40,16 @@ def test_the_unit_never_leaves_active_or_reloading(trial: Trial) -> None:
 
 
 def test_a_reload_that_systemd_did_not_ask_for(trial: Trial) -> None:
-    """By SIGUSR2, or `sdsupervise reload` by hand, the unit goes the same way, by our word: RELOADING=1 with its time
-    stamp, then MAINPID= and READY=1."""
+    """By SIGUSR2, or `sdsupervise reload` by its own user, the unit goes the same way, by our word: RELOADING=1 with
+    its time stamp, then MAINPID= and READY=1."""
+    trial.install("User=games")
     trial.start()
     for by_signal in (True, False):
         old, cursor, journal = trial.main_pid, trial.machine.journal_cursor(), trial.follow()
         if by_signal:
             trial.kill(old, signal.SIGUSR2)
         else:
-            trial.machine.run("sdsupervise", "reload", trial.name)
+            trial.machine.run("setpriv", "--reuid=games", "--clear-groups", "sdsupervise", "reload", trial.name)
         wait_for_all(journal, "-> reload", "-> running")
         assert changes_and_words(trial, cursor) == (
             [("running", "reload"), ("reload", "running")],

@@ -14,6 +14,7 @@ from ..receipt import fingerprint_on_disk, take_receipt_of_command
 from . import typed
 from .apart import look_as
 from .ask import TIMEOUT_SECONDS
+from .own_unit import changes_of
 
 _MOST_FILES = 200_000  # whoever runs says where they are
 
@@ -33,7 +34,8 @@ def why_outdated(path: str) -> str:
             return f"its sdsupervise does not say what it runs: {said.error}"
     usage = Processes().usage(status.parameters["pid"])
     started = time.time() - usage.age if usage is not None else time.time()
-    return look_as(answer.sender, lambda: _why(answer.parameters, started))
+    why = look_as(answer.sender, lambda: _why(answer.parameters, started))
+    return why or (changes_of(answer.sender, path) if answer.sender is not None else "")
 
 
 def _why(facts: Mapping[str, Any], started: float) -> str:

@@ -15,10 +15,13 @@ from typing import NamedTuple, NoReturn
 from .. import start_record
 from ..answers import Answer
 from ..birth import bear
-from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError
+from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError, UnitUnavailable
+from ..linux.channel import Sender
 from ..linux.inheritance import Invocation
 from ..linux.signals import handle, take_note
+from ..linux.usage import unit_of
 from ..start_record import StartRecord
+from ..systemd import manager
 
 _STOP_SIGNAL_SECONDS = 2.0
 
@@ -37,9 +40,11 @@ class Successor(NamedTuple):
     def spawn(self, answer: Answer) -> None:
         """Fork and exec it, in a child of systemd's with the unit's environment, limits and sandbox of today.
 
-        Raises HandoverError where that was not offered, or what comes with the order is not what it must be.
+        Raises HandoverError where that was not offered, what comes with the order is not what it must be, or it is not
+        the unit's main process that gives it.
         """
-        if self.record is None or len(answer.fds) != 2 or not _are_channel_and_pipe(answer.fds):
+        is_fit = self.record is not None and len(answer.fds) == 2 and _are_channel_and_pipe(answer.fds)
+        if self.record is None or not is_fit or not _is_main_process(answer.sender):
             for fd in answer.fds:
                 os.close(fd)
             raise HandoverError("The supervisor orders this process to start its successor in a way that cannot be.")
@@ -93,6 +98,17 @@ def end(reload_and_wait: Callable[[], int]) -> NoReturn:
     sys.stderr.flush()
     # At once: a stop that began while Python tidies up would find us with a status that was right a moment ago.
     os._exit(ExitStatus.OK if signal.sigtimedwait({signal.SIGTERM}, patience) else status)
+
+
+def _is_main_process(sender: Sender | None) -> bool:
+    """Of the unit that this process belongs to: when systemd started us, or since a reload that was on its way then."""
+    if sender is None or str(sender.pid) == os.environ.get("MAINPID"):
+        return sender is not None
+    unit, of_user = unit_of(os.getpid())
+    try:
+        return str(sender.pid) == manager.properties(unit, "MainPID", of_user=of_user)["MainPID"]
+    except UnitUnavailable:
+        return False
 
 
 def _are_channel_and_pipe(fds: list[int]) -> bool:

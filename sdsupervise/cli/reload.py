@@ -185,6 +185,7 @@ def ask(
         for answer in connection.call(method, parameters, more=True, while_waiting=while_waiting, wake_fds=wake_fds):
             if successor is not None and answer.parameters.get("spawn") is True:
                 successor.spawn(answer)
+                successor = successor._replace(record=None)  # one, and no more
             elif job is not None and answer.continues and not job.began:
                 job.begin(answer.sender, reporter)
             elif answer.continues:

@@ -33,9 +33,9 @@ class Ahead(NamedTuple):
         try:
             return cls._beside(found, wanted)
         except ListenError:
-            # What is stored and not listed here may occupy the place. The class may list it, and opens it anew then.
+            # What is stored and not listed here may occupy the port. The class may list it, and opens it anew then.
             listed = {listener.address for listener in wanted}
-            stored = [kept for kept in found if not kept.is_given and kept.address not in listed]
+            stored = [kept for kept in found if not kept.is_given and kept.file is None and kept.address not in listed]
             if not stored:
                 raise
         for kept in stored:
@@ -66,12 +66,19 @@ class Ahead(NamedTuple):
                 kept = next((kept for kept in there if listener.address.is_one_with(kept.address)), None)
                 if kept is None:
                     ahead.opened[listener.address] = opened(listener)
-                elif listener.lanes and kept.other is None and (is_successor or kept.file is None):
-                    ahead._open_second(kept, listener)
+                # Only as it is spelled here: we have more rights than whoever says how it is spelled there.
+                elif listener.lanes and kept.other is None and kept.address == listener.address:
+                    if is_successor or kept.file is None:
+                        ahead._open_second(kept, listener)
         except BaseException:
             ahead.take_back()
             raise
         return ahead
+
+    def only_at(self, wanted: Sequence[Wanted]) -> "Ahead":
+        """The same, where nothing is done to files elsewhere than at these paths; see Kept.only_at."""
+        paths = {listener.address.path for listener in wanted}
+        return self._replace(found=[kept.only_at(paths) for kept in self.found])
 
     def _open_second(self, kept: Kept, listener: Wanted) -> None:
         try:

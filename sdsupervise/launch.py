@@ -379,7 +379,11 @@ def _start_first(plan: Plan, claimed: Claim) -> Started | int:
     # Before the privileges are dropped, for a port below 1024, unless they had to be dropped before.
     listening = Listening(notifier)
     if plan.supervised:
-        listening = Listening.begin(_wanted(plan, claimed.identity), notifier, claimed.ahead, checked=plan.checked)
+        listening = Listening.begin(
+            *(_wanted(plan, claimed.identity), notifier, claimed.ahead),
+            checked=plan.checked,
+            drops=_drops(claimed.identity),
+        )
     detaches = plan.detach and not notifier.active and claimed.init is None
     caller = _go_to_background() if detaches else None
     pid_file.write_pid(os.getpid())
@@ -401,6 +405,7 @@ def _start_successor(plan: Plan, claimed: Claim) -> Started:
         *(wanted, welcome.listeners, welcome.fds, notifier, claimed.ahead),
         beside=plan.overlaps and welcome.overlaps,
         checked=plan.checked,
+        drops=_drops(claimed.identity),
     )
     lanes, fds = listening.for_predecessor()
     channel.send("opened", fds, files=listening.files_made(), lanes=lanes)
@@ -458,6 +463,11 @@ def _warn_of_code(plan: Plan, identity: Identity | None) -> None:
         "Name the user in the instance's file, or by 'sdsupervise run --user %s'",
         *(plan.name, plan.user, f" ({writer})" if writer else "", plan.user),
     )
+
+
+def _drops(identity: Identity | None) -> bool:
+    """There are rights to give up still."""
+    return identity is not None and os.geteuid() == 0 != identity.uid
 
 
 def _drop_privileges(identity: Identity | None, *, under_systemd: bool) -> None:

@@ -80,14 +80,16 @@ class Listening:
 
     @classmethod
     def begin(
-        cls, wanted: Sequence[Wanted], notifier: Notifier, ahead: Ahead | None = None, *, checked: bool
+        cls, wanted: Sequence[Wanted], notifier: Notifier, ahead: Ahead | None = None, *, checked: bool, drops: bool
     ) -> "Listening":
-        """A first generation's.
+        """A first generation's, which `drops` rights then that it still has.
 
         Raises ConfigError, ListenError, NotPermitted; then no file is left that was not there before.
         """
         listening = cls(notifier, checked=checked)
         listening._ahead = ahead or Ahead(taken_from_systemd(), {}, {})
+        if drops:
+            listening._ahead = listening._ahead.only_at(wanted)
         listening._take_over(wanted)
         if listening._dropped:
             listening._forget_dropped()
@@ -109,14 +111,17 @@ class Listening:
         *,
         beside: bool,
         checked: bool,
+        drops: bool,
     ) -> "Listening":
         """A successor's: what its predecessor says of them in the welcome, and the descriptors beside it. With `beside`
-        the predecessor serves on until the commit.
+        the predecessor serves on until the commit. It `drops` rights then that it still has.
 
         Raises ConfigError, ListenError, NotPermitted, HandoverError; then no file is left that was not there before.
         """
         listening = cls(notifier, checked=checked)
         listening._ahead = ahead or Ahead(handed_on(facts, fds), {}, {})
+        if drops:
+            listening._ahead = listening._ahead.only_at(wanted)
         see_that_none_is_in_the_way(wanted, listening._ahead.found)
         listening._take_over(wanted)
         listening._open_missing(beside=beside)

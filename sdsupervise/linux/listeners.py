@@ -127,7 +127,7 @@ class File(NamedTuple):
             os.close(fd)
 
     def _is(self, found: os.stat_result) -> bool:
-        return (found.st_dev, found.st_ino) == (self.device, self.inode)
+        return stat.S_ISSOCK(found.st_mode) and (found.st_dev, found.st_ino) == (self.device, self.inode)
 
 
 class Wanted(NamedTuple):

@@ -17,6 +17,8 @@ from ..core.checked import MOST_PID, decimal
 from ..errors import PidFileError
 from ..unpatched import os
 
+_MOST_BYTES = 32
+
 
 class PidFile:
     """An open file description on the pid file. It starts without the lock."""
@@ -45,6 +47,10 @@ class PidFile:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             os.close(fd)
             raise _cannot("open", path, "it is no regular file with one name")
+        # Nor is what somebody has renamed to it, who could read it when it has been given to --user.
+        if found.st_size > _MOST_BYTES or not set(os.pread(fd, _MOST_BYTES, 0)) <= set(b"0123456789\n"):
+            os.close(fd)
+            raise _cannot("use", path, "it holds something else than a pid")
         return cls(fd, path)
 
     @classmethod
@@ -92,7 +98,7 @@ class PidFile:
 
     def read_pid(self) -> int | None:
         """The pid its holder wrote; None if there is none."""
-        text = os.pread(self._fd, 32, 0).strip()
+        text = os.pread(self._fd, _MOST_BYTES, 0).strip()
         return decimal(text.decode("latin-1"), MOST_PID)
 
     def write_pid(self, pid: int) -> None:

@@ -225,7 +225,9 @@ class WelcomeSurface(Surface):
         for name in [name for name in fds if name.startswith("elder:")]:
             del fds[name]
         try:
-            listening = Listening.inherit([], welcome.listeners, fds, Notifier(), beside=True, checked=False)
+            listening = Listening.inherit(
+                *([], welcome.listeners, fds, Notifier()), beside=True, checked=False, drops=False
+            )
             listening.files_made()
             for name in [name for name in fds if name.startswith("listener")]:
                 del fds[name]  # nothing is listed, so all are closed

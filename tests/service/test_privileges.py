@@ -444,7 +444,24 @@ def test_a_second_socket_of_another_user(ground_of_all: Ground, host: str, port:
         assert path.stat().st_uid == pwd.getpwnam(USER).pw_uid
 
 
-@pytest.mark.parametrize("way", ["by a symlink", "by a relative path"])
+def test_a_pid_file_that_is_something_else(ground_of_all: Ground) -> None:
+    """Who may rename files in its directory cannot have root write over another one, and give that away."""
+    ground, entry = ground_of_all, pwd.getpwnam(USER)
+    place = ground.directory / "own"
+    place.mkdir()
+    os.chown(place, entry.pw_uid, entry.pw_gid)
+    secret = place / "service.pid"
+    secret.write_text("SECRET=1\n")
+    secret.chmod(0o600)
+    ground.deploy(1, service())
+    command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", secret, "--user", USER]
+    running = ground.run(*command)
+    assert running.wait() != 0
+    assert f"Cannot use the pid file {secret}: it holds something else than a pid" in running.err
+    assert (secret.read_text(), secret.stat().st_uid) == ("SECRET=1\n", 0)
+
+
+@pytest.mark.parametrize("way", ["by a symlink", "by a relative path", "by a path of /proc"])
 def test_stored_sockets_lead_nowhere(ground_of_all: Ground, way: str) -> None:
     """A supervisor that somebody has taken over can put any socket into systemd's store, under a name that says which
     file is its own. The next start, by root, neither gives away nor removes what is somebody else's."""
@@ -465,7 +482,7 @@ def test_stored_sockets_lead_nowhere(ground_of_all: Ground, way: str) -> None:
         else:  # which is the victim's for a supervisor that starts in the ground's directory
             path = ground.directory / "another.sock"
             with contextlib.chdir(place):
-                stored.bind("victim/app.sock")
+                stored.bind("victim/app.sock" if way == "by a relative path" else "/proc/self/cwd/victim/app.sock")
         stored.listen()
         ground.deploy(1, service(f"listen = {{'app': {str(path)!r}}}"))
         name = f"sdsupervise/app.{before.st_dev:x}.{before.st_ino:x}"

@@ -442,6 +442,88 @@ def test_a_worker_that_answers_in_the_supervisor_s_place(machine: Machine, way: 
         instance.close()
 
 
+STORES = """
+import array, os, signal, socket
+from sdsupervise.linux.inheritance import this_invocation
+
+def attack():
+    if os.getuid() == 0 or os.path.exists("stored"):
+        return
+    open("stored", "w").close()
+    victim = os.lstat("/etc/victim")
+    os.makedirs("a/b")
+    os.mkdir("etc")
+    os.chdir("a/b")
+    stored = socket.socket(socket.AF_UNIX)
+    stored.bind("/proc/self/cwd/../../etc/victim")
+    stored.listen()
+    os.chdir("../..")
+    notify = this_invocation().environment["NOTIFY_SOCKET"]
+    label = f"sdsupervise/zz/1.{victim.st_dev:x}.{victim.st_ino:x}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [stored.fileno()]))]
+        end.sendmsg([f"FDSTORE=1\\nFDNAME={label}".encode()], passed, 0, notify.replace("@", "\\0"))
+    open("new", "w").close()
+    os.rename("new", "app.sock")  # what root is to listen on is no socket
+    print("stored", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+attack()
+"""
+LIES = """
+import os
+from sdsupervise import listening
+
+def lie(self):
+    victim = os.lstat("/run/other/app.sock")
+    facts = truth(self)
+    for fact in facts:
+        fact["file"] = ("/run/other/app.sock", victim.st_dev, victim.st_ino)
+    os.rename("run", "away")
+    os.symlink("/run/other", "run")
+    return facts
+
+truth = listening.Listening.for_successor
+if os.getuid() != 0 and not os.path.exists("away"):
+    listening.Listening.for_successor = lie
+"""
+
+
+def test_a_socket_that_the_service_s_user_has_stored(machine: Machine) -> None:
+    """Whoever speaks to systemd in the supervisor's place can have it keep a socket by a name that says which file is
+    its own. Root, which starts the service again, removes nothing by that name."""
+    instance = Instance(machine, "stores", f'user = "{USER}"', 'listen.app = "/srv/stores/app.sock"')
+    try:
+        machine.write("/etc/victim", "root's\n")
+        machine.run("chmod", "600", "/etc/victim")
+        machine.write(f"{instance.place}/service.py", STORES + SOURCE.replace("RELEASE", "1"))
+        journal = machine.follow_journal(instance.unit)
+        machine.run("systemctl", "start", instance.unit, check=False)
+        wait_for_all(journal, "stored", "Cannot listen on /srv/stores/app.sock")
+        assert machine.read("/etc/victim") == "root's\n"
+    finally:
+        instance.close()
+
+
+def test_a_predecessor_that_lies_about_its_files(machine: Machine) -> None:
+    """Root's successor makes no socket where its predecessor says that the old one is."""
+    checked = 'handover = "overlap"\nbefore_commit = ["true"]'
+    listen = f'listen.app = {{ address = "/srv/lies/run/app.sock", user = "{USER}" }}'
+    instance = Instance(machine, "lies", f'user = "{USER}"', checked, listen)
+    try:
+        machine.run("install", "-d", "-o", USER, "/srv/lies/run")
+        binds = "import socket; socket.socket(socket.AF_UNIX).bind('/run/other/app.sock')"
+        machine.run("sh", "-c", f'mkdir -p /run/other; python3 -c "{binds}"')
+        machine.write(f"{instance.place}/service.py", LIES + SOURCE.replace("RELEASE", "1"))
+        instance.start()
+        instance.reload()
+        assert machine.run("readlink", f"{instance.place}/run").stdout == "/run/other\n"
+        assert machine.run("ls", "/run/other").stdout == "app.sock\n"
+        assert machine.run("stat", "-c", "%U", "/run/other/app.sock").stdout == "root\n"
+    finally:
+        instance.close()
+
+
 def test_the_template_s_run_directory_is_root_s(machine: Machine) -> None:
     """With `user` the service cannot put another socket, or another record, in the place of its supervisor's."""
     instance = Instance(machine, "roots", f'user = "{USER}"')

@@ -4,7 +4,8 @@ does, with its exit status.
 A reload puts another process in the supervisor's place. A supervisor that is pid 1 would take the container with it,
 and its predecessors, successors and whatever else loses its parent would be zombies there for ever. So pid 1 forks
 before anything begins, and the service's supervisors tell it who they are, each over the same socket, which they hand
-on in a reload. It believes the kernel of the pid that says so, not the message: it may be root, and they may not.
+on in a reload. It believes the kernel of the pid that says so, not the message: it may be root, and they may not. A
+number can be another process's by the time it is heard. So it signals only a process of the user who spoke, by a pidfd.
 """
 
 import struct
@@ -17,6 +18,8 @@ from .unpatched import os, signal, socket
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid; unix(7)
 _HERE, _MAIN = b"here", b"main"
 _MOST_BYTES = 64
+_MOST_MESSAGES = 1000  # that are taken at a time; the kernel keeps fewer
+_MOST_SUPERVISORS = 200  # that are known at a time; each costs a descriptor
 _STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 _LONGEST_PATIENCE_SECONDS = 3600.0  # for the workers of a supervisor that was killed
 _KILLED = 128  # and the signal's number: as shells say it
@@ -87,7 +90,7 @@ def _take_terminal() -> None:
 class _PidOne:
     def __init__(self, link: socket.socket, first: int) -> None:
         self._link = link
-        self._supervisors = [first]  # that live; the youngest at the end
+        self._supervisors = {first: os.pidfd_open(first)}  # that live, each with its pidfd; the youngest at the end
         self._main = first
         self._status = 0  # a wait status: of the one that was the main one last
         self._patience = 0.0
@@ -111,6 +114,7 @@ class _PidOne:
     def _bury(self) -> None:
         while True:
             self._hear()  # what the dead have said comes first
+            self._forget_those_gone()
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -119,14 +123,11 @@ class _PidOne:
                 return
             if pid == self._main:
                 self._status = status
-            if pid in self._supervisors:
-                self._supervisors.remove(pid)
-            for number in self._stops.pop(pid, ()):  # it may have been dead when it got them
-                self._hand_on(number)
+            self._forget(pid)
 
     def _hear(self) -> bool:
         """Take in what supervisors have said; False if none is left that could say more."""
-        while True:
+        for _ in range(_MOST_MESSAGES):
             try:
                 data, ancillary, _, _ = self._link.recvmsg(
                     _MOST_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_DONTWAIT
@@ -137,29 +138,50 @@ class _PidOne:
                 return False
             for level, kind, credentials in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
-                    self._take_in(data, _CREDENTIALS.unpack(credentials)[0])
+                    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+                    self._take_in(data, pid, uid)
+        return True
 
-    def _take_in(self, data: bytes, pid: int) -> None:
-        if pid not in self._supervisors:
-            self._supervisors.append(pid)
+    def _take_in(self, data: bytes, pid: int, uid: int) -> None:
+        if pid not in self._supervisors or not _is_there(self._supervisors[pid]):
+            self._forget_those_gone()
+            if not self._get_to_know(pid, uid):
+                return
         word, _, seconds = data.partition(b" ")
         if word == _MAIN:
             self._main = pid
             self._patience = min(float(seconds), _LONGEST_PATIENCE_SECONDS) if seconds.isdigit() else 0.0
 
+    def _get_to_know(self, pid: int, uid: int) -> bool:
+        if pid not in self._supervisors and len(self._supervisors) < _MOST_SUPERVISORS:
+            pidfd = _open(pid, uid)
+            if pidfd is not None:
+                self._supervisors[pid] = pidfd
+        return pid in self._supervisors
+
     def _hand_on(self, number: int) -> None:
         self._hear()
+        self._forget_those_gone()
         if not self._supervisors:
             return
-        pid = self._main if self._main in self._supervisors else self._supervisors[-1]
+        pid = self._main if self._main in self._supervisors else next(reversed(self._supervisors))
         if number in _STOPS:
             self._stops.setdefault(pid, []).append(number)
-        try:
-            pidfd = os.pidfd_open(pid)
-        except OSError:
-            return  # it is no child of ours that was not buried
-        signals.send(pidfd, number)
-        os.close(pidfd)
+        signals.send(self._supervisors[pid], number)
+
+    def _forget_those_gone(self) -> None:
+        """Somebody else than us has buried them, and knows their status. So the main one is another."""
+        for pid, pidfd in [*self._supervisors.items()]:
+            if self._supervisors.get(pid) == pidfd and not _is_there(pidfd):
+                self._forget(pid)
+                if pid == self._main and self._supervisors:
+                    self._main = next(reversed(self._supervisors))
+
+    def _forget(self, pid: int) -> None:
+        if pid in self._supervisors:
+            os.close(self._supervisors.pop(pid))
+        for number in self._stops.pop(pid, ()):  # it may have been dead when it got them
+            self._hand_on(number)
 
     def _see_out(self) -> None:
         """The supervisor was killed: its workers know, and stop. The kernel kills them when we end."""
@@ -170,3 +192,27 @@ class _PidOne:
                     signal.sigtimedwait({signal.SIGCHLD}, left)
             except ChildProcessError:
                 return
+
+
+def _open(pid: int, uid: int) -> int | None:
+    """A pidfd of the process that has spoken as this user; None if it is gone. Whoever has its number by now is of the
+    same user, who may signal him without us."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if processes.uid_of(pid) == uid and _is_there(pidfd):  # in this order: the number is still its own
+        return pidfd
+    os.close(pidfd)
+    return None
+
+
+def _is_there(pidfd: int) -> bool:
+    """It lives, or is a child of ours that we have not buried yet."""
+    if not processes.is_dead(pidfd):
+        return True
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psutil
 import pytest
 
+from sdsupervise import init
 from sdsupervise.errors import ExitStatus
 from tests.service.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground, service
 from tests.service.running import Running, wait_gone
 from tests.service.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a container")
+SO_SNDBUFFORCE = 32  # beyond wmem_max
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
 SERVES = 'report("serves", release=release); notify("READY=1"); wait()'
 
@@ -334,6 +338,146 @@ while True:
             init.send_signal(number)
         init.send_signal(signal.SIGUSR1)
         assert process.wait() in (7, 128 + signal.SIGRTMIN + 1)
+
+
+@contextmanager
+def program_of_init(text: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A container whose first process is this text; unshare(1) is its parent, and takes it along."""
+    command = [*NAMESPACE, "--kill-child", PYTHON, "-c", text, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def init_of(process: subprocess.Popen[str]) -> psutil.Process:
+    (init,) = psutil.Process(process.pid).children()
+    return init
+
+
+LIAR = """
+import os, signal, sys, time
+from sdsupervise.init import leave_to_init
+
+def be_given(number):  # as root: a process of this number, to be signalled
+    while True:
+        with open("/proc/sys/kernel/ns_last_pid", "w") as last:
+            last.write(str(number - 1))
+        child = os.fork()
+        if not child:
+            if os.getpid() == number:
+                os.write(told, b"t")
+                signal.pause()
+            os._exit(0)
+        if child == number:
+            return os.waitpid(child, 0)[1]
+        os.waitpid(child, 0)
+
+asked, ask = os.pipe()
+taken, told = os.pipe()
+if not os.fork():
+    is_orphan = sys.argv[2] == "orphan"
+    number = int(os.read(asked, 10))
+    if not is_orphan or not os.fork():
+        be_given(number)
+        print("signalled", flush=True)
+    signal.pause()
+init = leave_to_init()
+os.setresuid(65534, 65534, 65534)
+init.say_here()
+init.say_main(30)
+liar = os.fork()
+if not liar:
+    signal.signal(signal.SIGWINCH, lambda *_: os._exit(0))
+    init.say_main(30)
+    if sys.argv[1] == "unheard":
+        os._exit(0)
+    print("lies", flush=True)
+    while True:
+        signal.pause()
+os.waitpid(liar, 0)
+signal.signal(signal.SIGTERM, lambda *_: (print("stopped", flush=True), os._exit(7)))
+os.write(ask, b"%d" % liar)
+os.read(taken, 1)
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/sys/kernel/ns_last_pid"), reason="no number can be chosen here")
+@pytest.mark.parametrize("heard", ["heard", "unheard"])
+@pytest.mark.parametrize("kind", ["child", "orphan"])
+def test_a_number_that_is_somebody_else_s_by_now(heard: str, kind: str) -> None:
+    """A process of the service's user calls itself the main one and is gone, and one of root's gets its number, also
+    one that pid 1 has adopted: a stop still reaches the supervisor, and never that one."""
+    with program_of_init(LIAR, heard, kind) as process:
+        assert process.stdout is not None
+        if heard == "heard":
+            assert process.stdout.readline() == "lies\n"
+            init_of(process).send_signal(signal.SIGWINCH)
+        assert process.stdout.readline() == "ready\n"
+        init_of(process).send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "stopped\n"
+        assert process.wait() == 7
+
+
+FLOOD = """
+import os, signal
+from sdsupervise.init import leave_to_init
+init = leave_to_init()
+init.say_here()
+init.say_main(1)
+for _ in range(300):  # each calls itself a supervisor, and lives
+    ready, say = os.pipe()
+    if not os.fork():
+        init.say_here()
+        os.close(say)
+        signal.pause()
+    os.close(say)
+    os.read(ready, 1)
+    if not os.fork():
+        if os.fork():
+            os._exit(0)
+        os._exit(0)  # an orphan, so that pid 1 looks
+    os.wait()
+for _ in range(3):
+    if not os.fork():
+        while True:
+            init.say_here()
+signal.signal(signal.SIGUSR1, lambda *_: print("heard", flush=True))
+signal.signal(signal.SIGTERM, lambda *_: print("stopped", flush=True))
+print("ready", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_a_flood_of_words() -> None:
+    """Children that call themselves supervisors on and on, or three hundred of them, keep pid 1 from nothing, and cost
+    it no more descriptors than it allows."""
+    with program_of_init(FLOOD) as process:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        first = init_of(process)
+        first.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == "heard\n"
+        assert len(os.listdir(f"/proc/{first.pid}/fd")) < 220
+        first.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "stopped\n"
+
+
+def test_words_are_taken_so_many_at_a_time() -> None:
+    """Somebody who talks faster than pid 1 hears does not keep it from looking at signals."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        theirs.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2**24)
+        for _ in range(3000):
+            theirs.send(b"here", socket.MSG_DONTWAIT)
+        pid_one = init._PidOne(ours, os.getpid())
+        assert pid_one._hear()
+        assert ours.recv(64, socket.MSG_DONTWAIT) == b"here"
 
 
 def test_nobody_else_forks(ground: Ground) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from .addresses import Address, parse, why_too_long
 from .errors import ListenError, NotPermitted
 from .linux.listeners import Wanted
+from .linux.unix_sockets import Row, rows
 from .unpatched import os, socket
 
 # What systemd makes before a unit starts, and where.
@@ -25,7 +26,6 @@ _HIDE = {"ProtectHome": ("/home", "/root", "/run/user"), "PrivateTmp": ("/tmp", 
 PROPERTIES = (*_MADE_BY_SYSTEMD, *_HIDE, "AmbientCapabilities", "ProtectSystem", "ReadWritePaths", "PrivateNetwork")
 _LISTENING = {"/proc/net/tcp": socket.AF_INET, "/proc/net/tcp6": socket.AF_INET6}
 _LISTEN_STATE = "0A"  # include/net/tcp_states.h
-_ACCEPTS = 0x10000  # __SO_ACCEPTCON in the flags of /proc/net/unix
 
 
 class Said(NamedTuple):
@@ -165,17 +165,16 @@ def _of_pid_file(path: str, place: Place) -> Iterator[Said]:
 
 
 def _taken() -> Iterator[Address]:
-    """Where somebody listens now, without asking them."""
+    """Where somebody listens now, without asking them; of UNIX sockets, where somebody says so."""
     for file, family in _LISTENING.items():
         for line in _lines(file):
             words = line.split()
             if len(words) > 3 and words[3] == _LISTEN_STATE:
                 yield _address(family, words[1])
-    for line in _lines("/proc/net/unix"):
-        words = line.split(maxsplit=7)
-        if len(words) == 8 and int(words[3], 16) & _ACCEPTS:
+    for row in _unix_sockets():
+        if row.listens:
             try:
-                yield parse(words[7])
+                yield parse(row.name)
             except ValueError:
                 pass  # a relative path, of which nobody knows from where
 
@@ -191,8 +190,15 @@ def _address(family: int, text: str) -> Address:
 
 def _lines(path: str) -> list[str]:
     try:
-        with open(path, errors="surrogateescape") as file:
-            return file.read().splitlines()[1:]
+        with open(path) as file:
+            return file.readlines()[1:]
+    except OSError:
+        return []
+
+
+def _unix_sockets() -> list[Row]:
+    try:
+        return [*rows()]
     except OSError:
         return []
 

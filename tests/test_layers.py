@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "systemd",
         "toml_text",
     ),
-    ("usage", "workers.greenlets"),
+    ("linux.usage", "usage", "workers.greenlets"),
     ("workers.process_end",),
     (
         "answers",

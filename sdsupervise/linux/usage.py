@@ -12,8 +12,12 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
+from .processes import uid_of
+from .unix_sockets import rows
+
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_MADE_UP = re.compile("@[0-9a-f]{5}")
 
 
 class Usage(NamedTuple):
@@ -39,9 +43,17 @@ class _Stat(NamedTuple):
 
 
 class Processes:
-    """All that run, as of the moment this is made; those we may not see are not there."""
+    """All that run, as of the moment this is made; those we may not see are not there.
 
-    def __init__(self) -> None:
+    Whoever says which pids are his may say any, and any number of them. So each process is looked at once, and with a
+    `uid` other than root's only what is below a process of that user is known.
+    """
+
+    def __init__(self, *, uid: int = 0) -> None:
+        self._uid = uid
+        self._connections: dict[tuple[int, ...], int | None] = {}
+        self._usages: dict[int, Usage | None] = {}
+        self._shares: dict[int, int | None] = {}
         self._now = time.clock_gettime(time.CLOCK_BOOTTIME)
         self._stats: dict[int, _Stat] = {}
         self._children: dict[int, list[int]] = defaultdict(list)
@@ -56,13 +68,28 @@ class Processes:
         """Of this process and those below it, but for those `apart_from` and what is below them; None if it is gone."""
         if pid is None or pid not in self._stats:
             return None
+        if apart_from:
+            return self._usage(pid, apart_from)
+        if pid not in self._usages:
+            self._usages[pid] = self._usage(pid, ())
+        return self._usages[pid]
+
+    def connections(self, usage: Usage) -> int | None:
+        """As the function of that name, of these processes."""
+        if usage.pids not in self._connections:
+            self._connections[usage.pids] = connections(usage.pids)
+        return self._connections[usage.pids]
+
+    def _usage(self, pid: int, apart_from: Container[object]) -> Usage | None:
+        if self._uid and uid_of(pid) != self._uid:
+            return None
         counted, waiting = [], [pid]
         while waiting:
             one = waiting.pop()
             counted.append(one)
             waiting += [child for child in self._children[one] if child not in apart_from]
         stats = [self._stats[one] for one in counted]
-        shares = [proportional_bytes(one) for one in counted]
+        shares = [self._share(one) for one in counted]
         return Usage(
             tuple(counted),
             max(0.0, self._now - stats[0].started),
@@ -70,6 +97,11 @@ class Processes:
             sum(stat.resident for stat in stats),
             None if None in shares else sum(share for share in shares if share is not None),
         )
+
+    def _share(self, pid: int) -> int | None:
+        if pid not in self._shares:
+            self._shares[pid] = proportional_bytes(pid)
+        return self._shares[pid]
 
 
 def together(usages: Iterable[Usage | None]) -> Usage | None:
@@ -119,19 +151,17 @@ def connections(pids: Sequence[int]) -> int | None:
 def _established(path: str, inodes: Container[str]) -> int:
     """How many of these sockets are in state ESTABLISHED there; proc(5)."""
     with open(path) as table:
-        rows = [row.split() for row in table]
-    return sum(row[3] == "01" and row[9] in inodes for row in rows[1:])
+        lines = [line.split() for line in table]
+    return sum(line[3] == "01" and line[9] in inodes for line in lines[1:])
 
 
 def _accepted(path: str, inodes: Container[str]) -> int:
     """How many of these sockets are connected there and have the name of the socket that accepted them: who connects
     has none, or one that the kernel made up."""
-    with open(path, errors="surrogateescape") as table:
-        rows = [row.rstrip("\n").split(maxsplit=7) for row in table]
-    return sum(
-        len(row) == 8 and row[5] == "03" and row[6] in inodes and not re.fullmatch("@[0-9a-f]{5}", row[7])
-        for row in rows[1:]
-    )
+    accepted = {
+        row.inode for row in rows(path) if row.is_connected and row.inode in inodes and not _MADE_UP.fullmatch(row.name)
+    }
+    return len(accepted)
 
 
 def unit_of(pid: int) -> tuple[str, bool]:

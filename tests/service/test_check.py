@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import tomllib
 from typing import NamedTuple
 
 import pytest
 
+from sdsupervise.linux.usage import connections
 from tests.service.harness import SDSUPERVISE, Ground, service
 from tests.service.running import Running
 
@@ -418,3 +420,45 @@ def test_code_that_others_may_write(ground: Ground, case: str) -> None:
     of_user = check(ground, f"user = 'daemon'\n{text}")
     assert (f"may write {written}, and root does what it says" in of_user.err) == (case == "app.toml")
     assert ("may write" in of_user.err) == (case == "app.toml")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x\na b c ZZ e f g /h",
+        "x\r0000: 00000002 00000000 000100ZZ 0001 01 7 /h",
+        "\n0000000000000000: 00000002 00000000 00010000 0001 01 7 {taken}",
+        "\n\n: \n0: 1 2 3",
+        "\x85\u2028a b c d e f g h",
+    ],
+    ids=repr,
+)
+def test_a_socket_with_an_evil_name(ground: Ground, name: str) -> None:
+    """Whatever another user calls his socket, the check of an instance is not for him to fail: at the most he has a
+    note said."""
+    ground.deploy(1)
+    taken = str(ground.directory / "taken.sock")
+    with socket.socket(socket.AF_UNIX) as evil:
+        evil.bind(b"\0" + name.replace("{taken}", taken).encode()[:106])
+        evil.listen()
+        checked = check(ground, CLASS + f"listen.a = '{taken}'\n")
+    assert (checked.wait(), checked.out) == (0, "app: ok\n")
+    assert "a start will say" in checked.err if "{taken}" in name else not checked.err
+
+
+def test_connections_that_somebody_makes_up() -> None:
+    """A row in a name of another user's does not count a connection twice, nor what is none of these processes'."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as evil:
+        listener.bind(f"\0sdsupervise-test-{os.getpid()}")
+        listener.listen()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(listener.getsockname())
+            accepted, _ = listener.accept()
+            with accepted, subprocess.Popen(["sleep", "1000"], pass_fds=[accepted.fileno()]) as process:
+                inode = os.fstat(accepted.fileno()).st_ino
+                rows = "".join(f"\n0: 00000003 00000000 00000000 0001 03 {each} /h" for each in (inode, 1))
+                evil.bind(b"\0" + rows.encode())
+                try:
+                    assert connections([process.pid]) == 1
+                finally:
+                    process.kill()

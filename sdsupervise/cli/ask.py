@@ -9,6 +9,7 @@ from .. import places
 from ..client import Client
 from ..errors import HandoverError, NotPermitted, NotRunning, SdsuperviseError
 
+_NOBODY = -1
 TIMEOUT_SECONDS = 3.0  # a supervisor's event loop answers at once, or hangs
 
 
@@ -21,6 +22,7 @@ class Asked(NamedTuple):
     condition: str = ""  # where it did not: stopped, failed, dead, hangs, not permitted, strange
     sentence: str = ""  # the same as a sentence
     error: Exception | None = None
+    uid: int = _NOBODY  # of the process that has answered
 
 
 def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Asked:
@@ -33,7 +35,8 @@ def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> As
             connection.close()
         if answer.error:
             raise HandoverError(f"The supervisor on {path} refused to say its status: {answer.error}.")
-        return Asked(name or answer.parameters["name"], path, answer.parameters)
+        uid = answer.sender.uid if answer.sender is not None else _NOBODY
+        return Asked(name or answer.parameters["name"], path, answer.parameters, uid=uid)
     except NotRunning as error:
         return Asked(name, path, None, "dead" if os.path.exists(path) else "stopped", str(error), error)
     except NotPermitted as error:

@@ -56,7 +56,7 @@ def _metrics(parsed: argparse.Namespace) -> int:
     for asked in ask_all(paths):
         if asked.facts is None:
             print(f"{asked.name}: {asked.sentence}", file=sys.stderr)
-        _tell_instance(numbers.of(asked.name), asked.facts)
+        _tell_instance(numbers.of(asked.name), asked.facts, asked.uid)
     registry.register(numbers)  # type: ignore[arg-type]  # collect() is all it is asked for
     data = write(registry)
     if parsed.output:
@@ -159,7 +159,8 @@ def _text(value: object) -> str:
     return str(value).encode(errors="backslashreplace").decode()
 
 
-def _tell_instance(numbers: _Numbers, facts: Mapping[str, Any] | None) -> None:
+def _tell_instance(numbers: _Numbers, facts: Mapping[str, Any] | None, uid: int) -> None:
+    """What a process of this uid has answered."""
     numbers.gauge("up", "Whether the supervisor answers.", facts is not None)
     if facts is None:
         return
@@ -169,10 +170,9 @@ def _tell_instance(numbers: _Numbers, facts: Mapping[str, Any] | None) -> None:
     version, code = facts["version"], facts["code"]
     numbers.info("build", "What runs.", version=version, name=facts["name"], handover=facts["handover"])
     numbers.info("code", "The code that runs.", path=code["path"], fingerprint=code["fingerprint"])
-    for listener in facts["sockets"]:
-        labels = {"socket": listener["name"], "address": listener["address"]}
-        numbers.gauge("socket", "Sockets the supervisor keeps open.", 1, **labels)
-    _tell_workers(numbers, facts)
+    for name, address in dict.fromkeys((listener["name"], listener["address"]) for listener in facts["sockets"]):
+        numbers.gauge("socket", "Sockets the supervisor keeps open.", 1, socket=name, address=address)
+    _tell_workers(numbers, facts, uid)
     _tell_reloads(numbers, facts)
 
 
@@ -180,7 +180,7 @@ def _serves(facts: Mapping[str, Any]) -> bool:
     return bool(facts.get("serves", facts["pool"]["serving"]))  # a release that does not say it
 
 
-def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any]) -> None:
+def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any], uid: int) -> None:
     workers = facts["workers"]
     states = [worker["state"] for worker in workers]
     states += ["draining" for elder in facts["draining"] for _ in elder["workers"]]
@@ -188,8 +188,9 @@ def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any]) -> None:
     for state in _WORKER_STATES:
         numbers.gauge("workers", "How many workers there are, by state.", states.count(state), state=state)
     numbers.gauge("workers_wanted", "How many workers there are to be.", facts["pool"]["workers"])
-    processes = Processes()
+    processes = Processes(uid=uid)
     children = {worker.get("shim", worker["pid"]) for worker in workers} | {facts["spare"]}
+    children |= {worker["pid"] for worker in workers}
     supervisor = processes.usage(facts["pid"], apart_from=children)
     _tell_process(numbers, supervisor, process="supervisor", worker="")
     if supervisor is not None:
@@ -197,8 +198,13 @@ def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any]) -> None:
         numbers.gauge("start_time_seconds", "When the main supervisor was started, since the epoch.", started)
     # Of two of one number, one of which leaves, the one that stays.
     by_index = {worker["index"]: worker for worker in sorted(workers, key=lambda worker: -worker["age"])}
+    told = {facts["pid"]}
     for index, worker in sorted(by_index.items()):
-        _tell_process(numbers, processes.usage(worker["pid"]), process="worker", worker=index)
+        pid = worker["pid"]
+        if pid not in told:  # no process is two workers, nor below two of them
+            told.add(pid)
+            usage = processes.usage(pid, apart_from=children)
+            _tell_process(numbers, usage, process="worker", worker=index)
         if worker["last_ping"] is not None:
             numbers.gauge("worker_ping_age_seconds", "Since a worker's last ping.", worker["last_ping"], worker=index)
         numbers.gauge("worker_age_seconds", "Since a worker was started.", worker["age"], worker=index)

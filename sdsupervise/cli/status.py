@@ -63,14 +63,14 @@ def nothing_runs() -> str:
 def _lines(asked: Asked, screen: Screen, full: bool) -> Sequence[Line]:
     if asked.facts is None:
         return [Line(f"○ {asked.name}   {asked.condition}", "bad"), Line(f"  {asked.sentence}")]
-    return lines(asked.name, asked.facts, Meter(asked.facts["pid"]), screen, full=full)
+    return lines(asked.name, asked.facts, Meter(asked.facts["pid"], uid=asked.uid), screen, full=full)
 
 
 def _with_usage(asked: Asked) -> Mapping[str, Any]:
     """What the supervisor answered, and what this command has seen of its processes."""
     if asked.facts is None:
         return {"instance": asked.name, "state": asked.condition, "error": asked.sentence}
-    processes = Processes()
+    processes = Processes(uid=asked.uid)
     facts = asked.facts
     workers = {worker["pid"] for worker in facts["workers"]} | {facts.get("spare")}
     others = [facts.get("successor"), *facts.get("draining", ())]

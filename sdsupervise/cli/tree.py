@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..core.phases import PHASES
 from ..core.takeover import State
-from ..linux.usage import Processes, Usage, connections, proportional_bytes, together, unit_of
+from ..linux.usage import Processes, Usage, proportional_bytes, together, unit_of
 from ..printable import printable
 from ..standing import DOWN
 from . import typed
@@ -32,10 +32,12 @@ class Line(NamedTuple):
 
 
 class Meter:
-    """What the processes of one look take. `cpu` turns a process and what it takes into the text of the CPU column."""
+    """What the processes of one look take, as somebody of this uid has named them. `cpu` turns a process and what it takes into the text of the CPU column."""
 
-    def __init__(self, main_pid: int, *, heading: str = "CPU", cpu: Callable[[int, Usage], str] | None = None) -> None:
-        self.processes = Processes()
+    def __init__(
+        self, main_pid: int, *, uid: int, heading: str = "CPU", cpu: Callable[[int, Usage], str] | None = None
+    ) -> None:
+        self.processes = Processes(uid=uid)
         # One kind for all of them, since the two cannot be compared.
         self.shares = proportional_bytes(main_pid) is not None
         self.cpu_heading = heading
@@ -214,7 +216,7 @@ def _other_generation(facts: Mapping[str, Any], state: str, says: str, meter: Me
     children = []
     for pid in pids[:MOST_WORKERS]:
         usage = meter.processes.usage(pid)
-        open_ones = connections(usage.pids) if usage is not None and state == "draining" else None
+        open_ones = meter.processes.connections(usage) if usage is not None and state == "draining" else None
         says = "" if open_ones is None else count(open_ones, "connection")
         children.append((_row("worker", pid, state, usage, meter, says=says), "busy"))
     if len(pids) > len(children):

@@ -94,7 +94,7 @@ class _Watch:
 
         for asked in self._asked:
             if asked.facts is not None:
-                self._meters[asked.name] = Meter(asked.facts["pid"], heading="CPU%", cpu=percent)
+                self._meters[asked.name] = Meter(asked.facts["pid"], uid=asked.uid, heading="CPU%", cpu=percent)
 
     def _draw(self) -> int:
         """Draw all anew; how many lines there would be to see."""

@@ -212,7 +212,7 @@ class AnswerSurface(Surface):
 
     def __init__(self, chance: Chance) -> None:
         super().__init__(chance)
-        self._meter, self._screen = tree.Meter(os.getpid()), Screen()
+        self._meter, self._screen = tree.Meter(os.getpid(), uid=os.getuid()), Screen()
 
     def make(self) -> object:
         chance = self.chance

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -268,3 +270,92 @@ def test_all_that_run(ground: Ground, hung: Path) -> None:
     assert {name: ups.get(name) for name in ("web", "dead", "hung")} == {"web": 1, "dead": 0, "hung": 0}
     assert value(found, "generation", instance="web") == 1
     assert "dead: Nobody listens" in done.stderr and "hung: The supervisor" in done.stderr
+
+
+def lies(sockets: int, workers: int, pid: int) -> dict[str, object]:
+    """What a supervisor could answer, and none would."""
+    worker = {"pid": pid, "state": "serving", "age": 1.0, "last_ping": None, "status": "", "crashes": 0, "retiring": ""}
+    return {
+        **{"name": "fake", "version": "1", "state": "serving", "status": "ok", "serves": True, "healthy": True},
+        **{"generation": 1, "since": 1.0, "pid": pid, "handover": "exclusive", "directory": "/", "pid_file": ""},
+        **{"code": {"path": "/x", "fingerprint": "y"}, "can_reload": True, "crashes": 0, "spare": None},
+        "sockets": [{"name": "a", "address": "b", "from": "c"}] * sockets,
+        "pool": {"workers": workers, "serving": workers, "max_workers": workers, "automatic": False},
+        "workers": [{"index": index, **worker} for index in range(1, workers + 1)],
+        **{"successor": None, "draining": [], "last_reload": None, "counters": {}},
+    }
+
+
+LIAR = """
+import os, socket, sys
+answer = sys.stdin.buffer.read()
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o777)
+listener.listen()
+print("listens", flush=True)
+while True:
+    connection, _ = listener.accept()
+    connection.recv(65536)
+    connection.sendall(answer)
+    connection.close()
+"""
+
+
+@pytest.fixture
+def liar(ground: Ground) -> Iterator[Callable[..., None]]:
+    """Somebody who is no supervisor answers on the control socket, as this user."""
+    started = []
+
+    def start(facts: dict[str, object], user: int) -> None:
+        ground.directory.chmod(0o777)
+        words = ["/usr/bin/python3", "-c", LIAR, str(ground.control)]
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=user, group=user, extra_groups=[]
+        )
+        started.append(process)
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps({"parameters": facts}).encode() + b"\0")
+        process.stdin.close()
+        assert process.stdout.readline() == b"listens\n"
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become the other user")
+def test_an_answer_with_one_pid_for_all(ground: Ground, liar: Callable[..., None]) -> None:
+    """Each socket and each process is told once, and none that is another user's than who answers."""
+    liar(lies(2, 3000, 1), 61234)
+    found = numbers(metrics(ground))
+    assert value(found, "workers", state="serving") == 3000
+    assert value(found, "socket", socket="a", address="b") == 1
+    assert not [name for name, _ in found if "memory" in name or name == "cpu_seconds_total"]
+
+
+def test_no_process_is_told_twice(ground: Ground, liar: Callable[..., None]) -> None:
+    """Of workers with one pid the first is told; of a worker below another, each what is its own."""
+    with subprocess.Popen(["/bin/sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as shell:
+        try:
+            assert shell.stdout is not None
+            below = int(shell.stdout.readline())
+            facts = lies(1, 4, shell.pid)
+            facts["pid"] = os.getpid()
+            facts["workers"][3]["pid"] = below  # type: ignore[index]
+            liar(facts, os.geteuid())
+            found = numbers(metrics(ground))
+        finally:
+            os.kill(below, signal.SIGKILL)
+    told = {dict(labels)["worker"]: size for (name, labels), size in found.items() if name == "resident_memory_bytes"}
+    assert sorted(told) == ["", "1", "4"]
+    assert told["1"] < 2 * told["4"] + 2**20
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--full"]])
+def test_status_of_one_pid_for_all(ground: Ground, liar: Callable[..., None], options: list[str]) -> None:
+    """`status` looks at each process once, however often it is named."""
+    liar(lies(1, 8000, 1), os.geteuid())
+    done = ground.finish(ground.run(SDSUPERVISE, "status", "--pid-file", ground.pid_file, *options))
+    assert done.returncode == 0, done.stderr

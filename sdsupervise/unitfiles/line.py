@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..addresses import parse
 from ..errors import CannotWrap
+from ..printable import one_line
 
 _NAMES_OF_THIS_HOST = {"localhost": "127.0.0.1"}
 _GIVEN_BY_SYSTEMD = ("$", "%")  # what begins a variable or a specifier, of which we do not know what it stands for
@@ -98,8 +99,17 @@ class Line:
         return found
 
     def listen_on(self, addresses: Sequence[str], option: str, *, lanes: bool = False) -> None:
-        """Have the supervisor keep these sockets, called http, http2, …; what was said by whoever asks goes first."""
+        """Have the supervisor keep these sockets, called http, http2, …; what was said by whoever asks goes first.
+
+        Raises CannotWrap for an address that --listen would take apart: what follows a comma is an option there.
+        """
         if not self.listen:
+            for address in addresses:
+                if "," in address:
+                    raise CannotWrap(
+                        f"{self.program} listens on {one_line(address, 200)}, and an address cannot have a comma in it; "
+                        "change it, or tell where with --listen http=ADDRESS."
+                    )
             names = ["http", *(f"http{number}" for number in range(2, len(addresses) + 1))]
             self.listen = [f"{name}={address}" for name, address in zip(names, addresses, strict=False)]
             if option:

@@ -6,11 +6,12 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from ..config import MOST_WORKERS
-from ..core.checked import decimal
+from ..core.checked import MOST_COUNT, decimal
 from ..errors import CannotWrap, NotReadable
 from ..files import read_regular
 from ..printable import one_line
 from .line import Line
+from .words import literal
 
 _READY_AFTER = "3"  # seconds
 _MOST_OWN_SECONDS = 366 * 86400
@@ -65,7 +66,7 @@ def _gunicorn(line: Line) -> None:
         raise CannotWrap(f"{file} has a pidfile, which two generations cannot share; take it out.")
     _without_pid_file(line, "-p", "--pid")
     _without_reload(line, "--reload")
-    kind = (line.values("-k", "--worker-class") or [str(said.get("worker_class", ""))])[-1]
+    kind = (line.values("-k", "--worker-class") or [_word(said.get("worker_class"))])[-1]
     if not line.given:
         binds = line.take("-b", "--bind") or _binds(said.get("bind")) or _binds_of_variables(line)
         if not binds and not line.listen:
@@ -79,7 +80,7 @@ def _gunicorn(line: Line) -> None:
         line.note("--preload added: without it gunicorn reports ready before importing your application")
     if not said.get("preload_app"):
         line.arguments.insert(0, "--preload")
-    _drains_within(line, (line.values("--graceful-timeout") or [str(said.get("graceful_timeout", 30))])[-1])
+    _drains_within(line, (line.values("--graceful-timeout") or [_word(said.get("graceful_timeout", 30))])[-1])
 
 
 def _gunicorn_file(line: Line) -> tuple[str, Mapping[str, object]]:
@@ -102,9 +103,19 @@ def _gunicorn_file(line: Line) -> tuple[str, Mapping[str, object]]:
 
 
 def _binds(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [str(bind) for bind in value] if isinstance(value, list | tuple) else []
+    """What it sets as addresses, fit for a unit; none where one of them is no text that can be shown."""
+    found = value.split(",") if isinstance(value, str) else value  # as gunicorn does
+    binds = [_word(bind) for bind in found] if isinstance(found, list | tuple) else []
+    return [literal(bind) for bind in binds] if all(binds) else []
+
+
+def _word(value: object) -> str:
+    """What a file sets as one word; "" for what is none, as a number of thousands of digits, which Python does not
+    write."""
+    if isinstance(value, int) and not 0 <= value <= MOST_COUNT:
+        return ""
+    word = str(value).strip() if isinstance(value, str | int) else ""
+    return word if word.isprintable() else ""
 
 
 def _binds_of_variables(line: Line) -> list[str]:

@@ -78,6 +78,16 @@ def joined(given: Sequence[str]) -> str:
     return " ".join(map(quoted, given))
 
 
+def literal(text: str) -> str:
+    """A text that no unit has said, as a command line of a unit must have it: systemd replaces nothing in it."""
+    return without_variables(text.replace("%", "%%"))
+
+
+def without_variables(text: str) -> str:
+    """The same of one in which a unit has specifiers replaced, but no variables, as in Environment=."""
+    return text.replace("$", "$$")
+
+
 def _unquoted(raw: str) -> str:
     word = "".join(_unescaped(first or second or third) for first, second, third in _PART.findall(raw))
     return word.encode(*_BYTES).decode(*_BYTES)

@@ -148,7 +148,10 @@ def _line(
         program=programs.find_program(told),
         notifies=unit.value("Type").startswith("notify"),
         directory="" if place == "~" else place,
-        environment={**unit.environment, **(variables or {})},
+        environment={
+            **{name: words.without_variables(value) for name, value in unit.environment.items()},
+            **{name: words.literal(value) for name, value in (variables or {}).items()},
+        },
         sees_all=variables is not None,
         given=given,
         listen=listen,

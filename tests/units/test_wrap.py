@@ -219,6 +219,45 @@ def test_a_file_of_gunicorn_s_that_is_none(tmp_path: Path) -> None:
         run("gunicorn a", 'Environment="GUNICORN_CMD_ARGS=--bind \'"')
 
 
+def test_what_a_file_of_gunicorn_s_says_stays_a_text(tmp_path: Path) -> None:
+    """The service's user may write it, and what it sets is the address, and nothing else: systemd replaces nothing in
+    it, --listen takes no option from it, and no number is too long."""
+    where = f"WorkingDirectory={tmp_path}"
+    file = tmp_path / "gunicorn.conf.py"
+    file.write_text("bind = 'unix:/run/%i/${HOME}/$x'\n")
+    assert " --listen http=/run/%%i/$${HOME}/$$x " in run("gunicorn a", where)
+    file.write_text("bind = '127.0.0.1:1,unix:/run/x'\n")  # as gunicorn reads it
+    assert " --listen http=127.0.0.1:1 --listen http2=/run/x " in run("gunicorn a", where)
+    for name in ("graceful_timeout", "worker_class"):
+        file.write_text(f"{name} = 0x{'f' * 6000}\n")
+        assert run("gunicorn a", where).endswith(" -- gunicorn --preload a")
+    for value in ("'unix:/x,user=root,mode=0777'", "['unix:/x,user=root']", "'$x:80,user=root'", "[1, 'unix:/x']"):
+        file.write_text(f"bind = {value}\n")
+        with pytest.raises(CannotWrap):
+            run("gunicorn a", where)
+    for value in (f"[0x{'f' * 6000}]", r"'unix:/\ud800'", r"'unix:/x\ny'"):
+        file.write_text(f"bind = {value}\n")
+        with pytest.raises(CannotWrap, match="Cannot see where gunicorn listens"):
+            run("gunicorn a", where)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("uvicorn a:a", "UVICORN_UDS"), ("gunicorn a", "GUNICORN_CMD_ARGS"), ("gunicorn a", "PORT")]
+)
+def test_what_a_variable_says_stays_a_text(command: str, name: str) -> None:
+    """As above, of a file of variables. In Environment= systemd replaces specifiers, and no variables."""
+    before = {"UVICORN_UDS": "/run/", "GUNICORN_CMD_ARGS": "-b unix:/run/"}.get(name, "")
+    for said, in_file, in_unit in (("%i", "%%i", "%i"), ("${X}", "$${X}", "$${X}")):
+        unit = text.parse("a.service", f"[Service]\nExecStart={command}")
+        written = wrap(unit, variables={name: f"{before}{said}"}).text
+        assert re.search(rf" --listen http=[^ ]*{re.escape(in_file)}[ ,]", written)
+        unit = text.parse("a.service", f'[Service]\nEnvironment="{name}={before}{said}"\nExecStart={command}')
+        assert re.search(rf" --listen http=[^ ]*[^%$]{re.escape(in_unit)}[ ,]", wrap(unit).text)
+    unit = text.parse("a.service", f"[Service]\nExecStart={command}")
+    with pytest.raises(CannotWrap, match="comma"):
+        wrap(unit, variables={name: f"{before}$x,user=root"})
+
+
 @pytest.mark.parametrize("digits", ["²", "١", "9" * 5000, "-1"])
 def test_digits_that_are_none(digits: str) -> None:
     """Only ASCII digits are a number to systemd, and to us."""

@@ -121,7 +121,7 @@ class _PidOne:
                 return
             if not pid:
                 return
-            if pid == self._main:
+            if pid == self._main and pid in self._supervisors:  # else it is another of that number
                 self._status = status
             self._forget(pid)
 

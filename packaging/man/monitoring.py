@@ -64,7 +64,7 @@ def every_metric() -> list[Metric]:
         **{"pool": {"workers": 1, "serving": 1}, "workers": [worker], "counters": counters},
         "last_reload": {"asked_at": 0.0, "seconds": 0.0, "verdict": "done"},
     }
-    metrics._tell_instance(cast(Any, recorder), facts)
+    metrics._tell_instance(cast(Any, recorder), facts, os.getuid())
     return list(recorder.metrics.values())
 
 

@@ -32,7 +32,10 @@ class Line(NamedTuple):
 
 
 class Meter:
-    """What the processes of one look take, as somebody of this uid has named them. `cpu` turns a process and what it takes into the text of the CPU column."""
+    """What the processes of one look take, as somebody of this uid has named them.
+
+    `cpu` turns a process and what it takes into the text of the CPU column.
+    """
 
     def __init__(
         self, main_pid: int, *, uid: int, heading: str = "CPU", cpu: Callable[[int, Usage], str] | None = None

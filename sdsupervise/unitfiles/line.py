@@ -107,8 +107,8 @@ class Line:
             for address in addresses:
                 if "," in address:
                     raise CannotWrap(
-                        f"{self.program} listens on {one_line(address, 200)}, and an address cannot have a comma in it; "
-                        "change it, or tell where with --listen http=ADDRESS."
+                        f"{self.program} listens on {one_line(address, 200)}, and an address cannot have a comma in "
+                        "it; change it, or tell where with --listen http=ADDRESS."
                     )
             names = ["http", *(f"http{number}" for number in range(2, len(addresses) + 1))]
             self.listen = [f"{name}={address}" for name, address in zip(names, addresses, strict=False)]

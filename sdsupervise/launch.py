@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("sdsupervise")
 
 _WELCOME_SECONDS = 60.0
+_KNOWN_AHEAD = ("notify_command", "notify_timeout", "reload_timeout")  # of use before the service's code is loaded
 
 _Made = TypeVar("_Made")
 
@@ -351,8 +352,8 @@ def tell_of_what_is_not_caught() -> None:
 
 def tell_where_it_starts(settings: Mapping[str, object]) -> None:
     """In a successor, which is in its directory by now: whoever waits for the reload hears of that before any code is
-    loaded, and so also where that fails. So does whoever is told of a failure, by what the command line or the file
-    says.
+    loaded, and so also where that fails. What the command line or the file says counts from now on: whom to tell of a
+    failure, and a longer reload_timeout.
 
     Raises HandoverError.
     """
@@ -362,8 +363,8 @@ def tell_where_it_starts(settings: Mapping[str, object]) -> None:
     named = inheritance.named_directory()
     real = os.getcwd() if named else ""
     channel = Channel.from_fd(handover[0])
-    hook = {name: settings[name] for name in ("notify_command", "notify_timeout") if name in settings}
-    channel.send("starts", (), place=named if named == real else f"{named} -> {real}", **hook)
+    known = {name: settings[name] for name in _KNOWN_AHEAD if name in settings}
+    channel.send("starts", (), place=named if named == real else f"{named} -> {real}", **known)
     channel.detach()
 
 

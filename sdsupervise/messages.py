@@ -80,7 +80,7 @@ SHAPES: Mapping[str, Reader] = {
             "elders": list_of(_ELDER, MOST_FDS),
         },
     ),
-    "starts": record({"place": line()}, _HOOK),
+    "starts": record({"place": line()}, {"reload_timeout": seconds, **_HOOK}),
     "hello": record(
         {"version": count, "code": line(), "stop_timeout": seconds},
         {

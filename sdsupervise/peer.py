@@ -4,7 +4,7 @@ The channel's messages; `say` names each, and every one may carry more than is l
 
     born      pid; [pidfd]                      the middle process of the double fork, for the successor
     welcome   version, generation, carries …    predecessor: all that crosses, names for the descriptors beside it
-    starts    place, notify_command …           successor: whence it is about to load its code, and what is known before
+    starts    place, reload_timeout …           successor: whence it is about to load its code, and what is known before
     hello     version, stop_timeout, code …     successor
     code      code                              successor: what its workers' imports have made of that
     opened    files, lanes; [listener …]        successor: the files of sockets it has made, to remove if it fails; and

@@ -435,6 +435,8 @@ class Succession:
                 peer.note_hook(fields)
                 if fields["place"]:
                     self.reload.note(f"generation {peer.generation} starts in {fields['place']}")
+                if fields.get("reload_timeout", 0.0) > peer.reload_timeout:  # a shorter one is for its workers
+                    self._bound_by_successor(peer, fields["reload_timeout"])
             case "hello" if peer is not None and not peer.listens:
                 peer.listens = True
                 peer.note_hook(fields)

@@ -40,6 +40,7 @@ _MESSAGES: Sequence[tuple[Mapping[str, Any], Sequence[str]]] = (
     ({"say": "workers", "pids": ["PID"]}, ["pidfd"]),
     ({"say": "holders", "pids": ["PID", "DEAD"]}, ["pidfd", "dead pidfd"]),
     ({"say": "starts", "place": "/srv/app", **_HOOK}, []),
+    ({"say": "starts", "place": "", "reload_timeout": 90.0}, []),
     ({"say": "hello", "version": 1, "stop_timeout": 30.0, "code": "/x (0)", "overlaps": True, "probation": 1}, []),
     (
         {"say": "hello", "version": 1, "stop_timeout": 3, "code": "/x (0)", "check_timeout": 0.0, "start_allowance": 0},

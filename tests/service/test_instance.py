@@ -108,6 +108,28 @@ def test_life_of_an_instance(ground: Ground, instance: Instance) -> None:
     assert not instance.run_directory.exists()
 
 
+def test_a_longer_reload_timeout_counts_for_the_import(ground: Ground, instance: Instance) -> None:
+    """What the file says is known before the code is loaded, and so are the seconds that this may take."""
+    ground.deploy(1)
+    instance.say(f"{CLASS}reload_timeout = 100\n")
+    running = instance.run()
+    ground.expect("serves", release=1)
+    os.mkfifo(ground.directory / "go")
+    instance.say(f"{CLASS}reload_timeout = 1000\n")
+    ground.deploy(2, service(before="open(os.environ['GROUND'] + '/go').read()"))
+    client = Client.connect(str(instance.run_directory / "control"), timeout_seconds=LIMIT_SECONDS)
+    answers = client.call("Reload", more=True)
+    said = next(answer.parameters for answer in answers if answer.parameters.get("at_most", 0) > 1000)
+    assert said["message"] == "generation 2 has 1000 s to get ready (reload_timeout)"
+    os.close(os.open(ground.directory / "go", os.O_WRONLY))
+    rest = [answer.parameters for answer in answers]
+    assert rest[-1]["verdict"] == "done"
+    assert said["message"] not in [parameters.get("message") for parameters in rest]
+    client.close()
+    assert running.wait() == 0
+    instance.stop()
+
+
 def test_what_goes_before_what(ground: Ground, instance: Instance) -> None:
     """Options go before the file, and that before the class; of `listen` each name by itself."""
     ground.deploy(1, KNOWS.replace("    probation =", f"    listen = {{'a': '{ground.directory}/a'}}\n    probation ="))

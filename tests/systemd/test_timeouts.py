@@ -83,6 +83,20 @@ def test_a_longer_reload_timeout(hurried: Trial) -> None:
     hurried.assert_serves(2)
 
 
+def test_a_longer_reload_timeout_in_the_file(trial: Trial) -> None:
+    """So it does for an import that takes long, where the instance's file gives that time: it is read before."""
+    go_on = trial.fifo("go_on")
+    file = f"/srv/{trial.name}/{trial.name}.toml"
+    text = f'directory = "{trial.current}"\nservice = "trial.py:Trial"\nreload_timeout = '
+    trial.machine.write(file, f"{text}4\n")
+    trial.install(f"TimeoutStartSec={LIMIT}", command=f"/usr/bin/sdsupervise run --config {file}")
+    trial.start()
+    trial.machine.write(file, f"{text}60\n")
+    trial.deploy(2, source(2, top=f"open({go_on.path!r}).readline()"))
+    outlasts(trial, "reload", go_on)
+    trial.assert_serves(2)
+
+
 def test_a_slow_return(hurried: Trial) -> None:
     """An old worker that takes longer than systemd's limits to come back is waited for: the reload has failed when it
     serves again, and STATUS says meanwhile that nobody does."""

@@ -15,6 +15,14 @@ _OF_SESSION = (
 )
 
 
+# "No shell" to systemd (is_nologin_shell in its src/basic/user-util.c), which then sets none.
+_NO_SHELLS = (
+    *("/bin/nologin", "/sbin/nologin", "/usr/bin/nologin", "/usr/sbin/nologin"),
+    *("/bin/false", "/usr/bin/false", "/bin/true", "/usr/bin/true"),
+)
+_NOBODY = 65534
+
+
 class Identity(NamedTuple):
     """Whom to become."""
 
@@ -64,7 +72,8 @@ def become(identity: Identity) -> None:
 
 def set_login_environment(identity: Identity, *, of_systemd: bool) -> None:
     """Set HOME, USER, LOGNAME and SHELL as User= of systemd sets them (systemd.exec(5)), and let go of what only the
-    session of another user has. What the unit says itself, which is not root's, stays.
+    session of another user has. HOME and SHELL are left out where the user has none. What the unit says itself, which
+    is not root's, stays.
 
     of_systemd: the environment is a unit's, and not that of somebody's session.
     """
@@ -72,16 +81,32 @@ def set_login_environment(identity: Identity, *, of_systemd: bool) -> None:
         return
     entry, root = pwd.getpwnam(identity.user), _root()
     for name, value, of_root in (
-        ("HOME", entry.pw_dir, root.pw_dir),
+        ("HOME", _home(entry), root.pw_dir),
         ("USER", entry.pw_name, root.pw_name),
         ("LOGNAME", entry.pw_name, root.pw_name),
-        ("SHELL", entry.pw_shell, root.pw_shell),
+        ("SHELL", _shell(entry), root.pw_shell),
     ):
-        if not of_systemd or os.environ.get(name, of_root) == of_root:
+        if of_systemd and os.environ.get(name, of_root) != of_root:
+            continue
+        if value:
             os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
     if not of_systemd:
         for name in _OF_SESSION:
             os.environ.pop(name, None)
+
+
+def _home(entry: pwd.struct_passwd) -> str:
+    """Its HOME to systemd; "" for none: that of nobody is never looked up."""
+    is_one = entry.pw_dir.startswith("/") and entry.pw_dir.strip("/") and entry.pw_uid != _NOBODY
+    return entry.pw_dir if is_one else ""
+
+
+def _shell(entry: pwd.struct_passwd) -> str:
+    """Its SHELL to systemd; "" for none."""
+    shell = entry.pw_shell
+    return shell if shell.startswith("/") and shell not in _NO_SHELLS and entry.pw_uid != _NOBODY else ""
 
 
 def is_told_apart(uid: int) -> bool:

@@ -271,16 +271,19 @@ WHO = service(
 OF_ROOT = {"HOME": "/root", "USER": "root", "LOGNAME": "root", "SHELL": "/bin/sh", "TMPDIR": "/tmp/user/0"}
 
 
-def test_environment_of_a_login(ground_of_all: Ground) -> None:
-    """The service finds HOME, USER, LOGNAME and SHELL of its user, as under User= of systemd, and nothing that only
-    root's session has; so does the next generation, which an unprivileged supervisor starts."""
-    ground, entry = ground_of_all, pwd.getpwnam(USER)
+@pytest.mark.parametrize("user", ["daemon", "sync"])
+def test_environment_of_a_login(ground_of_all: Ground, user: str) -> None:
+    """The service finds HOME, USER, LOGNAME and SHELL of its user, who may have no shell, and nothing that only root's
+    session has; so does the next generation, which an unprivileged supervisor starts. That systemd sets the same shows
+    tests/systemd/test_login.py."""
+    ground, entry = ground_of_all, pwd.getpwnam(user)
     ground.deploy(1, WHO)
-    command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", ground.pid_file, "--user", USER]
+    command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", ground.pid_file, "--user", user]
     session = {**OF_ROOT, "XDG_RUNTIME_DIR": "/run/user/0", "MAIL": "/var/mail/root", "COLOUR": "red"}
     running = ground.run(*command, environment=session)
-    expected = {"HOME": entry.pw_dir, "USER": USER, "LOGNAME": USER, "SHELL": entry.pw_shell, "COLOUR": "red"}
-    expected |= dict.fromkeys(("TMPDIR", "XDG_RUNTIME_DIR", "MAIL"), "None")
+    expected = {"HOME": entry.pw_dir, "USER": user, "LOGNAME": user, "SHELL": entry.pw_shell, "COLOUR": "red"}
+    no_shell = ["SHELL"] if entry.pw_shell.endswith(("nologin", "false")) else []
+    expected |= dict.fromkeys(("TMPDIR", "XDG_RUNTIME_DIR", "MAIL", *no_shell), "None")
     assert ground.expect("who").details == expected
     ground.deploy(2, WHO)
     running.signal(signal.SIGUSR2)

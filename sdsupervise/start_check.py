@@ -11,6 +11,7 @@ from importlib.machinery import PathFinder
 from typing import Any
 
 from . import check_reach, listen, listen_check, places, program_check, rehearsal
+from .check_words import may_ask_old_code
 from .config import CommandSettings, check_settings
 from .errors import ConfigError
 from .instance import Instance
@@ -49,6 +50,8 @@ def of_instance(instance: Instance, around: Surroundings, settings: Mapping[str,
     yield from _of_sockets(instance, around, settings, place)
     if why_not := _why_check_cannot_reach(settings, around):
         yield Said(why_not, True)
+    elif not around.unit and (remark := _may_check_old(settings)):  # of a unit lint tells it
+        yield Said(remark, False)
     yield from rehearsal.look(instance, around, around.opener(), lambda: _of_helpers(settings))
 
 
@@ -96,6 +99,15 @@ def _why_check_cannot_reach(settings: Mapping[str, Any], around: Surroundings) -
     if not around.has_user_of_its_own and (os.geteuid() == 0 or not around.is_somebody_else):
         why_not = why_not or check_reach.why_not_by_files(wanted, around.identity())
     return why_not
+
+
+def _may_check_old(settings: Mapping[str, Any]) -> str:
+    """That before_commit may be answered by the old code, by its words: a sentence, or ""."""
+    try:
+        remark = may_ask_old_code(check_settings("", settings))
+    except ConfigError:
+        return ""
+    return f"{'; '.join(remark)}." if remark else ""
 
 
 def _of_helpers(settings: Mapping[str, Any]) -> Iterator[Said]:

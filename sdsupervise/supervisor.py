@@ -127,6 +127,10 @@ class Supervisor:
         self._end_of_lanes: EndOfLanes | None = None
         if settings.before_commit:
             from . import before_commit  # noqa: F401  # not in the middle of an upgrade; most services do without
+            from .check_words import may_ask_old_code
+
+            if remark := may_ask_old_code(settings):
+                _log.warning("%s; %s", *remark)
         self._owes_serving = False  # to the predecessor, which waits to hear it
         self._check: BeforeCommit | None = None
         self._is_main = started.welcome is None

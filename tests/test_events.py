@@ -18,6 +18,7 @@ CATALOG = PROJECT / "units/sdsupervise.catalog"
 REMARKS = {
     "%s Serving all the same",
     "Cannot fork a spare worker: %s; a dead worker will be replaced later",
+    "%s; %s",
     "Root has loaded the code of %s, before it became %s: whoever may write that code is root at the next start%s. "
     "Name the user in the instance's file, or by 'sdsupervise run --user %s'",
     "Only root can run as another user or group; staying uid %d, gid %d",

@@ -49,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "answers",
         "check_reach",
+        "check_words",
         "holder",
         "kept",
         "lane",

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from ..check_words import may_ask_old_code
 from ..config import Settings
 from ..core.checked import MOST_COUNT, decimal
 from ..listen import count_sockets
@@ -292,6 +293,12 @@ def _rotations(subject: Subject) -> Iterator[Finding]:
             yield Finding("logrotate", problem, fix, WARNING)
 
 
+def _before_commit(subject: Subject) -> Iterator[Finding]:
+    remark = may_ask_old_code(subject.settings) if subject.settings is not None else None
+    if remark:
+        yield Finding("ExecStart", *remark, WARNING)
+
+
 def _unknown_keys(subject: Subject) -> Iterator[Finding]:
     version, known = subject.host.version, subject.host.known
     if not known:
@@ -316,5 +323,5 @@ RULES: Sequence[Callable[[Subject], Iterator[Finding]]] = (
         _sockets,
         _restart,
     ),
-    *(_timeouts, _stop, _directory, _rotations, _unknown_keys),
+    *(_timeouts, _stop, _directory, _rotations, _before_commit, _unknown_keys),
 )

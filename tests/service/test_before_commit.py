@@ -274,3 +274,27 @@ def test_what_is_refused(
         why = "a reload does not change the user" if "user" in settings else sentence
         assert why in reloaded.out + reloaded.err
         assert ask(str(ground.directory / "app.sock"))[0] == "2"
+
+
+@pytest.mark.parametrize("kind", ["class", "command"])
+@pytest.mark.parametrize("place", ["port", "path"])
+def test_words_that_reach_the_old_code(ground: Ground, host: str, port: int, kind: str, place: str) -> None:
+    """`check` warns of them, and so do the start and each reload, in one sentence that says what to write instead;
+    nothing is refused, for a program may bind to the ports itself."""
+    path = ground.directory / "app.sock"
+    with site_of(ground, kind, {"a": f"{host}:{port}" if place == "port" else str(path)}) as site:
+        named = f"http://127.0.0.1:{port}/" if place == "port" else f"--unix-socket={path}"
+        instead = "curl does with --local-port 61000-61999" if place == "port" else f"write {path}.next, the socket of"
+        settings = {"before_commit": ["true", named]}
+        site.deploy(1, checks=0, **settings)
+        checked = ground.run(SDSUPERVISE, "check", "--config", f"{site.name}.toml")
+        assert (checked.wait(), checked.out) == (0, f"{site.name}: ok\n")
+        warning = re.compile(rf"before_commit names .* \(listen 'a'\), where the old code .*; .*{re.escape(instead)}")
+        assert len(warning.findall(checked.err)) == checked.err.count("\n") == 1
+        running = site.start()
+        assert len(warning.findall(running.err)) == 1
+        site.deploy(2, checks=0, **settings)
+        assert site.reload().wait() == 0
+        assert running.wait() == 0
+        assert len(warning.findall(running.err)) == 2
+        site.stop()

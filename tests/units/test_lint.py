@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.config import Settings
+from sdsupervise.config import Settings, check_settings
 from sdsupervise.unitfiles import text
 from sdsupervise.unitfiles.lint import lint
 from sdsupervise.unitfiles.rotation import Rotation
@@ -124,6 +124,15 @@ def test_what_the_service_says() -> None:
     assert found("TimeoutStopSec=5", settings=Settings(stop_timeout=1.0)) == []
     unit = text.parse("counter.service", GOOD)
     assert [finding.key for finding in lint(unit, user="games")] == ["DynamicUser"]
+
+
+def test_a_check_that_the_old_code_may_answer() -> None:
+    """Of a command that is in the unit, as of what an instance's file says."""
+    for word, findings in ("curl 127.0.0.1:80", [("warning", "ExecStart")]), ("curl 127.0.0.1:81", []):
+        command = COMMAND.replace(" -- ", f" --before-commit '{word}' -- ")
+        assert found("ExecStart=", command) == findings
+    settings = {"handover": "overlap", "listen": {"a": "80"}, "before_commit": ["curl", "127.0.0.1:80"]}
+    assert found(settings=check_settings("", settings)) == [("warning", "ExecStart")]
 
 
 def test_what_systemd_says() -> None:

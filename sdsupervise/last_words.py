@@ -55,3 +55,16 @@ class LastWords:
             self._on_end(output, bool(output) or os.geteuid() == 0)
         else:
             self._timer = self._loop.call_later(self._pauses.pop(0), self._look)
+
+
+def where_they_are(pid: int) -> str:
+    """Where to look for what a command wrote to standard error, which is not the journal and which it shares with us
+    and with `pid`: a clause. Whether it wrote anything is not known."""
+    try:
+        place = os.readlink("/proc/self/fd/2")
+    except OSError:
+        return "it has no standard error"
+    if place == os.devnull:
+        return f"its standard error is {os.devnull}"
+    file = f", {place}" if place.startswith("/") else ""  # else pipe:[7], socket:[7]
+    return f"look for what it wrote on the standard error of pid {pid}{file}"

@@ -615,7 +615,8 @@ class Supervisor:
 
     def _worker_ready(self, worker: Worker) -> None:
         extra = told(News.WORKER_READY, worker=worker, seconds=worker.lived)
-        _log.info("Worker (pid %d) of generation %d is ready", worker.pid, self.generation, extra=extra)
+        until = " to be started" * worker.waits_to_start
+        _log.info("Worker (pid %d) of generation %d is ready%s", worker.pid, self.generation, until, extra=extra)
         if self.state is State.WARMING:
             self._succession.tell_warm(self._workforce.ready, self._workforce.size)
         if self._workforce.complete or self.state not in (State.OPENING, State.WARMING):
@@ -656,7 +657,15 @@ class Supervisor:
         if said:
             return f"{said} ({when})" if worker.was_up else said
         status = f', and last said "{worker.status}"' if worker.status else ""
-        return f"The worker {worker.exit_in_words} {when}{status}."
+        return f"The worker {worker.exit_in_words} {when}{status}{self._where_words_are()}."
+
+    def _where_words_are(self) -> str:
+        """Where a command has written why it ended, for the end of a sentence; the journal's is looked up."""
+        if self._peer is None or self._peer.pid is None or not self._settings.executes or stderr_is_journal():
+            return ""
+        from .last_words import where_they_are
+
+        return f"; {where_they_are(self._peer.pid)}"
 
     def _workers_gave_up(self, why: str) -> None:
         hopeless = self._workforce.is_hopeless

@@ -64,6 +64,11 @@ class ShimmedWorker(NotifiedWorker):
         return super().was_up and self._up
 
     @property
+    def waits_to_start(self) -> bool:
+        """As Worker."""
+        return not self._up
+
+    @property
     def _starts(self) -> bool:
         return super()._starts or (self.state is WorkerState.SERVING and not self._up)
 

@@ -109,6 +109,11 @@ class Worker(ABC):
         return self.state is WorkerState.SERVING
 
     @property
+    def waits_to_start(self) -> bool:
+        """It runs nothing of the service's before its release."""
+        return False
+
+    @property
     def holder(self) -> processes.Child | None:
         """Who holds the lock for it, where that is another process; nobody is to kill that one."""
         return None

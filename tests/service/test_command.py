@@ -258,3 +258,28 @@ def test_socket_that_gunicorn_is_told_of_twice(ground: Ground, words: list[str])
         "gunicorn finds its sockets as systemd gives them, and dies of being told of one twice: leave "
         f"{words[-1]} out, and the --bind before it.\n"
     )
+
+
+@pytest.mark.parametrize("handover", ["overlap", "exclusive"])
+@pytest.mark.parametrize("where", ["file", "pipe", "/dev/null"])
+def test_where_the_last_words_are(ground: Ground, handover: str, where: str) -> None:
+    """Without a journal the reason says where to look for what new code wrote before it ended: on the standard error
+    of the supervisor that serves on, and which file that is."""
+    ground.program(1, SERVES)
+    file = ground.directory / "app.log" if where == "file" else where
+    to = "" if where == "pipe" else f' 2>>"{file}"'
+    run = [SDSUPERVISE, "run", "--pid-file", ground.pid_file, "--handover", handover, "--", "current/program"]
+    ground.run("/bin/sh", "-c", f'exec "$@"{to}', "sh", *run)
+    ground.expect("serves")
+    ground.program(2, "sys.exit('no such section: web')")
+    failed = ground.reload()
+    assert failed.returncode == 1
+    pid = ground.pid_file.read_text().strip()
+    place = {
+        "file": f"look for what it wrote on the standard error of pid {pid}, {file}",
+        "pipe": f"look for what it wrote on the standard error of pid {pid}",
+        "/dev/null": "its standard error is /dev/null",
+    }[where]
+    assert f"NOT RELOADED: The worker exited with status 1 before it was ready; {place}. Gen" in failed.stderr
+    if where == "file":
+        assert "no such section: web" in Path(file).read_text()

@@ -308,7 +308,8 @@ def test_serving_is_said_of_a_command_that_is_up(ground: Ground) -> None:
     ground.program(2, "be_the_only_one(); sys.exit(3)")
     failed = ground.reload()
     assert failed.returncode == 1, failed
-    assert "exited with status 3" in failed.stderr
+    assert "exited with status 3 before it was ready" in failed.stderr
+    assert re.findall("of generation 2 is ready.*", running.err) == ["of generation 2 is ready to be started"]
     told = r"Generation 1, .*, still serves; its worker was stopped and started anew from what is on disk\."
     assert re.search(told, failed.stderr)
     running.expect_line(f"Not reloaded: .* {told}")

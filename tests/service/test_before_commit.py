@@ -285,15 +285,14 @@ def test_words_that_reach_the_old_code(ground: Ground, host: str, port: int, kin
     with site_of(ground, kind, {"a": f"{host}:{port}" if place == "port" else str(path)}) as site:
         named = f"http://127.0.0.1:{port}/" if place == "port" else f"--unix-socket={path}"
         instead = "curl does with --local-port 61000-61999" if place == "port" else f"write {path}.next, the socket of"
-        settings = {"before_commit": ["true", named]}
-        site.deploy(1, checks=0, **settings)
+        site.deploy(1, checks=0, before_commit=["true", named])
         checked = ground.run(SDSUPERVISE, "check", "--config", f"{site.name}.toml")
         assert (checked.wait(), checked.out) == (0, f"{site.name}: ok\n")
         warning = re.compile(rf"before_commit names .* \(listen 'a'\), where the old code .*; .*{re.escape(instead)}")
         assert len(warning.findall(checked.err)) == checked.err.count("\n") == 1
         running = site.start()
         assert len(warning.findall(running.err)) == 1
-        site.deploy(2, checks=0, **settings)
+        site.deploy(2, checks=0, before_commit=["true", named])
         assert site.reload().wait() == 0
         assert running.wait() == 0
         assert len(warning.findall(running.err)) == 2

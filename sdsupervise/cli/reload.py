@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..answers import Answer
 from ..client import Client, control_path, runtime_directory
 from ..errors import ExitStatus, HandoverError, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
+from ..linux.channel import Sender
 from ..printable import as_sentence
 from . import target
 from .telling import Reporter, outlive_reader
@@ -35,7 +36,7 @@ class _Quiet(Reporter):
     def done(self, facts: Mapping[str, object]) -> None:
         pass
 
-    def failed(self, error: str, facts: Mapping[str, object]) -> None:
+    def failed(self, error: str, facts: Mapping[str, object], sender: Sender | None) -> None:
         pass
 
 
@@ -205,7 +206,7 @@ def ask(
     assert answer is not None
     trouble = job.end() if job is not None else ""
     if answer.error:
-        reporter.failed(answer.error, answer.parameters)
+        reporter.failed(answer.error, answer.parameters, answer.sender)
         raise _failure(answer)
     reporter.done(answer.parameters)
     if trouble:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
+from ..linux.channel import Sender
 from ..printable import printable
 
 _JOURNAL_SECONDS = 3.0  # for a journal of gigabytes
@@ -66,24 +67,27 @@ class Reporter:
     def lost(self, sentence: str) -> None:
         """There is no verdict, and the sentence that says why comes behind."""
 
-    def failed(self, error: str, facts: Mapping[str, object]) -> None:
-        """It does not; the sentence that says so comes behind."""
-        traceback = str(facts.get("traceback", "")).strip() or _words_in_journal(facts)
+    def failed(self, error: str, facts: Mapping[str, object], sender: Sender | None) -> None:
+        """It does not, says this process; the sentence that says so comes behind."""
+        traceback = str(facts.get("traceback", "")).strip() or _words_in_journal(facts, sender)
         if traceback:
             print(traceback, file=sys.stderr, flush=True)
 
 
-def _words_in_journal(facts: Mapping[str, object]) -> str:
-    """What a command wrote before it died, which its supervisor may not read, and we perhaps may; "" if not."""
+def _words_in_journal(facts: Mapping[str, object], sender: Sender | None) -> str:
+    """What a command wrote before it died, which its supervisor may not read, and we perhaps may; "" if not.
+
+    Whoever answers may name any process: we show what one of the same user has written, and nothing else.
+    """
     pid = facts.get("silent_worker")
-    if not isinstance(pid, int) or isinstance(pid, bool):
+    if not isinstance(pid, int) or isinstance(pid, bool) or sender is None:
         return ""
     import subprocess
     import time
 
     from ..systemd.journal import command_for_words_of
 
-    command = command_for_words_of(pid, time.time() - _RECENT_SECONDS)
+    command = command_for_words_of(pid, time.time() - _RECENT_SECONDS, uid=sender.uid)
     try:
         done = subprocess.run(command, capture_output=True, timeout=_JOURNAL_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -87,14 +87,16 @@ class Journal:
         return _packet({"MESSAGE": text, "PRIORITY": "4", **{k: v for k, v in self._about.items() if k in kept}})
 
 
-def command_for_words_of(pid: int, since: float) -> list[str]:
-    """The command that prints the last lines a process has written to the journal since a time of the epoch.
+def command_for_words_of(pid: int, since: float, *, uid: int = 0) -> list[str]:
+    """The command that prints the last lines a process has written to the journal since a time of the epoch; those
+    that it wrote as this user, where that is not root, which may have become anybody.
 
     journalctl rather than systemd-python's reader: whoever asks must not wait for a journal of gigabytes.
     """
     # Not --boot: in a sandbox within a container the boot that we see is another one than the journal's.
     options = ("--quiet", "--no-pager", "--output=cat", f"--lines={_LINES}", f"--since=@{int(since)}")
-    return ["journalctl", *options, f"_PID={pid}"]
+    of_user = [f"_UID={uid}"] if uid else []
+    return ["journalctl", *options, f"_PID={pid}", *of_user]
 
 
 class JournalHandler(logging.Handler):

@@ -1,6 +1,7 @@
 """What can be known of an instance without running it: what its unit says, and, by an import in a process of its own,
 what its class says."""
 
+import contextlib
 import json
 import os
 import select
@@ -30,6 +31,9 @@ _ASK_SECONDS = 10.0  # systemd answers at once, or hangs
 _MOST_ANSWER_BYTES = 256 * 1024
 _MOST_OUTPUT_BYTES = 256 * 1024  # of what a service writes while it is looked at; more is not shown
 _PROPERTIES = ("LoadState", "User", "Group", "WorkingDirectory", "DynamicUser", "TriggeredBy", "Environment")
+# Of the environment of whoever asks, what the code of another user gets: where programs and modules are, and how people
+# write.
+_FOR_ANYBODY = {"PATH", "PYTHONPATH", "LANG", "LANGUAGE", "TZ"}
 
 _FOUND = list_of(tuple_of(line(), flag), 1000)
 
@@ -171,7 +175,8 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
 
     It is imported by its own interpreter, in a process that ends with it, as this identity (None: as we are; only root
     can be another), and within the time that a reload gives to new code. What the service writes goes to standard
-    error, and so does its traceback.
+    error, and so does its traceback. Another identity gets nothing of what is private in our environment, and nobody
+    gets a descriptor of ours.
 
     Raises ServiceNotLoadable when it has been said on standard error what is wrong, ConfigError.
     """
@@ -183,11 +188,14 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
 
     def become() -> int:
         directory = _enter(around.directory, identity)
+        if identity is not None:
+            _forget_environment(identity)
         environment = without_supervisors_own(os.environ)
         environment |= {"PWD": directory, "RUNTIME_DIRECTORY": places.run_directory(instance.name)}
         environment |= around.environment
         os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), 0)
         os.dup2(2, 1)
+        _close_all_but(answer)
         os.set_inheritable(answer, True)
         facts = {"wanted": wanted, "answer": answer, "parent": os.getppid()}
         words = command_line(python, "describe", facts)
@@ -211,6 +219,22 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
     privileges.look_up(facts["user"], facts["group"])
     settings = facts["settings"].items()
     return {**facts, "settings": {key: tuple(said) if isinstance(said, list) else said for key, said in settings}}
+
+
+def _forget_environment(identity: Identity) -> None:
+    """In a forked child that is somebody else by now: keep of our environment what may be shown to anybody."""
+    for name in set(os.environ):
+        if name not in _FOR_ANYBODY and not name.startswith("LC_"):
+            del os.environ[name]
+    privileges.set_login_environment(identity, of_systemd=False)
+
+
+def _close_all_but(kept: int) -> None:
+    """In a forked child: beside this descriptor it keeps standard input, output and error."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd != kept:
+            with contextlib.suppress(OSError):  # the one that listed them
+                os.close(fd)
 
 
 def _enter(directory: str, identity: Identity | None) -> str:

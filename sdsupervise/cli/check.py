@@ -27,7 +27,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="check instances' files and units",
         description="Check the files of these instances, or of all there are, and their units: everything that is "
         "wrong is said, with its file, line and column, and which code root would load that others may write. Exit "
-        "status 0: all is well; 78: something is wrong.",
+        "status 0: all is well; 78: something is wrong. The code of another user that --import loads has that user's "
+        "environment, what the unit sets, and of the caller's PATH, PYTHONPATH, TZ and the language.",
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="the instance, its unit, or its file; else all there are"

@@ -20,7 +20,7 @@ __all__ = [
     "wait_for_signal",
 ]
 
-GROUND = os.environ["GROUND"]
+GROUND = os.environ.get("GROUND") or os.path.dirname(os.path.dirname(__file__))  # root gives others no variables
 _one_at_a_time: list[int] = []
 
 

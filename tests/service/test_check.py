@@ -391,6 +391,31 @@ def test_what_the_user_may_not(ground: Ground, case: str) -> None:
     assert started.wait() != 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("command", [["check", "--import"], ["config"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("user", ["nobody", "root"])
+def test_an_import_gets_nothing_of_roots(ground: Ground, command: list[str], user: str) -> None:
+    """The code of another user finds the environment of that user, and nobody's finds a descriptor of the caller's."""
+    ground._public_python()
+    says = """
+        print(sorted(os.environ), os.environ.get("HOME"), os.environ["PATH"])
+        print([os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")])
+        """
+    ground.deploy(1, service(before="\n".join(map(str.strip, says.splitlines()))))
+    file = ground.write("app.toml", f"{CLASS}user = {user!r}\n")
+    secret = ground.write("secret", "root's", 0o600)
+    with secret.open() as held:
+        python = ["/usr/bin/python3", "-m", "sdsupervise"]
+        own = {"AWS_SECRET_ACCESS_KEY": "secret", "SSH_AUTH_SOCK": "/root/agent", "HOME": "/root", "LC_TIME": "C"}
+        done = ground.run(*python, *command, "--config", file, environment=own, pass_fds=[held.fileno()])
+        assert done.wait() == 0, done.err
+    names = done.err.splitlines()[0]
+    assert ("AWS_SECRET_ACCESS_KEY" in names, "SSH_AUTH_SOCK" in names) == (user == "root", user == "root")
+    assert "'LC_TIME'" in names and names.endswith(os.environ["PATH"])
+    assert ("] /root " in names) == (user == "root")
+    assert str(secret) not in done.err
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
 @pytest.mark.parametrize("case", ["file", "directory", "module", "python", "command", "before_commit", "app.toml"])
 def test_code_that_others_may_write(ground: Ground, case: str) -> None:

@@ -5,7 +5,7 @@ workers by fork, so the kernel frees the lock when the last process that could s
 * it is given up by closing, never by LOCK_UN, which would free it for every copy;
 * the other generation reaches the inode through /proc/self/fd/N of an O_PATH descriptor, which holds no lock itself
   and also finds a file that somebody unlinked, and the nameless one of `--no-pid-file`;
-* it is written in place and never renamed or unlinked while somebody may hold it.
+* it is written in place and never renamed, and unlinked only by who holds it.
 """
 
 import fcntl
@@ -18,14 +18,16 @@ from ..errors import PidFileError
 from ..unpatched import os
 
 _MOST_BYTES = 32
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class PidFile:
     """An open file description on the pid file. It starts without the lock."""
 
-    def __init__(self, fd: int, name: str) -> None:
+    def __init__(self, fd: int, name: str, *, is_new: bool = False) -> None:
         self._fd = fd
         self.name = name
+        self._is_new = is_new  # made by us, so that nobody else writes to it
 
     @classmethod
     def at(cls, path: str) -> Self:
@@ -33,11 +35,10 @@ class PidFile:
 
         Raises PidFileError.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         try:
             directory = files.open_directory(os.path.dirname(path))
             try:
-                fd = os.open(os.path.basename(path), flags, 0o600, dir_fd=directory)
+                fd, is_new = _open(os.path.basename(path), directory)
             finally:
                 os.close(directory)
         except OSError as error:
@@ -51,7 +52,7 @@ class PidFile:
         if found.st_size > _MOST_BYTES or not set(os.pread(fd, _MOST_BYTES, 0)) <= set(b"0123456789\n"):
             os.close(fd)
             raise _cannot("use", path, "it holds something else than a pid")
-        return cls(fd, path)
+        return cls(fd, path, is_new=is_new)
 
     @classmethod
     def nameless(cls) -> Self:
@@ -130,12 +131,44 @@ class PidFile:
             raise _cannot("protect", self.name, error.strerror) from error
 
     def give_to(self, uid: int, gid: int) -> None:
-        """chown it, so that the unprivileged generations can open it."""
+        """chown it, so that the unprivileged generations can open it. We have the lock.
+
+        A file that was there before may be one that somebody still writes, and that has been renamed: unless it is this
+        user's already, a new one takes its place. Raises PidFileError.
+        """
+        if not self._is_new and self.name and self.owner() != uid:
+            self._make_anew()
         os.fchown(self._fd, uid, gid)
+
+    def _make_anew(self) -> None:
+        """Whoever has opened the old file finds it unlocked from here on, and no longer by its name: still_named()."""
+        name = os.path.basename(self.name)
+        try:
+            directory = files.open_directory(os.path.dirname(self.name))
+            try:
+                if os.path.samestat(os.stat(name, dir_fd=directory, follow_symlinks=False), os.fstat(self._fd)):
+                    os.unlink(name, dir_fd=directory)
+                fd = os.open(name, _FLAGS | os.O_EXCL, 0o600, dir_fd=directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise _cannot("replace", self.name, error.strerror) from error
+        os.close(self._fd)
+        self._fd, self._is_new = fd, True
+        if not self.try_lock():
+            raise _cannot("lock", self.name, "another process has locked it first")
 
     def close(self) -> None:
         """Close our descriptor; the lock goes with the last copy."""
         os.close(self._fd)
+
+
+def _open(name: str, directory: int) -> tuple[int, bool]:
+    """A file in a directory, and whether it was made by this."""
+    try:
+        return os.open(name, _FLAGS | os.O_EXCL, 0o600, dir_fd=directory), True
+    except FileExistsError:
+        return os.open(name, _FLAGS, 0o600, dir_fd=directory), False
 
 
 def _cannot(do: str, path: str, why: str | None) -> PidFileError:

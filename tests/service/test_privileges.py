@@ -464,6 +464,38 @@ def test_a_pid_file_that_is_something_else(ground_of_all: Ground) -> None:
     assert (secret.read_text(), secret.stat().st_uid) == ("SECRET=1\n", 0)
 
 
+def test_a_pid_file_that_root_still_writes(ground_of_all: Ground) -> None:
+    """Nor can he have it give away one that root has made, and not filled yet: a new one takes its place."""
+    ground, entry = ground_of_all, pwd.getpwnam(USER)
+    place = ground.directory / "own"
+    place.mkdir()
+    os.chown(place, entry.pw_uid, entry.pw_gid)
+    pid_file = place / "service.pid"
+    ground.deploy(1)
+    command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", pid_file, "--user", USER]
+    with pid_file.open("w") as secret:
+        fcntl.flock(secret, fcntl.LOCK_EX)
+        assert ground.run(*command).wait() == 69
+        assert os.path.samestat(os.fstat(secret.fileno()), pid_file.stat())  # whoever holds the lock keeps the file
+        fcntl.flock(secret, fcntl.LOCK_UN)
+        running = ground.run(*command)
+        ground.expect("serves")
+        secret.write("SECRET=1\n")
+        secret.flush()
+        assert os.fstat(secret.fileno()).st_uid == 0
+    found = pid_file.stat()
+    assert (pid_file.read_text(), found.st_uid, stat.S_IMODE(found.st_mode)) == (
+        f"{running.pid}\n",
+        entry.pw_uid,
+        0o600,
+    )
+    ground.deploy(2)
+    running.signal(signal.SIGUSR2)
+    ground.expect("serves", release=2)
+    assert pid_file.stat().st_ino == found.st_ino
+    assert running.wait() == 0
+
+
 @pytest.mark.parametrize("way", ["by a symlink", "by a relative path", "by a path of /proc"])
 def test_stored_sockets_lead_nowhere(ground_of_all: Ground, way: str) -> None:
     """A supervisor that somebody has taken over can put any socket into systemd's store, under a name that says which

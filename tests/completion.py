@@ -38,7 +38,7 @@ _sdsupervise_instances() {
     ${XDG_RUNTIME_DIR:-/run/none}/sdsupervise/*/control(N:h:t) /run/sdsupervise/*/control(N:h:t)
     ${XDG_CONFIG_HOME:-$HOME/.config}/sdsupervise/*.toml(N:t:r) /etc/sdsupervise/*.toml(N:t:r)
   )
-  names=(${names:#*[^A-Za-z0-9_.@-]*})
+  names=(${${names:#*[^A-Za-z0-9_.@-]*}:#[^A-Za-z0-9_]*})
   compadd -a names
 }
 """,

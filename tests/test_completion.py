@@ -112,6 +112,23 @@ def test_zsh_completes(environment: dict[str, str], tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
+def test_zsh_offers_no_options(environment: dict[str, str], tmp_path: Path) -> None:
+    """Nor any name that is more than a word: of all directories and files it offers what an instance can be called."""
+    if shutil.which("zsh") is None:
+        pytest.skip("there is no zsh")
+    make_evil_places(tmp_path)
+    text = completion.FILES["zsh"].read_text()
+    function = text[text.index("_sdsupervise_instances() {") : text.index("# End Custom Preamble")]
+    script = f"compadd() {{ print -rl -- $names }}\n{function}\n_sdsupervise_instances"
+    done = subprocess.run(
+        ["zsh", "-f", "-c", script], env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS
+    )
+    assert done.stderr == ""
+    offered = set(done.stdout.splitlines())  # and what runs on this machine
+    assert {"webgood", "webshop", "websearch"} <= offered
+    assert not [name for name in offered if not name[:1].isalnum()], offered
+
+
 def expect(master: int, text: str) -> None:
     """Read until this has been written."""
     seen, deadline = "", time.monotonic() + LIMIT_SECONDS

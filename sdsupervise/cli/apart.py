@@ -20,7 +20,7 @@ _MOST_BYTES = 16 * 1024
 _MOST_MEMORY_BYTES = 2**30
 
 
-def look_as(sender: Sender | None, look: Callable[[], str]) -> str:
+def look_as(sender: Sender | None, look: Callable[[], str], *, limit_seconds: float = _SECONDS) -> str:
     """What `look` gives, a phrase, when whoever sent an answer does it.
 
     Raises HandoverError where that takes too long, or fails.
@@ -33,7 +33,7 @@ def look_as(sender: Sender | None, look: Callable[[], str]) -> str:
         poller = select.poll()
         poller.register(reader, select.POLLIN)
         # It writes once, and at its end.
-        if poller.poll(_SECONDS * 1000):
+        if poller.poll(limit_seconds * 1000):
             said = os.read(reader, _MOST_BYTES)
     finally:
         signals.send(child.pidfd, signal.SIGKILL)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from .. import places
 from ..client import Client
 from ..errors import HandoverError, NotPermitted, NotRunning, SdsuperviseError
+from ..linux.channel import Sender
 
 _NOBODY = -1
 TIMEOUT_SECONDS = 3.0  # a supervisor's event loop answers at once, or hangs
@@ -22,7 +23,12 @@ class Asked(NamedTuple):
     condition: str = ""  # where it did not: stopped, failed, dead, hangs, not permitted, strange
     sentence: str = ""  # the same as a sentence
     error: Exception | None = None
-    uid: int = _NOBODY  # of the process that has answered
+    sender: Sender | None = None  # who answered
+
+    @property
+    def uid(self) -> int:
+        """Of the process that has answered."""
+        return self.sender.uid if self.sender is not None else _NOBODY
 
 
 def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Asked:
@@ -35,8 +41,7 @@ def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> As
             connection.close()
         if answer.error:
             raise HandoverError(f"The supervisor on {path} refused to say its status: {answer.error}.")
-        uid = answer.sender.uid if answer.sender is not None else _NOBODY
-        return Asked(name or answer.parameters["name"], path, answer.parameters, uid=uid)
+        return Asked(name or answer.parameters["name"], path, answer.parameters, sender=answer.sender)
     except NotRunning as error:
         return Asked(name, path, None, "dead" if os.path.exists(path) else "stopped", str(error), error)
     except NotPermitted as error:

@@ -63,7 +63,8 @@ def nothing_runs() -> str:
 def _lines(asked: Asked, screen: Screen, full: bool) -> Sequence[Line]:
     if asked.facts is None:
         return [Line(f"○ {asked.name}   {asked.condition}", "bad"), Line(f"  {asked.sentence}")]
-    return lines(asked.name, asked.facts, Meter(asked.facts["pid"], uid=asked.uid), screen, full=full)
+    meter = Meter(asked.facts["pid"], uid=asked.uid)
+    return lines(asked.name, asked.facts, asked.sender, meter, screen, full=full)
 
 
 def _with_usage(asked: Asked) -> Mapping[str, Any]:
@@ -75,7 +76,7 @@ def _with_usage(asked: Asked) -> Mapping[str, Any]:
     workers = {worker["pid"] for worker in facts["workers"]} | {facts.get("spare")}
     others = [facts.get("successor"), *facts.get("draining", ())]
     pids = [facts["pid"], *workers, *(pid for other in others if other for pid in (other["pid"], *other["workers"]))]
-    usages = {pid: processes.usage(pid, apart_from=workers) for pid in pids if pid is not None}
+    usages = {pid: processes.usage(pid, apart_from=workers) for pid in set(pids) if pid is not None}
     unit, is_users = unit_of(facts["pid"])
     seen = [{"pid": pid, **usage._asdict()} for pid, usage in usages.items() if usage is not None]
     return {"instance": asked.name, **facts, "unit": unit, "user_unit": is_users, "processes": seen}

@@ -7,14 +7,18 @@ from typing import Any, NamedTuple
 
 from ..core.phases import PHASES
 from ..core.takeover import State
+from ..errors import HandoverError
+from ..linux.channel import Sender
 from ..linux.usage import Processes, Usage, proportional_bytes, together, unit_of
 from ..printable import printable
 from ..standing import DOWN
 from . import typed
+from .apart import look_as
 from .terminal import Screen, clock, count, cut, duration, size
 
 MOST_WORKERS = 10  # of a generation that are shown one by one
 _MOST_ADDED_UP = 200  # whose memory is asked for at each look
+_LOOK_SECONDS = 2.0
 _MARGIN = 13  # where values begin
 _MOST_CHARACTERS = 20_000  # of a value
 _HEADINGS = ("PROCESS", "PID", "STATE", "AGE", "", "", "PING", "CRASHES", "SAYS")
@@ -69,9 +73,17 @@ def state_in_words(facts: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def lines(
-    name: str, facts: Mapping[str, Any], meter: Meter, screen: Screen, *, most: int | None = MOST_WORKERS, full: bool
+    name: str,
+    facts: Mapping[str, Any],
+    sender: Sender | None,
+    meter: Meter,
+    screen: Screen,
+    *,
+    most: int | None = MOST_WORKERS,
+    full: bool,
 ) -> list[Line]:
-    """All there is to say of one instance, each line as wide as the screen at most. `full` cuts nothing."""
+    """All there is to say of one instance, by what this process answered, each line as wide as the screen at most.
+    `full` cuts nothing."""
     state, style = state_in_words(facts)
     same = not name or name.casefold() == str(facts["name"]).casefold()
     title = name or str(facts["name"]) if same else f"{name} ({facts['name']})"
@@ -82,7 +94,7 @@ def lines(
     width = None if full else screen.columns
     if not facts["healthy"]:
         found += _entry("status", str(facts["status"]), width, "bad" if style == "bad" else "busy")
-    found += _entry("code", code_in_words(facts), width)
+    found += _entry("code", code_in_words(facts, sender), width)
     unit, _ = unit_of(facts["pid"])
     if unit:
         found += _entry("unit", unit, width)
@@ -120,9 +132,18 @@ def table(facts: Mapping[str, Any], meter: Meter, width: int | None, *, most: in
     return found
 
 
-def code_in_words(facts: Mapping[str, Any]) -> str:
-    """Where the code lies: by the symlink that leads there, if one is known to."""
-    path, fingerprint = str(facts["code"]["path"]), facts["code"]["fingerprint"]
+def code_in_words(facts: Mapping[str, Any], sender: Sender | None) -> str:
+    """Where the code lies: by the symlink that leads there, if whoever says so can follow one."""
+    path, fingerprint = str(facts["code"]["path"]), str(facts["code"]["fingerprint"])
+    if sender is None:
+        return f"{path} ({fingerprint})"
+    try:
+        return look_as(sender, lambda: _code_by_symlink(facts, path, fingerprint), limit_seconds=_LOOK_SECONDS)
+    except HandoverError:
+        return f"{path} ({fingerprint})"
+
+
+def _code_by_symlink(facts: Mapping[str, Any], path: str, fingerprint: str) -> str:
     for directory in _typed_directories(facts):
         real = os.path.realpath(directory)
         if real == directory:

@@ -121,10 +121,10 @@ class _Watch:
             return [Line(f"○ {name}   {asked.condition}", "bad"), Line(f"  {asked.sentence}")]
         room = height - 3 if len(self._asked) == 1 else 0
         meter = self._meters[asked.name]
-        found = lines(asked.name, facts, meter, self._screen, full=False, most=max(10, room))
+        found = lines(asked.name, facts, asked.sender, meter, self._screen, full=False, most=max(10, room))
         if len(found) > room > 0:
             fewer = max(3, len(facts["workers"]) - (len(found) - room))
-            found = lines(asked.name, facts, meter, self._screen, full=False, most=fewer)
+            found = lines(asked.name, facts, asked.sender, meter, self._screen, full=False, most=fewer)
         return found
 
     def _put(self, row: int, line: Line, width: int) -> None:

@@ -10,6 +10,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from .processes import uid_of
@@ -18,6 +19,9 @@ from .unix_sockets import rows
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MADE_UP = re.compile("@[0-9a-f]{5}")
+_MOST_LOOKED_INTO = 16  # processes whose connections are counted at each look
+_MOST_DESCRIPTORS = 100_000  # of processes whose connections are counted
+_UNIT_NAME = r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.service"  # as systemd has it; "-" first could be an option
 
 
 class Usage(NamedTuple):
@@ -52,6 +56,7 @@ class Processes:
     def __init__(self, *, uid: int = 0) -> None:
         self._uid = uid
         self._connections: dict[tuple[int, ...], int | None] = {}
+        self._left = _MOST_LOOKED_INTO
         self._usages: dict[int, Usage | None] = {}
         self._shares: dict[int, int | None] = {}
         self._now = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -75,10 +80,13 @@ class Processes:
         return self._usages[pid]
 
     def connections(self, usage: Usage) -> int | None:
-        """As the function of that name, of these processes."""
-        if usage.pids not in self._connections:
-            self._connections[usage.pids] = connections(usage.pids)
-        return self._connections[usage.pids]
+        """As the function of that name, of these processes; None, too, where enough have been looked into."""
+        pids = usage.pids
+        if pids not in self._connections:
+            may = len(pids) <= self._left
+            self._left -= len(pids) * may
+            self._connections[pids] = connections(pids) if may else None
+        return self._connections[pids]
 
     def _usage(self, pid: int, apart_from: Container[object]) -> Usage | None:
         if self._uid and uid_of(pid) != self._uid:
@@ -132,13 +140,18 @@ def connections(pids: Sequence[int]) -> int | None:
     """How many connections these processes have open: of TCP to anybody, of UNIX sockets those that they have accepted
     (what they have connected themselves is their log, or their supervisor's). None if they are not ours to look at.
 
-    They have one network, that of the first.
+    They have one network, that of the first. None, too, if they have more descriptors than can be looked at.
     """
-    inodes = set()
+    inodes, left = set(), _MOST_DESCRIPTORS
     try:
         for pid in pids:
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                target = os.readlink(f"/proc/{pid}/fd/{fd}")
+            with os.scandir(f"/proc/{pid}/fd") as found:
+                fds = [fd.path for fd in islice(found, left + 1)]
+            left -= len(fds)
+            if left < 0:
+                return None
+            for fd in fds:
+                target = os.readlink(fd)
                 if target.startswith("socket:["):
                     inodes.add(target[8:-1])
         network = f"/proc/{next(iter(pids))}/net"
@@ -165,7 +178,10 @@ def _accepted(path: str, inodes: Container[str]) -> int:
 
 
 def unit_of(pid: int) -> tuple[str, bool]:
-    """The service unit that a process belongs to, and whether it is one of a user's manager; "" if it is in none."""
+    """The service unit that a process belongs to, and whether it is one of a user's manager; "" if it is in none.
+
+    With Delegate= a service names what is below its own. What is no name of a unit is not shown, and named to nobody.
+    """
     try:
         with open(f"/proc/{pid}/cgroup") as lines:
             hierarchies = [line.rstrip("\n").split(":", 2) for line in lines]
@@ -174,7 +190,7 @@ def unit_of(pid: int) -> tuple[str, bool]:
     paths = [path for _, controllers, path in hierarchies if controllers in ("", "name=systemd")]
     for path in sorted(paths, key=len, reverse=True):
         units = [part for part in path.split("/") if part.endswith((".service", ".scope"))]
-        if units and units[-1].endswith(".service") and not units[-1].startswith("user@"):
+        if units and re.fullmatch(_UNIT_NAME, units[-1]) and not units[-1].startswith("user@"):
             return units[-1], any(unit.startswith("user@") for unit in units)
     return "", False
 

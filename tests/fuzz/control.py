@@ -238,5 +238,5 @@ class AnswerSurface(Surface):
             return [success(facts), facts.get("message", ""), facts.get("phase", "")]
         if method != "Status":
             return []
-        found = tree.lines("web", facts, self._meter, self._screen, full=False)
+        found = tree.lines("web", facts, answer.sender, self._meter, self._screen, full=False)
         return [*(line.text for line in found), *_row(Asked("web", "", facts))[0]]

@@ -345,6 +345,51 @@ def test_root_does_not_open_what_an_answer_names(ground: Ground, member: str, tm
         os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
 
 
+def test_symlinks_without_an_end(ground: Ground) -> None:
+    """An answer that names a symlink to a symlink to a symlink, and so on, hides none of the others."""
+    above = "/tmp"
+    for number in range(1500):
+        link = ground.directory / f"link{number}"
+        link.symlink_to(above)
+        above = str(link)
+    strange, usual = ({**STATUS, "name": name, "pid": os.getpid()} for name in ("chain", "web"))
+    endless = answering({"parameters": {**strange, "directory": above}})
+    with listening_as(ground, "chain", endless), listening_as(ground, "web", answering({"parameters": usual})):
+        shown = as_user(ground, "status", "chain", "web")
+    assert shown.err == ""
+    assert [line.split()[1] for line in shown.out.splitlines() if line.startswith("●")] == ["chain", "web"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has more rights than others")
+def test_root_follows_no_symlink_for_others(ground: Ground, tmp_path: Path) -> None:
+    """`status` says where a symlink leads only if whoever names it could see that."""
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "current").symlink_to("releases/hidden")
+    named = {"code": {"path": f"{secret}/releases/x/x.py", "fingerprint": "0"}, "directory": f"{secret}/current"}
+    (ground.directory / "answers").write_text(json.dumps({"Status": {**STATUS, "pid": os.getpid(), **named}}))
+    ground.directory.chmod(0o777)
+    from tests.service.harness import PYTHON
+
+    program = ground.write("listen.py", LISTEN)
+    ground.run(PYTHON, program, ground.control, user=61234, group=61234, extra_groups=[]).expect_line("listens", "out")
+    running = ground.run(SDSUPERVISE, "status", "--full", "--pid-file", ground.pid_file)
+    assert running.wait() == 0, running.err
+    assert f"{secret}/releases/x/x.py (0)" in running.out and "hidden" not in running.out
+
+
+def test_so_many_processes_that_drain(ground: Ground) -> None:
+    """Of what an answer names, each process is looked into once, and no more of them than it takes to know."""
+    once, *others = [ground.run("sleep", "1000").pid for _ in range(21)]
+    generations = ([once] * 10, [once] * 10, others[:10], others[10:])
+    draining = [{"generation": 1, "pid": None, "workers": pids, "at_most": 1.0} for pids in generations]
+    with listening(ground.control, answering({"parameters": {**STATUS, "pid": os.getpid(), "draining": draining}})):
+        running = ground.run(SDSUPERVISE, "status", "--full", "--pid-file", ground.pid_file)
+        assert running.wait() == 0, running.err
+    assert len([line for line in running.out.splitlines() if "─ worker" in line]) == 40
+    assert running.out.count("0 connections") == 20 + 15
+
+
 LISTEN = """
 import json, os, socket, sys
 answers = json.load(open(os.environ["GROUND"] + "/answers"))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import booted
 from tests.ground.machine import Machine
+from tests.service.test_answers import STATUS
 from tests.systemd.trial import wait_for_all
 
 UNITS = Path(__file__).parents[2] / "units"
@@ -555,6 +556,82 @@ def test_a_symlink_to_another_control_socket(machine: Machine) -> None:
     finally:
         instance.close()
         machine.run("rm", "-rf", "/run/sdsupervise/leads")
+
+
+# A supervisor that somebody made up: it answers as a file says. By Delegate= it runs below its unit where it likes.
+ANSWERS = """\
+import json, os, socket, sys
+place, moves_to = sys.argv[1:]
+with open("/proc/self/cgroup") as file:
+    own = [line.rstrip("\\n").split(":", 2)[2] for line in file if line.split(":")[1] in ("", "name=systemd")]
+for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"):
+    for path in own if moves_to else ():
+        if os.access(top + path, os.W_OK):
+            os.makedirs(f"{top}{path}/{moves_to}", exist_ok=True)
+            with open(f"{top}{path}/{moves_to}/cgroup.procs", "w") as file:
+                file.write(str(os.getpid()))
+server = socket.socket(socket.AF_UNIX)
+server.bind(place)
+os.chmod(place, 0o777)
+server.listen()
+print("listens", flush=True)
+with open("/tmp/answers.json") as file:
+    answers = json.load(file)
+while True:
+    client, _ = server.accept()
+    with client:
+        while asked := client.recv(65536):
+            answer = answers[json.loads(asked[:-1])["method"].rpartition(".")[2]]
+            if "parameters" in answer and answer["parameters"].get("pid"):
+                answer["parameters"]["pid"] = os.getpid()
+            client.sendall(json.dumps(answer).encode() + b"\\0")
+"""
+
+
+def test_the_words_of_another_s_process(machine: Machine) -> None:
+    """Whoever answers that a worker died without a word cannot have root print the journal of whom he likes."""
+    machine.run("install", "-d", "-o", USER, "/run/sdsupervise/asks")
+    machine.write("/tmp/answers.py", ANSWERS)
+    become = ["setpriv", f"--reuid={USER}", "--clear-groups"]
+    machine.run("systemd-run", "--quiet", "--wait", "--unit=secretive", "sh", "-c", "echo TOP SECRET; true")
+    machine.run("journalctl", "--sync")
+    said = machine.run("journalctl", "--quiet", "--output=json", "_UID=0", "MESSAGE=TOP SECRET").stdout
+    pid = int(json.loads(said.splitlines()[-1])["_PID"])
+    failed = {"reason": "x", "outcome": "y", "silent_worker": pid}
+    failure = {"error": "io.sdsupervise.ReloadFailed", "parameters": failed}
+    machine.write("/tmp/answers.json", json.dumps({"Follow": failure, "Reload": failure}))
+    try:
+        with machine.popen(*become, "python3", "/tmp/answers.py", "/run/sdsupervise/asks/control", "") as fake:
+            assert fake.stdout is not None and fake.stdout.readline() == "listens\n"
+            done = machine.run("sdsupervise", "reload", "asks", check=False)
+            fake.kill()
+        assert (done.returncode, done.stderr) == (1, "NOT RELOADED: x. y\n")
+    finally:
+        machine.run("rm", "-rf", "/run/sdsupervise/asks")
+
+
+@pytest.mark.parametrize("name", ["x$(touch pwned).service", "-Hevil.service"])
+def test_a_unit_s_name_that_is_none(machine: Machine, name: str) -> None:
+    """Who may name what is below his unit cannot have root shown a command that does more than it seems to."""
+    machine.write("/tmp/answers.py", ANSWERS)
+    machine.write("/tmp/answers.json", json.dumps({"Status": {"parameters": {**STATUS, "name": "names", "pid": 1}}}))
+    start = f'ExecStart=/usr/bin/python3 /tmp/answers.py /run/sdsupervise/names/control "{name.replace("$", "$$")}"'
+    unit = ["[Service]", f"User={USER}", "Delegate=yes", "RuntimeDirectory=sdsupervise/names", start, ""]
+    machine.write("/run/systemd/system/names.service", "\n".join(unit))
+    machine.run("systemctl", "daemon-reload")
+    try:
+        journal = machine.follow_journal("names.service")
+        machine.run("systemctl", "start", "names.service")
+        wait_for_all(journal, "listens")
+        pid = json.loads(machine.run("sdsupervise", "status", "names", "--json").stdout)["pid"]
+        assert name in machine.read(f"/proc/{pid}/cgroup")
+        shown = machine.run("sdsupervise", "status", "names").stdout
+        assert "names   serving" in shown and name not in shown
+        assert json.loads(machine.run("sdsupervise", "status", "names", "--json").stdout)["unit"] == ""
+    finally:
+        machine.run("systemctl", "stop", "names.service")
+        machine.remove("/run/systemd/system/names.service")
+        machine.run("systemctl", "daemon-reload")
 
 
 def test_a_record_that_systemd_has_made_root_s(machine: Machine) -> None:

@@ -20,6 +20,7 @@ class Place(NamedTuple):
 
     what: str  # what root does with it, a clause: "root loads the class from it"
     path: str
+    may_be_made: bool = False  # by whoever may make a file there
 
 
 class Writable(NamedTuple):
@@ -35,8 +36,8 @@ class Writable(NamedTuple):
 def written_by_others(places: Iterable[Place]) -> Iterator[Writable]:
     """Each place, or directory on the way to one, that others may write; once."""
     seen = set()
-    for what, path in places:
-        who = who_else_may_write(path)
+    for what, path, may_be_made in places:
+        who = who_else_may_write(path, or_add=may_be_made)
         if who and who not in seen:
             seen.add(who)
             yield Writable(what, who)

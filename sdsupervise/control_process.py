@@ -13,6 +13,7 @@ from .linux import processes, signals
 from .linux.event_loop import EventLoop
 from .linux.inheritance import without_supervisors_own
 from .linux.usage import unit_of
+from .own_programs import program, search_path
 from .unpatched import os
 
 _SECONDS = 5.0  # systemd answers at once, unless it is busy with a daemon-reload
@@ -28,14 +29,14 @@ class _Question:
     def __init__(self, loop: EventLoop, on_answer: Callable[[int], None]) -> None:
         self._loop, self._on_answer = loop, on_answer
         unit, of_user = unit_of(os.getpid())
-        words = ["systemctl", *["--user"] * of_user, "show", "--property=ControlPID", "--value", "--", unit]
+        words = [program("systemctl"), *["--user"] * of_user, "show", "--property=ControlPID", "--value", "--", unit]
         self._reader, writer = os.pipe()
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             pid = os.posix_spawnp(
                 words[0],
                 words,
-                without_supervisors_own(os.environ),
+                {**without_supervisors_own(os.environ), **search_path()},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, fd, as_fd) for fd, as_fd in ((nowhere, 0), (writer, 1), (nowhere, 2))
                 ],

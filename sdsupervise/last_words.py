@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from .errand import Errand
 from .linux.event_loop import EventLoop, Timer
+from .own_programs import search_path
 from .systemd.journal import command_for_words_of
 
 _TIMEOUT_SECONDS = 2.0  # of one look, in a journal of gigabytes
@@ -41,7 +42,9 @@ class LastWords:
         self._timer = None
         try:
             self._errand = Errand(
-                *(self._loop, "journalctl", self._command, _TIMEOUT_SECONDS), environment={}, on_end=self._looked
+                *(self._loop, "journalctl", self._command, _TIMEOUT_SECONDS),
+                environment=search_path(),
+                on_end=self._looked,
             )
         except OSError:
             self._on_end("", False)

@@ -184,6 +184,7 @@ def _claim_first(plan: Plan, invocation: inheritance.Invocation, init: "Init | N
     notifier = Notifier()
     _set_up_process(plan, generation=1)
     identity = privileges.look_up(plan.user, plan.group)
+    _refuse_code_of_others(identity, invocation)
     check_before_start(_wanted(plan, identity))  # what is wrong with them is said before anything is touched
     path = client.control_path(plan.pid_file) if plan.supervised else ""
     own = {0, os.geteuid()} | ({identity.uid} if identity is not None else set())
@@ -232,6 +233,7 @@ def _claim_as_successor(plan: Plan, invocation: inheritance.Invocation, channel:
     _set_up_process(plan, generation=welcome.generation)
     identity = privileges.look_up(plan.user, plan.group)
     _check_predecessor(welcome.predecessor_uid, identity)
+    _refuse_code_of_others(identity, invocation)
     listener = None
     if "control" in welcome.fds:
         listener = socket.socket(fileno=welcome.fds["control"])
@@ -243,6 +245,13 @@ def _claim_as_successor(plan: Plan, invocation: inheritance.Invocation, channel:
         init = Init(socket.socket(fileno=welcome.fds["init"]))
         init.close_in_children()
     return Claim(notifier, invocation, identity, None, listener, "", channel, own_stderr, welcome, init=init)
+
+
+def _refuse_code_of_others(identity: Identity | None, invocation: inheritance.Invocation) -> None:
+    if _drops(identity):
+        from .root_environment import refuse_code_of_others
+
+        refuse_code_of_others(invocation.environment, invocation.directory)
 
 
 def _check_predecessor(uid: int | None, identity: Identity | None) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ from .linux import prctl, privileges, processes
 from .linux.inheritance import without_supervisors_own
 from .linux.privileges import Identity
 from .listen_check import Said
+from .own_programs import program, search_path
 from .printable import printable
 from .wanted import Wanted, own_options
 
@@ -132,12 +132,16 @@ def _manager_path() -> Mapping[str, str]:
 
 def _ask(*words: str) -> Mapping[str, str]:
     """What systemctl says in lines of NAME=VALUE; nothing where there is no systemd."""
-    if not shutil.which("systemctl"):
-        return {}
     import subprocess
 
     try:
-        ran = subprocess.run(["systemctl", *words], capture_output=True, timeout=_ASK_SECONDS, check=False)
+        ran = subprocess.run(
+            [program("systemctl"), *words],
+            capture_output=True,
+            timeout=_ASK_SECONDS,
+            check=False,
+            env={**os.environ, **search_path()},
+        )
     except (OSError, subprocess.TimeoutExpired):
         return {}
     said = ran.stdout.decode(errors="surrogateescape") if ran.returncode == 0 else ""

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "sdsupervise"
 
 # Each module may import those of the lines above its own. A folder's name stands for all modules of that folder.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("alone", "errors", "events", "printable", "unpatched"),
+    ("alone", "errors", "events", "own_programs", "printable", "unpatched"),
     ("bytecode",),
     ("own_code",),
     (
@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "systemd",
         "toml_text",
     ),
-    ("linux.usage", "usage", "workers.greenlets"),
+    ("linux.usage", "root_environment", "usage", "workers.greenlets"),
     ("workers.process_end",),
     (
         "answers",

@@ -17,9 +17,11 @@ from ..answers import Answer
 from ..birth import bear
 from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError, UnitUnavailable
 from ..linux.channel import Sender
-from ..linux.inheritance import Invocation
+from ..linux.inheritance import Invocation, named_directory
+from ..linux.processes import uid_of
 from ..linux.signals import handle, take_note
 from ..linux.usage import unit_of
+from ..root_environment import refuse_code_of_others
 from ..start_record import StartRecord
 from ..systemd import manager
 
@@ -63,7 +65,12 @@ def successor_of(path: str, listener_uid: int) -> Successor:
 
     That process wrote the record, too, when it had that uid. Whose file the record is proves nothing alone: where
     User= has been changed to root, systemd has given all that lies in the run directory to root by now.
+
+    Raises ConfigError where we are root, the service is not, and our environment has had us execute others' code.
     """
+    main_pid = os.environ.get("MAINPID", "")
+    if os.geteuid() == 0 and main_pid.isdecimal() and uid_of(int(main_pid)) != 0:
+        refuse_code_of_others(os.environ, named_directory())
     if listener_uid not in (0, os.geteuid()):
         return Successor(None, f"The service was started as uid {listener_uid}; a change of user takes a restart.")
     try:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import sys
 from collections.abc import Mapping
 from typing import TextIO
@@ -85,11 +86,13 @@ def _words_in_journal(facts: Mapping[str, object], sender: Sender | None) -> str
     import subprocess
     import time
 
+    from ..own_programs import search_path
     from ..systemd.journal import command_for_words_of
 
     command = command_for_words_of(pid, time.time() - _RECENT_SECONDS, uid=sender.uid)
+    environment = {**os.environ, **search_path()}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_JOURNAL_SECONDS, check=True)
+        done = subprocess.run(command, capture_output=True, timeout=_JOURNAL_SECONDS, check=True, env=environment)
     except (OSError, subprocess.SubprocessError):
         return ""
     return printable(done.stdout.decode(errors="replace")).strip()

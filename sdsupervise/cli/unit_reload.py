@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import ReloadFailed, UnitUnavailable
 from ..linux.channel import Sender
 from ..linux.usage import started_at
+from ..own_programs import program, search_path
 from ..printable import as_sentence, printable
 from ..systemd.manager import PLAIN
 from . import own_unit
@@ -66,11 +67,11 @@ class UnitReload:
         self._command = " ".join(words)
         self._systemctl = subprocess.Popen(
             # It replaces no job, a stop or a restart, that somebody has asked for.
-            [*words[:-1], "--job-mode=fail", "--no-ask-password", "--", words[-1]],
+            [program(words[0]), *words[1:-1], "--job-mode=fail", "--no-ask-password", "--", words[-1]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,
-            env={**os.environ, **PLAIN},
+            env={**os.environ, **search_path(), **PLAIN},
         )
         self._pidfd = os.pidfd_open(self._systemctl.pid)
         self.wake_fds.add(self._pidfd)

@@ -6,12 +6,13 @@ import stat
 _MOST_LINKS = 40  # as the kernel: path_resolution(7)
 
 
-def who_else_may_write(path: str) -> str:
+def who_else_may_write(path: str, *, or_add: bool = False) -> str:
     """The first place on the way to a file that somebody other than root may write, as a phrase: "uid 1000 may write
-    /srv/app"; "" if there is none, or no such file. Access control lists are not looked at."""
+    /srv/app"; "" if there is none, or no such file. With `or_add` it counts, too, who may make what is not there, and
+    who may put files into a directory of all (/tmp). Access control lists are not looked at."""
     at, links = "/", 0
     names = [name for name in os.path.abspath(path).split("/") if name]
-    in_sticky = False
+    in_sticky, adds = False, ""
     while names:
         name = names.pop(0)
         if name == "..":
@@ -31,13 +32,22 @@ def who_else_may_write(path: str) -> str:
                 at = "/" if target.startswith("/") else at
                 continue
         except OSError:
-            return ""
+            return f"{adds} may make {here}" if adds and or_add else ""
         writer = _writer(found)
         if writer:
             return f"{writer} may write {here}"
         in_sticky = stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX)
-        at = here
-    return ""
+        at, adds = here, _who_adds(found)
+    return f"{adds} may put files into {at}" if adds and or_add else ""
+
+
+def _who_adds(found: os.stat_result) -> str:
+    """To a directory in which all may make files, and replace only their own."""
+    if not (stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX):
+        return ""
+    if found.st_mode & stat.S_IWOTH:
+        return "everybody"
+    return f"group {found.st_gid}" if found.st_mode & stat.S_IWGRP and found.st_gid != 0 else ""
 
 
 def _writer(found: os.stat_result) -> str:

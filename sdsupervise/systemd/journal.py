@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 
 from ..linux.backlog import Backlog
+from ..own_programs import program
 from ..unpatched import socket
 
 _LINES = 20
@@ -96,7 +97,7 @@ def command_for_words_of(pid: int, since: float, *, uid: int = 0) -> list[str]:
     # Not --boot: in a sandbox within a container the boot that we see is another one than the journal's.
     options = ("--quiet", "--no-pager", "--output=cat", f"--lines={_LINES}", f"--since=@{int(since)}")
     of_user = [f"_UID={uid}"] if uid else []
-    return ["journalctl", *options, f"_PID={pid}", *of_user]
+    return [program("journalctl"), *options, f"_PID={pid}", *of_user]
 
 
 class JournalHandler(logging.Handler):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 
 from ..errors import UnitUnavailable
+from ..own_programs import program, search_path
 
 _SECONDS = 10.0  # it answers at once, or hangs
 _MOST_BYTES = 1024 * 1024
@@ -26,8 +27,8 @@ def properties(unit: str, *names: str, of_user: bool = False) -> Mapping[str, st
     """
     import subprocess
 
-    command = ["systemctl", *["--user"] * of_user, "show", "--no-pager", f"--property={','.join(names)}", "--", unit]
-    environment = {**os.environ, **PLAIN}
+    words = [*["--user"] * of_user, "show", "--no-pager", f"--property={','.join(names)}", "--", unit]
+    command, environment = [program("systemctl"), *words], {**os.environ, **search_path(), **PLAIN}
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_SECONDS, env=environment, check=False

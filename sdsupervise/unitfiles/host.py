@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import NotReadable, UnitUnavailable
 from ..files import read_regular
+from ..own_programs import program, search_path
 from ..printable import one_line
 from . import rotation, words
 from .subject import Host
@@ -175,10 +176,10 @@ def _show(properties: str, *units: str) -> Mapping[str, Mapping[str, str]]:
 def _ask(*command: str) -> "CompletedProcess[str]":
     import subprocess
 
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
+    environment = {**os.environ, **search_path(), "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
     try:
         return subprocess.run(
-            command,
+            [program(command[0]), *command[1:]],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding=DECODED[0],

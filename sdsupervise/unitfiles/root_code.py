@@ -6,15 +6,19 @@ import re
 from collections.abc import Iterator
 
 from ..code_of_root import Place, Writable, of_class, of_command, of_program, written_by_others
+from ..own_programs import PLACES
+from ..root_environment import is_heeded, sources
 from . import words
 from .rules import expanded
-from .subject import WARNING, Finding, option, runs_us
+from .subject import ERROR, WARNING, Finding, option, runs_us
 from .text import UnitText
 
 _EXECUTED = ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")
-_SEARCH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")  # systemd's own
 _TARGET = re.compile(r"[\w./-]+:[A-Za-z_]\w*|\S+\.py")
 _ROOT = ("", "root", "0")
+_FIX_OF_VARIABLE = (
+    "take it out of the unit, or have only root write there, or set User= in the unit and no user in the file"
+)
 FIX = "have only root write it, or have another user run it (User= in the unit, or user in the instance's file)"
 
 
@@ -30,6 +34,7 @@ def of_unit(unit: UnitText, user: str | None) -> Iterator[Finding]:
     if starts_as_root(unit):
         files = (Place("root's processes get their environment from it", path) for path in _environment_files(unit))
         yield from _findings("EnvironmentFile", files)
+        yield from dict.fromkeys(_of_environment(unit, user))
 
 
 def finding(key: str, writable: Writable) -> Finding:
@@ -48,7 +53,7 @@ def _is_of_root(unit: UnitText, key: str, command: words.Exec) -> bool:
 
 
 def _of_program(unit: UnitText, command: words.Exec) -> Iterator[Place]:
-    return of_program(expanded(unit.name, command.words[0]), "/", _SEARCH, "root executes it")
+    return of_program(expanded(unit.name, command.words[0]), "/", PLACES, "root executes it")
 
 
 def _of_service(unit: UnitText, command: words.Exec, user: str | None) -> Iterator[Place]:
@@ -61,12 +66,26 @@ def _of_service(unit: UnitText, command: words.Exec, user: str | None) -> Iterat
     place = (option(command, "--directory") or [unit.value("WorkingDirectory").lstrip("-!")])[-1]
     directory = expanded(unit.name, place) if place.startswith("/") else "/"
     if "--" in command.words:
-        yield from of_command(command.words[command.words.index("--") + 1 :], directory, _SEARCH)
+        yield from of_command(command.words[command.words.index("--") + 1 :], directory, PLACES)
         return
     given = command.words[command.words.index("run") + 1 :]
     target = next(filter(_TARGET.fullmatch, given), "")
     if target:
-        yield from of_class(target, directory, (option(command, "--python") or [""])[-1], _SEARCH)
+        yield from of_class(target, directory, (option(command, "--python") or [""])[-1], PLACES)
+
+
+def _of_environment(unit: UnitText, user: str | None) -> Iterator[Finding]:
+    variables = {name: expanded(unit.name, value) for name, value in unit.environment.items()}
+    for variable, path in sources(variables, expanded(unit.name, unit.value("WorkingDirectory", "/").lstrip("-!"))):
+        place = Place(f"root's processes execute code from there ({variable})", path, may_be_made=True)
+        is_refused = (user or "") not in _ROOT and is_heeded(variable)  # by a start
+        for found in written_by_others([place]):
+            yield Finding("Environment", str(found), _FIX_OF_VARIABLE, ERROR if is_refused else WARNING)
+    for path in variables.get("PATH", "").split(":"):
+        if path.startswith("/") and path not in PLACES:
+            place = Place("root's processes look programs up there (PATH)", path, may_be_made=True)
+            for found in written_by_others([place]):
+                yield Finding("Environment", str(found), _FIX_OF_VARIABLE, WARNING)
 
 
 def _environment_files(unit: UnitText) -> Iterator[str]:

@@ -650,3 +650,153 @@ def test_a_record_that_systemd_has_made_root_s(machine: Machine) -> None:
         instance.assert_not_pwned()
     finally:
         instance.close()
+
+
+# What x writes there is executed by every Python that has the variable, before anything else.
+_PLANTED = 'import os; os.getuid() == 0 and open("/tmp/pwned", "a").write(open("/proc/self/cmdline").read())\n'
+LED = {  # the variable's value, and what can be planted
+    "HOME": ("/srv/led", "/srv/led/.local/lib/VERSION/site-packages/planted.pth"),
+    "PYTHONUSERBASE": ("/srv/led/base", "/srv/led/base/lib/VERSION/site-packages/planted.pth"),
+    "PYTHONPATH": ("/usr/lib:/srv/led/lib", "/srv/led/lib/sitecustomize.py"),
+}
+
+
+def planted(machine: Machine, path: str) -> None:
+    """As their user, who may do that once there is the unit."""
+    version = machine.run("python3", "-c", 'import sys; print("python%d.%d" % sys.version_info[:2])').stdout.strip()
+    machine.write(path.replace("VERSION", version), _PLANTED)
+    machine.run("chown", "-R", f"{USER}:", "/srv/led")
+
+
+@pytest.mark.parametrize("variable", LED)
+def test_variables_that_lead_to_others(machine: Machine, variable: str) -> None:
+    """With `user`, root does not start a unit whose variables have root's Python execute what others may write."""
+    value, path = LED[variable]
+    instance = Instance(machine, "led", f'user = "{USER}"')
+    try:
+        instance.drop_in(f"Environment={variable}={value}")
+        assert machine.run("systemctl", "start", instance.unit, check=False).returncode != 0
+        shown = machine.run("systemctl", "show", "--property=ExecMainStatus,ActiveState", instance.unit).stdout
+        assert set(shown.split()) == {"ExecMainStatus=78", "ActiveState=failed"}
+        said = machine.run("journalctl", "--output=cat", f"--unit={instance.unit}").stdout
+        assert f"code from where {variable} leads, and uid {uid_of(machine)} may write /srv/led: " in said
+        planted(machine, path)
+        instance.reload()
+        instance.assert_not_pwned()
+        for words in (["check", "led"], ["unit", "lint", "led"]):
+            done = machine.run("sdsupervise", *words, check=False)
+            assert done.returncode != 0
+            assert f"may write /srv/led, and root's processes execute code from there ({variable})" in (
+                done.stdout + done.stderr
+            )
+    finally:
+        instance.close()
+
+
+def test_variables_that_come_with_a_reload(machine: Machine) -> None:
+    """Such a variable in a unit that runs: the first reload fails, and says why. The old code serves."""
+    instance = Instance(machine, "led", f'user = "{USER}"')
+    try:
+        instance.start()
+        instance.drop_in("Environment=HOME=/srv/led")
+        assert instance.reload() != 0
+        said = machine.run("journalctl", "--output=cat", f"--unit={instance.unit}").stdout
+        assert f"code from where HOME leads, and uid {uid_of(machine)} may write /srv/led: " in said
+        assert instance.status()["generation"] == 1
+        instance.drop_in("Environment=HOME=/root PYTHONPATH=/usr/lib")
+        assert instance.reload() == 0
+        assert instance.status()["generation"] == 2
+    finally:
+        instance.close()
+
+
+def test_variables_of_a_service_that_stays_root(machine: Machine) -> None:
+    """There nobody becomes another user, and whoever may write its code is root anyway: `check` says so."""
+    instance = Instance(machine, "led")
+    try:
+        instance.drop_in("Environment=HOME=/srv/led")
+        instance.start()
+        assert instance.reload() == 0
+    finally:
+        instance.close()
+
+
+# In the supervisor: another process repeats its order to start a successor, so that systemd is asked whose it is.
+_REPEATS = """\
+import os, socket
+from sdsupervise import connection
+send = connection.Connection.send
+def repeated(self, data, fds):
+    if not fds or b'"spawn"' not in data:
+        return send(self, data, fds)
+    pid = os.fork()
+    if pid == 0:
+        socket.send_fds(self._peer, [data], list(fds))
+        os._exit(0)
+    os.waitpid(pid, 0)
+connection.Connection.send = repeated
+"""
+_OTHERS_PATH = "PATH=/srv/path/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def path_of_others(machine: Machine) -> None:
+    for name in ("systemctl", "journalctl"):
+        script = f'#!/bin/sh\ntest $(id -u) != 0 || touch /tmp/pwned\nexec /usr/bin/{name} "$@"\n'
+        machine.write(f"/srv/path/bin/{name}", script, mode=0o755)
+    machine.run("chown", "-R", f"{USER}:", "/srv/path")
+
+
+def test_programs_in_a_path_of_others(machine: Machine) -> None:
+    """The process of ExecReload= asks systemd which process is the unit's main one, by root's own systemctl."""
+    instance = Instance(machine, "path", f'user = "{USER}"')
+    try:
+        path_of_others(machine)
+        instance.drop_in(f"Environment={_OTHERS_PATH}")
+        machine.write(f"{instance.place}/service.py", _REPEATS + SOURCE.replace("RELEASE", "1"))
+        instance.start()
+        assert instance.reload() != 0  # since systemd was asked
+        instance.assert_not_pwned()
+        for words in (["check", "path"], ["unit", "lint", "path"]):
+            done = machine.run("sdsupervise", *words, check=False)
+            assert (
+                "may write /srv/path, and root's processes look programs up there (PATH)" in done.stdout + done.stderr
+            )
+    finally:
+        instance.close()
+
+
+@pytest.mark.parametrize("words", ["reload path", "status path", "check path", "unit lint path", "reload --outdated"])
+def test_root_s_commands_in_a_path_of_others(machine: Machine, words: str) -> None:
+    """Nor do root's commands execute a systemctl, or a journalctl, that somebody else has put into their PATH."""
+    instance = Instance(machine, "path", f'user = "{USER}"')
+    try:
+        path_of_others(machine)
+        instance.start()
+        machine.run("env", _OTHERS_PATH, "sdsupervise", *words.split(), check=False)
+        instance.assert_not_pwned()
+    finally:
+        instance.close()
+
+
+@pytest.mark.parametrize("who", ["the supervisor", "the command"])
+def test_last_words_in_a_path_of_others(machine: Machine, who: str) -> None:
+    """Nor does a supervisor that is root, where it looks for what a service's command has written; nor `reload`, by
+    root, where the supervisor may not read that."""
+    user = f'user = "{USER}"\n' if who == "the command" else ""
+    machine.write("/opt/words.sh", "echo READY=1; exec sleep infinity\n")
+    machine.write("/etc/sdsupervise/words.toml", 'command = ["/bin/sh", "/opt/words.sh"]\nready_after = 0.1\n' + user)
+    unit = "sdsupervise@words.service"
+    path_of_others(machine)
+    machine.run("rm", "-f", "/tmp/pwned")
+    machine.write(f"/run/systemd/system/{unit}.d/test.conf", f"[Service]\nEnvironment={_OTHERS_PATH}\n")
+    machine.run("systemctl", "daemon-reload")
+    try:
+        machine.run("systemctl", "start", unit)
+        machine.write("/opt/words.sh", "echo its last words >&2; exit 7\n")
+        done = machine.run("env", _OTHERS_PATH, "sdsupervise", "reload", "words", check=False)
+        assert done.returncode != 0 and "its last words" in done.stderr
+        assert machine.run("test", "-e", "/tmp/pwned", check=False).returncode == 1
+    finally:
+        machine.run("systemctl", "stop", unit)
+        machine.run("rm", "-rf", f"/run/systemd/system/{unit}.d", "/etc/sdsupervise/words.toml")
+        machine.run("systemctl", "daemon-reload")

@@ -115,3 +115,36 @@ def test_nothing_is_loaded(place: Path) -> None:
     (place / "app/package/__init__.py").write_text(f"open({str(place / 'loaded')!r}, 'w')")
     assert found(place, f"{IN} package.part:Service") == []
     assert not (place / "loaded").exists()
+
+
+@pytest.mark.parametrize(
+    "variable", ["HOME", "PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONPYCACHEPREFIX", "LD_LIBRARY_PATH", "PATH"]
+)
+def test_variables(place: Path, variable: str) -> None:
+    """Where they lead root's processes, whatever user the service is."""
+    lines = (f"{IN} service.py:Service", f"Environment=A=1 '{variable}=PLACE/current'")
+    assert found(place, *lines, user="games") == []
+    os.chown(place / "app", STRANGER, STRANGER)
+    assert found(place, *lines, user="games") == [("Environment", f"uid {STRANGER} may write PLACE/app")]
+    assert found(place, *lines, "User=games") == []
+
+
+@pytest.mark.parametrize("variable", ["LD_PRELOAD", "LD_AUDIT"])
+def test_libraries(place: Path, variable: str) -> None:
+    """Each of several, and none that has but a name."""
+    lines = (f"{IN} service.py:Service", f"Environment={variable}=a.so:/usr/lib/b.so:PLACE/app/program")
+    assert found(place, *lines, user="games") == []
+    os.chown(place / "app/program", STRANGER, STRANGER)
+    assert found(place, *lines, user="games") == [("Environment", f"uid {STRANGER} may write PLACE/app/program")]
+
+
+def test_what_can_be_made(place: Path) -> None:
+    """What is not there yet, where everybody may make it; and a directory in which everybody may make files."""
+    place.joinpath("app").chmod(0o1777)
+    for path, said in (
+        ("PLACE/app/lib", "everybody may make PLACE/app/lib"),
+        ("PLACE/app", "everybody may put files into PLACE/app"),
+    ):
+        lines = (f"{IN} -- /bin/true", f"Environment=PYTHONPATH={path}")
+        assert found(place, *lines, user="games") == [("Environment", said)]
+    assert found(place, f"{IN} -- /bin/true", "Environment=PYTHONPATH=PLACE/none", user="games") == []

@@ -101,7 +101,8 @@ class Peer:
         self._workers: dict[int, int] = {}  # pid: pidfd, of those alive as far as we know, and of holders
         self._announced: set[int] = set()  # the pids of all workers there ever were
         self._leftovers: dict[int, Leftovers] = {}  # of workers that died after it
-        self._holders: set[int] = set()  # never killed: each leaves when it has seen to the end of its worker
+        self._holders: set[int] = set()  # each leaves when it has seen to the end of its worker, or hangs
+        self._kills_holders = False
         self.token = token  # the read end of the pipe with the kill token
         self.generation = generation
         self.stop_timeout = stop_timeout  # seconds its workers may take to stop
@@ -263,8 +264,9 @@ class Peer:
         if not self.gone and not self._token_is_ours:
             return
         for pid, pidfd in self._workers.items():
-            if pid not in self._holders:
+            if pid not in self._holders or self._kills_holders:
                 signals.send(pidfd, signal.SIGKILL)
+        self._kills_holders = self.gone  # one that is stopped would keep the lock for ever
 
     def pass_on(self, number: int) -> list[int]:
         """A signal to those of its workers that have a handler for it; their pids."""

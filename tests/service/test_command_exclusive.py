@@ -322,3 +322,21 @@ def test_serving_is_said_of_a_command_that_is_up(ground: Ground) -> None:
     ground.open_gate()
     assert reload.wait() == 0
     ground.expect("serves", release=3)
+
+
+def test_a_shim_that_is_stopped_when_its_supervisor_is_killed(ground: Ground) -> None:
+    """It would keep the lock for ever, and nobody would serve: it is killed, and the old code comes back."""
+    running = start(ground, SERVES, "--takeover-timeout", "1")
+    ground.expect("serves", release=1)
+    ground.program(2, 'be_the_only_one(); report("begins"); wait()')
+    reload = ground.reload_process()
+    worker = ground.expect("begins").pid
+    shim = shim_of(worker)
+    successor = psutil.Process(shim).ppid()
+    os.kill(shim, signal.SIGSTOP)
+    os.kill(successor, signal.SIGKILL)
+    ground.expect("serves", release=1)
+    assert reload.wait() == 1
+    wait_gone(shim)
+    running.signal(signal.SIGTERM)
+    assert running.wait() == 0

@@ -296,6 +296,7 @@ class Workforce:
                 slot.timer = self._loop.call_later(pause, lambda: self._starts.enqueue_one(slot))
                 self.trouble += "" if too_many else f", the next starts {round(pause, 2):g} s later"
             else:
+                slot.failed = not worker.was_up  # whether it can be started again is known in a moment
                 self._starts.enqueue_one(slot)  # before anything is said of it: nobody serves in its place meanwhile
         return too_many
 

@@ -9,7 +9,7 @@ import time
 from typing import NamedTuple
 
 PAUSE_SECONDS = 0.04
-PATIENCE_SECONDS = 4.0
+PATIENCE_SECONDS = 20.0  # a way back on a busy machine takes seconds, and clients wait in the backlog
 
 
 class Reply(NamedTuple):

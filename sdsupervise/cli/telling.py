@@ -4,13 +4,16 @@ import io
 import math
 import os
 import sys
+import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import IO, TextIO
 
 from ..linux.channel import Sender
+from ..linux.patience import readable_within
 from ..printable import printable
 
 _JOURNAL_SECONDS = 3.0  # for a journal of gigabytes
+_MOST_BYTES = 256 * 1024  # of what it says
 _RECENT_SECONDS = 3600.0  # a reload takes no longer
 
 
@@ -84,18 +87,34 @@ def _words_in_journal(facts: Mapping[str, object], sender: Sender | None) -> str
     if not isinstance(pid, int) or isinstance(pid, bool) or sender is None:
         return ""
     import subprocess
-    import time
 
     from ..own_programs import search_path
     from ..systemd.journal import command_for_words_of
 
     command = command_for_words_of(pid, time.time() - _RECENT_SECONDS, uid=sender.uid)
     environment = {**os.environ, **search_path()}
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_JOURNAL_SECONDS, check=True, env=environment)
-    except (OSError, subprocess.SubprocessError):
+        with subprocess.Popen(command, bufsize=0, stdin=null, stdout=pipe, stderr=null, env=environment) as journalctl:
+            assert journalctl.stdout is not None
+            try:
+                said = _read_in_bounds(journalctl.stdout)
+            finally:
+                journalctl.kill()
+    except OSError:
         return ""
-    return printable(done.stdout.decode(errors="replace")).strip()
+    return printable(said.decode(errors="replace")).strip() if journalctl.returncode <= 0 else ""
+
+
+def _read_in_bounds(readable: IO[bytes]) -> bytes:
+    """All of it; b"" if it takes too long, and what has room where it is too much: an entry may have any length."""
+    said, end = b"", time.monotonic() + _JOURNAL_SECONDS
+    while readable_within(readable.fileno(), max(0.0, end - time.monotonic())):
+        more = readable.read(_MOST_BYTES - len(said))
+        said += more
+        if not more or len(said) >= _MOST_BYTES:
+            return said
+    return b""
 
 
 def success(facts: Mapping[str, object]) -> str:

@@ -588,26 +588,43 @@ while True:
 """
 
 
-def test_the_words_of_another_s_process(machine: Machine) -> None:
-    """Whoever answers that a worker died without a word cannot have root print the journal of whom he likes."""
+def told_of_a_silent_worker(machine: Machine, pid: int) -> tuple[int, str]:
+    """The status of root's reload, and what it prints, where a made-up supervisor answers that this process was a
+    worker which died without a word."""
     machine.run("install", "-d", "-o", USER, "/run/sdsupervise/asks")
     machine.write("/tmp/answers.py", ANSWERS)
-    become = ["setpriv", f"--reuid={USER}", "--clear-groups"]
-    machine.run("systemd-run", "--quiet", "--wait", "--unit=secretive", "sh", "-c", "echo TOP SECRET; true")
-    machine.run("journalctl", "--sync")
-    said = machine.run("journalctl", "--quiet", "--output=json", "_UID=0", "MESSAGE=TOP SECRET").stdout
-    pid = int(json.loads(said.splitlines()[-1])["_PID"])
     failed = {"reason": "x", "outcome": "y", "silent_worker": pid}
     failure = {"error": "io.sdsupervise.ReloadFailed", "parameters": failed}
     machine.write("/tmp/answers.json", json.dumps({"Follow": failure, "Reload": failure}))
+    become = ["setpriv", f"--reuid={USER}", "--clear-groups"]
     try:
         with machine.popen(*become, "python3", "/tmp/answers.py", "/run/sdsupervise/asks/control", "") as fake:
             assert fake.stdout is not None and fake.stdout.readline() == "listens\n"
             done = machine.run("sdsupervise", "reload", "asks", check=False)
             fake.kill()
-        assert (done.returncode, done.stderr) == (1, "NOT RELOADED: x. y\n")
+        return done.returncode, done.stderr
     finally:
         machine.run("rm", "-rf", "/run/sdsupervise/asks")
+
+
+def test_the_words_of_another_s_process(machine: Machine) -> None:
+    """Whoever answers that a worker died without a word cannot have root print the journal of whom he likes."""
+    machine.run("systemd-run", "--quiet", "--wait", "--unit=secretive", "sh", "-c", "echo TOP SECRET; true")
+    machine.run("journalctl", "--sync")
+    said = machine.run("journalctl", "--quiet", "--output=json", "_UID=0", "MESSAGE=TOP SECRET").stdout
+    pid = int(json.loads(said.splitlines()[-1])["_PID"])
+    assert told_of_a_silent_worker(machine, pid) == (1, "NOT RELOADED: x. y\n")
+
+
+def test_words_without_an_end(machine: Machine) -> None:
+    """What the service's user has written to the journal is shown to root, but no more of it than people read."""
+    writes = "import os; print(os.getpid(), *['x' * 40_000] * 19, sep='\\n', flush=True)"
+    machine.run("systemd-run", "--quiet", "--wait", f"--uid={USER}", "--unit=talks", "python3", "-c", writes)
+    machine.run("journalctl", "--sync")
+    pid = int(machine.run("journalctl", "--quiet", "--output=cat", "--unit=talks", "--grep=^[0-9]+$").stdout.split()[0])
+    status, shown = told_of_a_silent_worker(machine, pid)
+    assert status == 1 and shown.endswith("x\nNOT RELOADED: x. y\n")
+    assert 40_000 < len(shown) < 300_000
 
 
 @pytest.mark.parametrize("name", ["x$(touch pwned).service", "-Hevil.service"])

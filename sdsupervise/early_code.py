@@ -16,7 +16,7 @@ from typing import NoReturn
 from . import bytecode, own_code
 from .errors import ServiceNotLoadable
 from .linux.inheritance import EXECUTED_ANEW_VARIABLE, inherited_handover, this_invocation
-from .linux.processes import flush
+from .linux.processes import flush, stat_fields
 from .unpatched import os
 
 
@@ -101,9 +101,7 @@ def _changes_of_links(path: str, most: int = 40) -> Iterator[int]:
 
 def _time_of_birth() -> int:
     """When Python began, on the clock that files have; no earlier than that, and before it can have loaded a script."""
-    fd = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
-    ticks = int(os.read(fd, 4096).rpartition(b")")[2].split()[19]) + 1
-    os.close(fd)
+    ticks = int(stat_fields("self")[19]) + 1
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time_ns() - int(age * 1e9)
 

@@ -44,7 +44,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "systemd",
         "toml_text",
     ),
-    ("linux.usage", "root_environment", "usage", "workers.greenlets"),
+    (
+        "linux.descent",
+        "linux.process_groups",
+        "linux.usage",
+        "root_environment",
+        "usage",
+        "workers.greenlets",
+    ),
     ("workers.process_end",),
     (
         "answers",

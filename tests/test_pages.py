@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import signal
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
 
@@ -22,6 +21,7 @@ from sdsupervise.linux.signals import PASSED_ON
 from tests import pages
 from tests.documents import CLONE, comparable, number_of_sessions, with_sessions
 from tests.ground.machine import Machine
+from tests.shown_commands import every_parser
 from tests.systemd import applies
 
 PAGES = sorted(source.stem for source in pages.SOURCES.glob("*.rst"))
@@ -59,15 +59,6 @@ def entries(page: Path) -> list[str]:
     """What stands in bold at the head of its lists."""
     text = re.sub(r"\\f.|\\", "", page.read_text())
     return re.findall(r"^\.TP\n(?:\.B )?(.+)$", text, re.MULTILINE)
-
-
-def every_parser(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """It, and those of its commands."""
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for child in action.choices.values():
-                yield from every_parser(child)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -21,6 +21,7 @@ _MOST_ADDED_UP = 200  # whose memory is asked for at each look
 _LOOK_SECONDS = 2.0
 _MARGIN = 13  # where values begin
 _MOST_CHARACTERS = 20_000  # of a value
+_MOST_BYTES = 2**21  # of a command line, which may be anybody's
 _HEADINGS = ("PROCESS", "PID", "STATE", "AGE", "", "", "PING", "CRASHES", "SAYS")
 _TO_THE_LEFT = {"PROCESS", "STATE", "SAYS"}
 
@@ -184,7 +185,7 @@ def _typed_directories(facts: Mapping[str, Any]) -> list[str]:
     """The working directories by the names they were given, the one that counts first."""
     try:
         with open(f"/proc/{facts['pid']}/cmdline", "rb") as file:
-            words = os.fsdecode(file.read()).split("\0")
+            words = os.fsdecode(file.read(_MOST_BYTES)).split("\0")
     except OSError:
         words = []
     by_name = str(facts.get("directory", ""))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..unpatched import os
+from .processes import stat_fields
 
 _DEAD = (b"Z", b"X")
 
@@ -64,9 +65,5 @@ def _all() -> Iterator[tuple[bytes, _Stat]]:
 
 def _stat(place: str) -> _Stat | None:
     """None if it is gone."""
-    try:
-        with open(f"/proc/{place}/stat", "rb") as stat:
-            words = stat.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return _Stat(words[0], tuple(words[1:4]), words[19])
+    fields = stat_fields(place)
+    return _Stat(fields[0], tuple(fields[1:4]), fields[19]) if fields else None

@@ -7,13 +7,14 @@ import resource
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from ..unpatched import os, select
+from ..unpatched import os
+from . import processes
 
 _SHOWN_CHARACTERS = 120
 _MOST_LOOKS = 10  # on a machine on which processes begin all the time
 _BITS_OF_PID = 22  # PID_MAX_LIMIT; proc_sys_kernel(5)
 _FILE_LOCKS = 10  # RLIMIT_LOCKS
-_MOST_BYTES = 2**20  # of a file of /proc
+_MOST_BYTES = 2**21  # of a file of /proc: all that exec takes as arguments and environment, mostly
 
 
 class Relations(NamedTuple):
@@ -130,7 +131,7 @@ def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()
             pidfd = os.pidfd_open(pid)
         except OSError:
             continue
-        if _is_dead(pidfd) or not is_its(pid):
+        if processes.is_dead(pidfd) or not is_its(pid):
             os.close(pidfd)
         else:
             found.append(Found(pid, pidfd, _command_line(str(pid))))
@@ -160,15 +161,9 @@ def _lives(pid: int) -> bool:
     except OSError:
         return False
     try:
-        return not _is_dead(pidfd)
+        return not processes.is_dead(pidfd)
     finally:
         os.close(pidfd)
-
-
-def _is_dead(pidfd: int) -> bool:
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return bool(poller.poll(0))
 
 
 def _read(path: str) -> bytes:
@@ -194,28 +189,18 @@ def _find(wanted: Callable[[int, Relations], bool]) -> Iterator[Found]:
 
 
 def _is(pid: int, wanted: Callable[[int, Relations], bool]) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            state, parent, group, session, *_ = stat.read().rpartition(b")")[2].split()
-    except OSError:
+    fields = processes.stat_fields(pid)
+    if not fields or fields[0] in (b"Z", b"X"):
         return False
-    return state not in (b"Z", b"X") and wanted(pid, Relations(int(parent), int(group), int(session)))
+    return wanted(pid, Relations(*map(int, fields[1:4])))
 
 
 def _environment(pid: int) -> list[bytes]:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as environment:
-            return environment.read().split(b"\0")
-    except OSError:
-        return []  # somebody else's
+    return _read(f"/proc/{pid}/environ").split(b"\0")
 
 
 def _command_line(name: str) -> str:
-    try:
-        with open(f"/proc/{name}/cmdline", "rb") as file:
-            words = file.read().rstrip(b"\0").split(b"\0")
-    except OSError:
-        words = []
+    words = _read(f"/proc/{name}/cmdline").rstrip(b"\0").split(b"\0")
     text = b" ".join(words).decode(errors="backslashreplace")
     text = " ".join(text.split())  # a newline in an argument must not break a line of the log
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

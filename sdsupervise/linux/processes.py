@@ -151,11 +151,8 @@ def signal_name(number: int) -> str:
 
 def has_terminal() -> bool:
     """This process's session has a controlling terminal."""
-    try:
-        with open("/proc/self/stat", "rb") as stat:
-            return stat.read().rpartition(b")")[2].split()[4] != b"0"
-    except OSError:
-        return False  # no /proc
+    fields = stat_fields("self")
+    return bool(fields) and fields[4] != b"0"
 
 
 def can_open(count: int) -> bool:
@@ -185,6 +182,16 @@ def exists(pid: int) -> bool:
     except OSError:
         pass  # it is a thread, or we have no descriptor left
     return True
+
+
+def stat_fields(place: int | str) -> list[bytes]:
+    """What the kernel says of a process, PID or "self", or of a thread, PID/task/TID: fields 3 and up of
+    proc_pid_stat(5), for the name before them may hold anything. Empty if it is gone."""
+    try:
+        with open(f"/proc/{place}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
 
 
 def uid_of(pid: int) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from .processes import uid_of
+from .processes import stat_fields, uid_of
 from .unix_sockets import rows
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -202,11 +202,8 @@ def started_at(pid: int) -> float | None:
 
 
 def _read_stat(pid: int) -> _Stat | None:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name in brackets may hold anything. What follows it are fields 3 and up of proc(5).
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    fields = stat_fields(pid)
+    if not fields:
         return None
     cpu_ticks = sum(int(field) for field in fields[11:15])
     return _Stat(int(fields[1]), cpu_ticks / _TICKS, int(fields[19]) / _TICKS, int(fields[21]) * _PAGE_BYTES)

@@ -59,6 +59,19 @@ class Report(NamedTuple):
 NOTHING: Mapping[str, str | None] = {}
 
 
+def status_at(control: str) -> Mapping[str, object]:
+    """What the supervisor that listens there answers to Status."""
+    client = Client.connect(control, timeout_seconds=LIMIT_SECONDS)
+    try:
+        answer = client.ask("Status")
+    finally:
+        client.close()
+    assert not answer.error, answer
+    complaints = list(DESCRIBED.complaints(DESCRIBED.methods["Status"][1], answer.parameters))
+    assert not complaints, complaints
+    return answer.parameters
+
+
 class Ground:
     """A directory with releases, the socket services report to, and all processes started here."""
 
@@ -330,15 +343,7 @@ class Ground:
 
     def status(self) -> Mapping[str, object]:
         """The answer to Status."""
-        client = Client.connect(self.control, timeout_seconds=LIMIT_SECONDS)
-        try:
-            answer = client.ask("Status")
-        finally:
-            client.close()
-        assert not answer.error, answer
-        complaints = list(DESCRIBED.complaints(DESCRIBED.methods["Status"][1], answer.parameters))
-        assert not complaints, complaints
-        return answer.parameters
+        return status_at(self.control)
 
     def worker_pids(self) -> list[int]:
         """The living workers of the supervisor that is the main one."""

@@ -16,9 +16,8 @@ from textwrap import indent
 import psutil
 import pytest
 
-from sdsupervise.client import Client
-from tests.service.harness import NOTHING, PYTHON, SDSUPERVISE, Ground, service
-from tests.service.running import LIMIT_SECONDS, Running
+from tests.service.harness import NOTHING, PYTHON, SDSUPERVISE, Ground, service, status_at
+from tests.service.running import Running
 from tests.service.test_sockets import ask
 
 REQUESTS = 30  # of one check, to each address
@@ -130,11 +129,7 @@ class Site:
         return running
 
     def status(self) -> Mapping[str, object]:
-        client = Client.connect(str(self.run_directory / "control"), timeout_seconds=LIMIT_SECONDS)
-        try:
-            return client.ask("Status").parameters
-        finally:
-            client.close()
+        return status_at(str(self.run_directory / "control"))
 
     def answers(self) -> Counter[tuple[str, str]]:
         """Of the check that ran last: how often each release answered it, and each worker."""

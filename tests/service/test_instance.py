@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.client import Client
-from tests.service.harness import SDSUPERVISE, Ground, installed_package, service
+from tests.service.harness import SDSUPERVISE, Ground, installed_package, service, status_at
 from tests.service.running import LIMIT_SECONDS, Running, wait_gone
 
 KNOWS = service(
@@ -56,11 +56,7 @@ class Instance:
         return running
 
     def status(self) -> Mapping[str, object]:
-        client = Client.connect(str(self.run_directory / "control"), timeout_seconds=LIMIT_SECONDS)
-        try:
-            return client.ask("Status").parameters
-        finally:
-            client.close()
+        return status_at(str(self.run_directory / "control"))
 
     def stop(self) -> None:
         """The one that serves, and all of it."""

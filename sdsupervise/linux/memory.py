@@ -1,11 +1,8 @@
 """How much memory processes have. psutil, which costs megabytes itself, is imported only by those who set a limit."""
 
-import os
 import sys
 
 from ..errors import ConfigError
-
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def prepare() -> None:
@@ -28,13 +25,4 @@ def private_bytes(pid: int) -> int:
     try:
         return int(psutil.Process(pid).memory_full_info().uss)
     except psutil.Error:
-        return 0
-
-
-def resident_bytes(pid: int) -> int:
-    """The bytes it has in memory, with what it shares with others; 0 for a process that is gone."""
-    try:
-        with open(f"/proc/{pid}/statm") as statm:
-            return int(statm.read().split()[1]) * _PAGE_BYTES
-    except OSError:
         return 0

@@ -155,11 +155,11 @@ class Peer:
         self.pid, self._pidfd = pid, pidfd
         self._loop.watch(pidfd, self._died)
 
-    def note_hook(self, fields: Mapping[str, Any]) -> None:
+    def note_hook(self, message: Message) -> None:
         """What it says of its notify_command, if it is one to say what we are to run: who has our rights, or all."""
-        words = fields.get("notify_command")
-        if words and self.pid is not None and processes.uid_of(self.pid) in (0, os.geteuid()):
-            self.hook = Hook(tuple(words), fields.get("notify_timeout", _HOOK_SECONDS))
+        words = message.fields.get("notify_command")
+        if words and message.sender is not None and message.sender.uid in (0, os.geteuid()):
+            self.hook = Hook(tuple(words), message.fields.get("notify_timeout", _HOOK_SECONDS))
 
     def knows_worker(self, pid: int) -> bool:
         """It has announced one of this pid, be it dead by now."""

@@ -432,14 +432,14 @@ class Succession:
         fields, peer = message.fields, self.peer
         match message.kind:
             case "starts" if peer is not None and self.reload is not None:
-                peer.note_hook(fields)
+                peer.note_hook(message)
                 if fields["place"]:
                     self.reload.note(f"generation {peer.generation} starts in {fields['place']}")
                 if fields.get("reload_timeout", 0.0) > peer.reload_timeout:  # a shorter one is for its workers
                     self._bound_by_successor(peer, fields["reload_timeout"])
             case "hello" if peer is not None and not peer.listens:
                 peer.listens = True
-                peer.note_hook(fields)
+                peer.note_hook(message)
                 peer.code = fields["code"]
                 peer.overlaps = fields.get("overlaps", False)
                 peer.stop_timeout = fields["stop_timeout"]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .daemon import Daemon, SupervisedDaemon
+    from .service.daemon import Daemon, SupervisedDaemon
 
 __version__ = "0.1.0"
 __all__ = ["Daemon", "SupervisedDaemon", "__version__"]
@@ -12,7 +12,7 @@ __all__ = ["Daemon", "SupervisedDaemon", "__version__"]
 def __getattr__(name: str) -> object:
     """What a service is made of, imported when asked for: `sdsupervise ready` is quick, and needs nothing of it."""
     if name in ("Daemon", "SupervisedDaemon"):
-        from . import daemon
+        from .service import daemon
 
         return getattr(daemon, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

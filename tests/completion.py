@@ -18,7 +18,7 @@ from sdsupervise.cli import commands
 DIRECTORY = Path(__file__).parents[1] / "packaging" / "completion"
 FILES = {"bash": DIRECTORY / "sdsupervise", "zsh": DIRECTORY / "_sdsupervise"}
 
-# Where sdsupervise/places.py looks, without asking it. Whoever can make a directory there chooses its name: a name is
+# Where instances/locations.py looks, without asking it. Whoever can make a directory there chooses its name: a name is
 # offered only where it is none but a word to every shell. (compgen -W would expand it, and run what is in $(...).)
 _INSTANCES = {
     "bash": """\

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise import bytecode, own_code
-from sdsupervise.receipt import Receipt
+from sdsupervise.code import bytecode, own_code
+from sdsupervise.code.code_version import Receipt
 
 BY_TIME, CHECKED, UNCHECKED = py_compile.PycInvalidationMode
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sdsupervise.check_words import may_ask_old_code
-from sdsupervise.config import check_settings
+from sdsupervise.settings.check_words import may_ask_old_code
+from sdsupervise.settings.settings import check_settings
 
 LISTEN = {"http": "127.0.0.1:8000", "six": "[::1]:8001", "any": "8002", "admin": "/run/app/admin.sock"}
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise import answers, places
-from sdsupervise.core import checked
-from sdsupervise.core.checked import Unfit
+from sdsupervise.control import answers
 from sdsupervise.errors import NotReadable, UsageError
-from sdsupervise.files import read_regular
-from sdsupervise.messages import SHAPES
-from sdsupervise.printable import one_line, printable
+from sdsupervise.handover.messages import SHAPES
+from sdsupervise.input import checked
+from sdsupervise.input.checked import Unfit
+from sdsupervise.input.printable import one_line, printable
+from sdsupervise.instances import locations
+from sdsupervise.linux.files import read_regular
 from tests.service.test_handover_format import KNOWN
 from tests.service.test_varlink import OURS
 from tests.varlink_idl import Struct
@@ -177,17 +178,17 @@ def test_printable_text_stays() -> None:
 )
 def test_names_of_nothing(name: str) -> None:
     """What could be more than one word, or lead somewhere else, is a name of nothing."""
-    assert not places.can_run(name) and not places.is_name(name)
-    assert places.config_file(name) is None
+    assert not locations.can_run(name) and not locations.is_name(name)
+    assert locations.config_file(name) is None
     with pytest.raises(UsageError, match="cannot be called"):
-        places.run_directory(name)
+        locations.run_directory(name)
 
 
 @pytest.mark.parametrize("name", ["web", "web-2", "a_b.c", "app@1", r"my\x2dapp", "x:y"])
 def test_names_of_what_runs(name: str) -> None:
     """Instances, and units with all that systemd allows in their names."""
-    assert places.can_run(name)
-    assert places.run_directory(name).endswith(f"/sdsupervise/{name}")
+    assert locations.can_run(name)
+    assert locations.run_directory(name).endswith(f"/sdsupervise/{name}")
 
 
 def test_read_regular(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sdsupervise.control import Call, ControlServer
+from sdsupervise.control.server import Call, ControlServer
 from sdsupervise.linux.event_loop import EventLoop
-from sdsupervise.time_share import TimeShare
+from sdsupervise.linux.time_share import TimeShare
 
 STATUS = b'{"method": "io.sdsupervise.Status"}\0'
 EVERYBODY_IS_A_STRANGER: tuple[int, ...] = ()

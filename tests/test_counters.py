@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sdsupervise.core.checked import Unfit
-from sdsupervise.counters import Counters
-from sdsupervise.crash_loops import LOOP, CrashLoops
+from sdsupervise.handover.counters import Counters
+from sdsupervise.handover.messages import COUNTERS
+from sdsupervise.input.checked import Unfit
 from sdsupervise.linux.event_loop import EventLoop
-from sdsupervise.messages import COUNTERS
+from sdsupervise.workers.crash_loops import LOOP, CrashLoops
 
 
 def test_counts_of_a_successor_are_on_top() -> None:

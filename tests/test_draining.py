@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from sdsupervise.workers.draining import Draining
+from sdsupervise.child.draining import Draining
 
 
 def is_readable(draining: Draining) -> bool:

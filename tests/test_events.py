@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.announcer import EVENTS
-from sdsupervise.events import News, told
+from sdsupervise.hooks.notify_command import EVENTS
+from sdsupervise.systemd.catalog import News, told
 
 PROJECT = Path(__file__).parents[1]
 CATALOG = PROJECT / "units/sdsupervise.catalog"
@@ -165,7 +165,7 @@ def test_every_transition_has_an_event() -> None:
             silent.add(text.value)
     assert silent == REMARKS
     sources = [
-        file for file in (PROJECT / "sdsupervise").rglob("*.py") if file.name not in ("events.py", "announcer.py")
+        file for file in (PROJECT / "sdsupervise").rglob("*.py") if file.name not in ("catalog.py", "notify_command.py")
     ]
     used = set(re.findall(r"\bNews\.([A-Z_]+)\b", "".join(file.read_text() for file in sources)))
     assert used | {"NOTIFY_FAILED"} == {news.name for news in News}

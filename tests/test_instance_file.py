@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise import example_file, instance_file, instance_reader, places
-from sdsupervise.config import KINDS, Settings
 from sdsupervise.errors import BadFile, ConfigError, UsageError
-from sdsupervise.file_keys import DEFAULTS, EXAMPLES, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
-from sdsupervise.printable import printable
+from sdsupervise.input.printable import printable
+from sdsupervise.instances import example, instance_file, instance_reader, locations
+from sdsupervise.instances.keys import DEFAULTS, EXAMPLES, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
+from sdsupervise.settings.settings import KINDS, Settings
 
 EXAMPLE = Path(__file__).parents[1] / "packaging" / "example.toml"
 SERVICE = 'service = "app.py:App"\n'
@@ -198,9 +198,9 @@ def test_it_is_read_apart_alike(file: Path, text: str | None) -> None:
 
 def test_a_symlink_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The instance is there, and is listed; only its file cannot be read."""
-    monkeypatch.setattr(places, "config_directories", lambda: [str(tmp_path)])
+    monkeypatch.setattr(locations, "config_directories", lambda: [str(tmp_path)])
     (tmp_path / "app.toml").symlink_to("nowhere")
-    assert places.configured() == ["app"]
+    assert locations.configured() == ["app"]
     with pytest.raises(ConfigError, match=r"^Cannot read .*/app.toml: No such file or directory\.$"):
         instance_file.read(instance_file.file_of("app"))
 
@@ -254,7 +254,7 @@ def test_every_key_has_its_meaning() -> None:
 def test_the_example_is_true() -> None:
     """The file that is shipped has every key, each with its default, and is what `config --example` prints; any line of
     it is good by itself."""
-    assert EXAMPLE.read_text() == example_file.text(), "sdsupervise config --example > packaging/example.toml"
+    assert EXAMPLE.read_text() == example.text(), "sdsupervise config --example > packaging/example.toml"
     assert tomllib.loads(EXAMPLE.read_text()) == {}
     lines = [line.removeprefix("#") for line in EXAMPLE.read_text().splitlines() if re.match(r"#\w", line)]
     values = tomllib.loads("\n".join(lines))

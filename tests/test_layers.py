@@ -1,176 +1,38 @@
-"""DESIGN.md's layers, held by what the modules import: upwards only, and siblings ignore each other."""
+"""The layers of the package, held by what the modules import: folders import only folders above them."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sdsupervise"
 
-# Each module may import those of the lines above its own. A folder's name stands for all modules of that folder.
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("alone", "errors", "events", "own_programs", "printable", "unpatched"),
-    ("bytecode",),
-    ("own_code",),
-    (
-        "addresses",
-        "core.checked",
-        "daemons",
-        "core.words",
-        "files",
-        "linux.backlog",
-        "linux.outlet",
-        "linux.patience",
-        "listen",
-    ),
-    (
-        "config",
-        "core.phases",
-        "core.respawn",
-        "core.takeover",
-        "protocol",
-        "varlink",
-    ),
-    (
-        "linux",
-        "mentions",
-        "nearest",
-        "options",
-        "places",
-        "receipt",
-        "systemd",
-        "toml_text",
-    ),
-    (
-        "linux.descent",
-        "linux.process_groups",
-        "linux.usage",
-        "root_environment",
-        "usage",
-        "workers.greenlets",
-    ),
-    ("workers.process_end",),
-    (
-        "answers",
-        "check_reach",
-        "check_words",
-        "holder",
-        "kept",
-        "lane",
-        "messages",
-        "time_share",
-        "unwaiting",
-        "workers.coroutines",
-        "workers.leftovers",
-        "workers.link",
-        "workers.notify_socket",
-        "workers.python_worker",
-        "workers.traces",
-        "workers.worker",
-    ),
-    ("given_names",),
-    (
-        "ahead",
-        "successor_listeners",
-        "workers.command_worker",
-        "workers.draining",
-        "workers.linked_worker",
-        "workers.notified_worker",
-        "workers.shim",
-        "workers.source",
-    ),
-    ("connection", "workers.shimmed_worker"),
-    (
-        "birth",
-        "client",
-        "file_keys",
-        "control",
-        "counters",
-        "early_code",
-        "errand",
-        "listening",
-        "lock",
-        "logs",
-        "peer",
-        "control_process",
-        "foreground",
-        "init",
-        "reporting",
-        "standing",
-        "start_record",
-    ),
-    ("instance", "instance_check", "run_directory", "second_start"),
-    ("instance_file",),
-    ("instance_reader",),
-    (
-        "announcer",
-        "before_commit",
-        "class_workers",
-        "command_workers",
-        "crash_loops",
-        "elders",
-        "example_file",
-        "last_words",
-        "launch",
-        "recycling",
-        "reload",
-        "scaling",
-        "starts",
-    ),
-    (
-        "chronicle",
-        "elsewhere_workers",
-        "description",
-        "wanted",
-        "plain_daemon",
-        "succession",
-        "workforce",
-    ),
-    ("account", "loading", "requests"),
-    ("supervisor",),
-    ("code_of_root", "command", "daemon", "elsewhere", "listen_check"),
-    ("rehearsal",),
-    ("unitfiles.line", "unitfiles.since", "unitfiles.words"),
-    ("unitfiles.programs", "unitfiles.text"),
-    ("program_check", "unitfiles.rotation"),
-    ("start_check", "unitfiles.subject"),
-    ("unitfiles.host", "unitfiles.rules"),
-    ("unitfiles.lint", "unitfiles.root_code", "unitfiles.wrap"),
-    ("unitfiles.fit", "unitfiles.install"),
-    (
-        "cli.apart",
-        "cli.ask",
-        "cli.by_name",
-        "cli.exec_reload",
-        "cli.own_unit",
-        "cli.target",
-        "cli.telling",
-        "cli.terminal",
-        "cli.typed",
-    ),
-    ("cli.outdated", "cli.progress", "cli.tree", "cli.unit_reload"),
-    ("cli.several", "cli.watch"),
-    (
-        "cli.check",
-        "cli.config",
-        "cli.list",
-        "cli.metrics",
-        "cli.ready",
-        "cli.reload",
-        "cli.run",
-        "cli.scale",
-        "cli.status",
-        "cli.unit",
-        "cli.version",
-    ),
-    ("cli.commands", "cli.inside"),
-    ("cli.main",),
-    ("__main__",),
+# A folder imports only folders of the lines above its own, and within a folder no imports go in circles.
+LAYERS: tuple[tuple[str, ...], ...] = tuple(
+    tuple(line.split())
+    for line in """
+        errors
+        core input
+        linux
+        settings
+        systemd code
+        child sockets
+        control
+        instances workers
+        hooks
+        handover
+        supervisor
+        service unitfiles
+        checks
+        cli
+    """.strip().splitlines()
 )
-WITHOUT_THE_SYSTEM = ("core", "protocol", "config", "varlink")
+APART = ("alone",)  # it imports the package by its path, for another interpreter
+WITHOUT_THE_SYSTEM = ("core", "settings.settings", "settings.listen", "child.protocol", "control.varlink")
 SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "threading", "asyncio", "ctypes"}
 # What costs every service memory or start-up time is imported where it is used; DESIGN.md, "Libraries".
 COSTLY = {"asyncio", "curses", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
@@ -184,7 +46,7 @@ PATCHED: dict[str, set[str] | None] = {
     "socket": {"create_connection", "create_server", "fromfd", "getaddrinfo", "socket", "socketpair"},
 }
 # These run in no process that loads a service's code, or before it does.
-NEVER_PATCHED = ("cli", "rehearsal", "unitfiles", "unpatched")
+NEVER_PATCHED = ("cli.", "checks.", "unitfiles.", "linux.unpatched")
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -199,11 +61,10 @@ NAMES = {name_of(path) for path in MODULES}
 
 
 def layer_of(name: str) -> int:
-    """The line of LAYERS a module stands on."""
-    entries = [(entry, number) for number, layer in enumerate(LAYERS) for entry in layer]
-    fitting = [(len(entry), number) for entry, number in entries if name == entry or name.startswith(f"{entry}.")]
-    found = [number for length, number in fitting if length == max(fitting)[0]]  # a module goes before its folder
-    assert len(found) == 1, f"{name or 'the package itself'} stands on {len(found)} lines of LAYERS"
+    """The line of LAYERS on which a module's folder stands."""
+    folder = name.partition(".")[0]
+    found = [number for number, layer in enumerate(LAYERS) if folder in layer]
+    assert len(found) == 1, f"{folder} stands on {len(found)} lines of LAYERS"
     return found[0]
 
 
@@ -247,23 +108,36 @@ def foreign_imports(path: Path, *, at_the_top: bool) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_up(path: Path) -> None:
-    """A module imports only what stands on a line above its own; no sibling, in a folder or on a line."""
-    if path == PACKAGE / "__init__.py":
-        assert own_imports(path) == {"daemon"}
-        return
+    """A module imports only its own folder and folders on a line above."""
     name, imports = name_of(path), own_imports(path)
+    folder = name.partition(".")[0]
     if path.name == "__init__.py":
-        assert not imports
+        assert imports <= {"service.daemon"} and (path.parent == PACKAGE or not imports)
         return
-    wrong = {other for other in imports if layer_of(other) >= layer_of(name)}
-    assert not wrong, f"{name} must not import {', '.join(sorted(wrong))}"
+    if name == "__main__" or folder in APART:
+        return
+    wrong = {other for other in imports if other.partition(".")[0] != folder and layer_of(other) >= layer_of(name)}
+    assert not wrong, f"{name} must not import {', '.join(sorted(wrong))}: see LAYERS"
 
 
-def test_every_line_is_needed() -> None:
-    """LAYERS names no module that is not there."""
-    for layer in LAYERS:
-        for entry in layer:
-            assert entry in NAMES, f"there is no {entry}"
+@pytest.mark.parametrize("folder", sorted({folder for layer in LAYERS for folder in layer}))
+def test_no_circles(folder: str) -> None:
+    """Within a folder every import can be followed to its end."""
+    graph = {
+        name_of(path): {other for other in own_imports(path) if other.partition(".")[0] == folder}
+        for path in MODULES
+        if name_of(path).partition(".")[0] == folder and path.name != "__init__.py"
+    }
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"imports go in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_every_folder_has_its_line() -> None:
+    """LAYERS names each folder once, and none that is not there."""
+    folders = {name.partition(".")[0] for name in NAMES} - {"", "__main__", *APART}
+    assert sorted(folder for layer in LAYERS for folder in layer) == sorted(folders)
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if name_of(p).startswith(WITHOUT_THE_SYSTEM)], ids=name_of)
@@ -306,14 +180,14 @@ def patchable(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if not name_of(p).startswith(NEVER_PATCHED)], ids=name_of)
 def test_a_services_patches_are_its_own(path: Path) -> None:
-    """What gevent and eventlet replace comes from sdsupervise.unpatched, which has it as it was before."""
+    """What gevent and eventlet replace comes from sdsupervise.linux.unpatched, which has it as it was before."""
     imported = {
         alias.name
         for node in statements(path)
-        if isinstance(node, ast.ImportFrom) and node.module == "unpatched"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2] == "unpatched"
         for alias in node.names
     }
-    assert patchable(path) <= imported, "import these from unpatched"
+    assert patchable(path) <= imported, "import these from linux.unpatched"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -332,9 +206,9 @@ def test_the_rules_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for text, seen in (
         ("from .processes import fork", {"linux.processes"}),
         ("from . import processes", {"linux.processes"}),
-        ("from .. import supervisor", {"supervisor"}),
-        ("from ..workers.worker import Worker", {"workers.worker"}),
-        ("import sdsupervise.daemon", {"daemon"}),
+        ("from ..supervisor import supervisor", {"supervisor.supervisor"}),
+        ("from ..handover.peer import Peer", {"handover.peer"}),
+        ("import sdsupervise.service.daemon", {"service.daemon"}),
         ("from sdsupervise.linux import signals", {"linux.signals"}),
         ("def f():\n    from ..cli import run", {"cli.run"}),
         ("import os, socket", set()),

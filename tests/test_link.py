@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sdsupervise import protocol
+from sdsupervise.child import protocol
+from sdsupervise.child.link import Link, LinkInLoop
 from sdsupervise.errors import LinkLost
-from sdsupervise.workers.link import Link, LinkInLoop
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import socket
 
 import pytest
 
-from sdsupervise import listen
-from sdsupervise.addresses import Address, address_of, parse
-from sdsupervise.config import KINDS, check_settings
 from sdsupervise.errors import ConfigError, ExitStatus
-from sdsupervise.linux.listeners import Wanted
-from sdsupervise.listen import WITHOUT_LIMIT, Listen
+from sdsupervise.settings import listen
+from sdsupervise.settings.addresses import Address, address_of, parse
+from sdsupervise.settings.listen import WITHOUT_LIMIT, Listen
+from sdsupervise.settings.settings import KINDS, check_settings
+from sdsupervise.sockets.opening import Wanted
 
 
 def test_a_mapping() -> None:

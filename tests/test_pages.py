@@ -11,13 +11,15 @@ from textwrap import dedent
 
 import pytest
 
-from sdsupervise import announcer, events, scaling
 from sdsupervise.cli import commands
 from sdsupervise.core.takeover import State
-from sdsupervise.daemon import SupervisedDaemon
 from sdsupervise.errors import ExitStatus
-from sdsupervise.file_keys import FILE_KEYS
+from sdsupervise.hooks import notify_command
+from sdsupervise.instances.keys import FILE_KEYS
 from sdsupervise.linux.signals import PASSED_ON
+from sdsupervise.service.daemon import SupervisedDaemon
+from sdsupervise.supervisor import scaling
+from sdsupervise.systemd import catalog
 from tests import pages
 from tests.documents import CLONE, comparable, number_of_sessions, with_sessions
 from tests.ground.machine import Machine
@@ -137,7 +139,7 @@ def test_every_variable_is_there(texts: Mapping[str, str]) -> None:
 
 def test_whatever_can_be_watched_is_there(made: Mapping[str, Path]) -> None:
     """sdsupervise@.service(8) has each event with its MESSAGE_ID, and each variable of a notify_command."""
-    told = {f"{news.word} {news.value}" for news in events.News} | {f"${name}" for name in announcer.VARIABLES}
+    told = {f"{news.word} {news.value}" for news in catalog.News} | {f"${name}" for name in notify_command.VARIABLES}
     assert told - set(entries(made["sdsupervise@.service.8"])) == set()
 
 

@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from sdsupervise.printable import MOST_OF_TRACEBACK, fit, fit_end, fit_failure, last_line, printable, reason_in
+from sdsupervise.input.printable import MOST_OF_TRACEBACK, fit, fit_end, fit_failure, last_line, printable, reason_in
 
 TEXTS = {
     "ascii": "x" * 100_000,

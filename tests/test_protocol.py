@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from sdsupervise import protocol, varlink
+from sdsupervise.child import protocol
+from sdsupervise.control import varlink
 from sdsupervise.errors import ProtocolError
 
 LINES = [protocol.PING, protocol.TAKEOVER, b"\n", b'failed "a\\nb"\n', b"x" * 70_000 + b"\n", protocol.SHUTDOWN]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
-from sdsupervise.config import Settings
 from sdsupervise.core.respawn import Policy
 from sdsupervise.linux.event_loop import EventLoop, Timer
-from sdsupervise.recycling import Recycler
+from sdsupervise.settings.settings import Settings
+from sdsupervise.workers.recycling import Recycler
 from sdsupervise.workers.worker import Worker, WorkerState
 
 

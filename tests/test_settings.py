@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from sdsupervise.config import KINDS, Number, Settings, check_settings
 from sdsupervise.errors import ConfigError, ExitStatus, UsageError
-from sdsupervise.options import Parsed, parse_plain
-from sdsupervise.usage import parse, parser_for
+from sdsupervise.service.options import Parsed, parse_plain
+from sdsupervise.service.usage import parse, parser_for
+from sdsupervise.settings.settings import KINDS, Number, Settings, check_settings
 
 OPTIONS = (
     {"name": "port", "option_type": "integer", "default": 7},

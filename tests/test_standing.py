@@ -6,7 +6,7 @@ import pytest
 
 from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import State
-from sdsupervise.standing import Standing
+from sdsupervise.supervisor.status_text import Standing
 from sdsupervise.systemd.notify import status
 
 FINE = Standing(

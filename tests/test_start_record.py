@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise import start_record
 from sdsupervise.errors import HandoverError
+from sdsupervise.handover import start_record
+from sdsupervise.handover.start_record import StartRecord
 from sdsupervise.linux.inheritance import Invocation
-from sdsupervise.start_record import StartRecord
 
 GOOD = {"argv": ["/usr/bin/sdsupervise", "run", "--config", "/etc/x.toml"], "environment": {"NOTIFY_SOCKET": "/run/x"}}
 BAD = {

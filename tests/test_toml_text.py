@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sdsupervise.toml_text import Path, locate, shown, written, written_key
+from sdsupervise.input.toml_text import Path, locate, shown, written, written_key
 
 TEXT = '''\
 # a comment = 1

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 from markup import defined, escaped, literal, sentence
 
-from sdsupervise.config import KINDS, ONLY_FOR_COMMANDS
-from sdsupervise.daemon import Daemon, SupervisedDaemon
-from sdsupervise.options import BUILT_IN
-from sdsupervise.workers.draining import Draining
+from sdsupervise.child.draining import Draining
+from sdsupervise.service.daemon import Daemon, SupervisedDaemon
+from sdsupervise.service.options import BUILT_IN
+from sdsupervise.settings.settings import KINDS, ONLY_FOR_COMMANDS
 
 # Of what has no underscore in front this is between us and ourselves.
 OURS = frozenset({"plan", "shut_down", "become_worker", "be_worker", "drain_worker", "prepare_workers"})

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from sdsupervise import announcer, events
 from sdsupervise.cli import metrics
+from sdsupervise.hooks import notify_command
+from sdsupervise.systemd import catalog
 
 _CATALOG = Path(__file__).parents[2] / "units" / "sdsupervise.catalog"
 
@@ -32,20 +33,20 @@ class Metric(NamedTuple):
 
 
 def fields() -> str:
-    """The fields of an entry in the journal, as events.py has them."""
-    (table,) = re.findall(r"(?<=\n\n)    .*?(?=\n\n)", events.__doc__ or "", re.DOTALL)
+    """The fields of an entry in the journal, as catalog.py has them."""
+    (table,) = re.findall(r"(?<=\n\n)    .*?(?=\n\n)", catalog.__doc__ or "", re.DOTALL)
     return inspect.cleandoc(table)
 
 
 def every_event() -> Iterator[Event]:
-    """In the order of events.py."""
-    catalog = dict(re.findall(r"^-- (\w{32})\nSubject: (.+)$", _CATALOG.read_text(), re.MULTILINE))
-    return (Event(news.word, news.value, catalog[news.value]) for news in events.News)
+    """In the order of catalog.py."""
+    subjects = dict(re.findall(r"^-- (\w{32})\nSubject: (.+)$", _CATALOG.read_text(), re.MULTILINE))
+    return (Event(news.word, news.value, subjects[news.value]) for news in catalog.News)
 
 
 def variables() -> Mapping[str, str]:
     """What notify_command finds in its environment."""
-    return announcer.VARIABLES
+    return notify_command.VARIABLES
 
 
 def every_metric() -> list[Metric]:

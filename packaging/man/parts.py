@@ -15,13 +15,23 @@ import states
 from markup import defined, escaped, literal, sentence
 
 import sdsupervise
-from sdsupervise import protocol
+from sdsupervise.child import protocol
 from sdsupervise.cli import commands
-from sdsupervise.config import KINDS, ONLY_FOR_COMMANDS, Choice, Count, Flag, Kind, Number, Settings, in_words
 from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import State
 from sdsupervise.errors import ExitStatus
-from sdsupervise.file_keys import FILE_KEYS, ONLY_FOR_CLASSES, Text
+from sdsupervise.instances.keys import FILE_KEYS, ONLY_FOR_CLASSES, Text
+from sdsupervise.settings.settings import (
+    KINDS,
+    ONLY_FOR_COMMANDS,
+    Choice,
+    Count,
+    Flag,
+    Kind,
+    Number,
+    Settings,
+    in_words,
+)
 
 _TREE = Path(__file__).parents[2]
 _DAY = 86400
@@ -250,7 +260,7 @@ def metric_list() -> str:
 
 def interface_text(name: str) -> str:
     """A Varlink interface in its own words, as wide as a page."""
-    text = (Path(sdsupervise.__file__).parent / f"{name}.varlink").read_text()
+    text = (Path(sdsupervise.__file__).parent / "control" / f"{name}.varlink").read_text()
     paragraphs = re.split(r"((?:^#.*\n)+)", text, flags=re.MULTILINE)
     return literal("".join(map(_as_wide_as_a_page, paragraphs)))
 

@@ -11,9 +11,9 @@ import signal
 from collections.abc import Callable
 
 from ..errors import HandoverError
+from ..input.printable import one_line
 from ..linux import processes, signals
 from ..linux.channel import Sender
-from ..printable import one_line
 
 _SECONDS = 30.0
 _MOST_BYTES = 16 * 1024

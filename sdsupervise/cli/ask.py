@@ -5,9 +5,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .. import places
-from ..client import Client
+from ..control.client import Client
 from ..errors import HandoverError, NotPermitted, NotRunning, SdsuperviseError
+from ..instances import locations
 from ..linux.channel import Sender
 
 _NOBODY = -1
@@ -70,4 +70,4 @@ def ask_all(paths: Mapping[str, str], *, timeout_seconds: float = TIMEOUT_SECOND
 
 def paths_of(names: Sequence[str]) -> dict[str, str]:
     """The control socket of each."""
-    return {name: os.path.join(places.run_directory(name), "control") for name in names}
+    return {name: os.path.join(locations.run_directory(name), "control") for name in names}

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Mapping
 from importlib.machinery import PathFinder
 
-from .. import places, run_directory
 from ..errors import ServiceNotLoadable, UsageError
-from ..instance import is_file
-from ..instance_reader import read_apart
-from ..nearest import did_you_mean
+from ..input.nearest import did_you_mean
+from ..instances import locations, run_directory
+from ..instances.instance import is_file
+from ..instances.instance_reader import read_apart
 
 
 def complete(
@@ -49,17 +49,17 @@ def _file(parsed: argparse.Namespace) -> str | None:
     if is_file(name):
         return str(name)
     is_module = all(part.isidentifier() for part in name.split("."))
-    if not places.is_name(name) and not is_module:
-        raise UsageError(f"Neither an instance nor a module can be called {name!r}: {places.NAMES}.")
-    file = places.config_file(name) if places.is_name(name) else None
+    if not locations.is_name(name) and not is_module:
+        raise UsageError(f"Neither an instance nor a module can be called {name!r}: {locations.NAMES}.")
+    file = locations.config_file(name) if locations.is_name(name) else None
     if file is None:
-        files = places.where_configured(name)
+        files = locations.where_configured(name)
         here = parsed.directory or os.getcwd()
         # Another interpreter's modules are elsewhere.
         if not is_module or (parsed.python is None and not _finds_module(name, here)):
             raise ServiceNotLoadable(
                 f"There is neither an instance {name} (no {files}) nor a module {name} (in {here}, or where "
-                f"Python looks for modules).{did_you_mean(name, places.configured())}"
+                f"Python looks for modules).{did_you_mean(name, locations.configured())}"
             )
         parsed.no_file = files
     return file

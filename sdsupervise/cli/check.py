@@ -8,16 +8,17 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from .. import code_of_root, instance_file, places, rehearsal, start_check
-from ..command_workers import with_descriptors
-from ..config import Settings, check_settings
+from ..checks import dry_run, start_check
+from ..checks.dry_run import Surroundings
 from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
-from ..instance import Instance, name_of
-from ..printable import printable
-from ..rehearsal import Surroundings
+from ..input.printable import printable
+from ..instances import code_of_root, instance_file, locations
+from ..instances.instance import Instance, name_of
+from ..settings.settings import Settings, check_settings
 from ..unitfiles import host, root_code
 from ..unitfiles.lint import lint
 from ..unitfiles.subject import ERROR, Finding, Host
+from ..workers.command_source import with_descriptors
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,9 +58,9 @@ def _check(parsed: argparse.Namespace) -> int:
     if parsed.names and parsed.config is not None:
         raise UsageError("Name instances by NAME or by --config, not both.")
     given = parsed.names if parsed.config is None else [parsed.config]
-    all_there_are = [*places.configured(), *places.misnamed()]
+    all_there_are = [*locations.configured(), *locations.misnamed()]
     if not given and not all_there_are and not parsed.json:
-        print(f"There is no instance in {' or '.join(places.config_directories())}: nothing to check.")
+        print(f"There is no instance in {' or '.join(locations.config_directories())}: nothing to check.")
     all_is_well = True
     for text in given or all_there_are:
         verdict = _look_at(text, is_file=parsed.config is not None, imports=parsed.imports)
@@ -80,13 +81,13 @@ def _tell(verdict: _Verdict) -> None:
 
 def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
     """At one instance, as far as its first kind of mistake."""
-    name, file = places.instance_name(text), ""
+    name, file = locations.instance_name(text), ""
     mistakes: list[str] = []
     notes: list[str] = []
     try:
         file = text if is_file else instance_file.file_of(text)
         name = name_of(file)
-        instance, around = rehearsal.load(file)
+        instance, around = dry_run.load(file)
         settings: Mapping[str, object] = {**instance.settings, "listen": instance.listen}
         try:
             notes += _whom(name, around)
@@ -120,8 +121,8 @@ def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> 
         with_descriptors(command, list(instance.listen))
     if not imports or command:
         return None
-    facts = rehearsal.describe(instance, around, around.identity())
-    expected = instance.values.get("pid_file", rehearsal.default_pid_file(instance.name))
+    facts = dry_run.describe(instance, around, around.identity())
+    expected = instance.values.get("pid_file", dry_run.default_pid_file(instance.name))
     if "user" in instance.values and facts["pid_file"] not in (expected, None):
         raise ConfigError(
             f"Its code names the pid file {facts['pid_file']}, and is loaded when that has been opened, since it is "

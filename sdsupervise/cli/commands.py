@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import ExitStatus, NotRunning, SdsuperviseError, UsageError
-from ..nearest import did_you_mean
-from ..printable import printable
-from ..usage import HelpFormatter
+from ..input.nearest import did_you_mean
+from ..input.printable import printable
+from ..service.usage import HelpFormatter
 
 _COMMANDS = (
     "list",
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
                 sys.stdout.flush()
     except SdsuperviseError as error:
         if arguments[:1] == ["run"]:
-            from ..launch import tell_reason
+            from ..handover.failure_reason import tell_reason
 
             tell_reason(error)  # of a successor
         _complain(f"{error}{_hint(parsed) if isinstance(error, NotRunning) else ''}")

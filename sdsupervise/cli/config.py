@@ -8,13 +8,14 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .. import example_file, instance_file, rehearsal
-from ..config import KINDS
+from ..checks import dry_run
+from ..checks.dry_run import Surroundings
 from ..errors import ExitStatus, UsageError
-from ..file_keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
-from ..instance import Instance
-from ..rehearsal import Surroundings
-from ..toml_text import written
+from ..input.toml_text import written
+from ..instances import example, instance_file
+from ..instances.instance import Instance
+from ..instances.keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
+from ..settings.settings import KINDS
 
 _DEFAULT = "default"
 _WIDEST_VALUE = 32  # of those that the others are aligned with
@@ -48,11 +49,11 @@ def _config(parsed: argparse.Namespace) -> int:
     if parsed.example and parsed.json:
         raise UsageError("--example is a file to begin with, and no instance's values: it is not to be had in --json.")
     if parsed.example:
-        print(example_file.text(), end="")
+        print(example.text(), end="")
         return ExitStatus.OK
     if bool(parsed.name) == bool(parsed.config):
         raise UsageError("Say which instance: NAME or --config FILE.")
-    instance, around = rehearsal.load(parsed.config or instance_file.file_of(parsed.name))
+    instance, around = dry_run.load(parsed.config or instance_file.file_of(parsed.name))
     values = list(_values(instance, around))
     print(_as_json(instance, values) if parsed.json else "\n".join(_lines(values)))
     return ExitStatus.OK
@@ -60,7 +61,7 @@ def _config(parsed: argparse.Namespace) -> int:
 
 def _values(instance: Instance, around: Surroundings) -> Iterator[_Value]:
     """Of all keys that have one and mean something, in the order of FILE_KEYS."""
-    facts = rehearsal.describe(instance, around, around.identity()) if "service" in instance.values else None
+    facts = dry_run.describe(instance, around, around.identity()) if "service" in instance.values else None
     lines = instance_file.lines(instance.file)
     of_others = {**_of_class(instance, facts), **_of_unit(instance, around)}
     meaningless = ONLY_FOR_CLASSES if facts is None else ONLY_FOR_COMMANDS if facts["supervised"] else KINDS.keys()
@@ -73,7 +74,7 @@ def _values(instance: Instance, around: Surroundings) -> Iterator[_Value]:
         elif place:
             yield _Value(key, instance.values[key], place)
         elif key == "pid_file":
-            yield _Value(key, rehearsal.default_pid_file(instance.name), _DEFAULT)
+            yield _Value(key, dry_run.default_pid_file(instance.name), _DEFAULT)
         elif key not in meaningless and DEFAULTS[key] is not None:
             yield _Value(key, DEFAULTS[key], _DEFAULT)
 
@@ -83,7 +84,7 @@ def _of_class(instance: Instance, facts: Mapping[str, Any] | None) -> dict[str, 
     if facts is None:
         return {}
     said = {**facts["settings"], **{key: facts[key] for key in ("user", "group", "pid_file")}}
-    usual = {**DEFAULTS, "listen": instance.listen, "pid_file": rehearsal.default_pid_file(instance.name)}
+    usual = {**DEFAULTS, "listen": instance.listen, "pid_file": dry_run.default_pid_file(instance.name)}
     origin = f"class {facts['class']}"
     return {
         key: (value, origin)

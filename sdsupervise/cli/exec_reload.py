@@ -12,17 +12,17 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from .. import start_record
-from ..answers import Answer
-from ..birth import bear
+from ..control.answers import Answer
 from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError, UnitUnavailable
+from ..handover import start_record
+from ..handover.spawn import bear
+from ..handover.start_record import StartRecord
 from ..linux.channel import Sender
 from ..linux.inheritance import Invocation, named_directory
 from ..linux.processes import uid_of
+from ..linux.root_environment import refuse_code_of_others
 from ..linux.signals import handle, take_note
 from ..linux.usage import unit_of
-from ..root_environment import refuse_code_of_others
-from ..start_record import StartRecord
 from ..systemd import manager
 
 _STOP_SIGNAL_SECONDS = 2.0

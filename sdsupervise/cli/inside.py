@@ -1,4 +1,4 @@
-"""What another interpreter executes for us, see elsewhere.py: it describes a service class, or is a worker of it.
+"""What another interpreter executes for us, see service/other_python.py: it describes a service class, or runs it.
 
 Standard library only, as all that is imported here: nothing of ours, nor of what we need, is installed there.
 """
@@ -10,17 +10,20 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from .. import early_code, launch, logs, own_code
-from ..config import KINDS, ONLY_FOR_COMMANDS
-from ..daemon import SupervisedDaemon
+from ..child import class_main
+from ..child.link import Link
+from ..child.process_end import run_exit_functions
+from ..code import early_code, own_code
+from ..code.code_version import pin_imports, take_receipt
 from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
+from ..handover.failure_reason import in_words
 from ..linux import prctl, processes
-from ..receipt import pin_imports, take_receipt
-from ..unpatched import socket
-from ..wanted import Wanted
-from ..workers import python_worker
-from ..workers.link import Link
-from ..workers.process_end import run_exit_functions
+from ..linux.unpatched import socket
+from ..service import start
+from ..service.daemon import SupervisedDaemon
+from ..service.wanted import Wanted
+from ..settings.settings import KINDS, ONLY_FOR_COMMANDS
+from ..systemd import logs
 from .run import make
 
 _EXIT_SECONDS = 2.0  # for what the code has registered to be run when this process ends
@@ -50,10 +53,10 @@ def _describe(wanted: Wanted, facts: Mapping[str, Any]) -> int:
         description = _facts_of(wanted)
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
-        description = {"exit_status": launch.say_failure(error), "why": launch.in_words(error)}
+        description = {"exit_status": start.say_failure(error), "why": in_words(error)}
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)
-        description = {"exit_status": ExitStatus.CONFIG, "why": launch.in_words(error)}
+        description = {"exit_status": ExitStatus.CONFIG, "why": in_words(error)}
     with open(answer, "w") as channel:
         json.dump(description, channel, default=repr)
     return ExitStatus.OK
@@ -83,7 +86,7 @@ def _facts_of(wanted: Wanted) -> dict[str, object]:
 
 
 def _be_worker(wanted: Wanted, facts: Mapping[str, Any]) -> int:
-    beginning = python_worker.Beginning(*facts["beginning"])
+    beginning = class_main.Beginning(*facts["beginning"])
     link = Link(_own_socket(facts["link"]))
     if facts["lock"] is not None:
         _keep_from_children(facts["lock"])
@@ -102,8 +105,8 @@ def _be_worker(wanted: Wanted, facts: Mapping[str, Any]) -> int:
     logs.describe("worker", beginning.generation, os.getpid())
     pin_imports()
     service.prepare_workers({name: _own_socket(fd) for name, fd in facts["listeners"].items()})
-    python_worker.prepare()
-    return python_worker.run(service, link, beginning)
+    class_main.prepare()
+    return class_main.run(service, link, beginning)
 
 
 def _own_socket(fd: int) -> socket.socket:

@@ -4,8 +4,8 @@ import argparse
 import json
 from collections.abc import Mapping
 
-from .. import places
 from ..errors import ExitStatus
+from ..instances import locations
 from . import target
 from .ask import Asked, ask_all, paths_of
 from .terminal import Screen, clock, cut, cut_left
@@ -28,7 +28,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _list(parsed: argparse.Namespace) -> int:
-    running, configured = places.running(), places.configured()
+    running, configured = locations.running(), locations.configured()
     asked = {one.name: one for one in ask_all(paths_of(running))}
     names = sorted({*running, *configured})
     failed = target.failed([name for name in names if name not in asked])
@@ -39,7 +39,7 @@ def _list(parsed: argparse.Namespace) -> int:
         return ExitStatus.OK
     screen = Screen()
     if not found:
-        print(f"No instance runs or is configured in {', '.join(places.config_directories())}.")
+        print(f"No instance runs or is configured in {', '.join(locations.config_directories())}.")
         return ExitStatus.OK
     rows = [_row(one) for one in found]
     widths = [max(map(len, column)) for column in zip(_HEADINGS, *(row for row, _ in rows), strict=True)]

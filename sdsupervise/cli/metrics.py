@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import files, places
 from ..errors import ConfigError, ExitStatus, NotRunning
+from ..instances import locations
+from ..linux import files
 from ..linux.usage import Processes, Usage
 from . import target
 from .ask import ask_all, paths_of
@@ -84,12 +85,12 @@ def _sockets(parsed: argparse.Namespace) -> dict[str, str]:
     Raises NotRunning for a name that nobody knows: a slip must not look like an instance that is down.
     """
     if not parsed.name and not parsed.pid_file:
-        return paths_of(places.running())
+        return paths_of(locations.running())
     path = target.socket_path(parsed)
     if not parsed.name:
         return {os.path.splitext(os.path.basename(parsed.pid_file))[0]: path}
-    name = places.instance_name(parsed.name)
-    if not os.path.exists(path) and places.config_file(name) is None:
+    name = locations.instance_name(parsed.name)
+    if not os.path.exists(path) and locations.config_file(name) is None:
         raise NotRunning(f"There is no instance {name!r}: nothing listens on {path}, and no file describes it.")
     return {name: path}
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..client import Client
+from ..code.code_version import fingerprint_on_disk, take_receipt_of_command
+from ..control.client import Client
 from ..linux.usage import Processes
-from ..receipt import fingerprint_on_disk, take_receipt_of_command
-from . import typed
+from . import command_line
 from .apart import look_as
 from .ask import TIMEOUT_SECONDS
 from .own_unit import changes_of
@@ -62,13 +62,13 @@ def _why_package(facts: Mapping[str, Any]) -> str:
 
 def _why_moved(facts: Mapping[str, Any]) -> str:
     """What it was given by name, a directory or a script, is another one now."""
-    running, by_name = facts["path"], typed.directory(facts["argv"], facts["directory"])
+    running, by_name = facts["path"], command_line.directory(facts["argv"], facts["directory"])
     now = os.path.realpath(by_name)
     if not facts["working_directory"]:
         return "it runs in a directory that is gone"
     if by_name and now != facts["working_directory"]:
         return f"{by_name} is {now} now, and it runs in {facts['working_directory']}"
-    for script in () if facts["command"] else typed.scripts(facts["argv"]):
+    for script in () if facts["command"] else command_line.scripts(facts["argv"]):
         now = os.path.realpath(os.path.join(by_name, script))
         same_name = os.path.basename(now) == os.path.basename(running)
         if same_name and now != running and os.path.isfile(now):
@@ -110,7 +110,7 @@ def _why_newer(path: str, started: float) -> str:
 
 def _why_configured(facts: Mapping[str, Any], started: float) -> str:
     """Its file was written since it started."""
-    file = typed.config_file(facts["argv"])
+    file = command_line.config_file(facts["argv"])
     return f"{file} is newer than what runs" if file and _written_at(file) > started else ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..core.phases import PHASES
 from ..linux.channel import Sender
-from .telling import Reporter, success
+from .reload_output import Reporter, success
 from .terminal import Screen, cut, duration
 
 _TICK_SECONDS = 0.1

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..errors import ExitStatus
-from ..linux import notifying
+from ..systemd import notify_client
 
 _ANSWER_SECONDS = 10.0  # a supervisor's event loop answers at once, or hangs
 
@@ -51,11 +51,11 @@ def _ask(assignment: str, *, timeout_seconds: float | None, unanswered: str) -> 
         return _fail("There is no supervisor here: NOTIFY_SOCKET is not set. Run this below 'sdsupervise run'.")
     ours, theirs = os.pipe()
     try:
-        notifying.send(path, assignment, f"{notifying.ASKS_ANSWER}=1", fds=(theirs,))
+        notify_client.send(path, assignment, f"{notify_client.ASKS_ANSWER}=1", fds=(theirs,))
     except OSError as error:
         return _fail(f"The supervisor is gone: nobody listens on {path} ({error.strerror}).")
     os.close(theirs)
-    if select.select([ours], [], [], timeout_seconds)[0] and os.read(ours, 16) == notifying.ANSWER:
+    if select.select([ours], [], [], timeout_seconds)[0] and os.read(ours, 16) == notify_client.ANSWER:
         return ExitStatus.OK
     return _fail(f"The supervisor does not answer: {unanswered}.")
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NoReturn
 
-from ..answers import Answer
-from ..client import Client, control_path, runtime_directory
+from ..control.answers import Answer
+from ..control.client import Client, control_path, runtime_directory
 from ..errors import ExitStatus, HandoverError, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
+from ..input.printable import as_sentence
 from ..linux.channel import Sender
-from ..printable import as_sentence
 from . import target
-from .telling import Reporter, outlive_reader
+from .reload_output import Reporter, outlive_reader
 
 if TYPE_CHECKING:
     from .exec_reload import Successor

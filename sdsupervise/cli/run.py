@@ -7,23 +7,32 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from .. import launch
-from ..config import KINDS, ONLY_FOR_COMMANDS, CommandSettings, Flag, Kind, Settings, check_settings, in_words
-from ..daemon import Daemon, SupervisedDaemon
+from ..child.process_end import end_on_time
+from ..code.code_version import Receipt
 from ..errors import ConfigError, SdsuperviseError, ServiceNotLoadable, UsageError
-from ..launch import say_failure, tell_where_it_starts
 from ..linux import privileges
 from ..linux.inheritance import directory_of_code, named_directory
-from ..listen import check as check_listen
-from ..listen import with_lanes_ahead
-from ..loading import load, not_loadable
-from ..receipt import Receipt
-from ..wanted import Wanted, own_options
-from ..workers.process_end import end_on_time
+from ..service import start
+from ..service.daemon import Daemon, SupervisedDaemon
+from ..service.loading import load, not_loadable
+from ..service.start import say_failure, tell_where_it_starts
+from ..service.wanted import Wanted, own_options
+from ..settings.listen import check as check_listen
+from ..settings.listen import with_lanes_ahead
+from ..settings.settings import (
+    KINDS,
+    ONLY_FOR_COMMANDS,
+    CommandSettings,
+    Flag,
+    Kind,
+    Settings,
+    check_settings,
+    in_words,
+)
 
 if TYPE_CHECKING:
-    from ..command import Command
-    from ..elsewhere import Elsewhere
+    from ..service.command import Command
+    from ..service.other_python import Elsewhere
 
 _EXIT_SECONDS = 2.0  # for what code that failed has registered to be run when this process ends
 _ALSO_OF_CLASSES = (
@@ -118,7 +127,7 @@ def _run(parsed: argparse.Namespace) -> int:
     given = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
     listen: Mapping[str, object] = {name: entry for each in given.pop("listen", ()) for name, entry in each.items()}
     overrides: Mapping[str, object] = given
-    claimed: launch.Claim | None = None
+    claimed: start.Claim | None = None
     try:
         if parsed.config is not None or _may_be_name(parsed):
             from . import by_name  # a class that is told all on its command line needs nothing of it
@@ -132,7 +141,7 @@ def _run(parsed: argparse.Namespace) -> int:
         _name_process("sdsupervise")  # not later: a process that has changed its user may not
         if parsed.target is not None and _loads_as_another(parsed):
             # Before its code is loaded: whoever may write that is this user, and not root.
-            made = launch.claim(_plan(parsed, overrides, listen), drop=True)
+            made = start.claim(_plan(parsed, overrides, listen), drop=True)
             if isinstance(made, int):
                 return made
             claimed = made
@@ -165,7 +174,7 @@ def _loads_as_another(parsed: argparse.Namespace) -> bool:
     return identity is not None and identity.uid != 0
 
 
-def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> launch.Plan:
+def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> start.Plan:
     """What can be known of a class before its code is loaded."""
     name = parsed.instance or parsed.target.partition(":")[2]
     if not name:
@@ -173,9 +182,9 @@ def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: M
             f"Say which class of {parsed.target} is to run, as {parsed.target}:Class: with --user its code is loaded "
             "as that user, and before that its pid file is opened, which has the name of the class."
         )
-    pid_file = None if parsed.no_pid_file else parsed.pid_file or launch.default_pid_file(name)
+    pid_file = None if parsed.no_pid_file else parsed.pid_file or start.default_pid_file(name)
     listed = check_listen(listen)
-    return launch.Plan(
+    return start.Plan(
         name,
         take_receipt=lambda: Receipt("", ""),  # of no code yet
         pid_file=pid_file,
@@ -194,9 +203,9 @@ def _command(
     parsed: argparse.Namespace,
     overrides: Mapping[str, object],
     listen: Mapping[str, object],
-    _claimed: launch.Claim | None,
+    _claimed: start.Claim | None,
 ) -> "Command":
-    from ..command import Command  # the supervisor of a class needs nothing of it
+    from ..service.command import Command  # the supervisor of a class needs nothing of it
 
     pid_file = "" if parsed.pid_file is None else parsed.pid_file
     if parsed.python is not None:
@@ -218,7 +227,7 @@ def _service(
     parsed: argparse.Namespace,
     overrides: Mapping[str, object],
     listen: Mapping[str, object],
-    claimed: launch.Claim | None,
+    claimed: start.Claim | None,
 ) -> "Daemon | Elsewhere":
     if parsed.name is not None and not parsed.instance:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
@@ -231,7 +240,7 @@ def _service(
         service = make(wanted)
         service.take_claim(claimed)
         return service
-    from ..elsewhere import Elsewhere  # the supervisor of a class it has imported needs nothing of it
+    from ..service.other_python import Elsewhere  # the supervisor of a class it has imported needs nothing of it
 
     return Elsewhere(parsed.python, wanted, claimed)
 

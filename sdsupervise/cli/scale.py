@@ -4,9 +4,9 @@ import argparse
 import json
 import re
 
-from ..client import Client
-from ..config import MOST_WORKERS
+from ..control.client import Client
 from ..errors import ExitStatus, ScaleRefused, UsageError
+from ..settings.settings import MOST_WORKERS
 from . import target
 
 _TIMEOUT_SECONDS = 5.0

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from ..errors import ExitStatus, NotPermitted, NotRunning, SdsuperviseError, UsageError
-from ..printable import printable
+from ..input.printable import printable
 from . import target
 from .ask import Asked, ask_all
 from .outdated import why_outdated

@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import places
 from ..errors import ExitStatus, NotRunning, UsageError
+from ..instances import locations
 from ..linux.usage import Processes, unit_of
 from . import target
 from .ask import Asked, ask_all
@@ -55,9 +55,9 @@ def _status(parsed: argparse.Namespace) -> int:
 
 def nothing_runs() -> str:
     """A sentence."""
-    known = places.configured()
+    known = locations.configured()
     start = f" Start one: {target.systemctl('start', known[0])}" if known else ""
-    return f"No instance runs in {' or '.join(places.run_directories())}.{start}"
+    return f"No instance runs in {' or '.join(locations.run_directories())}.{start}"
 
 
 def _lines(asked: Asked, screen: Screen, full: bool) -> Sequence[Line]:

@@ -4,10 +4,10 @@ import argparse
 import os
 from collections.abc import Collection
 
-from .. import places
-from ..client import control_path, runtime_directory
+from ..control.client import control_path, runtime_directory
 from ..errors import UsageError
-from ..nearest import did_you_mean
+from ..input.nearest import did_you_mean
+from ..instances import locations
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -28,7 +28,7 @@ def socket_path(parsed: argparse.Namespace) -> str:
     if len(names) + bool(parsed.pid_file) > 1:
         raise UsageError("Name one instance: NAME or --pid-file, not both.")
     if names:
-        return os.path.join(places.run_directory(names[0]), "control")
+        return os.path.join(locations.run_directory(names[0]), "control")
     if parsed.pid_file:
         beside = control_path(parsed.pid_file, {})
         in_same_directory = os.path.join(os.path.dirname(parsed.pid_file), "control")
@@ -48,12 +48,12 @@ def paths(parsed: argparse.Namespace, *, otherwise_all: bool) -> dict[str, str]:
         return all_paths()
     if parsed.pid_file or not names:
         return {"": socket_path(parsed)}
-    return {name: os.path.join(places.run_directory(name), "control") for name in names}
+    return {name: os.path.join(locations.run_directory(name), "control") for name in names}
 
 
 def all_paths() -> dict[str, str]:
     """The control sockets of all that run, by name."""
-    return {name: os.path.join(places.run_directory(name), "control") for name in places.running()}
+    return {name: os.path.join(locations.run_directory(name), "control") for name in locations.running()}
 
 
 def hint(parsed: argparse.Namespace) -> str:
@@ -63,18 +63,18 @@ def hint(parsed: argparse.Namespace) -> str:
 
 def hint_of(name: str) -> str:
     """The same of one name."""
-    configured = places.configured()
+    configured = locations.configured()
     if name in configured:
         said = failed([name]).get(name)
         if said is not None:
             return f" It has failed: {said.rstrip('.')}. '{systemctl('status', name)}' shows more."
         return f" Start it: {systemctl('start', name)}"
-    return did_you_mean(name, [*places.running(), *configured])
+    return did_you_mean(name, [*locations.running(), *configured])
 
 
 def systemctl(verb: str, name: str) -> str:
     """What to type to have systemd do this to an instance."""
-    return f"systemctl {'--user ' * places.is_users_own(name)}{verb} sdsupervise@{name}"
+    return f"systemctl {'--user ' * locations.is_users_own(name)}{verb} sdsupervise@{name}"
 
 
 def failed(names: Collection[str]) -> dict[str, str]:
@@ -83,11 +83,11 @@ def failed(names: Collection[str]) -> dict[str, str]:
 
     found: dict[str, str] = {}
     for of_user in (False, True):
-        units = {f"sdsupervise@{name}.service": name for name in names if places.is_users_own(name) is of_user}
+        units = {f"sdsupervise@{name}.service": name for name in names if locations.is_users_own(name) is of_user}
         found |= {units[unit]: said for unit, said in failures(units, of_user=of_user).items()}
     return found
 
 
 def _names(parsed: argparse.Namespace) -> list[str]:
     given = getattr(parsed, "names", None) or [name for name in (getattr(parsed, "name", None),) if name]
-    return list(dict.fromkeys(places.instance_name(name) for name in given))
+    return list(dict.fromkeys(locations.instance_name(name) for name in given))

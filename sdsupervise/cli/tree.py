@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from ..core.phases import PHASES
 from ..core.takeover import State
 from ..errors import HandoverError
+from ..input.printable import printable
 from ..linux.channel import Sender
 from ..linux.usage import Processes, Usage, proportional_bytes, together, unit_of
-from ..printable import printable
-from ..standing import DOWN
-from . import typed
+from ..supervisor.status_text import DOWN
+from . import command_line
 from .apart import look_as
 from .terminal import Screen, clock, count, cut, duration, size
 
@@ -189,7 +189,7 @@ def _typed_directories(facts: Mapping[str, Any]) -> list[str]:
     except OSError:
         words = []
     by_name = str(facts.get("directory", ""))
-    scripts = [os.path.join(by_name, os.path.dirname(script)) for script in typed.scripts(words)]
+    scripts = [os.path.join(by_name, os.path.dirname(script)) for script in command_line.scripts(words)]
     return [directory for directory in (by_name, *scripts) if directory]
 
 

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .. import places
 from ..errors import ConfigError, ExitStatus, UnitUnavailable, UsageError
-from ..printable import one_line, printable
+from ..input.printable import one_line, printable
+from ..instances import locations
 
 if TYPE_CHECKING:
-    from ..config import Settings
-    from ..instance import Instance
+    from ..instances.instance import Instance
+    from ..settings.settings import Settings
     from ..unitfiles.subject import Finding
     from ..unitfiles.text import UnitText
     from ..unitfiles.wrap import DropIn
@@ -101,7 +101,7 @@ def _drop_in(parsed: argparse.Namespace) -> "DropIn":
     if unit.startswith("sdsupervise@"):
         if parsed.listen or parsed.handover:
             raise UsageError("--listen and --handover are for a unit; for an instance its file says both.")
-        return _fitted(places.instance_name(unit))
+        return _fitted(locations.instance_name(unit))
     if "/" in unit:
         raise UsageError(f"{unit} is a path; name a unit that systemd knows.")
     text = host.read(unit)
@@ -120,19 +120,19 @@ def _drop_in(parsed: argparse.Namespace) -> "DropIn":
 
 
 def _fitted(name: str) -> "DropIn":
-    from .. import instance_file
+    from ..instances import instance_file
     from ..unitfiles.fit import fit
 
-    file = places.config_file(name)
+    file = locations.config_file(name)
     if file is None:
-        raise UnitUnavailable(f"There is no instance {name}: no {places.where_configured(name)}.")
+        raise UnitUnavailable(f"There is no instance {name}: no {locations.where_configured(name)}.")
     read = instance_file.read(file)
     return fit(read, _settings_of(read))
 
 
 def _settings_of(instance: "Instance") -> "Settings":
     """As far as its file says them. What only a class lists is open to no check here."""
-    from ..config import check_settings
+    from ..settings.settings import check_settings
 
     values = {**instance.settings, "listen": instance.listen}
     if "command" not in instance.values:
@@ -143,9 +143,9 @@ def _settings_of(instance: "Instance") -> "Settings":
 
 def _unit_of(text: str) -> str:
     """The unit that is meant by its name or its instance's; an instance that has a file goes first."""
-    name = places.instance_name(text)
+    name = locations.instance_name(text)
     said_ours = text.startswith("sdsupervise@")
-    if said_ours or (not text.endswith(".service") and "/" not in text and places.config_file(name)):
+    if said_ours or (not text.endswith(".service") and "/" not in text and locations.config_file(name)):
         return f"sdsupervise@{name}.service"
     return text if text.endswith(".service") else f"{text}.service"
 
@@ -214,9 +214,9 @@ def _lint(parsed: argparse.Namespace) -> int:
 
 def _described(unit: "UnitText") -> "tuple[Instance | None, Settings | None]":
     """The instance that a unit of the template's runs, and its settings, if its file is a good one."""
-    from .. import instance_file
+    from ..instances import instance_file
 
-    file = places.config_file(places.instance_name(unit.name)) if unit.name.startswith("sdsupervise@") else None
+    file = locations.config_file(locations.instance_name(unit.name)) if unit.name.startswith("sdsupervise@") else None
     if file is None:
         return None, None
     try:
@@ -228,7 +228,7 @@ def _described(unit: "UnitText") -> "tuple[Instance | None, Settings | None]":
 
 def _of_file(unit: "UnitText", instance: "Instance | None") -> "Iterator[Finding]":
     """The code that root executes, since the instance's file names it."""
-    from ..code_of_root import of_instance, written_by_others
+    from ..instances.code_of_root import of_instance, written_by_others
     from ..unitfiles.root_code import finding, starts_as_root
 
     if instance is not None and starts_as_root(unit):

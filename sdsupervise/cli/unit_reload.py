@@ -10,14 +10,14 @@ import time
 from typing import TYPE_CHECKING
 
 from ..errors import ReloadFailed, UnitUnavailable
+from ..input.printable import as_sentence, printable
 from ..linux.channel import Sender
 from ..linux.usage import started_at
-from ..own_programs import program, search_path
-from ..printable import as_sentence, printable
 from ..systemd.manager import PLAIN
+from ..systemd.own_programs import program, search_path
 from . import own_unit
 from .own_unit import Unit
-from .telling import Reporter
+from .reload_output import Reporter
 
 if TYPE_CHECKING:
     import subprocess

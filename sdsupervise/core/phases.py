@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
-from .words import State
+from .states import State
 
 
 class Clients(Enum):

@@ -2,9 +2,9 @@
 
 Two supervisors meet in a reload. The *predecessor* serves, holds the lock (the flock on the pid file) and is
 systemd's main pid; the *successor* runs the new code. Each follows the same table and calls the other its *peer*.
-The table is all there is: the shell in `supervisor.py` turns what happens into an event, looks the rule up here,
-and performs its effects in order. Nothing else changes a supervisor's state. What follows from a state alone, as its
-deadline, is in `phases.py`.
+The table is all there is: the shell in `supervisor/supervisor.py` turns what happens into an event, looks the rule up
+here, and performs its effects in order. Nothing else changes a supervisor's state. What follows from a state alone, as
+its deadline, is in `phases.py`.
 
     successor:    WARMING > CLAIMING > ACTING > SERVING           (FORCING, STARTING: the predecessor is no help)
     predecessor:  SERVING > RAISING > YIELDING > YIELDED > CHECKING > WATCHING > COMMITTING > DRAINING
@@ -44,7 +44,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..errors import ImpossibleEvent
-from .words import Effect, Event, State
+from .states import Effect, Event, State
 
 __all__ = ["IGNORED", "RULES", "Effect", "Event", "Rule", "State", "step"]
 

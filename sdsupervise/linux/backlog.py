@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from ..unpatched import select
+from .unpatched import select
 
 _MOST_BYTES = 64 * 1024
 

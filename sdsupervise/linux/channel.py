@@ -11,9 +11,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
-from ..core import checked
 from ..errors import HandoverError
-from ..unpatched import socket
+from ..input import checked
+from .unpatched import socket
 
 _MAX_BYTES = 128 * 1024
 _CREDENTIALS = struct.Struct("3i")  # struct ucred

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..unpatched import os
 from .processes import stat_fields
+from .unpatched import os
 
 _DEAD = (b"Z", b"X")
 

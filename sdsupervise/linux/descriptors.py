@@ -3,7 +3,7 @@
 import fcntl
 import stat
 
-from ..unpatched import os, select, signal, socket
+from .unpatched import os, select, signal, socket
 
 
 def is_pidfd_of(fd: int, pid: int) -> bool:

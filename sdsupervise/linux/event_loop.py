@@ -10,8 +10,8 @@ import os
 import time
 from collections.abc import Callable
 
-from ..unpatched import select
 from .patience import GLANCE, NAP
+from .unpatched import select
 
 Callback = Callable[[], None]
 

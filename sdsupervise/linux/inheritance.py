@@ -10,13 +10,13 @@ import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..core.checked import decimal
 from ..errors import HandoverError
-from ..unpatched import os
+from ..input.checked import decimal
+from .unpatched import os
 
 HANDOVER_VARIABLE = "SDSUPERVISE_HANDOVER"  # "CHANNEL:STDERR", two descriptor numbers
-RUN_DIRECTORY_VARIABLE = "SDSUPERVISE_RUN_DIRECTORY"  # the one we made; see run_directory.py
-EXECUTED_ANEW_VARIABLE = "SDSUPERVISE_EXECUTED_ANEW"  # by itself, and why; see early_code.py
+RUN_DIRECTORY_VARIABLE = "SDSUPERVISE_RUN_DIRECTORY"  # the one we made; see instances/run_directory.py
+EXECUTED_ANEW_VARIABLE = "SDSUPERVISE_EXECUTED_ANEW"  # by itself, and why; see code/early_code.py
 
 _MOST_FD = 2**31 - 1
 

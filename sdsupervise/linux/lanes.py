@@ -17,7 +17,7 @@ import array
 import struct
 from typing import NamedTuple
 
-from ..unpatched import select, socket
+from .unpatched import select, socket
 
 CHECK_PORTS = (61000, 61999)  # the first and the last; net.ipv4.ip_local_port_range ends at 60999 by default
 

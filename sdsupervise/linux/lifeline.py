@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ..unpatched import os, select
+from .unpatched import os, select
 
 
 class Lifeline:

@@ -7,7 +7,7 @@ and what it starts gets it back as it was.
 import fcntl
 import resource
 
-from ..unpatched import os
+from .unpatched import os
 
 _HIGHEST = 1024  # the kernel has a table as long as the highest number in use
 _before: list[int] = []  # the soft limit, where we have raised it

@@ -9,7 +9,7 @@ import fcntl
 import stat
 from typing import Protocol
 
-from ..unpatched import os, select, socket
+from .unpatched import os, select, socket
 
 # What a pipe takes whole or not at all; pipe(7).
 ATOMIC_BYTES = select.PIPE_BUF

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from ..unpatched import select
+from .unpatched import select
 
 # Parts of the time that others have: how long to sleep at most, and how much longer than that is too long. What stays
 # unseen is less than the two thirds that somebody can bear who shows signs of life three times in that time.

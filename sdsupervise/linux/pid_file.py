@@ -12,10 +12,10 @@ import fcntl
 import stat
 from typing import Self
 
-from .. import files
-from ..core.checked import MOST_PID, decimal
 from ..errors import PidFileError
-from ..unpatched import os
+from ..input.checked import MOST_PID, decimal
+from . import files
+from .unpatched import os
 
 _MOST_BYTES = 32
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -31,7 +31,7 @@ class PidFile:
 
     @classmethod
     def at(cls, path: str) -> Self:
-        """Open or create the file at a path, never through a symlink in its last part; see files.py for the others.
+        """Open or create the file at a path, never through a symlink in its last part; files.py has the others.
 
         Raises PidFileError.
         """

@@ -5,8 +5,8 @@ import os
 import pwd
 from typing import NamedTuple
 
-from ..core.checked import MOST_ID, decimal
 from ..errors import ConfigError
+from ..input.checked import MOST_ID, decimal
 
 # What the session of somebody else has set, and systemd never does: it leads to that user's private places.
 _OF_SESSION = (

@@ -7,8 +7,8 @@ import resource
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
-from ..unpatched import os
 from . import processes
+from .unpatched import os
 
 _SHOWN_CHARACTERS = 120
 _MOST_LOOKS = 10  # on a machine on which processes begin all the time

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from ..unpatched import os, select, signal
+from .unpatched import os, select, signal
 
 # What a supervisor alone is meant by: `systemctl kill -s USR2` reaches every process of a unit. The first would end a
 # worker by default, and the other two would stop it.

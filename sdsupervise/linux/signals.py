@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType
 
-from ..unpatched import _thread, os, signal, socket
 from .patience import NAP
+from .unpatched import _thread, os, signal, socket
 
 # What a worker that hangs is asked for a traceback with: the last real-time signal, which no program we know uses.
 TRACEBACK_SIGNAL = signal.Signals(signal.SIGRTMAX)

@@ -1,1 +1,1 @@
-"""Talking with systemd: one wire, one module."""
+"""Talk with systemd and the journal: one wire, one module."""

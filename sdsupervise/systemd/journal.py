@@ -11,8 +11,8 @@ import os
 from collections.abc import Mapping
 
 from ..linux.backlog import Backlog
-from ..own_programs import program
-from ..unpatched import socket
+from ..linux.unpatched import socket
+from .own_programs import program
 
 _LINES = 20
 _ADDRESS = "/run/systemd/journal/socket"
@@ -101,7 +101,7 @@ def command_for_words_of(pid: int, since: float, *, uid: int = 0) -> list[str]:
 
 
 class JournalHandler(logging.Handler):
-    """Sends MESSAGE, PRIORITY, where in the code, the fields given, and those of an event (events.py); nothing else of
+    """Sends MESSAGE, PRIORITY, where in the code, the fields given, and those of an event (catalog.py); nothing else of
     the record."""
 
     def __init__(self, journal: Journal, identifier: str, fields: Mapping[str, str]) -> None:

@@ -3,8 +3,8 @@
 import os
 from typing import NamedTuple
 
-from ..core.checked import decimal
 from ..errors import ConfigError, LibraryMissing
+from ..input.checked import decimal
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 _MOST = 2**16  # that anybody could pass

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 
 from ..errors import UnitUnavailable
-from ..own_programs import program, search_path
+from .own_programs import program, search_path
 
 _SECONDS = 10.0  # it answers at once, or hangs
 _MOST_BYTES = 1024 * 1024

@@ -9,9 +9,9 @@ import logging
 import os
 import time
 
-from ..core.checked import decimal
 from ..errors import LibraryMissing
-from ..unpatched import select, socket
+from ..input.checked import decimal
+from ..linux.unpatched import select, socket
 
 _log = logging.getLogger("sdsupervise")
 

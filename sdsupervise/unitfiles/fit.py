@@ -2,10 +2,10 @@
 
 import math
 
-from ..addresses import parse
-from ..config import Settings
-from ..instance import Instance
-from ..listen import count_sockets
+from ..instances.instance import Instance
+from ..settings.addresses import parse
+from ..settings.listen import count_sockets
+from ..settings.settings import Settings
 from .wrap import GRACE_SECONDS, STORE, DropIn
 
 _LOWEST_FREE_PORT = 1024

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import NotReadable, UnitUnavailable
-from ..files import read_regular
-from ..own_programs import program, search_path
-from ..printable import one_line
+from ..input.printable import one_line
+from ..linux.files import read_regular
+from ..systemd.own_programs import program, search_path
 from . import rotation, words
 from .subject import Host
 from .text import UnitText, parse

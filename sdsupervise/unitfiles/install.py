@@ -3,8 +3,8 @@
 import errno
 import os
 
-from .. import files
 from ..errors import CannotWrap, NotPermitted, UnitUnavailable
+from ..linux import files
 from .wrap import DropIn, mark
 
 _MOST_BYTES = 1024 * 1024  # of a drop-in that is looked at

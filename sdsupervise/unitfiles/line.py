@@ -3,9 +3,9 @@
 import os
 from collections.abc import Mapping, Sequence
 
-from ..addresses import parse
 from ..errors import CannotWrap
-from ..printable import one_line
+from ..input.printable import one_line
+from ..settings.addresses import parse
 
 _NAMES_OF_THIS_HOST = {"localhost": "127.0.0.1"}
 _GIVEN_BY_SYSTEMD = ("$", "%")  # what begins a variable or a specifier, of which we do not know what it stands for

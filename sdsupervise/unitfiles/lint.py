@@ -4,7 +4,7 @@ A finding is an error when something does not work at all, or tells a lie; a war
 goes wrong.
 """
 
-from ..config import Settings
+from ..settings.settings import Settings
 from . import words
 from .rules import RULES
 from .subject import ERROR, Finding, Host, Subject, option, reloads, reloads_by_us, runs_us, settings_in

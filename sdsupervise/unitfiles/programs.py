@@ -5,11 +5,11 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 
-from ..config import MOST_WORKERS
-from ..core.checked import MOST_COUNT, decimal
 from ..errors import CannotWrap, NotReadable
-from ..files import read_regular
-from ..printable import one_line
+from ..input.checked import MOST_COUNT, decimal
+from ..input.printable import one_line
+from ..linux.files import read_regular
+from ..settings.settings import MOST_WORKERS
 from .line import Line
 from .words import literal
 

@@ -5,9 +5,9 @@ import glob
 import re
 from collections.abc import Iterator
 
-from ..code_of_root import Place, Writable, of_class, of_command, of_program, written_by_others
-from ..own_programs import PLACES
-from ..root_environment import is_heeded, sources
+from ..instances.code_of_root import Place, Writable, of_class, of_command, of_program, written_by_others
+from ..linux.root_environment import is_heeded, sources
+from ..systemd.own_programs import PLACES
 from . import words
 from .rules import expanded
 from .subject import ERROR, WARNING, Finding, option, runs_us

@@ -5,10 +5,10 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from ..check_words import may_ask_old_code
-from ..config import Settings
-from ..core.checked import MOST_COUNT, decimal
-from ..listen import count_sockets
+from ..input.checked import MOST_COUNT, decimal
+from ..settings.check_words import may_ask_old_code
+from ..settings.listen import count_sockets
+from ..settings.settings import Settings
 from . import words
 from .rotation import about, instead, signal_in
 from .since import SINCE

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ..config import KINDS, Settings, check_settings
 from ..errors import ConfigError
+from ..settings.settings import KINDS, Settings, check_settings
 from . import words
 from .rotation import Rotation
 from .text import UnitText

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from .. import daemons
-from ..config import STOP_SIGNALS
-from ..core.checked import MOST_COUNT, decimal
 from ..errors import CannotWrap
-from ..printable import one_line
+from ..input.checked import MOST_COUNT, decimal
+from ..input.printable import one_line
+from ..settings import background_programs
+from ..settings.settings import STOP_SIGNALS
 from . import programs, words
 from .line import Line
 from .rotation import Rotation, about, instead, signal_in
@@ -120,7 +120,7 @@ def _start_of(unit: UnitText) -> words.Exec:
     if kind == "forking" and not programs.knows(start.words[place]):
         raise CannotWrap(
             f"{name} is of Type=forking. It can be wrapped with Type=simple, and with its program in the foreground"
-            f"{daemons.in_foreground(start.words[place])}."
+            f"{background_programs.in_foreground(start.words[place])}."
         )
     for key in ("RootDirectory", "RootImage"):
         if unit.value(key):

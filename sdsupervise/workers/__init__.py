@@ -1,1 +1,1 @@
-"""Workers: the processes that run the service's code, seen from both ends of the link."""
+"""Workers as their supervisor sees them: started, watched, recycled, stopped."""

@@ -1,89 +1,369 @@
-"""A worker that is any command: what a freshly forked process does until it has become that."""
+"""A worker that is a command, and says how far it is by sd_notify(3)."""
 
-import fcntl
-import socket
-import sys
-from collections.abc import Mapping
+import logging
+import signal
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
-from ..linux import notifying, prctl, process_groups, processes
-from ..linux.inheritance import without_supervisors_own
-from ..unpatched import os, signal
+from ..errors import ProtocolError
+from ..input.checked import decimal
+from ..input.printable import one_line
+from ..linux import process_groups, processes, signals
+from ..linux.descriptors import is_pipe_to_write
+from ..linux.event_loop import EventLoop, Timer
+from ..linux.leftovers import Leftovers
+from ..linux.unpatched import os
+from ..settings.settings import Settings
+from ..systemd.catalog import News, told
+from ..systemd.notify_client import ANSWER, ASKS_ANSWER, FAILED
+from .notify_socket import Notification, NotifySocket
+from .worker import Worker, WorkerListener, WorkerState
 
-FIRST_LISTENER = 3  # SD_LISTEN_FDS_START
-# CPython ignores the first two; the others are ours to ignore (processes.fork). A command gets what a shell would give
-# it. An ignored SIGUSR2 would cross the exec, and a shell script could never trap it; so `systemctl kill -s USR2`
-# without --kill-whom=main reaches a command under us exactly as it would without us.
-_NOT_DEFAULT_IN_OUR_CHILDREN = (signal.SIGPIPE, signal.SIGXFSZ, *processes.IGNORED_IN_CHILDREN)
+_log = logging.getLogger("sdsupervise")
 
-
-class Order(NamedTuple):
-    """What to become."""
-
-    executable: str  # a path
-    words: tuple[str, ...]
-    environment: Mapping[str, str]
-    listeners: Mapping[str, socket.socket]  # descriptors 3, 4, ... in this order
-
-
-def environment_of_commands(inherited: Mapping[str, str], *, generation: int, worker_timeout: float) -> dict[str, str]:
-    """What all commands of a generation get of the supervisor's environment and beside it."""
-    environment = without_supervisors_own(inherited)
-    environment.setdefault("PYTHONUNBUFFERED", "1")  # a print() is in the journal at once
-    environment["SDSUPERVISE_GENERATION"] = str(generation)
-    if worker_timeout:
-        environment["WATCHDOG_USEC"] = str(round(worker_timeout * 1e6))
-    return environment
+LONGEST_EXTENSION = 86400.0  # seconds that EXTEND_TIMEOUT_USEC= can give; whoever needs more asks again
+_MOST_AT_ONCE = 64  # notifications of one worker, before it is another's turn
+_MOST_AT_ITS_END = 1000  # that can have come before it died: net.unix.max_dgram_qlen is 10, and 512 under systemd
+_MOST_WAITERS = 4  # for its release
+_BETWEEN_REQUESTS_SECONDS = 0.1  # for more time
+_MOST_MICROSECONDS = 2**64 - 1
+_FAILED, _ASKS_ANSWER = FAILED.encode(), ASKS_ANSWER.encode()
+_SHOWN_CHARACTERS = 1000
+_GRACE_SECONDS = 5.0  # what a dead command left behind may take to stop; a stop has its own, longer deadline
 
 
-def become(
-    order: Order, *, index: int, notify_path: str, mark: int, parent_pid: int, at_its_death: signal.Signals
-) -> int:
-    """Become the command, leader of a session of its own, and known by a mark; the exit status where that fails, which
-    is told first.
+class Identity(NamedTuple):
+    """Of one command that runs."""
 
-    `at_its_death` is the signal the kernel sends us when our parent, whose pid that must still be, dies.
+    program: str  # its path
+    mark: int  # of all that it starts; see process_groups.py
+
+
+class NotifiedWorker(Worker):
+    """Leads a process group, and is gone when nobody of that is left.
+
+    A stop goes to its first process alone (kill_mode "mixed"): what that has started is its own to stop, and programs
+    lose work otherwise. A child of celery's pool that gets SIGTERM drops its task, which the parent would have waited
+    for. What is there when the first process is dead was forgotten by it, as by a shell without `exec`, and gets
+    the signal then, with the time that is left.
     """
-    try:
-        os.setsid()
-        if not prctl.die_with_parent(parent_pid, at_its_death):
-            return 1
-        process_groups.bear_mark(mark)
-        for number in _NOT_DEFAULT_IN_OUR_CHILDREN:
-            signal.signal(number, signal.SIG_DFL)
-        environment = {
-            **order.environment,
-            "NOTIFY_SOCKET": notify_path,
-            "SDSUPERVISE_WORKER_INDEX": str(index),
-            **_place_listeners(order.listeners),
-        }
-        if "WATCHDOG_USEC" in environment:
-            environment["WATCHDOG_PID"] = str(os.getpid())
-        os.execve(order.executable, order.words, environment)
-    except OSError as error:
-        sentence = f"Cannot execute {order.executable}: {error.strerror}."
-        print(sentence, file=sys.stderr, flush=True)
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        settings: Settings,
+        child: processes.Child,
+        notify: NotifySocket,
+        gate: int | None,
+        listener: WorkerListener,
+        *,
+        index: int,
+        identity: Identity,
+    ) -> None:
+        self._notify, self._gate, self._identity = notify, gate, identity
+        self._wait_for_release: list[int] = []  # write ends of pipes
+        self._leaves = False  # it has said that it stops by itself
+        self._warned = False
+        self._asked: Timer | None = None  # runs for a while after each request for time
+        self._asks_until = 0.0  # on the monotonic clock; a later request
+        self._leftovers: Leftovers | None = None
+        self._left = ""  # a process that it left behind, in words
+        self._was_ready = False
+        super().__init__(loop, settings, child, listener, index=index, spare=False)
+        loop.watch(notify.fileno(), self._hear_some)
+        if gate is not None:
+            loop.watch(gate, self._close_gate)  # nobody is behind it any more
+
+    @property
+    def crashed(self) -> bool:
+        """As Worker; one that said STOPPING=1 left by itself, whatever its exit status. One that ended before it was
+        ready has not started."""
+        return not self._leaves and (super().crashed or self._starts)
+
+    @property
+    def hopeless(self) -> bool:
+        """As Worker: it goes to the background."""
+        return bool(self._advice())
+
+    def kill(self) -> None:
+        """As Worker, with all its group."""
+        if self._leftovers is not None:
+            self._leftovers.kill()
+            return  # the number is free
+        processes.signal_group(self._child, signal.SIGKILL)
+
+    # ------------------------------------------------------------------------------------------ what it is told
+
+    def _tell_go(self) -> None:
+        if self._gate is not None:
+            try:
+                os.write(self._gate, b"g")
+            except OSError:
+                pass  # it is dead
+            self._close_gate()
+
+    def _close_gate(self) -> None:
+        if self._gate is not None:
+            self._loop.unwatch(self._gate)
+            os.close(self._gate)
+            self._gate = None
+
+    def _tell_release(self) -> None:
+        for waiter in self._take_waiters():
+            _answer(waiter)
+
+    def _tell_stop(self) -> None:
+        self._tell_go()  # one that is not executed yet must not wait for ever
+        number = signal.Signals[self._settings.stop_signal]
+        if self._settings.kill_mode == "group":
+            processes.signal_group(self._child, number)
+        else:
+            signals.send(self.pidfd, number)
+        self._drop_waiters()
+
+    def _take_waiters(self) -> list[int]:
+        waiters, self._wait_for_release = self._wait_for_release, []
+        return waiters
+
+    def _drop_waiters(self) -> None:
+        for waiter in self._take_waiters():
+            os.close(waiter)
+
+    # --------------------------------------------------------------------------------------------- what it says
+
+    def _hear_some(self) -> None:
+        self._hear(_MOST_AT_ONCE)
+
+    def _hear_the_rest(self) -> None:
+        self._hear(_MOST_AT_ITS_END)  # and no more: what it has left running may talk on and on
+
+    def _hear(self, most: int) -> None:
+        """Take in so many notifications at most."""
+        for _ in range(most):
+            try:
+                notification = self._notify.receive()
+            except ProtocolError as error:
+                self._warn(f"{error} Ignoring it")
+                continue
+            if notification is None:
+                return
+            try:
+                self._take_in(notification)
+            finally:
+                notification.close_fds()
+
+    def _take_in(self, notification: Notification) -> None:
+        # BARRIER=1 is answered by its descriptor being closed, after all that came before it; so is FDSTORE=1, of which
+        # we keep nothing. What is not named here (RELOADING=1, MAINPIDFD=1, ERRNO=, ...) is systemd's, not ours.
+        status, failure = notification.value(b"STATUS"), notification.value(_FAILED)
+        if status is not None:
+            self._take_in_status(status)
+        if failure is not None:
+            self.failure = _shown(failure.decode(errors="replace"))
+        main_pid = notification.value(b"MAINPID")
+        if main_pid is not None and main_pid != b"%d" % self.pid:
+            said = _shown(main_pid.decode(errors="replace"))
+            self._warn(f"It sent MAINPID={said}. A worker stays the process we started; ignoring it")
+        self._take_in_extension(notification.value(b"EXTEND_TIMEOUT_USEC"))
+        asks_answer = notification.value(_ASKS_ANSWER) is not None and len(notification.fds) > 0
+        stops = notification.says(b"STOPPING=1")
+        if notification.says(b"READY=1") and not stops:
+            if asks_answer:
+                self._keep_waiter(notification.fds.pop())
+            self._heard_ready()
+        elif asks_answer:
+            _answer(notification.fds.pop())
+        watchdog = notification.value(b"WATCHDOG")
+        if watchdog == b"1":
+            self._heard_ping()
+        elif watchdog == b"trigger" and self._ended_for != "hung":
+            self._ended_for = "hung"
+            extra = told(News.WORKER_HUNG, worker=self)
+            _log.warning("Worker (pid %d) says that it hangs, ending it", self.pid, extra=extra)
+            self.failure = "The worker said WATCHDOG=trigger."
+            self._abort()
+        if stops and self.state is not WorkerState.STOPPING:
+            self._leave()
+
+    def _take_in_status(self, said: bytes) -> None:
         try:
-            notifying.send(notify_path, f"{notifying.FAILED}={sentence}")
-        except OSError:
-            pass  # nobody is left who would want to know
-        return 126 if isinstance(error, PermissionError) else 127  # as shells say
+            self.status = _shown(said.decode())
+        except UnicodeDecodeError:
+            self.status = ""
+            self._warn("It sent a STATUS= that is not in UTF-8. Ignoring it")
+
+    def _take_in_extension(self, said: bytes | None) -> None:
+        if said is None:
+            return
+        microseconds = decimal(said.decode("latin-1").strip(), _MOST_MICROSECONDS)
+        if microseconds is None:
+            shown = _shown(said[:40].decode(errors="replace"))
+            self._warn(f"It sent EXTEND_TIMEOUT_USEC={shown}, which is no number of 64 bits. Ignoring it")
+        else:
+            self._extend(min(microseconds / 1e6, LONGEST_EXTENSION))
+
+    def _keep_waiter(self, waiter: int) -> None:
+        """Until this worker may serve. One that asks again and again is answered once or twice."""
+        if self.state is WorkerState.STOPPING or len(self._wait_for_release) >= _MOST_WAITERS:
+            os.close(waiter)
+        else:
+            self._wait_for_release.append(waiter)
+
+    def _warn(self, sentence: str) -> None:
+        """Once: a program that does it again and again would fill the log."""
+        if not self._warned:
+            self._warned = True
+            _log.warning("Worker (pid %d): %s", self.pid, sentence)
+
+    def _leave(self) -> None:
+        """It stops by itself; it has as long for that as if it had been told to."""
+        if not self._leaves:
+            self._leaves = True
+            _log.info("Worker (pid %d) leaves by itself", self.pid)
+            self._expect_within(self._settings.stop_timeout, self.kill)
+
+    def _extend(self, seconds: float) -> None:
+        """Of a start, or of a stop: it may take so many seconds from now, if that is later than it was to end."""
+        if self.state is WorkerState.STOPPING:
+            self._ask_for_time(seconds)
+        elif self._leaves:
+            self._put_off(seconds, self.kill)
+        elif self._starts and not self._settings.ready_after:
+            self._put_off(seconds, self._never_ready)
+            self._ask_for_time(seconds)
+
+    def _ask_for_time(self, seconds: float) -> None:
+        """Have those wait who wait for us; of many requests in a short time the last goes on to them at its end."""
+        if self._asked is None or not self._asked.pending:
+            self._asks_until = 0.0
+            self._asked = self._loop.call_later(_BETWEEN_REQUESTS_SECONDS, self._ask_again)
+            self._listener.extends(self, seconds)
+        else:
+            self._asks_until = time.monotonic() + seconds
+
+    def _ask_again(self) -> None:
+        seconds = self._asks_until - time.monotonic()
+        if seconds > 0 and self.exit_status is None:
+            self._ask_for_time(seconds)
+
+    @property
+    def _starts(self) -> bool:
+        """It has not said yet that it is ready."""
+        return self.state is WorkerState.STARTING
+
+    def _put_off(self, seconds: float, then: Callable[[], None]) -> None:
+        if self._timer is not None and self._timer.seconds_left < seconds:
+            self._expect_within(seconds, then)
+
+    def _heard_ready(self) -> None:
+        self._was_ready = True
+        super()._heard_ready()
+
+    # ------------------------------------------------------------------------------------------- its deadlines
+
+    def _expect_ready(self) -> None:
+        limit, waited_for = self._settings.start_timeout, self._never_ready
+        if self._settings.ready_after:
+            limit, waited_for = self._settings.ready_after, self._heard_ready
+        if limit:
+            self._expect_within(limit, waited_for)
+
+    def _never_ready(self) -> None:
+        waited = self._settings.start_timeout
+        self.failure = (
+            f"The command sent no READY=1 within {waited:g} s; if it cannot, give --ready-after (it lives so long)."
+        )
+        self._ended_for = "start timeout"
+        extra = told(News.WORKER_LATE, worker=self, seconds=waited)
+        _log.warning("Worker (pid %d): %s Ending it", self.pid, self.failure, extra=extra)
+        signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
+        self._set_timer(_GRACE_SECONDS, self.kill)
+
+    def _ask_for_traceback(self) -> None:
+        self._abort()  # a core is all that any program can be asked for
+
+    # ------------------------------------------------------------------------------------------------- its end
+
+    def _may_have_left(self) -> bool:
+        """Something of it may be left, now that its process is dead."""
+        return processes.group_lives(self.pid) or self._may_hide
+
+    @property
+    def _may_be_in_background(self) -> bool:
+        """It ended well, and much too early: not told to, before it was ready or soon after it was taken to be."""
+        if self.exit_status != 0 or self.state is WorkerState.STOPPING or self._leaves:
+            return False
+        return self._starts or self.lived < self._settings.respawn_forgiven_after
+
+    @property
+    def _may_hide(self) -> bool:
+        """What is left of it may be in a session of its own: it goes to the background, or was told to stop on its way
+        there."""
+        return self._may_be_in_background or not self._was_ready
+
+    def _find_leftovers(self) -> list[process_groups.Found]:
+        if self._may_hide:
+            return process_groups.remains(self.pid, f"NOTIFY_SOCKET={self._notify.path}", self._identity.mark)
+        return process_groups.members(self.pid)
+
+    def _note_leftover(self, process: process_groups.Found) -> None:
+        self._left = self._left or str(process)
+
+    def _see_to_leftovers(self) -> None:
+        self._leftovers = Leftovers(
+            self._loop,
+            self._find_leftovers,
+            self.pid,
+            signal.Signals[self._settings.stop_signal],
+            None if self.state is WorkerState.STOPPING else min(_GRACE_SECONDS, self._settings.stop_timeout),
+            self._be_gone,
+            found=self._note_leftover,
+        )
+
+    def _advice(self) -> str:
+        """What to do about one that went to the background, as programs do that are used to be started by a shell: it
+        ended well, and left another in its place. "" if this did not."""
+        if not self._may_be_in_background:
+            return ""
+        from ..settings import background_programs  # for what hardly ever happens
+
+        if not self._left and not (self._starts and background_programs.goes_to_background(self._identity.program)):
+            return ""
+        left = f" and left {one_line(self._left)} running" if self._left else ""
+        return (
+            f"The command went to the background: it exited with status 0{left}. Run it in the foreground"
+            f"{background_programs.in_foreground(self._identity.program)}."
+        )
+
+    def _be_gone(self) -> None:
+        if self._leftovers is None and self._may_have_left():
+            self._see_to_leftovers()
+            return
+        self._close()
+        if advice := self._advice():
+            self.failure, self._ended_for = advice, "background"
+            _log.error("Worker (pid %d): %s", self.pid, advice)
+        super()._be_gone()
+
+    def _close(self) -> None:
+        """Give back what it was talked to through."""
+        self._loop.unwatch(self._notify.fileno())
+        self._notify.close()
+        self._drop_waiters()
+        self._close_gate()
 
 
-def _place_listeners(listeners: Mapping[str, socket.socket]) -> dict[str, str]:
-    """Put /dev/null and the listeners where the command looks for them, close all else, and say so to it."""
-    end = FIRST_LISTENER + len(listeners)
-    # First out of each other's way, then to their places.
-    copies = [fcntl.fcntl(listener, fcntl.F_DUPFD_CLOEXEC, end) for listener in listeners.values()]
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nowhere, 0)
-    for place, copy in enumerate(copies, FIRST_LISTENER):
-        os.dup2(copy, place)
-    os.closerange(end, os.sysconf("SC_OPEN_MAX"))
-    if not listeners:
-        return {}
-    return {
-        "LISTEN_PID": str(os.getpid()),
-        "LISTEN_FDS": str(len(listeners)),
-        "LISTEN_FDNAMES": ":".join(listeners),
-    }
+def _shown(text: str) -> str:
+    """One line of a log, or of somebody's terminal."""
+    return one_line(text, _SHOWN_CHARACTERS)
+
+
+def _answer(waiter: int) -> None:
+    try:
+        if is_pipe_to_write(waiter):
+            os.set_blocking(waiter, False)  # writing to it must not stop us
+            os.write(waiter, ANSWER)
+    except OSError:
+        pass  # who asked is gone
+    os.close(waiter)

@@ -10,10 +10,10 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..core.checked import MOST_FDS
 from ..errors import ProtocolError
+from ..input.checked import MOST_FDS
 from ..linux.channel import receive
-from ..unpatched import socket
+from ..linux.unpatched import socket
 
 _MAX_BYTES = 4096  # systemd takes no more in one datagram
 

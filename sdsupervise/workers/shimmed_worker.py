@@ -6,14 +6,14 @@ import signal
 import socket
 import time
 
-from ..config import Settings
-from ..core.checked import decimal
+from ..child import shim
+from ..input.checked import decimal
+from ..input.printable import one_line
 from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
-from ..printable import one_line
-from . import shim
-from .leftovers import Leftovers
-from .notified_worker import Identity, NotifiedWorker
+from ..linux.leftovers import Leftovers
+from ..settings.settings import Settings
+from .command_worker import Identity, NotifiedWorker
 from .notify_socket import NotifySocket
 from .worker import WorkerListener, WorkerState
 

@@ -4,9 +4,9 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-from ..config import Settings
+from ..code.code_version import Receipt
 from ..linux.event_loop import EventLoop
-from ..receipt import Receipt
+from ..settings.settings import Settings
 from .worker import Worker, WorkerListener
 
 

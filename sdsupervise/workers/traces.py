@@ -5,9 +5,9 @@ It writes a word at a time, from a signal handler. Two workers that did so to on
 
 from collections.abc import Callable
 
+from ..input.printable import printable
 from ..linux.event_loop import EventLoop, Timer
-from ..printable import printable
-from ..unpatched import os
+from ..linux.unpatched import os
 
 _MOST_BYTES = 64 * 1024  # what a pipe holds; the rest is dropped
 _QUIET_SECONDS = 0.5  # from the first word on; what a process knows already it writes at once

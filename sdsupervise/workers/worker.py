@@ -9,10 +9,10 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from ..config import Settings
-from ..events import News, told
 from ..linux import processes, signals
 from ..linux.event_loop import EventLoop, Timer
+from ..settings.settings import Settings
+from ..systemd.catalog import News, told
 
 _log = logging.getLogger("sdsupervise")
 

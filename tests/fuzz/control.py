@@ -10,21 +10,21 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sdsupervise import answers, varlink
 from sdsupervise.cli import tree
 from sdsupervise.cli.ask import Asked
 from sdsupervise.cli.list import _row
-from sdsupervise.cli.telling import success
+from sdsupervise.cli.reload_output import success
 from sdsupervise.cli.terminal import Screen
-from sdsupervise.control import Call, ControlServer
-from sdsupervise.core.checked import Unfit
+from sdsupervise.control import answers, varlink
+from sdsupervise.control.server import Call, ControlServer
 from sdsupervise.core.takeover import State
 from sdsupervise.errors import ProtocolError
+from sdsupervise.handover.reload import Reload
+from sdsupervise.input.checked import Unfit
+from sdsupervise.input.printable import printable
 from sdsupervise.linux.event_loop import EventLoop
-from sdsupervise.printable import printable
-from sdsupervise.reload import Reload
-from sdsupervise.requests import Answers, Requests
-from sdsupervise.scaling import Pool
+from sdsupervise.supervisor.requests import Answers, Requests
+from sdsupervise.supervisor.scaling import Pool
 
 from .chance import Chance, as_json
 from .surface import Surface

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import pytest
 
-from sdsupervise import instance_file, rehearsal
-from sdsupervise.config import check_settings
+from sdsupervise.checks import dry_run
 from sdsupervise.errors import CannotWrap, ConfigError, UnitUnavailable, UsageError
-from sdsupervise.example_file import text as example
-from sdsupervise.printable import printable
+from sdsupervise.input.printable import printable
+from sdsupervise.instances import instance_file
+from sdsupervise.instances.example import text as example
+from sdsupervise.settings.settings import check_settings
 from sdsupervise.systemd import manager
 from sdsupervise.unitfiles import host, text, words
 from sdsupervise.unitfiles.fit import fit
@@ -246,8 +247,8 @@ class SystemdSurface(Surface):
             patch.setattr(host, "_ask", ask)
             patch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess((), 0, given, given))
             patch.setattr(shutil, "which", lambda _: "/usr/bin/systemctl")
-            properties = rehearsal._properties("sdsupervise@web.service")
-            assert isinstance(rehearsal.Surroundings("x", None, None, "/", properties).environment, dict)
+            properties = dry_run._properties("sdsupervise@web.service")
+            assert isinstance(dry_run.Surroundings("x", None, None, "/", properties).environment, dict)
             assert manager.properties("x", "ActiveState").keys() == {"ActiveState"}
             assert host.version() < 1_000_000
             host._known()

@@ -8,21 +8,21 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sdsupervise.config import Settings
-from sdsupervise.counters import Counters
-from sdsupervise.elders import Elders
+from sdsupervise.code.code_version import Receipt
 from sdsupervise.errors import ConfigError, HandoverError
-from sdsupervise.launch import Started
+from sdsupervise.handover.counters import Counters
+from sdsupervise.handover.draining_generations import Elders
+from sdsupervise.handover.handover import Hooks, Succession
+from sdsupervise.handover.peer import HANDOVER_VERSION, Peer, PeerListener, make_token, receive_welcome
+from sdsupervise.handover.reload import Reload
+from sdsupervise.handover.started import Started
 from sdsupervise.linux.channel import Channel
 from sdsupervise.linux.event_loop import EventLoop
 from sdsupervise.linux.inheritance import Invocation
 from sdsupervise.linux.pid_file import PidFile
-from sdsupervise.listening import Listening
-from sdsupervise.peer import HANDOVER_VERSION, Peer, PeerListener, make_token, receive_welcome
-from sdsupervise.receipt import Receipt
-from sdsupervise.reload import Reload
-from sdsupervise.scaling import Pool, first_size
-from sdsupervise.succession import Hooks, Succession
+from sdsupervise.settings.settings import Settings
+from sdsupervise.sockets.listeners import Listening
+from sdsupervise.supervisor.scaling import Pool, first_size
 from sdsupervise.systemd.notify import Notifier
 
 from .chance import Chance, as_json

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise import answers, varlink
-from sdsupervise.messages import SHAPES
+from sdsupervise.control import answers, varlink
+from sdsupervise.handover.messages import SHAPES
 from tests.service.conftest import ground
 from tests.service.harness import Ground
 from tests.service.running import Deadline

@@ -9,14 +9,14 @@ import tempfile
 from abc import abstractmethod
 from typing import NamedTuple
 
-from sdsupervise import protocol
-from sdsupervise.config import CommandSettings, Settings
+from sdsupervise.child import protocol
+from sdsupervise.code.code_version import Receipt
 from sdsupervise.linux.event_loop import EventLoop
-from sdsupervise.linux.notifying import ASKS_ANSWER, FAILED
 from sdsupervise.linux.processes import Child
-from sdsupervise.receipt import Receipt
-from sdsupervise.workers.linked_worker import Kin, LinkedWorker
-from sdsupervise.workers.notified_worker import Identity, NotifiedWorker
+from sdsupervise.settings.settings import CommandSettings, Settings
+from sdsupervise.systemd.notify_client import ASKS_ANSWER, FAILED
+from sdsupervise.workers.class_worker import Kin, LinkedWorker
+from sdsupervise.workers.command_worker import Identity, NotifiedWorker
 from sdsupervise.workers.notify_socket import NotifySocket
 from sdsupervise.workers.worker import Worker, WorkerListener
 

@@ -33,14 +33,14 @@ from typing import NamedTuple
 import psutil
 
 import sdsupervise
-from sdsupervise.client import Client, control_path
+from sdsupervise.control.client import Client, control_path
 from tests import breakpoints
 from tests.service.running import LIMIT_SECONDS, Deadline, Missed, Running, wait_gone, wait_readable
 from tests.varlink_idl import Interface
 
 PYTHON = sys.executable
 SDSUPERVISE = str(Path(sys.executable).with_name("sdsupervise"))
-DESCRIBED = Interface((Path(sdsupervise.__file__).parent / "io.sdsupervise.varlink").read_text())
+DESCRIBED = Interface((Path(sdsupervise.__file__).parent / "control" / "io.sdsupervise.varlink").read_text())
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = b"mark"  # no report looks like this
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sdsupervise.printable import printable
+from sdsupervise.input.printable import printable
 from tests.service.harness import SDSUPERVISE, Ground
 from tests.service.running import LIMIT_SECONDS, Running
 

@@ -9,8 +9,8 @@ import signal
 import psutil
 import pytest
 
-from sdsupervise import daemons
 from sdsupervise.errors import ExitStatus
+from sdsupervise.settings import background_programs
 from tests.service.harness import Ground
 from tests.service.running import Running
 
@@ -179,10 +179,10 @@ def test_a_mark_is_no_limit(ground: Ground) -> None:
 
 def test_advice() -> None:
     """What is known is said, and what is not known is not."""
-    assert daemons.in_foreground("/usr/sbin/nginx") == ": nginx -g 'daemon off;'"
-    assert daemons.in_foreground("php-fpm8.2") == ": php-fpm --nodaemonize"
-    assert daemons.in_foreground("any") == "; its manual names the option"
-    assert daemons.goes_to_background("memcached") and not daemons.goes_to_background("sh")
+    assert background_programs.in_foreground("/usr/sbin/nginx") == ": nginx -g 'daemon off;'"
+    assert background_programs.in_foreground("php-fpm8.2") == ": php-fpm --nodaemonize"
+    assert background_programs.in_foreground("any") == "; its manual names the option"
+    assert background_programs.goes_to_background("memcached") and not background_programs.goes_to_background("sh")
 
 
 @BOTH

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from sdsupervise import init
 from sdsupervise.errors import ExitStatus
+from sdsupervise.linux import init
 from tests.service.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground, service
 from tests.service.running import Running, wait_gone
 from tests.service.terminal import Terminal
@@ -315,7 +315,7 @@ def test_who_is_believed() -> None:
     """A message is by whom the kernel says, whatever is in it: nobody can have pid 1 signal somebody else."""
     text = """
 import os, signal, socket, sys, time
-from sdsupervise.init import leave_to_init
+from sdsupervise.linux.init import leave_to_init
 victim = os.fork()
 if not victim:
     signal.pause()
@@ -358,7 +358,7 @@ def init_of(process: subprocess.Popen[str]) -> psutil.Process:
 
 LIAR = """
 import os, signal, sys, time
-from sdsupervise.init import leave_to_init
+from sdsupervise.linux.init import leave_to_init
 
 def be_given(number):  # as root: a process of this number, to be signalled
     while True:
@@ -425,7 +425,7 @@ def test_a_number_that_is_somebody_else_s_by_now(heard: str, kind: str) -> None:
 
 FLOOD = """
 import os, signal
-from sdsupervise.init import leave_to_init
+from sdsupervise.linux.init import leave_to_init
 init = leave_to_init()
 init.say_here()
 init.say_main(1)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.client import Client
+from sdsupervise.control.client import Client
 from sdsupervise.errors import HandoverError
 from tests.service.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground, service
 from tests.service.running import LIMIT_SECONDS

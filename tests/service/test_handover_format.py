@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import sdsupervise
-from sdsupervise.peer import HANDOVER_VERSION
+from sdsupervise.handover.peer import HANDOVER_VERSION
 from tests.service.harness import Ground
 from tests.service.test_overlap import deploy, let_drain, reload
 

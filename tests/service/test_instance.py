@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.client import Client
+from sdsupervise.control.client import Client
 from tests.service.harness import SDSUPERVISE, Ground, installed_package, service, status_at
 from tests.service.running import LIMIT_SECONDS, Running, wait_gone
 
@@ -421,7 +421,7 @@ def test_what_cannot_be_run(ground: Ground, words: tuple[str, ...]) -> None:
 
 HANGS = """
 import os, signal
-from sdsupervise import instance_file, instance_reader
+from sdsupervise.instances import instance_file, instance_reader
 def read(*_, **__):
     print(os.getpid(), flush=True)
     signal.pause()

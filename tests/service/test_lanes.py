@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.config import check_settings
 from sdsupervise.errors import ConfigError
 from sdsupervise.linux import lanes
 from sdsupervise.linux.lanes import Steering
-from sdsupervise.listen import check
+from sdsupervise.settings.listen import check
+from sdsupervise.settings.settings import check_settings
 from tests.service.harness import Ground
 from tests.service.test_sockets import ask, connect, echo, host, port
 

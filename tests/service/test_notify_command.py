@@ -10,7 +10,7 @@ import signal
 import psutil
 import pytest
 
-from sdsupervise.announcer import VARIABLES
+from sdsupervise.hooks.notify_command import VARIABLES
 from tests.service.harness import PYTHON, Breakpoint, Ground, Report, service
 from tests.service.running import wait_gone
 from tests.service.test_instance import instance_on

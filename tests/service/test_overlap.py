@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.client import Client
+from sdsupervise.control.client import Client
 from tests.service.harness import Breakpoint, Ground, service
 from tests.service.running import LIMIT_SECONDS, wait_gone
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise import control, files
 from sdsupervise.cli import metrics
+from sdsupervise.control import server
 from sdsupervise.errors import ConfigError, ControlSocketError, ListenError, PidFileError, SdsuperviseError
-from sdsupervise.linux.listeners import Wanted
+from sdsupervise.linux import files
 from sdsupervise.linux.pid_file import PidFile
-from sdsupervise.listen import Listen
+from sdsupervise.settings.listen import Listen
+from sdsupervise.sockets.opening import Wanted
 from tests.service.harness import PYTHON, SDSUPERVISE, Ground, installed_package, service
 from tests.service.running import Running
 
@@ -200,7 +201,7 @@ def test_listeners_behind_a_symlink_of_others(scene: Scene) -> None:
         with pytest.raises(ListenError, match="has made a symlink on the way"):
             wanted(scene.outer / "link" / name).open()
         with pytest.raises(ControlSocketError, match="has made a symlink on the way"):
-            control.bind(str(scene.outer / "link" / name))
+            server.bind(str(scene.outer / "link" / name))
     assert os.lstat(scene.victims / "stale").st_ino == before
     assert not (scene.victims / "fresh").exists()
 
@@ -381,7 +382,7 @@ def test_in_a_namespace_that_does_not_map_root(ground: Ground, scene: Scene, map
     os.chown(own, 12345, 12345)
     (ground.directory / "roots-link").symlink_to("own")
     code = (
-        "import os\nfrom sdsupervise import files\n"
+        "import os\nfrom sdsupervise.linux import files\n"
         f"here = files.open_directory({str(ground.directory / 'roots-link')!r}, only_ours=True)\n"
         "files.replace(here, 'x', b'x', 0o644, durable=True)\n"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.client import Client
+from sdsupervise.control.client import Client
 from tests.service.harness import SDSUPERVISE, Ground, service
 from tests.service.running import LIMIT_SECONDS, Running
 from tests.service.test_command_exclusive import start as start_command

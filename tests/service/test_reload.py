@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.client import Client
+from sdsupervise.control.client import Client
 from tests.service.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground, notify_socket, service
 from tests.service.running import LIMIT_SECONDS, wait_gone
 

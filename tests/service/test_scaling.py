@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.client import Client
+from sdsupervise.control.client import Client
 from tests.service.harness import PYTHON, SDSUPERVISE, Ground
 from tests.service.running import LIMIT_SECONDS
 from tests.service.test_pool import member, serving, stop, workers

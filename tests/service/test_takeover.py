@@ -14,7 +14,7 @@ import threading
 import psutil
 import pytest
 
-from sdsupervise.client import Client
+from sdsupervise.control.client import Client
 from tests.service.harness import Breakpoint, Ground, service
 from tests.service.running import LIMIT_SECONDS, Running, wait_gone
 

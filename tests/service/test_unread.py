@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sdsupervise.client import Client
+from sdsupervise.control.client import Client
 from tests.service.harness import PYTHON, SDSUPERVISE, Ground, service
 from tests.service.running import LIMIT_SECONDS, Deadline, wait_gone, wait_readable
 from tests.service.terminal import Terminal

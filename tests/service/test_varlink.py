@@ -11,16 +11,16 @@ import pytest
 
 import sdsupervise
 from sdsupervise import __version__
+from sdsupervise.control.varlink import METHODS
 from sdsupervise.core.takeover import State
-from sdsupervise.standing import DOWN
-from sdsupervise.varlink import METHODS
+from sdsupervise.supervisor.status_text import DOWN
 from tests.service.harness import Ground
 from tests.service.running import LIMIT_SECONDS
 from tests.varlink_idl import Enum, Interface, Struct
 
 PACKAGE = Path(sdsupervise.__file__).parent
-OURS = Interface((PACKAGE / "io.sdsupervise.varlink").read_text())
-EVERYBODYS = Interface((PACKAGE / "org.varlink.service.varlink").read_text())
+OURS = Interface((PACKAGE / "control" / "io.sdsupervise.varlink").read_text())
+EVERYBODYS = Interface((PACKAGE / "control" / "org.varlink.service.varlink").read_text())
 
 
 class Caller:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sdsupervise.client import Client as Caller
+from sdsupervise.control.client import Client as Caller
 from tests.kill.hub import Broken
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ import re
 import signal
 from pathlib import Path
 
-from sdsupervise.events import News
+from sdsupervise.systemd.catalog import News
 from tests.ground.journal import Entry
 from tests.systemd.trial import Trial, source
 

@@ -13,7 +13,7 @@ from tests.systemd.trial import Trial
 
 # Each refusal is an entry in the journal.
 MUCH = """
-from sdsupervise.client import Client
+from sdsupervise.control.client import Client
 client = Client.connect("/run/sdsupervise/{name}/control", timeout_seconds=20)
 for _ in range(3000):
     assert next(client.call("Scale", {{"workers": 0}})).error == "ScaleRefused"

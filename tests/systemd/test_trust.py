@@ -473,7 +473,7 @@ attack()
 """
 LIES = """
 import os
-from sdsupervise import listening
+from sdsupervise.sockets import listeners as listening
 
 def lie(self):
     victim = os.lstat("/run/other/app.sock")
@@ -741,7 +741,7 @@ def test_variables_of_a_service_that_stays_root(machine: Machine) -> None:
 # In the supervisor: another process repeats its order to start a successor, so that systemd is asked whose it is.
 _REPEATS = """\
 import os, socket
-from sdsupervise import connection
+from sdsupervise.control import connection
 send = connection.Connection.send
 def repeated(self, data, fds):
     if not fds or b'"spawn"' not in data:

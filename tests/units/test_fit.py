@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sdsupervise.config import check_settings
-from sdsupervise.instance import Instance
+from sdsupervise.instances.instance import Instance
+from sdsupervise.settings.settings import check_settings
 from sdsupervise.unitfiles import text
 from sdsupervise.unitfiles.fit import fit
 from sdsupervise.unitfiles.lint import lint

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdsupervise.config import Settings, check_settings
+from sdsupervise.settings.settings import Settings, check_settings
 from sdsupervise.unitfiles import text
 from sdsupervise.unitfiles.lint import lint
 from sdsupervise.unitfiles.rotation import Rotation

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sdsupervise.config import Settings
 from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import IGNORED, RULES, Effect, Event, Rule, State, step
 from sdsupervise.errors import ImpossibleEvent
+from sdsupervise.settings.settings import Settings
 
 # States without a deadline, and what ends each of them.
 ENDLESS = {

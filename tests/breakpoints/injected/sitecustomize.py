@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 VARIABLE = "TESTS_BREAKPOINT"
-SUPERVISOR = "sdsupervise.supervisor"  # the module that performs effects
+SUPERVISOR = "sdsupervise.supervisor.supervisor"  # the module that performs effects
 
 
 class Breakpoint:

@@ -1,0 +1,1 @@
+"""Will it start? Asked without starting it."""

@@ -1,0 +1,261 @@
+"""A worker that is a fork of its supervisor and calls a Python object."""
+
+import faulthandler
+import gc
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import LinkLost
+from ..linux import limits, processes
+from ..linux.lifeline import Tie
+from ..linux.process_groups import bear_mark
+from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
+from ..linux.unpatched import _thread, os, signal
+from ..systemd.catalog import News, told
+from ..systemd.journal import JournalHandler
+from ..systemd.notify import forget_systemd
+from .process_end import WorkerEnd, end_children, grace_of, had_children, threads_to_wait_for
+
+_log = logging.getLogger("sdsupervise")
+
+_AROUND_THE_SERVICE = ("sdsupervise", "asyncio")
+_SECONDS_WITHOUT_LIMIT = 30.0  # for the end of a worker whose stop_timeout, 0, is for those that are told to stop
+INDEX_VARIABLE = "SDSUPERVISE_WORKER_INDEX"
+GENERATION_VARIABLE = "SDSUPERVISE_GENERATION"
+
+
+class Link(Protocol):
+    """What we ourselves use of the link to the supervisor."""
+
+    @property
+    def lost(self) -> bool:
+        """Its end was met: the supervisor is gone."""
+
+    def wait_for_go(self) -> int:
+        """Wait until this worker is needed, and the other supervisor knows it; its index. Raises LinkLost."""
+
+    def tell_children(self) -> None:
+        """Say that this worker has begun processes, some of which may go on when it is gone."""
+
+    def tell_stopping(self) -> None:
+        """Say that it was told to stop, from a signal handler."""
+
+    def tell_failure(self, text: str) -> None:
+        """Leave word why this worker is about to die."""
+
+
+class Service(Protocol):
+    """What a class worker calls."""
+
+    shutdown_signals: Sequence[signal.Signals]
+
+    def become_worker(self, link: Any, *, waits: bool) -> None:  # noqa: ANN401 (it is between supervisor and service)
+        """Get ready to run the service's code: whatever can be done before it may."""
+
+    def be_worker(self, *, index: int) -> None:
+        """Run the service's code; returning is a clean exit."""
+
+    def drain_worker(self) -> None:
+        """From a signal handler, perhaps again: have the service's code finish what it began, or shut it down."""
+
+
+class Beginning(NamedTuple):
+    """What a worker begins with."""
+
+    lifeline: int  # its reading end
+    stop_timeout: float
+    wait_for_go: bool
+    generation: int
+    slot: int  # its index, which another may replace where it waits to go
+    mark: int  # of what it begins
+    traces: int  # where it says where it is, when it is asked for a traceback
+
+
+def prepare() -> None:
+    """In the supervisor, once: what its workers inherit need not be done by each of them.
+
+    The kernel copies every page a forked process writes to, and Python writes to whatever it looks at, so that a line
+    costs a worker many times what it costs the supervisor.
+    """
+    if sys.stderr is not None:
+        faulthandler.register(TRACEBACK_SIGNAL, all_threads=True, chain=False)  # until a worker has a pipe for that
+    gc.freeze()  # a worker's garbage collector need not look at, and so copy, what the supervisor imported
+
+
+def run(service: Service, link: Link, beginning: Beginning) -> int:
+    """Be a worker, in a freshly forked process; the exit status."""
+    gc.freeze()  # nor at what the supervisor has made since, of hundreds of other workers
+    forget_systemd()
+    tie = Tie(beginning.lifeline, signal.SIGTERM)
+    tie.outlast_exec()
+    stop = _Stop(service, link, tie, beginning)
+    traces = limits.move_out_of_the_way(beginning.traces)
+    os.set_blocking(traces, False)  # to write what nobody reads must not hold it up
+    faulthandler.register(TRACEBACK_SIGNAL, file=traces, all_threads=True, chain=False)
+    bear_mark(beginning.mark)
+    status = _serve(service, link, tie, beginning)
+    stop.end(status)
+    return status
+
+
+def _serve(service: Service, link: Link, tie: Tie, beginning: Beginning) -> int:
+    """Run the service's code to its end, and say what that was."""
+    wait_for_go, index = beginning.wait_for_go, beginning.slot
+    try:
+        if tie.is_cut:
+            raise LinkLost
+        # For what the service starts, too.
+        os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(beginning.generation), str(index)
+        service.become_worker(link, waits=wait_for_go)
+        if wait_for_go and (known := link.wait_for_go()) != index:
+            index = known
+            os.environ[INDEX_VARIABLE] = str(index)
+        service.be_worker(index=index)
+    except LinkLost:
+        return 1  # nobody started us, or nobody is left to
+    except SystemExit as leaving:
+        return _status(leaving, link)
+    except BaseException as error:
+        for number in _stop_signals(service):  # it stops as it is, and a stop must not cut short its last words
+            signal.signal(number, signal.SIG_IGN)
+        error.with_traceback(_service_frames(error.__traceback__))
+        text = "".join(traceback.format_exception(error))
+        _say_traceback(text, index)
+        link.tell_failure(text)
+        return 1
+    return 0
+
+
+class _Stop:
+    """What becomes of a worker that is told to stop, by its supervisor or by the end of that, and of one that ends."""
+
+    def __init__(self, service: Service, link: Link, tie: Tie, beginning: Beginning) -> None:
+        self._service, self._link, self._tie = service, link, tie
+        self._stop_timeout, self._mark = beginning.stop_timeout, beginning.mark
+        self._worker_pid = os.getpid()
+        self._is_orphan = False
+        self._told_at: float | None = None
+        self._end: WorkerEnd | None = None
+        signal.signal(NUDGE_SIGNAL, take_note)
+        self._listen()
+        _reset_in_children(_stop_signals(service), self._take_signal)
+
+    def _listen(self) -> None:
+        for number in _stop_signals(self._service):
+            signal.signal(number, self._take_signal)
+
+    def _take_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._worker_pid:
+            # A child that the service forked (multiprocessing does) has the handler, but is not what is to shut down.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        if self._end is not None:
+            self._end.take_signal(frame)
+            return
+        self._told_at = self._told_at or time.monotonic()
+        if not self._is_orphan and (self._link.lost or self._tie.is_cut):
+            self._tie.let_go()
+            # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
+            if sys.stderr is not None:
+                faulthandler.dump_traceback_later(max(self._stop_timeout, 0.001), exit=True)
+            self._is_orphan = True  # not before: the handler may be called again here, and that call may never return
+            _say("Shutting down: the supervisor is gone\n")
+        if not self._is_orphan:
+            self._link.tell_stopping()
+        self._service.drain_worker()
+
+    def end(self, status: int) -> None:
+        """Have the process do what Python does at its end. One that failed is to be replaced at once: its threads are
+        not waited for, unless it was told to stop."""
+        begun = self._told_at or time.monotonic()
+        limit = self._stop_timeout or _SECONDS_WITHOUT_LIMIT
+        wait = self._told_at is not None or status == 0
+        if wait and threads_to_wait_for():
+            self._link.tell_stopping()  # it is silent from now on
+        self._end = WorkerEnd()
+        self._listen()  # its own signals end what takes too long
+        self._end.come(status, self._leave_children, wait=wait, end_at=begun + limit, grace=grace_of(limit))
+
+    def _leave_children(self) -> None:
+        """To the supervisor; there is none to an orphan, which has half of its last time for that."""
+        if had_children():
+            if self._is_orphan or self._tie.is_cut:
+                end_children(self._mark, seconds=grace_of(self._stop_timeout) / 4)
+            else:
+                self._link.tell_children()
+
+
+class _Myself:
+    """This worker, for the journal."""
+
+    def __init__(self, index: int) -> None:
+        self.pid, self.index = os.getpid(), index
+
+
+def _say_traceback(text: str, index: int) -> None:
+    """As one entry of the journal, where that is what standard error is; else at once, so that no other worker's
+    words come between."""
+    if any(isinstance(handler, JournalHandler) for handler in _log.handlers) and _log.isEnabledFor(logging.ERROR):
+        _log.error("%s", text.rstrip(), extra=told(News.WORKER_TRACEBACK, worker=_Myself(index)))
+    elif sys.stderr is not None and sys.stderr is sys.__stderr__:
+        processes.flush()
+        _say(text)
+    else:
+        print(text, end="", file=sys.stderr, flush=True)
+
+
+def _reset_in_children(numbers: set[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> None:
+    """Have what the service forks die of these signals, as it does elsewhere: multiprocessing ends its children so, and
+    waits for them without an end. They are blocked meanwhile: Python forgets a signal that comes while it forks."""
+    masks: dict[int, set[int | signal.Signals]] = {}  # by thread
+
+    def block() -> None:
+        masks[_thread.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def restore() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(_thread.get_ident()))
+
+    def reset() -> None:
+        for number in numbers:
+            if signal.getsignal(number) == handler:
+                signal.signal(number, signal.SIG_DFL)
+        restore()
+
+    os.register_at_fork(before=block, after_in_parent=restore, after_in_child=reset)
+
+
+def _say(text: str) -> None:
+    """From a signal handler, which must not raise: it may have interrupted a print(), and whoever read our standard
+    error may have died with our supervisor."""
+    try:
+        os.write(2, text.encode(errors="backslashreplace"))
+    except OSError:
+        pass
+
+
+def _stop_signals(service: Service) -> set[signal.Signals]:
+    return {*service.shutdown_signals, signal.SIGTERM}
+
+
+def _service_frames(frames: TracebackType | None) -> TracebackType | None:
+    """A traceback from where it enters the service's code, past us and our event loop; whole if it never does."""
+    inner = frames
+    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _AROUND_THE_SERVICE:
+        inner = inner.tb_next
+    return inner or frames
+
+
+def _status(leaving: SystemExit, link: Link) -> int:
+    """The status the interpreter itself would give; sys.exit(3)."""
+    if leaving.code is None:
+        return 0
+    if isinstance(leaving.code, int):
+        return leaving.code & 0xFF
+    print(leaving.code, file=sys.stderr)
+    link.tell_failure(str(leaving.code))
+    return 1

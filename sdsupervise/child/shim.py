@@ -1,0 +1,169 @@
+"""What stands between a supervisor and an `exclusive` command: holds the lock until nothing of the command is left.
+
+A command cannot be trusted with the lock's descriptor: it closes what it does not know, or hands it to a process that
+lives for ever. So a small process of ours keeps it, the command's parent. It adopts whatever the command lets go of
+(PR_SET_CHILD_SUBREAPER), so that daemons and the children of a killed pool cannot escape it, and leaves when it has
+seen the last of them dead.
+
+    supervisor                          shim
+                                        the command's pid, with its pidfd
+    s   it is being stopped
+    k   kill all that is left
+                                        the command's wait status, when it is dead
+                                        LEFT with a process that it left behind, in words
+    end of file: the supervisor is dead; the command is told to stop, and is killed when it does not in stop_timeout
+
+It is not told to stop by signals, which a terminal or `systemctl kill` sends to every process there is. What kills
+workers of another generation (rule killW of the takeover) kills the command, never the shim.
+"""
+
+import logging
+import socket
+from collections.abc import Callable
+
+from ..errors import ExitStatus
+from ..linux import prctl, process_groups, processes, signals
+from ..linux.event_loop import EventLoop, Timer
+from ..linux.leftovers import Leftovers
+from ..linux.unpatched import os, signal
+from ..settings.settings import Settings
+
+_log = logging.getLogger("sdsupervise")
+
+STOP, KILL = b"s", b"k"
+LEFT = b"left "
+GRACE_SECONDS = 5.0  # for what a command left behind that was not told to stop
+# The command's own; whoever sends them to every process of a unit, or of a terminal, does not mean us.
+_NOT_OURS = signals.DEADLY | {signal.SIGPIPE}
+
+
+def run(settings: Settings, link: socket.socket, gate: tuple[int, int], become: Callable[[], int]) -> int:
+    """Be the shim, in a freshly forked process; the exit status, 0 when nothing of the command is left.
+
+    A fork of it waits until a byte comes through the gate, a pipe that is the supervisor's, and calls `become`.
+    """
+
+    def be_command() -> int:
+        link.close()
+        os.close(gate[1])
+        return become() if signals.wait_at(gate[0]) else 1  # 1: nobody wants us any more
+
+    prctl.adopt_orphans()
+    try:
+        command = processes.fork(be_command)
+    except OSError as error:
+        _log.warning("Cannot fork a command: %s", error.strerror)
+        return ExitStatus.UNAVAILABLE
+    for end in gate:
+        os.close(end)
+    for number in _NOT_OURS:
+        signal.signal(number, signal.SIG_IGN)
+    _Shim(settings, link, command).run()
+    return ExitStatus.OK
+
+
+class _Shim:
+    def __init__(self, settings: Settings, link: socket.socket, command: processes.Child) -> None:
+        self._settings, self._link, self._command = settings, link, command
+        self._loop = EventLoop()
+        self._children = signals.SignalReceiver({signal.SIGCHLD})
+        self._stop_signal = signal.Signals[settings.stop_signal]
+        self._timer: Timer | None = None
+        self._leftovers: Leftovers | None = None
+        self._lives = True  # the command itself
+        self._stops = self._kills = False
+        self._orphaned = False  # the supervisor is dead
+
+    def run(self) -> None:
+        link, command = self._link, self._command
+        link.setblocking(False)
+        try:
+            socket.send_fds(link, [b"%d\n" % command.pid], [command.pidfd])
+        except OSError:
+            pass  # the supervisor is dead, which the end of the link will tell
+        self._loop.watch(link.fileno(), self._read_link)
+        self._loop.watch(self._children.fileno(), self._reap)
+        self._loop.call_later(0, self._reap)  # who died before we were listening
+        self._loop.run()
+
+    def _read_link(self) -> None:
+        try:
+            words = self._link.recv(64)
+        except BlockingIOError:
+            return
+        except OSError:
+            words = b""
+        if not words:
+            self._loop.unwatch(self._link.fileno())
+            self._be_orphaned()
+        if STOP in words:
+            self._stops = True
+            if self._settings.kill_mode == "group" and self._lives:
+                processes.signal_group(self._command, self._stop_signal)
+        if KILL in words:
+            self._kill()
+
+    def _be_orphaned(self) -> None:
+        self._orphaned = True
+        if not self._lives:
+            self._kill()
+        elif not self._kills:
+            _log.warning("The supervisor is gone, stopping the command (pid %d)", self._command.pid)
+            if self._settings.kill_mode == "group":
+                processes.signal_group(self._command, self._stop_signal)
+            else:
+                signals.send(self._command.pidfd, self._stop_signal)
+            self._timer = self._loop.expect_within(self._settings.stop_timeout, self._kill)
+
+    def _kill(self) -> None:
+        self._kills = True
+        if self._leftovers is not None:
+            self._leftovers.kill()
+        elif self._lives:
+            processes.signal_group(self._command, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        """Bury the dead; leave when nobody is left."""
+        self._children.read()
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._loop.stop()
+                return
+            if not pid:
+                return
+            if pid == self._command.pid:
+                self._command_died(status)
+
+    def _command_died(self, status: int) -> None:
+        self._lives = False
+        try:
+            self._link.send(b"%d\n" % status)
+        except OSError:
+            pass
+        self._see_to_leftovers()  # begins in the next round, which never comes if there are none
+
+    def _see_to_leftovers(self) -> None:
+        me = os.getpid()
+        self._leftovers = Leftovers(
+            self._loop,
+            lambda: process_groups.children(me),
+            self._command.pid,
+            self._stop_signal,
+            None if self._stops else min(GRACE_SECONDS, self._settings.stop_timeout),
+            self._leftovers_gone,
+            found=self._tell_leftover,
+        )
+        if self._kills or self._orphaned:
+            self._leftovers.kill()
+
+    def _tell_leftover(self, process: process_groups.Found) -> None:
+        try:
+            self._link.send(b"%s%s\n" % (LEFT, str(process).encode()))
+        except OSError:
+            pass
+
+    def _leftovers_gone(self) -> None:
+        self._see_to_leftovers()  # who came to us after the last look
+        self._reap()

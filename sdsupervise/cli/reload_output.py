@@ -1,0 +1,131 @@
+"""What a person is told of a reload: here in plain lines."""
+
+import io
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import IO, TextIO
+
+from ..input.printable import printable
+from ..linux.channel import Sender
+from ..linux.patience import readable_within
+
+_JOURNAL_SECONDS = 3.0  # for a journal of gigabytes
+_MOST_BYTES = 256 * 1024  # of what it says
+_RECENT_SECONDS = 3600.0  # a reload takes no longer
+
+
+def outlive_reader() -> None:
+    """From here on output is written to nobody once its reader has gone, as `head` does and journald may, or where its
+    disk is full.
+
+    What a reload is asked for goes on all the same, and so must we, whose exit status is the verdict.
+    """
+    sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
+
+
+def _outliving(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.flush()
+    raw: io.FileIO = _UnheardWriter(stream.fileno(), "w", closefd=False)
+    buffer = io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
+
+
+class _UnheardWriter(io.FileIO):
+    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]  # what FileIO is given here
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+class Reporter:
+    """Tells a person how a reload goes: here in plain lines."""
+
+    def begin(self, name: str) -> None:
+        """That of this instance; "" if it was not named."""
+
+    def progress(self, facts: Mapping[str, object]) -> None:
+        """An answer that is not the last."""
+        if facts.get("message"):
+            print(facts["message"], flush=True)
+        ready, workers = facts.get("ready"), facts.get("workers")
+        if workers not in (None, 1):
+            print(f"workers ready {ready}/{workers}", flush=True)
+
+    def tick(self) -> float:
+        """Called while nothing happens: seconds until it wants to be called again."""
+        return math.inf
+
+    def end(self) -> None:
+        """There will be no more progress, whatever comes next."""
+
+    def done(self, facts: Mapping[str, object]) -> None:
+        """The new code serves."""
+        print(success(facts), flush=True)
+
+    def lost(self, sentence: str) -> None:
+        """There is no verdict, and the sentence that says why comes behind."""
+
+    def failed(self, error: str, facts: Mapping[str, object], sender: Sender | None) -> None:
+        """It does not, says this process; the sentence that says so comes behind."""
+        traceback = str(facts.get("traceback", "")).strip() or _words_in_journal(facts, sender)
+        if traceback:
+            print(traceback, file=sys.stderr, flush=True)
+
+
+def _words_in_journal(facts: Mapping[str, object], sender: Sender | None) -> str:
+    """What a command wrote before it died, which its supervisor may not read, and we perhaps may; "" if not.
+
+    Whoever answers may name any process: we show what one of the same user has written, and nothing else.
+    """
+    pid = facts.get("silent_worker")
+    if not isinstance(pid, int) or isinstance(pid, bool) or sender is None:
+        return ""
+    import subprocess
+
+    from ..systemd.journal import command_for_words_of
+    from ..systemd.own_programs import search_path
+
+    command = command_for_words_of(pid, time.time() - _RECENT_SECONDS, uid=sender.uid)
+    environment = {**os.environ, **search_path()}
+    null, pipe = subprocess.DEVNULL, subprocess.PIPE
+    try:
+        with subprocess.Popen(command, bufsize=0, stdin=null, stdout=pipe, stderr=null, env=environment) as journalctl:
+            assert journalctl.stdout is not None
+            try:
+                said = _read_in_bounds(journalctl.stdout)
+            finally:
+                journalctl.kill()
+    except OSError:
+        return ""
+    return printable(said.decode(errors="replace")).strip() if journalctl.returncode <= 0 else ""
+
+
+def _read_in_bounds(readable: IO[bytes]) -> bytes:
+    """All of it; b"" if it takes too long, and what has room where it is too much: an entry may have any length."""
+    said, end = b"", time.monotonic() + _JOURNAL_SECONDS
+    while readable_within(readable.fileno(), max(0.0, end - time.monotonic())):
+        more = readable.read(_MOST_BYTES - len(said))
+        said += more
+        if not more or len(said) >= _MOST_BYTES:
+            return said
+    return b""
+
+
+def success(facts: Mapping[str, object]) -> str:
+    """The verdict as a sentence."""
+    same = " (same code as before)" if facts.get("same_code") else ""
+    sentence = (
+        f"RELOADED in {facts.get('seconds', 0):.2f} s: generation {facts.get('generation')} serves "
+        f"{facts.get('code')}{same}; main pid {facts.get('old_pid')} -> {facts.get('pid')}"
+    )
+    if facts.get("not_applied"):
+        sentence += f". No change of the unit was applied: {facts['not_applied']}"
+    if "drains_at_most" in facts:
+        sentence += f". Draining: generation {facts.get('old_generation')} (at most {facts['drains_at_most']:g} s)"
+    return sentence

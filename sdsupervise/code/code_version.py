@@ -1,0 +1,120 @@
+"""Which code serves: where it lies, all symlinks resolved, and a fingerprint of what is executed of it."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+from .. import __version__
+from . import own_code
+from .own_code import Loaded, fingerprint_of, hash_of, hash_of_file
+
+_HASHED_BYTES = 2**20  # a larger program is known by its size and time
+_MOST_BYTES = 4 * 2**20  # of names: a worker says what it imports, and may be lying
+
+
+class Receipt:
+    """The code of a generation. It grows where workers import what their supervisor has not."""
+
+    def __init__(
+        self, path: str, fingerprint: str = "", modules: Iterable[Sequence[str]] = (), words: Sequence[str] = ()
+    ) -> None:
+        self.path = path  # of the script, or of the package's directory, resolved
+        self.words = words  # of a command: the program that was found, and its words
+        self._modules = {(name, hash_of_it): file for name, file, hash_of_it in modules}  # of a class
+        self._fingerprint = fingerprint
+        self._bytes = 0  # that workers have added
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.fingerprint})"
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits."""
+        self._fingerprint = self._fingerprint or fingerprint_of(self._modules)
+        return self._fingerprint
+
+    @property
+    def modules(self) -> list[tuple[str, str]]:
+        """Name and file of what a class was loaded from."""
+        return sorted({(name, file) for (name, _), file in self._modules.items()})
+
+    def facts(self) -> tuple[str, str, list[Loaded], Sequence[str]]:
+        """What another process can make the same one of."""
+        modules = [Loaded(name, file, hash_of_it) for (name, hash_of_it), file in self._modules.items()]
+        return self.path, self.fingerprint, modules, self.words
+
+    def add(self, modules: Iterable[Loaded]) -> list[str]:
+        """A worker has imported these, too; the files that are not what other processes of this generation run."""
+        names = {name for name, _ in self._modules}
+        new = [module for module in modules if (module.name, module.hash) not in self._modules]
+        added = sum(len(text) for module in new for text in module)
+        if self._bytes + added > _MOST_BYTES:
+            return []
+        self._bytes += added
+        self._modules |= {(module.name, module.hash): module.file for module in new}
+        if new:
+            self._fingerprint = ""
+        return [module.file for module in new if module.name in names]
+
+
+def is_still_installed() -> bool:
+    """The release of ours that runs is also the one on disk: what is imported now fits to what was imported before."""
+    try:
+        with open(os.path.join(os.path.dirname(os.path.dirname(__file__)), "__init__.py")) as file:
+            return f'__version__ = "{__version__}"\n' in file.read()
+    except OSError:
+        return False
+
+
+def pin_imports() -> None:
+    """Make later imports come from where the earlier ones came from, although a deploy swaps a symlink meanwhile.
+
+    Without it a worker that imports something late, or is started anew in a rollback, would mix two releases.
+    """
+    sys.path[:] = [os.path.realpath(entry) for entry in sys.path]
+    for module in list(sys.modules.values()):
+        places = getattr(module, "__path__", None)
+        if isinstance(places, list):
+            places[:] = [os.path.realpath(place) for place in places]
+
+
+def take_receipt(module_name: str) -> Receipt:
+    """The receipt for a service defined in this (imported) module."""
+    module = sys.modules[module_name]
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return Receipt("(no file)", "0" * 16)  # an interactive session
+    package = module_name.partition(".")[0]
+    top = getattr(sys.modules.get(package), "__file__", None)
+    in_package = "." in module_name and top is not None
+    path = os.path.dirname(os.path.realpath(str(top))) if in_package else os.path.realpath(file)
+    own_code.note_the_rest()
+    return Receipt(path, "", own_code.take_all())
+
+
+def take_receipt_of_command(executable: str, words: Sequence[str]) -> Receipt:
+    """The receipt for a command: what is known of its code is the program, and whichever files it is given by name."""
+    program = os.path.realpath(executable)
+    files = [program, *(os.path.realpath(word) for word in words[1:] if os.path.isfile(word))]
+    parts = [f"{os.getcwd()}\n", *(f"{word}\n" for word in words)]
+    for file in files:
+        try:
+            facts = os.stat(file)
+            if facts.st_size > _HASHED_BYTES:
+                parts.append(f"{file} {facts.st_size} {facts.st_mtime_ns}\n")
+            else:
+                parts.append(f"{file} {hash_of_file(file)}\n")
+        except OSError:
+            parts.append(f"{file} unreadable\n")
+    return Receipt(program, hash_of("".join(parts).encode(errors="surrogateescape")), (), (executable, *words))
+
+
+def fingerprint_on_disk(modules: Iterable[Sequence[str]]) -> str:
+    """What the fingerprint would be of what the disk has now of modules, each a name and a file."""
+    found = []
+    for name, file in modules:
+        try:
+            found.append((name, hash_of_file(file)))
+        except OSError:
+            found.append((name, "unreadable"))
+    return fingerprint_of(found)

@@ -1,0 +1,294 @@
+"""A service's own code: all that is imported from the directory it was found in. What runs is what the disk has at that
+moment, never an old compiled file, and each module is known by a hash of what was executed.
+
+Python's importers find the modules; only their loaders are exchanged. The hash is taken of the bytes that are executed
+(of a shared library, and of a whole archive, of the file), so that a deploy that replaces the file a moment later
+changes nothing in what is said of this process.
+"""
+
+import errno
+import functools
+import io
+import stat
+import sys
+from _imp import source_hash  # SipHash; hashlib costs 4 MB, and importlib.util's has another key for each Python
+from collections.abc import Iterable, Sequence
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader, SourcelessFileLoader
+from types import ModuleType
+from typing import BinaryIO, NamedTuple
+
+from ..errors import ServiceNotLoadable
+from ..linux.unpatched import os
+from . import bytecode
+
+_KEY = 0x5D5
+_PIECE_BYTES = 2**16  # of a large file not all is in memory at a time
+_MOST_PIECES = 2**14
+_STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__))
+_OURS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+class Loaded(NamedTuple):
+    """A module of the service."""
+
+    name: str
+    file: str  # resolved; of a module in an archive, the archive
+    hash: str  # 16 hex digits
+
+
+_directories: list[str] = []
+_loaded: dict[str, Loaded] = {}
+_untold: list[Loaded] = []
+
+
+def watch(directories: Iterable[str]) -> None:
+    """From now on these directories, and what lies below them, are the service's own. (A file is one, too.)"""
+    _directories.extend({directory.rstrip("/") for directory in directories} - {*_directories})
+    if _Finder not in sys.meta_path:
+        place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
+        sys.meta_path.insert(place, _Finder)
+
+
+def directories_of(file: str | None, packages: Iterable[str] | None) -> list[str]:
+    """Where a service's own code lies, whose outermost module has this file, or is a package in these directories.
+
+    That is the directory in which it was found, among `sys.path`; of what was installed, itself alone.
+    """
+    found = []
+    for place in packages if packages is not None else [file] if file else []:
+        lies_in = resolved(place)
+        is_alone = _is_installed(lies_in) or lies_in != os.path.realpath(place)  # the latter in an archive
+        found.append(lies_in if is_alone else os.path.dirname(lies_in))
+    return found
+
+
+def watch_class(module_name: str) -> None:
+    """As watch, of what a service was imported from."""
+    module = sys.modules[module_name]
+    spec = getattr(module, "__spec__", None)  # knows by which name `python -m` was given it
+    top = sys.modules.get((spec.name if spec is not None else module_name).partition(".")[0], module)
+    packages = getattr(top, "__path__", None)
+    watch(directories_of(getattr(top, "__file__", None), list(packages) if packages is not None else None))
+
+
+def watch_script() -> None:
+    """As watch, if this process was given a service's script; what was installed is none."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    is_ours = "sdsupervise.cli.main" in sys.modules
+    if file is not None and not is_ours and not _is_installed(resolved(file)):
+        watch_class("__main__")
+
+
+def is_own(file: str) -> bool:
+    """Whether a file, resolved, belongs to the service."""
+    inside = [directory for directory in _directories if file == directory or file.startswith(f"{directory}/")]
+    return any("/dist-packages/" not in file[len(directory) :] for directory in inside) and not any(
+        file.startswith(f"{other}/") for other in (_STANDARD_LIBRARY, _OURS)
+    )
+
+
+def take_charge_of(spec: ModuleSpec, file: str) -> None:
+    """Have a module of the service's own, which this file is, loaded by us."""
+    kind = _LOADERS.get(type(spec.loader))
+    if kind is not None and spec.origin is not None:
+        loader = kind(spec.name, spec.origin)
+        spec.loader, loader.file = loader, file
+    else:
+        note_as_it_is(spec.name, file)  # in an archive
+
+
+def note(name: str, file: str, hash_of_it: str) -> None:
+    """This was executed."""
+    loaded = Loaded(name, file, hash_of_it)
+    if _loaded.get(name) != loaded:
+        _loaded[name] = loaded
+        _untold.append(loaded)
+
+
+def note_as_it_is(name: str, file: str) -> None:
+    """This was, or is about to be, executed, from what the disk has now."""
+    try:
+        note(name, file, hash_of_file(file))
+    except OSError:
+        note(name, file, "unreadable")
+
+
+def forget_if_told(fingerprint: str) -> None:
+    """Take nothing for untold if all that was loaded until now is what this is of."""
+    if fingerprint_of((loaded.name, loaded.hash) for loaded in _loaded.values()) == fingerprint:
+        _untold.clear()
+
+
+def note_the_rest() -> None:
+    """Of modules that others have loaded."""
+    for name, file in unknown():
+        note_as_it_is(name, file)
+
+
+def unknown() -> list[tuple[str, str]]:
+    """Name and file, resolved, of the service's modules that others have loaded."""
+    known = {id(sys.modules.get(name)) for name in _loaded}  # one can have two names
+    found = []
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if id(module) not in known and isinstance(file, str) and is_own(file := resolved(file)):
+            found.append((name, file))
+    return found
+
+
+def take_all() -> list[Loaded]:
+    """Every module of the service that was loaded until now, by name."""
+    _untold.clear()
+    return sorted(_loaded.values())
+
+
+def take_untold() -> list[Loaded]:
+    """Those that were loaded since they were taken last, in this process or in the one that forked it."""
+    untold = []
+    while _untold:  # another thread may import something meanwhile
+        untold.append(_untold.pop())
+    return sorted(untold)
+
+
+def resolved(file: str) -> str:
+    """The file without symlinks; of one inside an archive, the archive."""
+    directory, _, name = file.rpartition("/")
+    file = f"{_resolved_directory(directory or '/')}/{name}" if directory else os.path.realpath(file)
+    try:
+        return os.path.realpath(file) if stat.S_ISLNK(os.lstat(file).st_mode) else file
+    except OSError:
+        archive = file
+        while archive != os.path.dirname(archive) and not os.path.lexists(archive):
+            archive = os.path.dirname(archive)
+        return archive if os.path.isfile(archive) else file
+
+
+_resolved_directory = functools.cache(os.path.realpath)  # hundreds of modules lie in a few directories
+
+
+def fingerprint_of(modules: Iterable[tuple[str, str]]) -> str:
+    """A hash over modules, each a name and a hash of what is executed of it."""
+    text = "".join(f"{name} {hash_of_it}\n" for name, hash_of_it in sorted(modules))
+    return hash_of(text.encode(errors="surrogateescape"))
+
+
+def hash_of(content: bytes) -> str:
+    """16 hex digits."""
+    if len(content) >= _PIECE_BYTES:
+        return _hash_in_pieces(io.BytesIO(content))
+    return source_hash(_KEY, content).hex()
+
+
+def hash_of_file(path: str) -> str:
+    """As hash_of, of a file of any size; raises OSError, also for what is no file.
+
+    Whose path it is may be somebody who has fewer rights: nothing else is opened, and not more is read than a service's
+    own code can be.
+    """
+    found = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", path)
+        with open(f"/proc/self/fd/{found}", "rb") as file:
+            return _hash_in_pieces(file)
+    finally:
+        os.close(found)
+
+
+def _hash_in_pieces(file: BinaryIO) -> str:
+    hashes, content = b"", b""
+    for _ in range(_MOST_PIECES):
+        content = file.read(_PIECE_BYTES)
+        if len(content) < _PIECE_BYTES:
+            break
+        hashes, content = hashes + source_hash(_KEY, content), b""
+    return source_hash(_KEY, hashes + content).hex()
+
+
+def _is_installed(place: str) -> bool:
+    directory = os.path.dirname(place)
+    return os.path.basename(directory) in _INSTALLED or f"{directory}/".startswith(f"{_STANDARD_LIBRARY}/")
+
+
+# ------------------------------------------------------------------------------------------------------- loaders
+
+
+class _Finder:
+    """Among `sys.meta_path`, before the one that looks through sys.path."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """As importers have it."""
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.origin and spec.has_location and is_own(file := resolved(spec.origin)):
+            take_charge_of(spec, file)
+        return spec
+
+
+class OwnSource(SourceFileLoader):
+    """A module of source. Python's loader calls these in this order: path_stats, get_data of the compiled file and,
+    where there is none, of the source, set_data."""
+
+    file = ""  # resolved
+    _source: bytecode.Source | None = None
+    _content: bytes | None = None
+
+    def path_stats(self, path: str) -> dict[str, float]:
+        """As SourceFileLoader; the source is read here, once."""
+        self._source, self._content = bytecode.read_source(path)
+        note(self.name, self.file, hash_of(self._content))
+        return {"mtime": self._source.facts.st_mtime, "size": self._source.facts.st_size}
+
+    def get_data(self, path: str) -> bytes:
+        """As SourceFileLoader; of a compiled file only if it is proven."""
+        content, source = self._content, self._source
+        if content is None or source is None:
+            return super().get_data(path)  # a file beside the module, or the source, to be shown to somebody
+        data = content if path == source.path else bytecode.read(path, source)
+        self._content = None
+        return data  # type: ignore[return-value]  # what can be read as bytes is enough
+
+    def set_data(self, path: str, data: bytes, *, _mode: int = 0) -> None:  # type: ignore[override]
+        """As SourceFileLoader; so that it can be proven."""
+        if self._source is not None:
+            bytecode.write(path, data[bytecode.HEADER_BYTES :], self._source)
+
+
+class OwnCompiled(SourcelessFileLoader):
+    """A module of which only the compiled file is there."""
+
+    file = ""
+
+    def get_data(self, path: str) -> bytes:
+        """As SourcelessFileLoader."""
+        data = super().get_data(path)
+        if path == self.path:
+            note(self.name, self.file, hash_of(data))
+        return data
+
+
+class OwnExtension(ExtensionFileLoader):
+    """A module that is a shared library."""
+
+    file = ""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """As ExtensionFileLoader.
+
+        Raises ServiceNotLoadable where the file is replaced meanwhile.
+        """
+        before, hash_of_it = os.stat(self.path), hash_of_file(self.path)
+        module = super().create_module(spec)
+        after = os.stat(self.path)
+        if (before.st_ino, before.st_ctime_ns) != (after.st_ino, after.st_ctime_ns):
+            raise ServiceNotLoadable(f"{self.path} was replaced while it was being loaded; start again.")
+        note(self.name, self.file, hash_of_it)
+        return module
+
+
+_LOADERS: dict[type, type[OwnSource | OwnCompiled | OwnExtension]] = {
+    SourceFileLoader: OwnSource,
+    SourcelessFileLoader: OwnCompiled,
+    ExtensionFileLoader: OwnExtension,
+}

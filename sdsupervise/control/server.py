@@ -1,0 +1,183 @@
+"""The control socket: a listener whose path outlives reloads, and the calls that come in on it.
+
+Anybody may connect. So that nobody can keep the supervisor from its work, or others from it:
+* in a turn of the event loop at most one connection is accepted, one call of the privileged taken, and one of others;
+* those others together get a tenth of the supervisor's time, and accepting a fifth;
+* a connection has one call at a time: while that is open, or its answer not read, nothing more is read from there;
+* each user has so many places, and all strangers together so many. Whoever needs one of a user who has them all, takes
+  that of his own connections which has been without a whole call, or an answer, for longest.
+"""
+
+import errno
+import logging
+import os
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+
+from ..errors import AlreadyRunning, ControlSocketError
+from ..linux import files
+from ..linux.event_loop import EventLoop
+from ..linux.time_share import TimeShare
+from ..linux.unpatched import socket
+from ..settings.addresses import why_too_long
+from ..sockets.opening import is_stale
+from .connection import Call, Connection
+
+__all__ = ["Call", "ControlServer", "bind"]
+
+_log = logging.getLogger("sdsupervise")
+
+_BACKLOG = 64
+_PLACES = 64  # of root, and of the supervisor's own user
+_PLACES_OF_A_STRANGER, _PLACES_OF_STRANGERS = 8, 32
+_SHARE_OF_STRANGERS, _SHARE_OF_ACCEPTING = 0.1, 0.2
+_PAUSE_SECONDS = 1.0  # with no descriptor left, accepting again at once would only spin
+_LAST_CALLS_SECONDS = 0.1  # for the strangers' calls that have arrived when we leave
+
+
+def bind(path: str) -> socket.socket:
+    """Listen at a path, replacing the socket of a dead supervisor. Anybody may connect: who may do what is ours to say.
+
+    Raises AlreadyRunning if somebody listens there, ControlSocketError if the path cannot be used.
+    """
+    if too_long := why_too_long(path):
+        raise ControlSocketError(
+            f"The control socket's path {path} {too_long}; have --pid-file, or the directory that $RUNTIME_DIRECTORY "
+            "or $XDG_RUNTIME_DIR names, be a shorter one."
+        )
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.setblocking(False)
+    try:
+        os.close(files.open_directory(os.path.dirname(path)))  # nor is a socket made where others lead us
+        if is_stale(path):
+            files.remove(path)
+        os.fchmod(listener.fileno(), 0o666)
+        # Born so: in a directory that is the service's own, root must not change the mode of what has the name by then.
+        umask = os.umask(0)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(umask)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AlreadyRunning(
+                f"Another supervisor listens on {path}; give each service a RuntimeDirectory of its own."
+            ) from error
+        raise ControlSocketError(
+            f"Cannot listen on the control socket {path}: {error.strerror or error}; "
+            "have --pid-file name a place in a directory that is ours to write."
+        ) from error
+    return listener
+
+
+class ControlServer:
+    """Accepts callers and hands each call on. Closed, it accepts no more, but those inside still get their answers."""
+
+    def __init__(
+        self, loop: EventLoop, listener: socket.socket, on_call: Callable[[Call], None], *, privileged: Collection[int]
+    ) -> None:
+        """The privileged are the users (uids) that others cannot crowd out."""
+        self._loop = loop
+        self._listener = listener
+        self._on_call = on_call
+        self._privileged = privileged
+        self._connections: set[Connection] = set()
+        self._accepting = False
+        self._accepts = TimeShare(loop, _SHARE_OF_ACCEPTING)
+        self._calls = TimeShare(loop, 1.0)
+        self._strangers_calls = TimeShare(loop, _SHARE_OF_STRANGERS)
+
+    def fileno(self) -> int:
+        """The listener, for a successor."""
+        return self._listener.fileno()
+
+    def accept_calls(self) -> None:
+        """From now on. A successor does not accept before it is the main one."""
+        if not self._accepting:
+            self._accepting = True
+            self._accepts.watch(self._listener.fileno(), self._accept)
+
+    def stop_accepting(self) -> None:
+        """Leave the listener to the successor."""
+        if self._accepting:
+            self._accepting = False
+            self._accepts.unwatch(self._listener.fileno())
+
+    def answer_the_rest(self) -> None:
+        """Before we leave: take the calls that have arrived and were not read yet, one of each connection."""
+        end = time.monotonic() + _LAST_CALLS_SECONDS
+        for connection in sorted(self._connections, key=self._is_stranger):
+            if not self._is_stranger(connection) or time.monotonic() < end:
+                connection.read()
+
+    def leave_idle_callers(self, take: Callable[[int], bool]) -> None:
+        """Let somebody else go on with those who have been answered or have not asked yet, where that takes the
+        connection. What they send from now on is not ours to read, nor is what we have not read yet."""
+        for connection in list(self._connections):
+            if connection.idle and take(connection.fileno()):
+                connection.close()
+
+    def adopt(self, fd: int) -> None:
+        """Go on with a caller that our predecessor had accepted, and that is idle since before any of ours."""
+        self._talk_with(socket.socket(fileno=fd), quiet_since=0.0)
+
+    def close(self) -> None:
+        """Give all descriptors back; in a forked worker, its copies."""
+        self._listener.close()
+        for share in (self._accepts, self._calls, self._strangers_calls):
+            share.close()
+        for connection in self._connections:
+            connection.abandon()
+
+    def _accept(self) -> None:
+        try:
+            peer, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            strangers = [connection for connection in self._connections if self._is_stranger(connection)]
+            if strangers:  # they are not to have the descriptors that others need
+                _longest_quiet(strangers).close()
+                return
+            _log.warning("Cannot accept a caller on the control socket: %s; trying again", error.strerror)
+            self._accepts.unwatch(self._listener.fileno())
+            self._loop.call_later(_PAUSE_SECONDS, self._accept_again)
+            return
+        self._talk_with(peer, quiet_since=time.monotonic())
+
+    def _talk_with(self, peer: socket.socket, *, quiet_since: float) -> None:
+        pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        share = self._calls if uid in self._privileged else self._strangers_calls
+        connection = Connection(share, peer, self._on_call, self._connections.discard, pid, uid, quiet_since)
+        self._connections.add(connection)
+        self._make_room(connection)
+
+    def _make_room(self, newest: Connection) -> None:
+        """Hang up on one of those who have too many places, if somebody has."""
+        of_user = [connection for connection in self._connections if connection.uid == newest.uid]
+        if not self._is_stranger(newest):
+            if len(of_user) > _PLACES:
+                _longest_quiet(of_user).close()
+            return
+        strangers = [connection for connection in self._connections if self._is_stranger(connection)]
+        if len(of_user) > _PLACES_OF_A_STRANGER:
+            _longest_quiet(of_user).close()
+        elif len(strangers) > _PLACES_OF_STRANGERS:
+            ((uid, _),) = Counter(connection.uid for connection in strangers).most_common(1)
+            _longest_quiet([connection for connection in strangers if connection.uid == uid]).close()
+
+    def _is_stranger(self, connection: Connection) -> bool:
+        return connection.uid not in self._privileged
+
+    def _accept_again(self) -> None:
+        if self._accepting:
+            self._accepts.watch(self._listener.fileno(), self._accept)
+
+
+def _longest_quiet(connections: Sequence[Connection]) -> Connection:
+    """One that waits for the answer to a reload goes last of all."""
+    return min(connections, key=lambda connection: (connection.call_is_open, connection.quiet_since))

@@ -1,0 +1,1 @@
+"""One reload: the other supervisor, what crosses to it, and the verdict."""

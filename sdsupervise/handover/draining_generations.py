@@ -1,0 +1,200 @@
+"""The generations before ours that still drain: nothing is asked of them any more, and we see to it that they end.
+
+Whoever is the main supervisor watches all of them, not only its own predecessor: a chain in which each watches the one
+before would be cut by a single crash in its middle.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..input.checked import MOST_SECONDS
+from ..linux.channel import Channel, Message
+from ..linux.event_loop import EventLoop, Timer
+from ..systemd.catalog import News, told
+from .messages import ELDER
+from .peer import Peer, PeerListener
+
+_log = logging.getLogger("sdsupervise")
+
+_MAX_DESCRIPTORS = 150  # of the 253 that a message can carry
+
+
+class _Elder(NamedTuple):
+    peer: Peer
+    due: float  # when it is killed, on the monotonic clock, which all processes share
+    timer: Timer
+
+
+class Elders:
+    """Those we watch, and, in a successor that is not the main one yet, what it needs to do so later."""
+
+    def __init__(self, loop: EventLoop, listener: PeerListener, on_gone: Callable[[], None]) -> None:
+        self._loop, self._listener, self._on_gone = loop, listener, on_gone
+        self._elders: dict[int, _Elder] = {}  # by generation
+        self._inherited: Sequence[Mapping[str, Any]] = ()
+        self._inherited_fds: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        """Somebody still drains."""
+        return bool(self._elders)
+
+    def __contains__(self, generation: int) -> bool:
+        """Something of this generation is still there."""
+        return generation in self._elders
+
+    def at_work(self) -> str:
+        """The generations of which a worker still drains, in words; "" if only supervisors are on their way out."""
+        at_work = [generation for generation, (peer, _, _) in self._elders.items() if peer.has_workers]
+        return " and ".join(f"generation {generation}" for generation in at_work)
+
+    def facts(self) -> list[dict[str, object]]:
+        """What status shows of them; seconds."""
+        return [
+            {
+                "generation": peer.generation,
+                "pid": peer.pid,
+                "workers": peer.worker_pids,
+                "at_most": round(min(max(0.0, due - time.monotonic()), MOST_SECONDS), 3),
+            }
+            for peer, due, _ in self._elders.values()
+        ]
+
+    def seconds_left(self) -> float:
+        """Until the last of them is gone at the latest, be it ours to watch or the predecessor's still."""
+        dues = [elder.due for elder in self._elders.values()] + [each["due"] for each in self._inherited]
+        return max(0.0, max(dues, default=0.0) - time.monotonic())
+
+    def see_out(self, peer: Peer, *, due: float) -> None:
+        """Watch a supervisor that drains. If it is not gone by then it is killed, with its workers."""
+        peer.listener = self._listener_for(peer)
+        left = min(due - time.monotonic(), MOST_SECONDS)
+        timer = self._loop.expect_within(left, lambda: self._overdue(peer))
+        self._elders[peer.generation] = _Elder(peer, due, timer)
+        self._forget_gone(peer)
+
+    def tell_empty(self) -> None:
+        """The service stops and we have no workers left: one that was told to stop by hand waits to hear it."""
+        self.tell("empty")
+
+    def tell(self, kind: str) -> None:
+        """Say it to each."""
+        for elder in self._elders.values():
+            elder.peer.tell(kind)
+
+    def pass_on(self, number: int) -> list[int]:
+        """A signal to those of their workers that have a handler for it; their pids."""
+        return [pid for elder in self._elders.values() for pid in elder.peer.pass_on(number)]
+
+    def kill(self) -> None:
+        """SIGKILL to all of them."""
+        for elder in list(self._elders.values()):
+            elder.peer.kill()
+            elder.peer.kill_workers()
+
+    def heirlooms(self) -> tuple[list[dict[str, object]], dict[str, int]]:
+        """What a successor has to know to watch them after us, and the descriptors for it, by name."""
+        facts: list[dict[str, object]] = []
+        fds: dict[str, int] = {}
+        for generation, (peer, due, _) in self._elders.items():
+            mine = peer.heirlooms()
+            if len(fds) + len(mine) > _MAX_DESCRIPTORS:  # its supervisor knows its workers, and the kernel tells them
+                mine = {name: fd for name, fd in mine.items() if not name.startswith(("worker:", "holder:"))}
+            if {"pidfd", "channel"} <= set(mine):
+                facts.append({"generation": generation, "pid": peer.pid, "stop_timeout": peer.stop_timeout, "due": due})
+                fds |= {f"{ELDER}{generation}:{name}": fd for name, fd in mine.items()}
+        return facts, fds
+
+    def inherit(self, facts: Sequence[Mapping[str, Any]], fds: Mapping[str, int]) -> None:
+        """Keep what the predecessor's welcome says of them."""
+        self._inherited = facts
+        self._inherited_fds = {name: fd for name, fd in fds.items() if name.startswith(ELDER)}
+
+    def take_over(self) -> None:
+        """We are the main supervisor: they are ours to watch now."""
+        fds = self._inherited_fds
+        for facts in self._inherited:
+            start = f"{ELDER}{facts['generation']}:"
+            mine = {name.removeprefix(start): fds.pop(name) for name in list(fds) if name.startswith(start)}
+            if {"channel", "token", "pidfd"} <= mine.keys():
+                self._take_over_one(facts, mine)
+            else:
+                _log.error(
+                    "Generation %d, which drains, cannot be watched: its hand-over lacks it", facts["generation"]
+                )
+                for fd in mine.values():
+                    os.close(fd)
+        self._inherited = ()
+        self._drop_inherited()
+
+    def _take_over_one(self, facts: Mapping[str, Any], fds: Mapping[str, int]) -> None:
+        peer = Peer(
+            self._loop,
+            Channel.from_fd(fds["channel"]),
+            fds["token"],
+            self._listener,
+            generation=facts["generation"],
+            stop_timeout=facts["stop_timeout"],
+        )
+        for name, fd in fds.items():
+            kind, _, pid = name.partition(":")
+            if kind == "worker":
+                peer.note_worker(int(pid), fd)
+            elif kind == "holder":
+                peer.note_holder(int(pid), fd)
+        peer.meet(facts["pid"], fds["pidfd"])
+        self.see_out(peer, due=facts["due"])
+
+    def leave_to_successor(self) -> None:
+        """The successor is the main supervisor and watches them."""
+        for elder in self._elders.values():
+            elder.timer.cancel()
+            elder.peer.forget()
+        self._elders.clear()
+
+    def close_in_child(self) -> None:
+        """In a forked worker, its copies."""
+        for elder in self._elders.values():
+            elder.peer.close_in_child()
+        self._drop_inherited()
+
+    def _drop_inherited(self) -> None:
+        for fd in self._inherited_fds.values():
+            os.close(fd)
+        self._inherited_fds = {}
+
+    def _listener_for(self, peer: Peer) -> PeerListener:
+        """Its worker's death, or its own, may be the last there is to see of it."""
+
+        def look() -> None:
+            self._listener.lock_may_be_free()
+            self._forget_gone(peer)
+
+        def hear(message: Message) -> None:
+            if message.kind == "extends":
+                self._put_off(peer, time.monotonic() + message.fields["seconds"])
+            else:
+                self._listener.told(message)
+
+        return self._listener._replace(lock_may_be_free=look, told=hear)
+
+    def _put_off(self, peer: Peer, due: float) -> None:
+        """Its worker was given more time to finish."""
+        elder = self._elders.get(peer.generation)
+        if elder is not None and elder.due < due:
+            elder.timer.cancel()
+            self.see_out(peer, due=due)
+
+    def _forget_gone(self, peer: Peer) -> None:
+        if peer.left_nothing and peer.generation in self._elders:
+            self._elders.pop(peer.generation).timer.cancel()
+            peer.forget()
+            self._on_gone()
+
+    def _overdue(self, peer: Peer) -> None:
+        extra = told(News.GENERATION_KILLED, generation=peer.generation)
+        _log.warning("Generation %d should have left by now, killing what is left of it", peer.generation, extra=extra)
+        peer.kill()
+        peer.kill_workers()

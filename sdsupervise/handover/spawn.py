@@ -1,0 +1,62 @@
+"""How a successor comes into the world: a process of today's code that is nobody's child but init's."""
+
+from ..linux import limits
+from ..linux.channel import Channel
+from ..linux.inheritance import Invocation, environment_of_successor
+from ..linux.processes import fork
+from ..linux.signals import PASSED_ON
+from ..linux.unpatched import os, signal
+
+
+def bear(invocation: Invocation, channel_fd: int, stderr_fd: int) -> None:
+    """Start a successor, forked twice, so that it is a child of init (systemd) before it runs a line of code.
+
+    The middle process announces it on the channel as "born" with its pidfd, or closes the channel where it cannot.
+    The successor writes to stderr_fd until it calls `adopt_stderr`, so that whatever the interpreter says of broken
+    code reaches the predecessor. Both descriptors stay the caller's to close. Blocks for the two forks only.
+
+    Raises OSError when the kernel will not fork.
+    """
+    middle = fork(lambda: _be_middle(invocation, channel_fd, stderr_fd))
+    try:
+        os.waitpid(middle.pid, 0)
+    finally:
+        os.close(middle.pidfd)
+
+
+def _be_middle(invocation: Invocation, channel_fd: int, stderr_fd: int) -> int:
+    channel = Channel.from_fd(channel_fd)
+    gate, opener = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(opener)
+        _be_successor(invocation, channel, stderr_fd, gate)
+    os.close(gate)
+    if channel.send("born", [os.pidfd_open(pid)], pid=pid):
+        os.write(opener, b"g")
+    return 0
+
+
+def _be_successor(invocation: Invocation, channel: Channel, stderr_fd: int, gate: int) -> None:
+    try:
+        if os.read(gate, 1) != b"g":
+            os._exit(0)  # nobody wants us any more
+        os.read(gate, 1)  # end of file: the middle process is gone, we are init's child now
+        if invocation.directory:
+            os.chdir(invocation.directory)
+        own_stderr = os.dup(2)
+        os.dup2(stderr_fd, 2)
+        os.set_inheritable(own_stderr, True)
+        os.set_inheritable(channel.fileno(), True)
+        limits.restore_in_child()
+        environment = environment_of_successor(invocation.environment, channel.fileno(), own_stderr)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        # `systemctl kill` to all of a unit, by logrotate for one, must not kill an interpreter that starts up: SIGUSR2
+        # stays ignored through the exec, and these wait until the supervisor looks at them.
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+        os.execvpe(invocation.argv[0], invocation.argv, environment)
+    except OSError as error:
+        text = f"Cannot execute {invocation.argv[0]} in {invocation.directory or os.getcwd()}: {error.strerror}."
+        channel.send("reason", text=text)
+    finally:
+        os._exit(69)

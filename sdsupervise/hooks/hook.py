@@ -1,0 +1,146 @@
+"""A command that a supervisor runs beside its workers, never without a limit: before_commit, notify_command."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from ..input.printable import printable
+from ..linux import limits, prctl, processes
+from ..linux.event_loop import EventLoop
+from ..linux.unpatched import os, signal
+from ..systemd.notify import forget_systemd
+from . import holder
+
+_KEPT_OUTPUT_BYTES = 16 * 1024
+_MOST_READS_AT_ITS_END = 32  # of 64 KiB each; a pipe holds 1 MiB at most, of whoever is not root
+
+
+class Errand:
+    """One run. `on_end` hears why it failed, "" if it went well, and what it wrote; never after `cancel`.
+
+    It ends with whatever it has started in its process group, and with its supervisor.
+    """
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        name: str,
+        command: Sequence[str],
+        timeout_seconds: float,
+        *,
+        environment: Mapping[str, str],
+        on_end: Callable[[str, str], None],
+        holds: Sequence[int] = (),
+    ) -> None:
+        """Starts it, in the working directory and environment of this process, with these variables more. The name is
+        that of its setting. The workers that it `holds` are stopped as long as it runs; see hooks/holder.py.
+
+        Raises OSError when the kernel will not fork.
+        """
+        self._loop, self._name, self._command = loop, name, command
+        self._timeout_seconds, self._on_end, self._holds = timeout_seconds, on_end, holds
+        self._output = b""
+        self._killed_for = ""  # why we have killed it
+        self._reader, writer = os.pipe()
+        try:
+            supervisor_pid = os.getpid()
+            self._child = processes.fork(lambda: _execute(command, environment, writer, supervisor_pid, holds))
+        except OSError:
+            os.close(self._reader)
+            raise
+        finally:
+            os.close(writer)
+        os.set_blocking(self._reader, False)
+        self._timer = loop.expect_within(timeout_seconds, self._kill_overdue)
+        self._runs = True
+        loop.watch(self._reader, self._take_output)
+        loop.watch(self._child.pidfd, self._reap)
+
+    def cancel(self) -> None:
+        """Nobody wants to know any more: SIGKILL to it and all it started."""
+        self._on_end = lambda _why, _output: None
+        self._kill()
+
+    def kill(self, why: str) -> None:
+        """The same, but that it is what is said of its end: "was killed because ..."."""
+        self._killed_for = why
+        self._kill()
+
+    def _kill_overdue(self) -> None:
+        self.kill(f"took longer than {self._timeout_seconds:g} s")
+
+    def _kill(self) -> None:
+        if self._runs:
+            processes.signal_group(self._child, signal.SIGKILL)
+
+    def _take_output(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Read once; False if there was nothing."""
+        try:
+            data = os.read(self._reader, 65536)
+        except BlockingIOError:
+            return False
+        self._output = (self._output + data)[-_KEPT_OUTPUT_BYTES:]
+        if not data:
+            self._close_reader()
+        return bool(data)
+
+    def _close_reader(self) -> None:
+        self._loop.unwatch(self._reader)
+        os.close(self._reader)
+        self._reader = -1
+
+    def _reap(self) -> None:
+        self._kill()  # what is left of its group: until it is reaped the number is its own
+        status = processes.reap(self._child)
+        if status is None:
+            return
+        # What a pipe can hold, and no more: who left the group may keep it open, and write on and on.
+        for _ in range(_MOST_READS_AT_ITS_END):
+            if self._reader < 0 or not self._read():
+                break
+        if self._reader >= 0:
+            self._close_reader()
+        if self._holds and os.WIFSIGNALED(status):
+            holder.release(self._holds)  # it was killed, and may not have come to that
+        self._runs = False
+        self._timer.cancel()
+        self._loop.unwatch(self._child.pidfd)
+        os.close(self._child.pidfd)
+        output = printable(self._output.decode(errors="replace").strip())
+        self._on_end(self._why(status, output), output)
+
+    def _why(self, status: int, output: str) -> str:
+        if status == 0:
+            return ""
+        last_line = f": {output.splitlines()[-1]}" if output else ""
+        ended = self._killed_for or processes.exit_in_words(status)
+        return f"{self._name} ({' '.join(self._command)}) {ended}{last_line}"
+
+
+def _execute(
+    command: Sequence[str], environment: Mapping[str, str], writer: int, supervisor_pid: int, holds: Sequence[int]
+) -> int:
+    os.setsid()
+    # A supervisor that was killed can end nothing, and nobody wants to know any more; who holds workers lets them go.
+    if not prctl.die_with_parent(supervisor_pid, signal.SIGTERM if holds else signal.SIGKILL):
+        return 127
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.dup2(writer, 1)
+    os.dup2(writer, 2)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # ours are close-on-exec; who started us may have left us others
+    forget_systemd()
+    limits.restore_in_child()
+    os.environ.update(environment)
+    return holder.run(holds, lambda: _become(command)) if holds else _become(command)
+
+
+def _become(command: Sequence[str]) -> int:
+    for number in (signal.SIGPIPE, *processes.IGNORED_IN_CHILDREN):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvp(command[0], list(command))
+    except OSError as error:
+        os.write(2, f"cannot be executed: {error.strerror}\n".encode())
+    return 127

@@ -1,0 +1,141 @@
+"""Runs notify_command, so that people hear of what they want to know: never in the way of anything else.
+
+It is run by whoever is the main supervisor then: for "reloaded" by the new one, which hears of the verdict from the
+old, however soon that leaves. One at a time, in the order of what happened; the oldest that waits is dropped where too
+many do. A supervisor that leaves lets the last of them end first, within bounds, and what was not run by then never is.
+
+Rejected: a process of its own for each run that outlives its supervisor. Nobody would end it when the service stops.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from ..linux.event_loop import EventLoop, Timer
+from ..linux.usage import unit_of
+from ..systemd.catalog import News, told
+from .hook import Errand
+
+_log = logging.getLogger("sdsupervise")
+
+_MOST_WAITING = 4
+_MOST_CHARACTERS = 4000  # of one variable; the kernel takes 128 KiB
+
+EVENTS = (
+    *(News.RELOADED, News.ROLLED_BACK, News.NOBODY_SERVES),
+    *(News.CRASH_LOOP, News.CRASH_LOOP_OVER, News.GAVE_UP),
+)
+
+# What the command finds in its environment. Each variable is there in each run, be it empty.
+VARIABLES: Mapping[str, str] = {
+    "SDSUPERVISE_EVENT": f"what happened: {', '.join(news.word for news in EVENTS)}",
+    "SDSUPERVISE_NAME": "the service, as `sdsupervise status` calls it",
+    "SDSUPERVISE_GENERATION": "the generation that serves now, or should, counted from 1",
+    "SDSUPERVISE_VERDICT": "of a reload: done, or failed",
+    "SDSUPERVISE_REASON": "why it failed (and why nobody serves), why workers crash, or why it gave up",
+    "SDSUPERVISE_DURATION_SEC": "how long the reload took: seconds, with fractions",
+    "SDSUPERVISE_CODE": "the code that serves now: its path and fingerprint",
+    "SDSUPERVISE_PID": "the supervisor",
+    "SDSUPERVISE_UNIT": "the unit, if systemd runs it",
+}
+
+
+class Announcer:
+    """One supervisor's; `on_idle` hears when nothing runs or waits any more."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        command: Sequence[str],
+        timeout_seconds: float,
+        *,
+        facts: Mapping[str, str],
+        on_idle: Callable[[], None],
+    ) -> None:
+        """The facts are the same in each run: NAME, GENERATION, of VARIABLES."""
+        self._loop, self._command, self._timeout_seconds, self._on_idle = loop, command, timeout_seconds, on_idle
+        self._facts = {**facts, "PID": str(os.getpid()), "UNIT": _own_unit()}
+        self._waiting: deque[tuple[News, dict[str, str]]] = deque()
+        self._current: Errand | None = None
+        self._end: Timer | None = None
+
+    @property
+    def busy(self) -> bool:
+        """One runs, or waits for its turn."""
+        return self._current is not None or bool(self._waiting)
+
+    def tell(self, news: News, *, code: str, verdict: str = "", reason: str = "", seconds: float | None = None) -> None:
+        """Run it for this, as soon as its turn comes."""
+        changing = {
+            "EVENT": news.word,
+            "CODE": code,
+            "VERDICT": verdict,
+            "REASON": reason,
+            "DURATION_SEC": "" if seconds is None else f"{seconds:.3f}",
+        }
+        texts = {**self._facts, **changing}
+        environment = {variable: texts.get(variable.removeprefix("SDSUPERVISE_"), "") for variable in VARIABLES}
+        if len(self._waiting) == _MOST_WAITING:
+            self._drop(self._waiting.popleft()[0], f"{_MOST_WAITING} others wait for their turn")
+        self._waiting.append((news, {name: _fit(text) for name, text in environment.items()}))
+        self._run_next()
+
+    def finish(self, *, within_seconds: float) -> None:
+        """We leave: what runs or waits has so long, and no longer."""
+        if self.busy and (self._end is None or self._end.seconds_left > within_seconds):
+            if self._end is not None:
+                self._end.cancel()
+            self._end = self._loop.expect_within(within_seconds, lambda: self.abandon("the supervisor leaves"))
+
+    def abandon(self, why: str) -> None:
+        """Now: kill what runs, and run nothing more."""
+        while self._waiting:
+            self._drop(self._waiting.popleft()[0], why)
+        if self._current is not None:
+            self._current.kill(f"was killed because {why}")
+
+    def _run_next(self) -> None:
+        while self._current is None and self._waiting:
+            news, environment = self._waiting.popleft()
+            try:
+                self._current = Errand(
+                    self._loop,
+                    "notify_command",
+                    self._command,
+                    self._timeout_seconds,
+                    environment=environment,
+                    on_end=partial(self._ended, news),
+                )
+            except OSError as error:
+                self._complain(news, f"Cannot fork notify_command: {error.strerror}")
+
+    def _ended(self, news: News, why_failed: str, _output: str) -> None:
+        self._current = None
+        if why_failed:
+            self._complain(news, why_failed)
+        self._run_next()
+        if not self.busy:
+            if self._end is not None:
+                self._end.cancel()
+                self._end = None
+            self._on_idle()
+
+    def _drop(self, news: News, why: str) -> None:
+        self._complain(news, f"notify_command is not run: {why}")
+
+    @staticmethod
+    def _complain(news: News, what: str) -> None:
+        extra = told(News.NOTIFY_FAILED, reason=what)
+        _log.warning("Nobody may have heard of the event %s: %s", news.word, what, extra=extra)
+
+
+def _own_unit() -> str:
+    """The one that systemd started us as; a shell has a unit too, which is not ours."""
+    return unit_of(os.getpid())[0] if {"INVOCATION_ID", "NOTIFY_SOCKET"} <= os.environ.keys() else ""
+
+
+def _fit(text: str) -> str:
+    """What can be a variable."""
+    return text.replace("\0", "")[:_MOST_CHARACTERS]

@@ -1,0 +1,1 @@
+"""Instances, /etc/sdsupervise/NAME.toml: where they are, how they are read and checked."""

@@ -1,0 +1,31 @@
+"""A file of an instance with every key there is, each a comment that says what it means; made of instances/keys.py."""
+
+import textwrap
+
+from ..input.toml_text import written
+from .keys import DEFAULTS, EXAMPLES, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, Text
+
+_COLUMNS = 110
+_TOP = """\
+An instance of sdsupervise, as /etc/sdsupervise/NAME.toml describes one. Every key there is stands here, with its \
+default or, where it has none, an example: take the '#' away from what you change. 'sdsupervise check NAME' says \
+whether all is well, 'systemctl enable --now sdsupervise@NAME' starts it, and a reload reads the file anew. See \
+sdsupervise.toml(5)."""
+
+
+def text() -> str:
+    """The file; without its first '#' each key's line is valid by itself."""
+    return "\n\n".join([_comment(_TOP), *map(_entry, FILE_KEYS)]) + "\n"
+
+
+def _entry(key: str) -> str:
+    kind = FILE_KEYS[key]
+    whose = "For a class: " if key in ONLY_FOR_CLASSES else "For a command: " if key in ONLY_FOR_COMMANDS else ""
+    meaning = f"{whose}{kind.meaning}"
+    wanted = "" if isinstance(kind, Text) else f" {kind.wanted[:1].upper()}{kind.wanted[1:]}."
+    value = EXAMPLES.get(key, DEFAULTS[key])
+    return f"{_comment(f'{meaning[:1].upper()}{meaning[1:]}.{wanted}')}\n#{key} = {written(value)}"
+
+
+def _comment(paragraph: str) -> str:
+    return textwrap.fill(paragraph, _COLUMNS, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)

@@ -1,0 +1,113 @@
+"""Reading the file of an instance. Whoever runs, checks or looks at one does it here: what passes a check will run."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import BadFile, ConfigError, NotReadable, UsageError
+from ..input.nearest import nearest
+from ..input.printable import one_line
+from ..input.toml_text import Place, locate, position
+from ..linux.files import read_regular
+from ..linux.unpatched import os
+from . import instance_check, locations
+from .instance import Instance, is_file, name_of
+from .keys import FILE_KEYS
+
+_WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")  # tomllib's, before Python 3.14
+_START = Place.at(1, 1)
+_MOST_BYTES = 64 * 1024  # the example, with every key and what it means, has 5,000
+_DEEPEST = 10  # of a table in a table
+
+
+def file_of(name: str) -> str:
+    """The file of the instance with this name, or unit; the name may be the file's path, too.
+
+    Raises ConfigError if it has none, UsageError if none can have that name.
+    """
+    if is_file(name):
+        return name
+    name = locations.instance_name(name)
+    if not locations.is_name(name):
+        raise UsageError(f"An instance cannot be called {name!r}; {locations.NAMES}.")
+    file = locations.config_file(name)
+    if file is None:
+        meant = nearest(name, locations.configured())
+        hint = f"; did you mean {meant}?" if meant else "."
+        raise ConfigError(f"There is no instance {name}: no {locations.where_configured(name)}{hint}")
+    return file
+
+
+def lines(file: str) -> dict[str, int]:
+    """At which line of the file each of its keys stands first. Raises as read."""
+    text = _text_of(file)
+    _parse(file, text)
+    return {str(path[0]): place.key.line for path, place in locate(text).items() if len(path) == 1}
+
+
+def read(
+    file: str, *, directory: str | None = None, started_in: str | None = None, search: Sequence[str] | None = None
+) -> Instance:
+    """The instance that a file describes. A directory goes before the one in the file, which must be there otherwise;
+    where neither is said it is to be started in this one, or here. Programs are looked for in the directories of
+    `search`, else in those of $PATH.
+
+    Raises UsageError for a file whose name is no instance's, ConfigError for one that cannot be read, BadFile with all
+    that is wrong in it.
+    """
+    name = name_of(file)
+    text = _text_of(file)
+    found = _parse(file, text)
+    base = os.path.dirname(os.path.abspath(file))
+    started_in, search = started_in or os.getcwd(), search or os.get_exec_path()
+    values, mistakes = instance_check.check(found, base=base, directory=directory, started_in=started_in, search=search)
+    if mistakes:
+        located = locate(text)
+        placed = [(_place(located, mistake), one_line(mistake.sentence)) for mistake in mistakes]
+        raise BadFile([f"{file}:{line}:{column}: {sentence}" for (line, column), sentence in sorted(placed)])
+    return Instance(name, file, {key: values[key] for key in FILE_KEYS if key in values})
+
+
+def _place(located: Mapping[tuple[str | int, ...], Place], mistake: instance_check.Mistake) -> tuple[int, int]:
+    place = located.get(mistake.path, _START)
+    return place.key if mistake.in_key else place.value
+
+
+def _text_of(file: str) -> str:
+    """What stands in it, with a line feed alone at each line's end."""
+    try:
+        data = read_regular(file, _MOST_BYTES)
+    except NotReadable as error:
+        raise ConfigError(f"Cannot read {file}: {error}.") from error
+    try:
+        # As editors of other systems write it, with a mark at its beginning and their ends of lines.
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadFile([f"{file}:{line}:1: This line is not in UTF-8."]) from None
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    below = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(each, levels - 1) for each in below)
+
+
+def _parse(file: str, text: str) -> Mapping[str, Any]:
+    try:
+        found = tomllib.loads(text)
+        if _is_deeper(found, _DEEPEST):
+            raise RecursionError
+        return found
+    except RecursionError:
+        raise BadFile([f"{file}:1:1: Its values are nested too deeply."]) from None
+    except ValueError as error:  # where it has no place, Python's own: it refuses integers of thousands of digits
+        where = _WHERE.search(str(error))
+        if where is None:
+            raise BadFile([f"{file}:1:1: A number in it has too many digits."]) from None
+        line, column = (int(where[1]), int(where[2])) if where[1] else position(text, len(text))
+        said = str(error)[: where.start()]
+        hint = "; a text stands in quotation marks" if said == "Invalid value" and where[1] else ""
+        raise BadFile(
+            [f"{file}:{line}:{column}: This is no TOML: {one_line(said[:1].lower() + said[1:])}{hint}."]
+        ) from None

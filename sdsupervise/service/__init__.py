@@ -1,0 +1,1 @@
+"""What authors of services use, and how a service starts."""

@@ -1,0 +1,68 @@
+"""Any program as a service: what a class says of itself, a command line says of a command."""
+
+import os
+import signal
+from typing import NamedTuple
+
+from ..code.code_version import take_receipt_of_command
+from ..errors import SdsuperviseError
+from ..settings.settings import CommandSettings
+from ..sockets.given_names import expected_names
+from ..supervisor.supervisor import supervise
+from ..workers.command_source import CommandWorkers, find, pinned, with_descriptors
+from . import start
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+class Command(NamedTuple):
+    """A command, and how it is to run."""
+
+    words: tuple[str, ...]
+    settings: CommandSettings
+    name: str = ""  # "" = the program's
+    pid_file: str | None = ""  # "" = NAME.pid where such a file belongs, None = none
+    user: str | None = None
+    group: str | None = None
+    silent: bool = False
+    detach: bool = False
+    is_instance: bool = False
+
+    def run(self) -> int:
+        """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
+        try:
+            return self._run()
+        except SdsuperviseError as error:
+            return start.say_failure(error)
+
+    def _run(self) -> int:
+        executable = find(self.words)
+        if not start.is_successor():  # whose words are the same; before anything is locked or opened
+            with_descriptors(self.words, expected_names([listen.name for listen in self.settings.listen]))
+        name = self.name or os.path.basename(self.words[0])
+        plan = start.Plan(
+            name=name,
+            take_receipt=lambda: take_receipt_of_command(executable, self.words),
+            pid_file=start.default_pid_file(name) if self.pid_file == "" else self.pid_file,
+            user=self.user,
+            group=self.group,
+            silent=self.silent,
+            detach=self.detach,
+            supervised=True,
+            can_reload=True,
+            listen=self.settings.listen,
+            is_instance=self.is_instance,
+            overlaps=self.settings.overlaps,
+            checked=self.settings.checked_beside,
+        )
+        started = start.start(plan)
+        if isinstance(started, int):
+            return started
+        return supervise(
+            name,
+            lambda surroundings: CommandWorkers(surroundings, *pinned(executable, self.words)),
+            self.settings,
+            started,
+            stop_signals=_STOP_SIGNALS,
+            can_reload=True,
+        )

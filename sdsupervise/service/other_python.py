@@ -1,0 +1,99 @@
+"""A service class in a virtual environment of its own, below a supervisor that is installed elsewhere.
+
+The supervisor cannot import the class. A short run of the class's interpreter says of it what the supervisor must know,
+in JSON, and then is gone; the workers are runs of that interpreter, too.
+"""
+
+import signal
+from typing import Any
+
+from ..code.code_version import Receipt
+from ..errors import ConfigError, SdsuperviseError, UsageError
+from ..handover.failure_reason import tell_why
+from ..input.checked import Unfit
+from ..linux.inheritance import without_supervisors_own
+from ..linux.unpatched import os
+from ..settings.settings import check_settings
+from ..supervisor.supervisor import supervise
+from ..workers.command_source import find, pinned
+from ..workers.other_python_source import ElsewhereWorkers, command_line
+from . import description, start
+from .wanted import Wanted
+
+
+class Elsewhere:
+    """A wanted service, and the interpreter that knows it."""
+
+    def __init__(self, python: str, wanted: Wanted, claimed: start.Claim | None) -> None:
+        self._python, self._wanted, self._claimed = python, wanted, claimed
+
+    def run(self) -> int:
+        """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
+        try:
+            return self._run()
+        except SdsuperviseError as error:
+            return start.say_failure(error)
+
+    def _run(self) -> int:
+        python, _ = pinned(find([self._python]), [self._python])
+        # A worker that is started anew runs the code of its generation, though a deployment has swapped a symlink.
+        place, colon, name = self._wanted.target.partition(":")
+        place = os.path.realpath(place) if os.path.isfile(place) else place
+        wanted = self._wanted._replace(target=f"{place}{colon}{name}")
+        facts = _describe(python, wanted)
+        if "exit_status" in facts:
+            tell_why(*facts.get("why", ("", "")))  # in a successor; on standard error it has said so itself
+            return int(facts["exit_status"])
+        if not facts["supervised"]:
+            raise UsageError(f"{facts['class']} is not supervised, so --python means nothing to it.")
+        settings = check_settings(facts["class"], facts["settings"])
+        plan = start.Plan(
+            name=facts["name"],
+            take_receipt=lambda: Receipt(*facts["receipt"]),
+            pid_file=facts["pid_file"],
+            user=facts["user"],
+            group=facts["group"],
+            silent=facts["silent"],
+            detach=facts["detach"],
+            supervised=True,
+            can_reload=facts["can_reload"],
+            listen=settings.listen,
+            is_instance=bool(wanted.instance),
+            overlaps=settings.overlaps,
+            checked=settings.checked_beside,
+        )
+        started = start.start(plan, self._claimed)
+        if isinstance(started, int):
+            return started
+        return supervise(
+            plan.name,
+            lambda surroundings: ElsewhereWorkers(surroundings, python, wanted, silent=plan.silent),
+            settings,
+            started,
+            stop_signals=[signal.Signals(number) for number in facts["shutdown_signals"]],
+            can_reload=plan.can_reload,
+        )
+
+
+def _describe(python: str, wanted: Wanted) -> dict[str, Any]:
+    """What the interpreter says of the service; with "exit_status" if there is nothing more to do.
+
+    Raises ConfigError where it says nothing.
+    """
+    ours, theirs = os.pipe()
+    os.set_inheritable(theirs, True)
+    words = command_line(python, "describe", {"wanted": wanted, "answer": theirs, "parent": os.getpid()})
+    pid = os.posix_spawn(python, words, without_supervisors_own(os.environ))
+    os.close(theirs)
+    with open(ours, "rb") as answer:
+        said = answer.read(description.MOST_BYTES + 1)
+    _, status = os.waitpid(pid, 0)
+    if not said:
+        raise ConfigError(
+            f"--python {python} ended with status {os.waitstatus_to_exitcode(status)} before it had described "
+            f"{wanted.target}; it must be Python 3.11 or newer."
+        )
+    try:
+        return description.read(said)
+    except Unfit as error:
+        raise ConfigError(f"--python {python} described {wanted.target} by what is no description: {error}.") from None

@@ -1,0 +1,158 @@
+"""What a start does that finds the service running already: it has that reload, or is refused.
+
+A script that is started twice reloads the service, as the original did. Under systemd a second start is an error: exit
+status 0 would make Restart=always reload the running service for ever. An instance that a unit runs is refused: what
+the unit says would not be applied.
+
+A process that starts as root may find files and sockets that somebody else has made. It believes a control socket only
+where root, itself or the service's own user listens, and a pid file only where its owner could signal that pid anyway.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from ..control import client
+from ..errors import AlreadyRunning, HandoverError, NotPermitted, NotRunning, ProtocolError, UnitUnavailable
+from ..linux import processes, signals
+from ..linux.pid_file import PidFile
+
+_log = logging.getLogger("sdsupervise")
+
+_ANSWER_SECONDS = 5.0  # a supervisor's event loop answers at once, or hangs
+_RUNNING = {"active", "activating", "reloading", "deactivating"}
+
+
+class Start(NamedTuple):
+    """What is about to be started."""
+
+    name: str
+    pid_file: str | None
+    is_instance: bool  # a file in a directory of instances describes it
+    may_reload: bool  # a running one, instead of being refused
+    users: Collection[int]  # whose process may be the running supervisor
+
+    def already_running(self) -> AlreadyRunning:
+        """The refusal."""
+        what = self.pid_file or "what serves for a pid file"
+        return AlreadyRunning(f"Couldn't lock {what}. Is another copy of this daemon already running?")
+
+
+def refuse_beside_unit(name: str) -> None:
+    """For an instance that somebody starts by hand.
+
+    Raises AlreadyRunning where systemd runs it, and so would not know of this one.
+    """
+    if not os.path.isdir("/run/systemd/system"):
+        return
+    from ..instances import locations
+    from ..systemd import manager  # few starts come here
+
+    unit = f"sdsupervise@{name}.service"
+    of_user = locations.is_users_own(name)
+    try:
+        state = manager.properties(unit, "ActiveState", of_user=of_user)["ActiveState"]
+    except UnitUnavailable:
+        return  # what listens on the control socket is asked next
+    if state in _RUNNING:
+        raise _run_by(unit, name, of_user=of_user)
+
+
+def ask_running(start: Start, path: str) -> bool:
+    """A supervisor answers on this control socket, and reloads now; False if nobody listens.
+
+    Raises AlreadyRunning if it runs and this start may not reload it.
+    """
+    try:
+        caller = client.Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
+    except NotRunning:
+        return False
+    try:
+        if caller.listener_uid not in start.users:
+            raise AlreadyRunning(
+                f"Uid {caller.listener_uid} listens on {path}, which is no user of this service: not starting. "
+                "Choose a --pid-file in a directory that only the service's user and root may write."
+            )
+        status = caller.ask("Status")
+        if status.error:
+            raise HandoverError(f"The supervisor on {path} refused to say its status: {status.error}.")
+        facts = status.parameters
+        name = facts["name"]
+        if _known_as(name, facts["pid_file"]) != _known_as(start.name, start.pid_file):
+            raise AlreadyRunning(
+                f"Another service, {name}, listens on {path}; give each a RuntimeDirectory of its own."
+            )
+        if start.is_instance:
+            _refuse_where_unit_runs(start, facts)
+        if not start.may_reload:
+            raise start.already_running()
+        answer = next(caller.call("Reload", more=True))
+    except (HandoverError, ProtocolError) as error:
+        raise AlreadyRunning(f"{start.already_running()} {error}") from error
+    finally:
+        caller.close()
+    if answer.error == "ReloadRefused":
+        raise AlreadyRunning(f"Daemon is already running: {answer.parameters['reason']}")
+    _log.warning("Daemon is already running, initiated hot reload")
+    return True
+
+
+def signal_running(start: Start, pid_file: PidFile) -> bool:
+    """The lock's holder has no control socket that we can find, and is sent SIGUSR2 instead.
+
+    Raises AlreadyRunning where the file is not to be believed, NotPermitted where we may not signal its process.
+    """
+    pid = pid_file.read_pid()
+    if not start.may_reload or pid is None:
+        return False
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        # A worker can hold the lock of a dead supervisor, whose number may be anybody's by now.
+        if not _looks_like_us(pid):
+            return False
+        owner = pid_file.owner()
+        if owner not in (0, os.geteuid(), processes.uid_of(pid)):
+            raise AlreadyRunning(
+                f"{pid_file.name} belongs to uid {owner} and names pid {pid}, which is not a process of that user: "
+                "not signalling it. Remove the file if nothing of yours uses it, or choose another --pid-file."
+            )
+        if not signals.send(pidfd, signal.SIGUSR2):
+            raise NotPermitted(f"Daemon is already running as pid {pid}, which we may not signal.")
+        _log.warning("Daemon is already running, initiated hot reload")
+        return True
+    finally:
+        os.close(pidfd)
+
+
+def _refuse_where_unit_runs(start: Start, facts: Mapping[str, Any]) -> None:
+    from ..linux.usage import unit_of
+
+    unit, of_user = unit_of(facts["pid"])
+    if unit:
+        raise _run_by(unit, start.name, of_user=of_user)
+
+
+def _run_by(unit: str, name: str, *, of_user: bool) -> AlreadyRunning:
+    systemctl = f"systemctl{' --user' * of_user}"
+    return AlreadyRunning(
+        f"{name} is run by {unit} already: not started. To move it to new code: {systemctl} reload {unit}"
+    )
+
+
+def _known_as(name: str, pid_file: str | None) -> str:
+    """What tells apart services that share a control socket's path; the directory may be spelled in many ways."""
+    return os.path.basename(pid_file or "") or name
+
+
+def _looks_like_us(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as arguments:
+            return os.fsencode(os.path.basename(sys.argv[0])) in arguments.read()
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""What may be set: every setting, its default, unit and limits. No input or output."""

@@ -1,0 +1,1 @@
+"""Listening sockets that outlive workers: opened, kept, handed over, shared by two generations."""

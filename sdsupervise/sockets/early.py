@@ -1,0 +1,138 @@
+"""What is open before all that a service lists is known: only root may open some of what a file lists, and what a class
+lists, and how it is reloaded, is known when the rights are gone. See service/start.py.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..errors import ConfigError, HandoverError, ListenError, NotPermitted
+from ..settings.addresses import Address
+from ..systemd.notify import Notifier
+from .given_names import given_by_units
+from .open_listener import Kept, inherited, opened, second, taken_from_systemd
+from .opening import Wanted
+from .passed_fds import LISTENER, OTHER_LANE
+
+BARRIER_SECONDS = 5.0
+
+
+class Ahead(NamedTuple):
+    """Listeners of a process that is about to give up its rights."""
+
+    found: list[Kept]  # given, stored or handed on
+    opened: dict[Address, Kept]
+    seconds: dict[Address, Kept]  # beside one of those found, if the service wants that (BEFORE_COMMIT in the manual)
+
+    @classmethod
+    def of_first(cls, wanted: Sequence[Wanted], notifier: Notifier) -> "Ahead":
+        """A first generation's.
+
+        Raises ListenError, NotPermitted.
+        """
+        found = taken_from_systemd()
+        try:
+            return cls._beside(found, wanted)
+        except ListenError:
+            # What is stored and not listed here may occupy the port. The class may list it, and opens it anew then.
+            listed = {listener.address for listener in wanted}
+            stored = [kept for kept in found if not kept.is_given and kept.file is None and kept.address not in listed]
+            if not stored:
+                raise
+        for kept in stored:
+            found.remove(kept)
+            kept.close()
+            kept.forget(notifier)
+        notifier.wait_for_barrier(BARRIER_SECONDS)  # until systemd's copy is closed, too
+        return cls._beside(found, wanted)
+
+    @classmethod
+    def of_successor(cls, wanted: Sequence[Wanted], facts: Iterable[object], fds: Mapping[str, int]) -> "Ahead":
+        """A successor's.
+
+        Raises ConfigError, ListenError, NotPermitted, HandoverError.
+        """
+        found = handed_on(facts, fds)
+        see_that_none_is_in_the_way(wanted, found)
+        if not any(kept.is_given for kept in found):
+            see_that_all_can_be(wanted)
+        return cls._beside(found, wanted, is_successor=True)
+
+    @classmethod
+    def _beside(cls, found: list[Kept], wanted: Sequence[Wanted], *, is_successor: bool = False) -> "Ahead":
+        there = [kept for kept in found if kept.can_be_reached]
+        ahead = cls(found, {}, {})
+        try:
+            for listener in wanted if not any(kept.is_given for kept in found) else ():
+                kept = next((kept for kept in there if listener.address.is_one_with(kept.address)), None)
+                if kept is None:
+                    ahead.opened[listener.address] = opened(listener)
+                # Only as it is spelled here: we have more rights than whoever says how it is spelled there.
+                elif listener.lanes and kept.other is None and kept.address == listener.address:
+                    if is_successor or kept.file is None:
+                        ahead._open_second(kept, listener)
+        except BaseException:
+            ahead.take_back()
+            raise
+        return ahead
+
+    def only_at(self, wanted: Sequence[Wanted]) -> "Ahead":
+        """The same, where nothing is done to files elsewhere than at these paths; see Kept.only_at."""
+        paths = {listener.address.path for listener in wanted}
+        return self._replace(found=[kept.only_at(paths) for kept in self.found])
+
+    def _open_second(self, kept: Kept, listener: Wanted) -> None:
+        try:
+            self.seconds[listener.address] = second(kept, listener)
+        except (ListenError, NotPermitted):
+            pass  # if the service needs it, it is told so
+
+    def take_back(self) -> None:
+        """Close what nobody wants, and remove its files."""
+        for kept in (*self.opened.values(), *self.seconds.values()):
+            kept.take_back()
+        self.opened.clear()
+        self.seconds.clear()
+
+
+def check_before_start(wanted: Sequence[Wanted]) -> None:
+    """Of a first start, before it has touched anything. Raises ConfigError for two that cannot be open at a time."""
+    if not given_by_units():
+        see_that_all_can_be(wanted)
+
+
+def see_that_all_can_be(wanted: Sequence[Wanted]) -> None:
+    """Raises ConfigError for two that cannot be open at a time."""
+    for place, listener in enumerate(wanted):
+        for other in wanted[:place]:
+            if why := listener.why_not_beside(other):
+                raise ConfigError(why)
+
+
+def see_that_none_is_in_the_way(wanted: Sequence[Wanted], found: Sequence[Kept]) -> None:
+    """Of the ports that the old generation has until the reload is over.
+
+    Raises ListenError.
+    """
+    if any(kept.is_given for kept in found):
+        return  # then none is opened
+    ports = [kept for kept in found if not kept.address.path]
+    for listener in wanted:
+        for kept in ports if not any(listener.address == kept.address for kept in ports) else ():
+            if listener.is_excluded_by(kept.address, kept.shares_port):
+                raise ListenError(
+                    f"Cannot listen on {listener.address} (listen {listener.name!r}) by a reload: until it is over, "
+                    f"the old code listens on {kept.address}, which has that port; restart the service instead."
+                )
+
+
+def handed_on(facts: Iterable[object], fds: Mapping[str, int]) -> list[Kept]:
+    """What a predecessor says of its listeners, with the descriptors beside it.
+
+    Raises HandoverError.
+    """
+    descriptors = [fd for name, fd in fds.items() if name.startswith(LISTENER)]
+    others = iter([fd for name, fd in fds.items() if name.startswith(OTHER_LANE)])
+    try:
+        return [inherited(fact, fd, others) for fact, fd in zip(facts, descriptors, strict=True)]
+    except (ValueError, TypeError, KeyError, StopIteration) as error:
+        raise HandoverError(f"The predecessor's hand-over of its sockets is malformed: {error!r}.") from error

@@ -1,0 +1,46 @@
+"""The names by which a service knows the sockets that systemd gives it, from a .socket unit."""
+
+from collections.abc import Sequence
+
+from ..errors import ConfigError
+from ..systemd import listen_fds
+from .open_listener import STORED
+
+
+def given_by_units() -> list[str]:
+    """What systemd calls the sockets that it gives us, from .socket units; none is taken yet."""
+    return [label for label in listen_fds.announced() if not label.startswith(STORED)]
+
+
+def expected_names(configured: Sequence[str]) -> list[str]:
+    """What a first start will call its listeners; nothing is opened or taken yet.
+
+    Raises ConfigError.
+    """
+    given = given_by_units()
+    return list(agreed(configured, given)) if given else list(configured)
+
+
+def agreed(configured: Sequence[str], given: Sequence[str]) -> dict[str, int]:
+    """The names by which the service knows systemd's sockets, and which of those with these labels each is.
+
+    A .socket unit that says no FileDescriptorName= calls them by its own name: http.socket is http, and one such unit
+    is enough for a service that lists one name. One unit can have many, all of one name: http, http.2, http.3.
+
+    Raises ConfigError.
+    """
+    bases = [label if label in configured else label.removesuffix(".socket") for label in given]
+    said_no_name = {label for label in given if label == listen_fds.NAMELESS or label.endswith(".socket")}
+    if len(configured) == len(set(bases)) == len(said_no_name) == 1:
+        bases = [configured[0] for _ in bases]
+    if configured and set(bases) != set(configured):
+        raise ConfigError(
+            f"systemd gives the sockets {', '.join(sorted(set(bases)))}, and listen has "
+            f"{', '.join(sorted(configured))}: let FileDescriptorName= of the .socket units name the same ones, "
+            "or leave listen out."
+        )
+    named: dict[str, int] = {}
+    for base in configured or dict.fromkeys(bases):
+        places = [place for place, other in enumerate(bases) if other == base]
+        named |= {base if not number else f"{base}.{number + 1}": place for number, place in enumerate(places)}
+    return named

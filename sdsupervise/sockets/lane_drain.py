@@ -1,0 +1,42 @@
+"""The end of a generation's lanes: its workers are told to stop once nobody can be left in there; linux/lanes.py."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from ..linux import lanes
+from ..linux.event_loop import EventLoop, Timer
+from .opening import Listener
+
+# From the moment the kernel sends clients elsewhere: for handshakes under way, and for what was accepted to be read.
+_CALM_SECONDS = 1.0
+
+
+class EndOfLanes:
+    """Looks every second, for the kernel tells nobody that a queue is empty, and calls back after a calm one."""
+
+    def __init__(
+        self, loop: EventLoop, listeners: Sequence[Listener], on_empty: Callable[[], None], *, at_most: float
+    ) -> None:
+        self._loop, self._listeners, self._on_empty = loop, listeners, on_empty
+        self._due = time.monotonic() + at_most
+        self._calm = True
+        self._timer: Timer = loop.call_later(min(_CALM_SECONDS, at_most), self._look)
+
+    def cancel(self) -> None:
+        """Look no more, and never call back."""
+        self._timer.cancel()
+        self._close()
+
+    def _look(self) -> None:
+        somebody_waits = any(lanes.somebody_waits(listener) for listener in self._listeners)
+        left = self._due - time.monotonic()
+        if left <= 0 or (self._calm and not somebody_waits):
+            self._close()
+            self._on_empty()
+            return
+        self._calm = not somebody_waits
+        self._timer = self._loop.call_later(min(_CALM_SECONDS, left), self._look)
+
+    def _close(self) -> None:
+        for listener in self._listeners:
+            listener.close()

@@ -1,0 +1,226 @@
+"""What is known of one listener that is open: its sockets, what systemd calls it, which file was made with it."""
+
+import logging
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ..linux import files, lanes
+from ..linux.unpatched import os, socket
+from ..settings.addresses import NEXT, Address, address_of
+from ..systemd import listen_fds
+from ..systemd.notify import Notifier
+from .opening import File, Listener, Wanted, is_stale
+
+_log = logging.getLogger("sdsupervise")
+
+STORED = "sdsupervise/"  # how the names of ours begin in the fd store
+_MOST_LABEL_CHARACTERS = 255  # FDNAME= in sd_pid_notify_with_fds(3)
+_OTHER_LABEL = "~"  # behind such a name: the second lane's socket
+
+
+class Kept(NamedTuple):
+    """One listener that is open."""
+
+    socket: Listener
+    is_given: bool  # by systemd, from a .socket unit, and so none of ours to store, change or remove
+    label: str  # systemd's name for it, in a .socket unit or in the fd store
+    file: File | None  # which we have made; beside its path until its turn comes
+    other: Listener | None = None  # the one in the other lane, which is the generation's before this, and after
+    lane: int = 0
+
+    @property
+    def stored(self) -> list[tuple[str, Listener]]:
+        """Its sockets and their names in the fd store, the first lane's first."""
+        if self.other is None:
+            return [(self.label, self.socket)]
+        first, second = (self.socket, self.other) if self.lane == 0 else (self.other, self.socket)
+        return [(self.label, first), (self.label + _OTHER_LABEL, second)]
+
+    def in_other_lane(self) -> "Kept":
+        """As the next generation has it."""
+        return self if self.other is None else self._replace(socket=self.other, other=self.socket, lane=1 - self.lane)
+
+    def close(self) -> None:
+        """Close our copies."""
+        for _, listener in self.stored:
+            listener.close()
+
+    def take_back(self) -> None:
+        """Nobody wants it any more: nobody shall wait there, whoever has a copy, and its file goes."""
+        for _, listener in self.stored:
+            lanes.stop_listening(listener)
+        self.close()
+        if self.file is not None:
+            self.file.unlink()
+
+    def forget(self, notifier: Notifier) -> None:
+        """It is closed: remove its file, and have systemd close its copies."""
+        if self.file is not None:
+            self.file.unlink()
+        for label, _ in self.stored:
+            notifier.forget_stored(label)
+
+    def only_at(self, paths: Collection[str]) -> "Kept":
+        """For a process with more rights than whoever says which file was made with it: a file elsewhere than at a path
+        that is listed may be anybody's, and nothing is done to it."""
+        if self.file is None or self.file.path in paths:
+            return self
+        return self._replace(file=File(self.file.path, 0, 0))
+
+    @property
+    def address(self) -> Address:
+        """Where it is, or is to be."""
+        address = address_of(self.socket)
+        if self.file is None:
+            return address
+        return address._replace(name=self.file.path)
+
+    @property
+    def place(self) -> str:
+        """Where it can be reached from this host now: HOST:PORT, or a path."""
+        address = self.address
+        if self.file is not None:
+            return self.file.place or self.file.path
+        match address.name:
+            case ("0.0.0.0", int(port)):
+                return f"127.0.0.1:{port}"
+            case ("::", int(port), *_):
+                only_v6 = self.socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+                return f"[::1]:{port}" if only_v6 else f"127.0.0.1:{port}"
+            case _:
+                return str(address)
+
+    @property
+    def can_have_lanes(self) -> bool:
+        """Two sockets can have this address, by turns at least; no two can have an abstract one."""
+        return not self.is_given and (self.file is not None or self.socket.family != socket.AF_UNIX)
+
+    @property
+    def shares_port(self) -> bool:
+        """With others of the same user that say so, too."""
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+    @property
+    def can_be_reached(self) -> bool:
+        """Its file, if it has one, is still there: a unit's RuntimeDirectory= may be gone with all that was in it."""
+        return self.file is None or self.file.is_there()
+
+
+def taken_from_systemd() -> list[Kept]:
+    """What the units and the fd store give us, once; what is no socket is closed."""
+    taken = []
+    for name, fd in listen_fds.take():
+        if stat.S_ISSOCK(os.fstat(fd).st_mode):
+            taken.append(_kept(fd, not name.startswith(STORED), name, None))
+        else:
+            _log.warning("systemd passes %r, which is no socket, ignoring", name)
+            os.close(fd)
+    return _paired(taken)
+
+
+def _paired(taken: Sequence[Kept]) -> list[Kept]:
+    """The two lanes of an address in one; ours is the one where clients wait."""
+    seconds = {kept.label: kept.socket for kept in taken if not kept.is_given and kept.label.endswith(_OTHER_LABEL)}
+    paired = []
+    for kept in taken:
+        second = seconds.get(kept.label + _OTHER_LABEL)
+        if second is not None:
+            kept = kept._replace(other=second)
+            paired.append(kept if lanes.waiting(kept.socket) >= lanes.waiting(second) else kept.in_other_lane())
+        elif kept.label not in seconds:
+            paired.append(kept)
+    return paired
+
+
+def inherited(fact: Any, fd: int, others: Iterator[int]) -> Kept:  # noqa: ANN401
+    """As the predecessor has it."""
+    file = fact["file"]
+    kept = _kept(fd, fact["given"] is True, str(fact["label"]), File(*file) if file else None)
+    lane = fact.get("lane")  # None also where the predecessor knows of none
+    return kept if lane is None else kept._replace(other=Listener(fileno=next(others)), lane=int(lane))
+
+
+def opened(wanted: Wanted) -> Kept:
+    """One that was not there before, in both lanes if it is of TCP and has them.
+
+    Raises ListenError, NotPermitted.
+    """
+    listener, file = wanted.open()
+    kept = Kept(listener, False, name_in_store(wanted.name, listener, file), file)
+    if not wanted.lanes or file is not None:
+        return kept
+    try:
+        return kept._replace(other=second(kept, wanted).socket)
+    except BaseException:
+        kept.close()
+        raise
+
+
+def second(kept: Kept, wanted: Wanted) -> Kept:
+    """Another one at the same address: in lane 1 of TCP, or beside a path until its turn comes.
+
+    Raises ListenError, NotPermitted.
+    """
+    if kept.file is not None:
+        # Spelled as it is spelled there: so the predecessor knows it.
+        listener, file = wanted._replace(address=kept.address).open(beside=True)
+        return Kept(listener, False, name_in_store(wanted.name, listener, file), file)
+    listener = wanted.make()
+    try:
+        lanes.join(kept.socket, listener, wanted.backlog)
+    except OSError as error:
+        listener.close()
+        raise wanted.failure(error) from error
+    return kept._replace(socket=listener, other=None, lane=1)
+
+
+def _kept(fd: int, is_given: bool, label: str, file: File | None) -> Kept:
+    listener = Listener(fileno=fd)
+    path = address_of(listener).path.removesuffix(NEXT)
+    if not is_given and file is None and path:
+        try:
+            if not path.startswith("/"):
+                raise ValueError  # it was bound elsewhere, and that path leads to something else from here
+            _, device, inode = label.rpartition("/")[2].split(".")
+            file = File(path, int(device, 16), int(inode, 16))
+        except ValueError:
+            file = File(path, 0, 0)  # not stored by us: whose file it is cannot be known
+    return Kept(listener, is_given, label, file)
+
+
+def is_label(value: object) -> bool:
+    """It can be what one of ours is called in the fd store."""
+    letters = isinstance(value, str) and len(value) <= _MOST_LABEL_CHARACTERS and value.startswith(STORED) and value
+    return bool(letters) and all(" " <= letter < "\x7f" and letter != ":" for letter in str(letters))
+
+
+def name_in_store(name: str, listener: Listener, file: File | None) -> str:
+    """For good, of this very socket: systemd stores no socket twice, so that it could not be renamed; two that follow
+    each other under one name are told apart; and a later process learns which file was made with it."""
+    numbers = [os.fstat(listener.fileno()).st_ino, *(file[1:] if file is not None else ())]
+    return f"{STORED}{name}/" + ".".join(f"{number:x}" for number in numbers)
+
+
+def brought_back(there: Sequence[Kept]) -> Kept | None:
+    """The socket of a generation whose file stood beside its path when everybody was killed, if it has the path again;
+    the successor's was there, and nobody listens on it any more."""
+    for kept in there:
+        try:
+            path = kept.file.path if kept.file is not None and kept.file.place else ""
+            if kept.file is not None and path and (is_stale(path) or not os.path.lexists(path)):
+                kept.file.take_path()
+                return kept
+        except OSError:
+            pass  # somebody listens there
+    return None
+
+
+def remove_left_behind(listener: Wanted) -> None:
+    """The file of a successor that was killed together with its predecessor."""
+    path = listener.address.path
+    try:
+        if listener.lanes and path and is_stale(path + NEXT):
+            files.remove(path + NEXT)
+    except OSError:
+        pass  # it is none of ours

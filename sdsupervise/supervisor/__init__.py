@@ -1,0 +1,1 @@
+"""The shell around the takeover table: what happens becomes an event, effects are performed."""

@@ -1,0 +1,127 @@
+"""What becomes of one generation, told to whom it may concern: the journal, who counts, and notify_command."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ..code.code_version import Receipt, is_still_installed
+from ..handover.counters import Counters
+from ..handover.peer import Hook
+from ..linux.event_loop import EventLoop
+from ..settings.settings import Settings
+from ..systemd.catalog import News, told
+
+if TYPE_CHECKING:
+    from ..hooks.notify_command import Announcer
+
+_log = logging.getLogger("sdsupervise")
+
+
+class Chronicle:
+    """Each event once. What befalls a worker or a reload is logged where it is known best."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        name: str,
+        settings: Settings,
+        generation: int,
+        receipt: Receipt,
+        *,
+        on_quiet: Callable[[], None],
+    ) -> None:
+        """`on_quiet` hears when nobody is being told of anything any more."""
+        self._settings, self._generation, self._receipt = settings, generation, receipt
+        self._has_served = self._has_retired = False
+        self._loop, self._name, self._on_quiet = loop, name, on_quiet
+        self._announcer: Announcer | None = None
+        self.counters = Counters()
+        if settings.notify_command:
+            self._announcer = self._make_announcer(Hook(settings.notify_command, settings.notify_timeout))
+
+    @property
+    def busy(self) -> bool:
+        """A notify_command runs, or is to."""
+        return self._announcer is not None and self._announcer.busy
+
+    def starts(self) -> None:
+        """The supervisor begins."""
+        _log.info("Generation %d starts from %s", self._generation, self._receipt, extra=told(News.STARTING))
+
+    def serves(self, *, by_verdict: bool) -> None:
+        """For the first time, unless this is known: the verdict on a reload says it too."""
+        if not self._has_served and not by_verdict:
+            self._say_serving()
+        self._has_served = True
+
+    def retires(self) -> float:
+        """The next generation serves. What people are being told goes on for so many seconds at most."""
+        self._has_retired = True
+        return self._finish(self._settings.notify_timeout)
+
+    def stops(self, gave_up_because: str, *, is_main: bool) -> None:
+        """The service does."""
+        if is_main:
+            extra = told(News.STOPPING, reason=gave_up_because or "A stop was asked.")
+            _log.info("Generation %d stops", self._generation, extra=extra)
+        limit = self._settings.notify_timeout
+        self._finish(limit if gave_up_because else min(limit, self._settings.stop_timeout))
+
+    def abandon(self) -> None:
+        """Tell people nothing more, and nothing to its end."""
+        if self._announcer is not None:
+            self._announcer.abandon("the service stops")
+
+    def leaves(self, *, is_main: bool) -> None:
+        """The supervisor does."""
+        news = News.STOPPED if is_main else News.DRAINED if self._has_retired else News.ABANDONED
+        _log.info("Generation %d leaves", self._generation, extra=told(news))
+
+    def gave_up(self, why: str) -> None:
+        """It is to stop because of this."""
+        _log.error("%s", why, extra=told(News.GAVE_UP, reason=why))
+        self._announce(News.GAVE_UP, reason=why)
+
+    def crash_loop(self, why: str, *, is_main: bool) -> None:
+        """One has begun, or, without a reason, is over; see workers/crash_loops.py."""
+        if why:
+            self.counters.count("crash_loops")
+            _log.warning("A crash loop: %s, again and again", why, extra=told(News.CRASH_LOOP, reason=why))
+        else:
+            _log.info("The crash loop is over", extra=told(News.CRASH_LOOP_OVER))
+        if is_main:  # of a successor's only the verdict on its reload is of interest
+            self._announce(News.CRASH_LOOP if why else News.CRASH_LOOP_OVER, reason=why)
+
+    def verdict(self, news: News, facts: Mapping[str, object], hook_of_new_code: Hook | None) -> None:
+        """A reload has it, and we are the main supervisor now. The facts are those of Reload.facts; none where whoever
+        was to tell it died after the commit. People hear by the new code's notify_command where we have none, from now
+        on: whoever asks to be told of failures, and deploys that with the first one, is to hear of it."""
+        if self._announcer is None and hook_of_new_code is not None:
+            self._announcer = self._make_announcer(hook_of_new_code)
+        if not facts:
+            self._say_serving()
+        verdict, seconds = ("done" if news is News.RELOADED else "failed"), facts.get("seconds")
+        seconds = seconds if isinstance(seconds, int | float) else None
+        self._announce(news, verdict=verdict, reason=str(facts.get("reason", "")), seconds=seconds)
+
+    def _make_announcer(self, hook: Hook) -> "Announcer | None":
+        if self._has_served and not is_still_installed():
+            _log.warning("notify_command is not run before the next reload: another sdsupervise is installed now")
+            return None
+        from ..hooks import notify_command  # most services can do without, and its memory
+
+        facts = {"NAME": self._name, "GENERATION": str(self._generation)}
+        return notify_command.Announcer(self._loop, hook.command, hook.timeout, facts=facts, on_idle=self._on_quiet)
+
+    def _say_serving(self) -> None:
+        _log.info("Generation %d serves %s", self._generation, self._receipt, extra=told(News.SERVING))
+
+    def _announce(self, news: News, *, verdict: str = "", reason: str = "", seconds: float | None = None) -> None:
+        if self._announcer is not None:
+            self._announcer.tell(news, code=str(self._receipt), verdict=verdict, reason=reason, seconds=seconds)
+
+    def _finish(self, within_seconds: float) -> float:
+        if self._announcer is None or not self._announcer.busy:
+            return 0.0
+        self._announcer.finish(within_seconds=within_seconds)
+        return within_seconds

@@ -1,0 +1,85 @@
+"""How many workers there are to be: as configured, until somebody says otherwise by a signal or `sdsupervise scale`.
+
+An exclusive service has no more than it is configured to have, unless max_workers says that it may: one worker more
+could be one that does the same work a second time.
+"""
+
+import logging
+import signal
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..core.phases import PHASES
+from ..core.takeover import State
+from ..handover.peer import Welcome
+from ..linux import cpus
+from ..settings.settings import MOST_WORKERS, Settings
+from ..systemd.catalog import News, told
+
+_log = logging.getLogger("sdsupervise")
+
+# One more and one less, as other supervisors of pools take them.
+SIGNALS: Mapping[signal.Signals, int] = {signal.SIGTTIN: +1, signal.SIGTTOU: -1}
+
+
+class Pool(NamedTuple):
+    """How many workers the settings ask for, and allow."""
+
+    configured: int
+    automatic: bool  # the setting is "auto", which counts CPUs
+    most: int
+    why_no_more: str
+
+
+def pool_of(settings: Settings) -> Pool:
+    """What the settings come to here and now; of "auto" the log says how."""
+    limit = settings.max_workers or MOST_WORKERS
+    automatic = isinstance(settings.workers, str)
+    if isinstance(settings.workers, str):
+        found = cpus.available()
+        configured = min(found.usable, limit)
+        _log.info('workers = "auto" is %d here: %s', configured, found)
+    else:
+        configured = settings.workers
+    if settings.max_workers or settings.overlaps:
+        return Pool(configured, automatic, limit, f"max_workers is {limit}")
+    why = f"the service is exclusive, with workers = {settings.workers}; if more may work at a time, set max_workers"
+    return Pool(configured, automatic, configured, why)
+
+
+def first_size(pool: Pool, welcome: Welcome | None) -> int:
+    """The number of workers a generation starts with. What somebody scaled the predecessor to outlives a reload, unless
+    the new code, its configuration or its CPUs ask for another number than the old, or allow no such number."""
+    before = welcome.pool if welcome is not None else None
+    if before is None or before["configured"] != pool.configured:
+        return pool.configured
+    scaled: int = before["workers"]
+    if scaled > pool.most:
+        extra = told(News.SCALED, reason=pool.why_no_more)
+        message = "Starting %d workers, not the %d of the old generation: %s"
+        _log.warning(message, pool.most, scaled, pool.why_no_more, extra=extra)
+    return min(scaled, pool.most)
+
+
+def wanted_size(parameters: Mapping[str, object], size: int) -> int | None:
+    """What a call asks for: {"workers": N}, or {"by": +1}; None if that is no number."""
+    number = parameters.get("workers", parameters.get("by"))
+    if not isinstance(number, int) or isinstance(number, bool):
+        return None
+    return number if "workers" in parameters else size + number
+
+
+def why_not(pool: Pool, state: State, size: int | None, *, is_main: bool) -> str:
+    """Why a supervisor in this state cannot have so many workers; "" if it can."""
+    if size is None or not 1 <= size <= MOST_WORKERS:
+        number = size if size is not None else "such a number of"
+        return f"There cannot be {number} workers, only from 1 to {MOST_WORKERS}."
+    if state is State.OPENING:
+        return "The service is not ready yet."
+    if not is_main:
+        return "The next generation serves already; ask again."
+    if PHASES[state].main_state == "stopping":
+        return "The service is stopping."
+    if state is not State.SERVING:
+        return "A reload is in progress; scale when it is over."
+    return f"There cannot be {size} workers: {pool.why_no_more}." if size > pool.most else ""

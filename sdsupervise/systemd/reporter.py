@@ -1,0 +1,101 @@
+"""What systemd is told, derived from the state of the one supervisor that is its main pid."""
+
+import os
+from collections.abc import Callable
+
+from ..linux.event_loop import EventLoop, Timer
+from .notify import Notifier, extend_timeout, reloading, status
+
+# systemd's own time-outs are pushed ahead in small steps while a phase of ours runs: a big step would also postpone
+# the watchdog by as much (SYSTEMD.md, section 4).
+_EXTEND_EVERY_SECONDS = 5.0
+_EXTEND_BY_SECONDS = 15.0
+
+_WORDS = {"ready": ("READY=1",), "stopping": ("STOPPING=1",), "starting": ()}
+
+
+class Reporter:
+    """Reports state changes, the watchdog's pings and time-out extensions; silent until `become_main`."""
+
+    def __init__(self, loop: EventLoop, notifier: Notifier) -> None:
+        self._loop = loop
+        self._notifier = notifier
+        self._is_main = False
+        self._told = ("", "")  # main state and status sentence
+        self._watchdog: Timer | None = None
+        self._extension: Timer | None = None
+        self._barrier: int | None = None
+        self._on_processed: Callable[[], None] | None = None
+
+    def become_main(self, *, systemd_believes: str) -> None:
+        """From now on systemd listens to us, and believes the unit to be starting, or ready."""
+        self._is_main = True
+        self._told = (systemd_believes, "")
+        if self._notifier.active:
+            self._ping()
+
+    def retire(self) -> None:
+        """Somebody else is the main pid."""
+        self._is_main = False
+        for timer in (self._watchdog, self._extension):
+            if timer is not None:
+                timer.cancel()
+
+    def report(self, main_state: str, sentence: str, *, systemd_reloads: bool = False) -> None:
+        """Tell systemd the state it should see (starting, ready, reloading, stopping) and the sentence to show.
+
+        Where systemd_reloads, its own ExecReload= process waits for us, so that it knows. Told all the same, 253 and
+        newer would go on waiting for a READY=1 when that process has ended because we died, instead of restarting the
+        unit; systemd 257 did for all of TimeoutStartSec=.
+        """
+        if not self._is_main or not self._notifier.active or (main_state, sentence) == self._told:
+            return
+        changed = main_state != self._told[0]
+        self._told = (main_state, sentence)
+        if main_state == "reloading":
+            words: tuple[str, ...] = () if systemd_reloads else reloading()
+        else:
+            words = _WORDS[main_state]
+        self._notifier.send(*(words if changed else ()), status(sentence))
+        if main_state == "ready":
+            if self._extension is not None:
+                self._extension.cancel()
+                self._extension = None
+        elif self._extension is None:
+            self._extend()
+
+    def name_main_pid(self, pid: int, sentence: str, on_processed: Callable[[], None]) -> None:
+        """Hand the unit to another supervisor; on_processed is called when systemd has taken that in."""
+        # One datagram: there is no moment in which the new main pid is known and the unit not ready.
+        self._notifier.send(f"MAINPID={pid}", "READY=1", "WATCHDOG=1", status(sentence))
+        self._told = ("ready", sentence)
+        self._barrier = self._notifier.barrier()
+        self._on_processed = on_processed
+        if self._barrier is None:
+            self._loop.call_later(0, self._processed)
+        else:
+            self._loop.watch(self._barrier, self._processed)
+
+    def forget_barrier(self) -> None:
+        """Nobody waits for systemd any more."""
+        self._on_processed = None
+        if self._barrier is not None:
+            self._loop.unwatch(self._barrier)
+            os.close(self._barrier)
+            self._barrier = None
+
+    def _processed(self) -> None:
+        on_processed = self._on_processed
+        self.forget_barrier()
+        if on_processed is not None:
+            on_processed()
+
+    def _extend(self) -> None:
+        self._notifier.send(extend_timeout(_EXTEND_BY_SECONDS))
+        self._extension = self._loop.call_later(_EXTEND_EVERY_SECONDS, self._extend)
+
+    def _ping(self) -> None:
+        interval = self._notifier.watchdog_interval
+        if interval is not None:
+            self._notifier.send("WATCHDOG=1")
+            self._watchdog = self._loop.call_later(interval, self._ping)

@@ -1,0 +1,65 @@
+"""Where the workers of a service class come from: each is a fork of the supervisor, which has imported the code."""
+
+import os
+from contextlib import ExitStack
+
+from ..child import class_main
+from ..child.class_main import Beginning
+from ..child.link import Link
+from ..child.process_end import forget_what_is_inherited
+from ..linux import processes
+from ..linux.lifeline import Lifeline
+from ..linux.unpatched import socket
+from ..systemd import logs
+from .class_worker import Kin, LinkedWorker
+from .source import Surroundings
+from .worker import WorkerListener
+
+
+class ClassWorkers:
+    """Forks workers."""
+
+    forks = True
+
+    def __init__(self, surroundings: Surroundings, service: class_main.Service) -> None:
+        self._surroundings, self._service = surroundings, service
+        self._lifeline, self._kin = Lifeline(), Kin()
+
+    def start(
+        self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
+    ) -> LinkedWorker:
+        """As Source."""
+        loop, settings, generation, let_go, _, _, receipt = self._surroundings
+        ours, theirs = socket.socketpair()
+
+        def be_worker() -> int:
+            os.setsid()  # by which its children are known when it is dead; and it has no business at a terminal
+            ours.close()
+            os.close(reader)
+            self._lifeline.close_in_child()
+            let_go()
+            forget_what_is_inherited()
+            logs.describe("worker", generation, os.getpid())
+            waits, mark = spare or wait_for_go, self._kin.mark_of(os.getpid())
+            beginning = Beginning(self._lifeline.reader, settings.stop_timeout, waits, generation, index, mark, traces)
+            return self._be_worker(theirs, beginning)
+
+        with ExitStack() as undo, theirs:
+            undo.callback(ours.close)
+            reader, traces = os.pipe()
+            undo.callback(os.close, reader)
+            try:
+                child = processes.fork(be_worker)
+            finally:
+                os.close(traces)
+            undo.pop_all()
+        return LinkedWorker(
+            loop, settings, child, ours, reader, listener, receipt, kin=self._kin, index=index, spare=spare
+        )
+
+    def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
+        """In the freshly forked process, which has let go of what is the supervisor's; the exit status."""
+        return class_main.run(self._service, Link(link), beginning)
+
+    def close(self) -> None:
+        """As Source: nothing is left."""

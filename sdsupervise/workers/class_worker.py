@@ -1,0 +1,226 @@
+"""A worker at the other end of a link: a fork of its supervisor, which runs a service's class."""
+
+import logging
+import signal
+import socket
+import time
+
+from ..child import protocol
+from ..code.code_version import Receipt
+from ..code.own_code import Loaded
+from ..errors import ProtocolError
+from ..input.checked import Unfit, list_of, parse, text, tuple_of
+from ..input.printable import one_line, printable
+from ..linux import process_groups, processes, signals
+from ..linux.event_loop import EventLoop
+from ..linux.leftovers import Leftovers
+from ..settings.settings import Settings
+from ..systemd.catalog import News, told
+from .traces import Traces
+from .worker import Worker, WorkerListener, WorkerState
+
+_log = logging.getLogger("sdsupervise")
+
+_GRACE_SECONDS = 5.0  # what a dead worker left behind may take to stop; a stop has its own, longer deadline
+_READ_BYTES = 4096
+_MOST_BYTES_AT_ITS_END = 512 * 1024
+_MOST_WARNINGS = 3  # of one worker
+_MODULES = list_of(tuple_of(text(), text(), text(100)), 10_000)  # name, file, hash
+_FIRST_NUDGE_SECONDS, _LAST_NUDGE_SECONDS = 0.2, 5.0
+
+
+class Kin:
+    """What the workers of one generation have in common: how their children are known."""
+
+    def __init__(self) -> None:
+        self._mark = process_groups.new_mark()  # no other generation's, nor that of a service in a container
+        self.sessions: set[int] = set()  # those that its living workers lead
+
+    def mark_of(self, worker_pid: int) -> int:
+        """What is borne by all that a worker begins; see process_groups.bear_mark."""
+        return self._mark + worker_pid
+
+
+class LinkedWorker(Worker):
+    """Says lines over a socketpair, see child/protocol.py, and is answered by lines."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        settings: Settings,
+        child: processes.Child,
+        link: socket.socket,
+        traces: int,
+        listener: WorkerListener,
+        receipt: Receipt,
+        *,
+        kin: Kin,
+        index: int,
+        spare: bool,
+    ) -> None:
+        super().__init__(loop, settings, child, listener, index=index, spare=spare)
+        self._link, self._kin, self._receipt = link, kin, receipt
+        self._leftovers: Leftovers | None = None
+        self._had_children = self._killed = False
+        self._traces = Traces(loop, traces, self._say_traceback)
+        kin.sessions.add(child.pid)
+        self._lines = protocol.LineReader()
+        self._linked, self._warnings = True, 0
+        link.setblocking(False)
+        loop.watch(link.fileno(), self._read_link)
+
+    def kill(self) -> None:
+        """As Worker, with what it has left behind."""
+        self._killed = True
+        if self._leftovers is not None:
+            self._leftovers.kill()
+        super().kill()
+
+    def _tell_go(self) -> None:
+        self._send(b"%s%d\n" % (protocol.GO, self.index))
+
+    def _tell_stop(self) -> None:
+        if self.exit_status is not None:
+            return  # it is dead, and only what it has left behind is waited for
+        super()._tell_stop()
+        self._set_timer(_FIRST_NUDGE_SECONDS, lambda: self._nudge(_FIRST_NUDGE_SECONDS))
+
+    def _nudge(self, waited_seconds: float) -> None:
+        """It has not said that it heard: it may have gone to sleep with the signal in its hand."""
+        signals.send(self.pidfd, signals.NUDGE_SIGNAL)
+        if waited_seconds < _LAST_NUDGE_SECONDS:
+            longer = 5 * waited_seconds
+            self._set_timer(longer, lambda: self._nudge(longer))
+
+    def _tell_release(self) -> None:
+        self._send(protocol.OK)
+
+    def _read_link(self) -> None:
+        data = self._receive()
+        if data == protocol.PING and self.last_ping is not None:  # the hot path
+            self.last_ping = time.monotonic()
+            self._send(protocol.PONG)
+        elif data:
+            self._hear(data)
+        elif data is not None:
+            self._close_link()
+
+    def _receive(self) -> bytes | None:
+        """Not much at a time: each line is work. None if there is nothing now."""
+        try:
+            return self._link.recv(_READ_BYTES)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            return b""
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            for line in self._lines.feed(data):
+                self._hear_line(line)
+        except ProtocolError as error:
+            if self._warns():
+                _log.warning("Worker (pid %d): %s Ignoring it", self.pid, error)
+
+    def _hear_line(self, line: bytes) -> None:
+        if line == protocol.PING:
+            self._send(protocol.PONG)
+            self._heard_ping()
+        elif line == protocol.TAKEOVER:
+            self._heard_ready()
+        elif line == protocol.STOPPING:
+            if self.state is WorkerState.STOPPING:
+                self._cancel_timer()
+            elif self.state is WorkerState.SERVING:  # it leaves by itself, and has as long for that
+                self._set_timer(self._settings.stop_timeout, self.kill)
+        elif line == protocol.SHUTDOWN:
+            self.kill()
+        elif line == protocol.RETIRE:
+            self._heard_retire()
+        elif line == protocol.CHILDREN:
+            self._had_children = True
+        elif line.startswith(protocol.FAILED):
+            self.failure = printable(_json_text(line[len(protocol.FAILED) :]))
+        elif line.startswith(protocol.CODE):
+            self._heard_code(line[len(protocol.CODE) :])
+        elif self._warns():
+            _log.warning("Worker (pid %d) said %r, which is no message, ignoring", self.pid, line[:60])
+
+    def _heard_code(self, said: bytes) -> None:
+        try:
+            modules = [Loaded(*module) for module in _MODULES(parse(said), "code")]
+        except Unfit as error:
+            if self._warns():
+                _log.warning("Worker (pid %d) said of its code what we cannot read: %s; ignoring", self.pid, error)
+            return
+        others = self._receipt.add(modules)
+        if others and self._warns():
+            _log.warning(
+                "Worker (pid %d) runs %s as it is on disk now, and others of this generation what it was before; "
+                "reload to have one code run",
+                *(self.pid, one_line(others[0])),
+            )
+
+    def _warns(self) -> bool:
+        """A few times: whoever says what is no message may do so again and again."""
+        self._warnings += 1
+        return self._warnings <= _MOST_WARNINGS
+
+    def _send(self, line: bytes) -> None:
+        if self._linked:
+            try:
+                self._link.send(line)
+            except OSError:
+                pass  # dead (its pidfd will tell), or so far behind with reading that its silence will
+
+    def _hear_the_rest(self) -> None:
+        self._traces.close()
+        # What the kernel can have kept for us, and no more: a child that holds a copy of the link may talk on and on.
+        for _ in range(_MOST_BYTES_AT_ITS_END // _READ_BYTES):
+            data = self._receive() if self._linked else b""
+            if not data:
+                break
+            self._hear(data)
+        self._close_link()
+
+    def _be_gone(self) -> None:
+        if self._leftovers is None and self._may_have_left():
+            self._see_to_leftovers()
+            return
+        self._kin.sessions.discard(self.pid)
+        super()._be_gone()
+
+    def _may_have_left(self) -> bool:
+        """One that came to its end has said so, where it had the time; the rest is cheap to ask."""
+        return bool(self.exit_status) or self._had_children or processes.group_lives(self.pid)
+
+    def _see_to_leftovers(self) -> None:
+        mark, sessions = self._kin.mark_of(self.pid), self._kin.sessions
+        self._leftovers = Leftovers(
+            self._loop,
+            lambda: process_groups.of_worker(self.pid, mark, others=sessions - {self.pid}),
+            self.pid,
+            signal.SIGTERM,
+            None if self.state is WorkerState.STOPPING else min(_GRACE_SECONDS, self._settings.stop_timeout),
+            self._be_gone,
+        )
+        if self._killed:
+            self._leftovers.kill()
+
+    def _say_traceback(self, text: str) -> None:
+        extra = told(News.WORKER_TRACEBACK, worker=self)
+        _log.warning("Where worker %d (pid %d) is:\n%s", self.index, self.pid, text, extra=extra)
+
+    def _close_link(self) -> None:
+        if self._linked:
+            self._linked = False
+            self._loop.unwatch(self._link.fileno())
+            self._link.close()
+
+
+def _json_text(data: bytes) -> str:
+    try:
+        text = parse(data)
+    except Unfit:
+        text = None
+    return text if isinstance(text, str) else data.decode(errors="replace")

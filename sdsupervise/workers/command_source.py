@@ -1,0 +1,275 @@
+"""Where the workers of a command come from: each is executed anew, from whatever is on disk then."""
+
+import errno
+import re
+import signal
+from collections.abc import Callable, Sequence
+
+from ..child import command_exec, shim
+from ..child.command_exec import Order
+from ..control.client import runtime_directory
+from ..errors import ConfigError, UsageError
+from ..linux import files, process_groups, processes, signals
+from ..linux.channel import receive
+from ..linux.patience import readable_within
+from ..linux.unpatched import os, socket
+from ..settings.addresses import why_too_long
+from ..systemd import logs
+from .command_worker import Identity, NotifiedWorker
+from .notify_socket import NotifySocket
+from .shimmed_worker import ShimmedWorker
+from .source import Surroundings
+from .worker import WorkerListener
+
+_SHIM_SECONDS = 10.0  # for the two forks at its start
+_DIRECTORY = re.compile(r"notify\.([0-9]{1,9})\.[0-9a-f]{8}")  # with its supervisor's pid
+_MOST_STARTS = 10**10 - 1  # a worker's start is counted in its socket's path
+_PLACE_HOLDER = re.compile(r"\{\{([\w.-]+)\}\}|(?<!\$)\{([\w.-]+)\}")
+
+
+class CommandWorkers:
+    """Executes workers: directly in `overlap`, below a shim that holds the lock in `exclusive`."""
+
+    forks = False
+
+    def __init__(self, surroundings: Surroundings, executable: str, words: Sequence[str]) -> None:
+        settings, listeners = surroundings.settings, surroundings.listeners
+        self._surroundings = surroundings
+        environment = command_exec.environment_of_commands(
+            os.environ, generation=surroundings.generation, worker_timeout=settings.worker_timeout
+        )
+        self._order = Order(executable, with_descriptors(words, list(listeners)), environment, listeners)
+        self._executable = executable
+        self._directory = ""
+        self._started = 0
+
+    def start(
+        self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
+    ) -> NotifiedWorker:
+        """As Source."""
+        notify, identity = NotifySocket(self._next_path()), Identity(self._executable, process_groups.new_mark())
+        try:
+            if self._surroundings.settings.overlaps:
+                return self._start_directly(listener, notify, identity, index=index, wait_for_go=wait_for_go)
+            return self._start_with_shim(
+                listener, notify, identity, index=index, wait_for_go=wait_for_go, may_serve=may_serve
+            )
+        except OSError:
+            notify.close()
+            raise
+
+    def _start_directly(
+        self, listener: WorkerListener, notify: NotifySocket, identity: Identity, *, index: int, wait_for_go: bool
+    ) -> NotifiedWorker:
+        """Nothing stands between it and the supervisor."""
+        loop, settings, _, let_go, *_ = self._surroundings
+        become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death=settings.stop_signal)
+        gate = os.pipe() if wait_for_go else None
+
+        def be_command() -> int:
+            let_go()  # of the lock, above all: this process may have to wait for an idle CPU before it executes
+            if gate is not None:
+                os.close(gate[1])
+                if not signals.wait_at(gate[0]):
+                    return 1  # nobody wants us any more
+            return become()
+
+        try:
+            child = processes.fork(be_command)
+        except OSError:
+            if gate is not None:
+                os.close(gate[1])
+            raise
+        finally:
+            if gate is not None:
+                os.close(gate[0])
+        opener = gate[1] if gate else None
+        return NotifiedWorker(loop, settings, child, notify, opener, listener, index=index, identity=identity)
+
+    def _start_with_shim(
+        self,
+        listener: WorkerListener,
+        notify: NotifySocket,
+        identity: Identity,
+        *,
+        index: int,
+        wait_for_go: bool,
+        may_serve: bool,
+    ) -> ShimmedWorker:
+        """A shim of ours holds the lock for it; see shim.py."""
+        loop, settings, generation, let_go, *_ = self._surroundings
+        waits = not may_serve and not settings.waits_for_release
+        ours, theirs = socket.socketpair()
+        gate = os.pipe()
+
+        def be_shim() -> int:
+            ours.close()
+            let_go()
+            logs.describe("shim", generation)
+            become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death="SIGKILL")
+            return shim.run(settings, theirs, gate, become)
+
+        try:
+            child = processes.fork(be_shim)
+        except OSError:
+            ours.close()
+            os.close(gate[1])
+            raise
+        finally:
+            theirs.close()
+            os.close(gate[0])
+        command = _hear_of_command(ours)
+        if command is None:
+            ours.close()
+            os.close(gate[1])
+            signals.send(child.pidfd, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            os.close(child.pidfd)
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        worker = ShimmedWorker(
+            *(loop, settings, child, command, ours, notify, gate[1], listener),
+            index=index,
+            identity=identity,
+            waits=waits,
+        )
+        if not wait_for_go:
+            worker.let_go(index)
+        return worker
+
+    def _becoming(
+        self, notify: NotifySocket, mark: int, index: int, *, parent_pid: int, at_its_death: str
+    ) -> Callable[[], int]:
+        return lambda: command_exec.become(
+            self._order,
+            index=index,
+            notify_path=notify.path,
+            mark=mark,
+            parent_pid=parent_pid,
+            at_its_death=signal.Signals[at_its_death],
+        )
+
+    def close(self) -> None:
+        """As Source."""
+        if self._directory:
+            try:
+                os.rmdir(self._directory)
+            except OSError:
+                pass  # the unit's runtime directory may be gone before us
+            self._directory = ""
+
+    def _next_path(self) -> str:
+        """Where the next worker's NOTIFY_SOCKET is: short enough for a socket's address, and no two the same."""
+        self._directory = self._directory or _make_directory()
+        self._started += 1
+        return f"{self._directory}/{self._started}"
+
+
+def _hear_of_command(link: socket.socket) -> processes.Child | None:
+    """What a shim says first, two forks from now; None if it could not fork, or hangs."""
+    if not readable_within(link, _SHIM_SECONDS):
+        return None
+    said = receive(link, 64, 1)
+    return processes.Child(int(said.data), said.fds[0]) if said.data and said.fds else None
+
+
+def find(words: Sequence[str]) -> str:
+    """The path of the program that a command line names, as a shell would find it.
+
+    Raises ConfigError.
+    """
+    name = words[0]
+    places = [""] if "/" in name else [place for place in os.get_exec_path() if place]
+    there = [path for place in places if os.path.isfile(path := os.path.join(place, name))]
+    for path in there:
+        if os.access(path, os.X_OK):
+            return path
+    if there:
+        raise ConfigError(f"Cannot run {name}: {there[0]} is not executable for uid {os.geteuid()}; try chmod +x.")
+    where = f"in {os.getcwd()}" if "/" in name else f"in PATH ({os.environ.get('PATH', os.defpath)})"
+    raise ConfigError(f"Cannot run {name}: there is no such program {where}.")
+
+
+def pinned(executable: str, words: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The program and its words, with the directories of its path resolved now: a worker that is started anew runs the
+    code of its generation, though a deployment has swapped a symlink since. The last part stays: a virtual
+    environment's python is a symlink, and knows by its own place what it is."""
+    executable = os.path.join(os.path.realpath(os.path.dirname(executable) or "."), os.path.basename(executable))
+    return executable, (executable, *words[1:]) if "/" in words[0] else tuple(words)
+
+
+def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[str, ...]:
+    """The words with each {NAME} replaced by the number of the descriptor that the command finds that listener at.
+
+    {{NAME}} stands for {NAME} itself; ${NAME} is a shell's, and other braces are left alone.
+
+    Raises UsageError for a name that is no listener's, and for gunicorn's --bind fd://{NAME}.
+    """
+    # Seen of gunicorn 20.0 to 27.0. What it is given by LISTEN_FDS it leaves at a stop, as it should; of what it is
+    # told by --bind alone it would remove the files of UNIX sockets that its successor serves on.
+    told_twice = next((word for word in words if "fd://{" in word), "")
+    if told_twice and any(os.path.basename(word) == "gunicorn" for word in words):
+        raise UsageError(
+            "gunicorn finds its sockets as systemd gives them, and dies of being told of one twice: leave "
+            f"{told_twice} out, and the --bind before it."
+        )
+
+    def replaced(found: re.Match[str]) -> str:
+        literal, name = found.groups()
+        if literal is not None:
+            return f"{{{literal}}}"
+        if name not in listeners:
+            known = ", ".join(listeners) or "none"
+            raise UsageError(
+                f"{found[0]} in the command names no listener; there are: {known}. "
+                f"Write {{{found[0]}}} where the braces are meant."
+            )
+        return str(command_exec.FIRST_LISTENER + listeners.index(name))
+
+    return tuple(_PLACE_HOLDER.sub(replaced, word) for word in words)
+
+
+def _make_directory() -> str:
+    """A directory that is only ours: in the unit's runtime directory, where that is ours, else where temporary files
+    go. Not where others can put theirs in its place: whoever sends to a socket in it is believed.
+
+    Raises OSError.
+    """
+    for place in (runtime_directory(), os.environ.get("TMPDIR", ""), "/tmp"):
+        name = f"notify.{os.getpid()}.{os.urandom(4).hex()}"
+        if not place or why_too_long(f"{place}/{name}/{_MOST_STARTS}"):
+            continue
+        try:
+            directory = files.open_directory(place, only_ours=True)
+        except OSError:
+            continue
+        try:
+            os.mkdir(name, 0o700, dir_fd=directory)
+            if place == runtime_directory():
+                _remove_left_behind(directory)
+        except OSError:
+            continue
+        finally:
+            os.close(directory)
+        return f"{place}/{name}"
+    raise OSError(
+        errno.EACCES, "there is no directory for its NOTIFY_SOCKET; set TMPDIR to a writable one with a short path"
+    )
+
+
+def _remove_left_behind(place: int) -> None:
+    """What supervisors left in a directory that were killed. Others may have made theirs there, of such a name."""
+    for name in os.listdir(f"/proc/self/fd/{place}"):
+        supervisor = _DIRECTORY.fullmatch(name)
+        if supervisor is None or processes.exists(int(supervisor[1])):
+            continue
+        try:
+            directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            try:
+                if os.fstat(directory).st_uid == os.geteuid():
+                    for socket_name in os.listdir(directory):
+                        os.unlink(socket_name, dir_fd=directory)
+                    os.rmdir(name, dir_fd=place)
+            finally:
+                os.close(directory)
+        except OSError:
+            pass

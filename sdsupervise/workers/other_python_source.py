@@ -1,0 +1,56 @@
+"""Where the workers of a class come from that another interpreter runs: each is executed anew, in its environment."""
+
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+
+from ..child.class_main import Beginning
+from ..linux.inheritance import without_supervisors_own
+from ..linux.lifeline import Lifeline
+from .class_source import ClassWorkers
+from .class_worker import Kin
+from .source import Surroundings
+
+# Nothing of ours is installed there. The processes that a service's multiprocessing starts must find the package, too:
+# sys.path is what they are told of their parent.
+_BEGIN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from sdsupervise.cli.inside import main
+main()
+"""
+
+
+def command_line(python: str, role: str, facts: Mapping[str, object]) -> list[str]:
+    """What that interpreter is executed with. -P keeps the working directory out of where it looks for modules."""
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    return [python, "-P", "-c", _BEGIN, os.path.join(package, "alone"), role, json.dumps(facts)]
+
+
+class ElsewhereWorkers(ClassWorkers):
+    """Forks workers that execute an interpreter, import the service's code, and then wait for what others wait for.
+
+    The import is done in the worker, so that it is all the more worth while to have a spare.
+    """
+
+    def __init__(self, surroundings: Surroundings, python: str, wanted: Sequence[object], *, silent: bool) -> None:
+        self._surroundings, self._lifeline, self._kin = surroundings, Lifeline(), Kin()
+        self._python, self._wanted, self._silent = python, wanted, silent
+
+    def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
+        listeners, lock = self._surroundings.listeners, self._surroundings.lock()
+        of_sockets = (listener.fileno() for listener in listeners.values())
+        for fd in (link.fileno(), beginning.lifeline, beginning.traces, *of_sockets, lock):
+            if fd is not None:
+                os.set_inheritable(fd, True)
+        facts = {
+            "wanted": self._wanted,
+            "silent": self._silent,
+            "beginning": beginning,
+            "link": link.fileno(),
+            "lock": lock,
+            "listeners": {name: listener.fileno() for name, listener in listeners.items()},
+            "fingerprint": self._surroundings.receipt.fingerprint,
+        }
+        os.execve(self._python, command_line(self._python, "worker", facts), without_supervisors_own(os.environ))

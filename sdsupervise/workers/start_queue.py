@@ -1,0 +1,139 @@
+"""The starts of workers: a few at a time, tried again where the kernel will not fork, one of them ahead of its time."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from ..core.respawn import Respawn
+from ..linux.event_loop import EventLoop, Timer
+from ..settings.settings import Settings
+from ..systemd.catalog import News, told
+from .worker import Worker
+
+_log = logging.getLogger("sdsupervise")
+
+_FORKING_SECONDS = 0.01  # in one go; then whatever else has happened is looked at
+
+
+class Slot:
+    """A place for one worker, and what is remembered of those who had it."""
+
+    def __init__(self, index: int, respawn: Respawn) -> None:
+        self.index, self.respawn = index, respawn
+        self.worker: Worker | None = None
+        self.replacement: Worker | None = None  # takes its place as soon as it is ready
+        self.timer: Timer | None = None  # until the next start
+        self.failed = False  # the last one to end here, since workers are wanted, died or could not be forked
+
+    def cancel_start(self) -> None:
+        """Nobody is to start here after a while any more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+
+class StartListener(NamedTuple):
+    """Who hears of starts."""
+
+    forked: Callable[[list[Worker]], None]
+    cannot: Callable[[str], None]  # the kernel will not fork; the text says so
+
+
+class Starts:
+    """Forks by `fork(index, spare)`, which raises OSError, whatever is enqueued.
+
+    Where a dead worker is to be replaced without delay a spare is kept, one for the whole pool: forked ahead, parked
+    before any service code. A fork after the death costs most of its time in copying the pages that the new process
+    touches (`make bench`).
+    """
+
+    def __init__(
+        self, loop: EventLoop, settings: Settings, fork: Callable[[int, bool], Worker], listener: StartListener
+    ) -> None:
+        self._loop, self._fork, self._listener = loop, fork, listener
+        self._delay = settings.delay_before_respawn
+        self._queue: deque[Slot] = deque()
+        self._turn: Timer | None = None  # until more of the queue are started
+        self._spare_timer: Timer | None = None
+        self.spare: Worker | None = None
+        self.keeps_trying = False  # whether, and a spare is kept
+
+    def enqueue(self, slots: Iterable[Slot]) -> None:
+        """Start workers for these, and no others."""
+        self._queue = deque(slots)
+        self._start()
+
+    def enqueue_one(self, slot: Slot) -> None:
+        """Start a worker for this one too: now, if nobody waits before it."""
+        slot.cancel_start()
+        self._queue.append(slot)
+        if self._turn is None:
+            self._start()
+
+    def cancel(self) -> None:
+        """Start no more."""
+        self._queue.clear()
+        self._cancel_turn()
+
+    def fork(self, slot: Slot) -> Worker:
+        """A process for a slot, which the spare is already.
+
+        Raises OSError.
+        """
+        spare, self.spare = self.spare, None
+        if spare is None:
+            return self._fork(slot.index, False)
+        spare.let_go(slot.index)
+        return spare
+
+    def keep_spare(self) -> None:
+        """Soon, where the settings ask for one."""
+        if self._delay == 0 and self.spare is None and self._spare_timer is None:
+            self._spare_timer = self._loop.call_later(0, self._fork_spare)
+
+    def _cancel_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def _start(self) -> None:
+        self._cancel_turn()
+        forked: list[Worker] = []
+        until = time.monotonic() + _FORKING_SECONDS
+        while self._queue and (not forked or time.monotonic() < until):
+            slot = self._queue.popleft()
+            try:
+                slot.worker = self.fork(slot)
+            except OSError as error:
+                self._cannot_fork(slot, error)
+                break
+            forked.append(slot.worker)
+        if forked:
+            self._listener.forked(forked)
+        if self._queue and self._turn is None:
+            self._turn = self._loop.call_later(0, self._start)
+
+    def _cannot_fork(self, slot: Slot, error: OSError) -> None:
+        if self.keeps_trying:
+            delay = self._delay or 1.0
+            extra = told(News.WORKER_NOT_STARTED, reason=error.strerror or "")
+            _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay, extra=extra)
+            self._queue.appendleft(slot)
+            slot.failed = True
+            self._turn = self._loop.call_later(delay, self._start)
+        else:
+            self._queue.clear()
+        self._listener.cannot(f"cannot fork a worker: {error.strerror}")
+
+    def _fork_spare(self) -> None:
+        self._spare_timer = None
+        if self.spare is not None or self._queue or not self.keeps_trying:
+            return
+        try:
+            self.spare = self._fork(0, True)
+        except OSError as error:
+            _log.warning("Cannot fork a spare worker: %s; a dead worker will be replaced later", error.strerror)
+            return
+        self._listener.forked([self.spare])

@@ -50,12 +50,12 @@ bench:
 
 soak:
 	@packaging/provision test
-	$(PYTHON) -m tests.soak --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
-	$(PYTHON) -m tests.soak --reloads $(RELOADS)
+	$(PYTHON) -m tests.chaos.soak --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) -m tests.chaos.soak --reloads $(RELOADS)
 
 fuzz:
 	@packaging/provision demo
-	@$(PYTHON) -m tests.fuzz $(N) $(if $(SEED),--seed $(SEED))
+	@$(PYTHON) -m tests.chaos.fuzz $(N) $(if $(SEED),--seed $(SEED))
 
 deb rpm:
 	@packaging/provision packages
@@ -63,7 +63,7 @@ deb rpm:
 
 matrix:
 	@packaging/provision test
-	@$(PYTHON) -m tests.matrix $(SUITES)
+	@$(PYTHON) -m tests.packages.matrix $(SUITES)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.ground.guarded import MachineError, MachineUnavailable
-from tests.ground.journal import as_line
-from tests.ground.machine import SUITE, Machine
+from tests.support.guarded import MachineError, MachineUnavailable
+from tests.support.journal import as_line
+from tests.support.machine import SUITE, Machine
+
+# Their assertions are the tests' own.
+pytest.register_assert_rewrite("tests.support.trial", "tests.support.fifos")
 
 TREE = Path(__file__).parents[1] / "sdsupervise"
 INSTALLED = Path(sysconfig.get_path("purelib")) / "sdsupervise"

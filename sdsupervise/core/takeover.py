@@ -17,7 +17,7 @@ new, up to the commit, and every way back finds them as they were. One that dies
 the lock's holder may release a worker. Where a rule from YIELDED on stops workers, it means them; an exclusive
 predecessor has none there.
 
-`tests/walk` joins two of these, adds the kernel's locks, signals, systemd, crashes and hangs, and visits every state
+`tests/model` joins two of these, adds the kernel's locks, signals, systemd, crashes and hangs, and visits every state
 they can reach. A rule that looks redundant is there because a walk without it ended badly; see the mutations there.
 
 What the shell owes the table, beside performing it:

@@ -289,7 +289,7 @@ class Supervisor:
             self._steer_clients()  # before anybody acts on what the effects tell
         if rule.next is State.STOPPING:
             self._tell_status()  # before the caller of a reload is answered, whose job systemd is about to judge
-        for effect in rule.effects:  # performed nowhere else: tests hold a supervisor here (tests/breakpoints)
+        for effect in rule.effects:  # performed nowhere else: tests hold a supervisor here (tests/support/breakpoints)
             self._perform(effect)
         if rule.next is not before:
             _log.debug("%s+%s: %s", before.name, event.name, rule.next.name)

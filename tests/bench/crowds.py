@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.ground.machine import Machine
+from tests.support.machine import Machine
 
 from .effort import Effort
 from .ground import BenchError, Process, bare, clean_environment, let_time_pass

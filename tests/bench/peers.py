@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.ground.debian_root import cache_directory, locked
+from tests.support.debian_root import cache_directory, locked
 
 from .ground import BenchError
 

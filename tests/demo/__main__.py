@@ -20,9 +20,9 @@ from tests.demo.lines import NoSuchLine
 from tests.demo.narrator import DIM, GREEN, RED, ClaimFailed, Narrator
 from tests.demo.story import Story
 from tests.demo.with_systemd import SystemdGround
-from tests.ground.guarded import MachineError, MachineUnavailable
-from tests.ground.journal import NotInJournal
-from tests.ground.machine import Machine
+from tests.support.guarded import MachineError, MachineUnavailable
+from tests.support.journal import NotInJournal
+from tests.support.machine import Machine
 
 CLAIM_FAILED, UNAVAILABLE = 1, 69
 STORIES: dict[str, type[Story]] = {"counter": counter_story.CounterStory, "web": web_story.WebStory}

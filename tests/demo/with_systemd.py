@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from tests.demo.ground import CLIENT_MODULES, CLONE, LIMIT_SECONDS, Facts, Outcome, Service
 from tests.demo.narrator import Narrator
-from tests.ground.journal import as_line
-from tests.ground.machine import Machine
+from tests.support.journal import as_line
+from tests.support.machine import Machine
 
 CLIENTS = "/opt/clients"
 

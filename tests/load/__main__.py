@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.ground.machine import Machine
 from tests.load.client import Result
 from tests.load.ground import MODES, PROGRAMS, reload_under_load, shown
+from tests.support.machine import Machine
 
 COLUMNS = ("program", "mode", "reloads", "requests", "failed", "retried", "longest pause", "p99.9", "p50")
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import booted
-from tests.ground.machine import Machine
 from tests.load.environment import ProgramsUnavailable
 from tests.load.ground import shown
+from tests.support.machine import Machine
 
 
 @pytest.fixture(scope="package")

@@ -17,7 +17,7 @@ import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 
-from tests.ground.debian_root import cache_directory, locked
+from tests.support.debian_root import cache_directory, locked
 
 PLACE = "/srv/hello/venv"
 REQUIREMENTS = Path(__file__).with_name("programs.txt")

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.ground.machine import Machine, Visitor
 from tests.load import client
 from tests.load.client import Result
 from tests.load.environment import PLACE, environment
+from tests.support.machine import Machine, Visitor
 
 EXAMPLE = Path(__file__).parents[2] / "units" / "example"
 MODES = ("close", "keep-alive")

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.ground.machine import Machine
 from tests.load.environment import PLACE
 from tests.load.ground import EXAMPLE, Program, Service, calling, serving
+from tests.support.machine import Machine
 
 CELERY = Program("celery", "tasks.py")
 RELOADS = 2

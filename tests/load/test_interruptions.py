@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from tests.ground.machine import Machine
 from tests.load.ground import MODES, PROGRAMS, Program, result_of, serving, under_load
+from tests.support.machine import Machine
 
 TIMES = 2
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.ground.machine import Machine
 from tests.load.ground import EXAMPLE
+from tests.support.machine import Machine
 
 PAGE = (EXAMPLE / "README.md").read_text()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ground.machine import Machine
 from tests.load.ground import MODES, PROGRAMS, Program, reload_under_load
+from tests.support.machine import Machine
 
 RELOADS = 5
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.ground.debian_root import locked
+from tests.support.debian_root import locked
 
 TREE = Path(__file__).parents[2]
 PLACE = TREE / ".venv" / "packages"

@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 from tests.conftest import booted
-from tests.matrix.ground import Ground
 from tests.packages.built import built
+from tests.packages.matrix.ground import Ground
 
 BUILD = "cd /tmp && dpkg-source --extract {dsc} tree && cd tree && dpkg-buildpackage --build=binary --no-sign 2>&1"
 

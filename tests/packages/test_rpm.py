@@ -14,9 +14,9 @@ import pytest
 
 import sdsupervise
 from tests.conftest import booted
-from tests.matrix.ground import NEXT_VERSION, VERSION, Ground
-from tests.matrix.rows import WEB_TOML
 from tests.packages.built import SHIPPED, TREE, build, built
+from tests.packages.matrix.ground import NEXT_VERSION, VERSION, Ground
+from tests.packages.matrix.rows import WEB_TOML
 
 CONFIG = TREE / "packaging" / "rpm" / "rpmlint.toml"
 UNIT = "sdsupervise@web.service"

@@ -1,1 +1,0 @@
-"""The ground the tests stand on: throw-away Debian machines that run a real systemd."""

@@ -1,0 +1,24 @@
+"""The installed package on Debian 13, which has systemd 257."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import booted
+from tests.packages.matrix.ground import Ground, packages
+from tests.packages.matrix.rows import ROWS, Row
+
+
+@pytest.fixture(scope="module")
+def ground() -> Iterator[Ground]:
+    """One machine for all rows."""
+    for machine in booted(packages(), suite="trixie", bare=True):
+        yield Ground(machine)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_row(ground: Ground, row: Row) -> None:
+    """What the row's own docstring promises."""
+    row.run(ground)

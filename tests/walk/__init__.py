@@ -1,1 +1,0 @@
-"""An exhaustive walk through everything two supervisors can do to each other; `python -m tests.walk` runs it."""

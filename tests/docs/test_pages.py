@@ -20,11 +20,11 @@ from sdsupervise.linux.signals import PASSED_ON
 from sdsupervise.service.daemon import SupervisedDaemon
 from sdsupervise.supervisor import scaling
 from sdsupervise.systemd import catalog
-from tests import pages
-from tests.documents import CLONE, comparable, number_of_sessions, with_sessions
-from tests.ground.machine import Machine
-from tests.shown_commands import every_parser
-from tests.systemd import applies
+from tests.docs import pages
+from tests.docs.documents import CLONE, comparable, number_of_sessions, with_sessions
+from tests.docs.shown_commands import every_parser
+from tests.support import applies
+from tests.support.machine import Machine
 
 PAGES = sorted(source.stem for source in pages.SOURCES.glob("*.rst"))
 # Pages of others that ours point to: systemd's, the kernel's, coreutils'.

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 from sdsupervise.systemd.catalog import News
-from tests.ground.journal import Entry
-from tests.systemd.trial import Trial, source
+from tests.support.journal import Entry
+from tests.support.trial import Trial, source
 
 CATALOG = Path(__file__).parents[2] / "units/sdsupervise.catalog"
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from sdsupervise.input.printable import printable
-from tests.service.harness import SDSUPERVISE, Ground
-from tests.service.running import LIMIT_SECONDS, Running
+from tests.support.harness import SDSUPERVISE, Ground
+from tests.support.running import LIMIT_SECONDS, Running
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202egnp.exe\u200b\u2028\x9b31m\r\nsecond line"
 Serve = Callable[[socket.socket, Mapping[str, Any]], None]

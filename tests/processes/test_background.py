@@ -11,8 +11,8 @@ import pytest
 
 from sdsupervise.errors import ExitStatus
 from sdsupervise.settings import background_programs
-from tests.service.harness import Ground
-from tests.service.running import Running
+from tests.support.harness import Ground
+from tests.support.running import Running
 
 QUICK = ("--delay-before-respawn", "0.1", "--stop-timeout", "2")
 BOTH = pytest.mark.parametrize("handover", ["exclusive", "overlap"])

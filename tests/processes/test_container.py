@@ -15,9 +15,9 @@ import pytest
 
 from sdsupervise.errors import ExitStatus
 from sdsupervise.linux import init
-from tests.service.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground, service
-from tests.service.running import Running, wait_gone
-from tests.service.terminal import Terminal
+from tests.support.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground, service
+from tests.support.running import Running, wait_gone
+from tests.support.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a container")
 SO_SNDBUFFORCE = 32  # beyond wmem_max

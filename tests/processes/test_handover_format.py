@@ -19,8 +19,8 @@ import pytest
 
 import sdsupervise
 from sdsupervise.handover.peer import HANDOVER_VERSION
-from tests.service.harness import Ground
-from tests.service.test_overlap import deploy, let_drain, reload
+from tests.processes.test_overlap import deploy, let_drain, reload
+from tests.support.harness import Ground
 
 FIXTURES = Path(__file__).parents[1] / "support" / "fixtures"
 KNOWN = sorted(FIXTURES.glob("handover-v*.json"))

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.control.client import Client
-from tests.service.harness import SDSUPERVISE, Ground, installed_package, service, status_at
-from tests.service.running import LIMIT_SECONDS, Running, wait_gone
+from tests.support.harness import SDSUPERVISE, Ground, installed_package, service, status_at
+from tests.support.running import LIMIT_SECONDS, Running, wait_gone
 
 KNOWS = service(
     """

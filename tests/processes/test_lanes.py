@@ -19,8 +19,8 @@ from sdsupervise.linux import lanes
 from sdsupervise.linux.lanes import Steering
 from sdsupervise.settings.listen import check
 from sdsupervise.settings.settings import check_settings
-from tests.service.harness import Ground
-from tests.service.test_sockets import ask, connect, echo, host, port
+from tests.processes.test_sockets import ask, connect, echo, host, port
+from tests.support.harness import Ground
 
 __all__ = ["host", "port"]  # fixtures
 

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from sdsupervise.hooks.notify_command import VARIABLES
-from tests.service.harness import PYTHON, Breakpoint, Ground, Report, service
-from tests.service.running import wait_gone
-from tests.service.test_instance import instance_on
+from tests.processes.test_instance import instance_on
+from tests.support.harness import PYTHON, Breakpoint, Ground, Report, service
+from tests.support.running import wait_gone
 
 _PROGRAM = f"""#!{PYTHON}
 import os, signal, subprocess, sys

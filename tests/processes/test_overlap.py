@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.control.client import Client
-from tests.service.harness import Breakpoint, Ground, service
-from tests.service.running import LIMIT_SECONDS, wait_gone
+from tests.support.harness import Breakpoint, Ground, service
+from tests.support.running import LIMIT_SECONDS, wait_gone
 
 # Reports that it drains when it is told to stop, and leaves when the test has opened its FIFO.
 SHARED = """

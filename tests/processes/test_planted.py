@@ -19,8 +19,8 @@ from sdsupervise.linux import files
 from sdsupervise.linux.pid_file import PidFile
 from sdsupervise.settings.listen import Listen
 from sdsupervise.sockets.opening import Wanted
-from tests.service.harness import PYTHON, SDSUPERVISE, Ground, installed_package, service
-from tests.service.running import Running
+from tests.support.harness import PYTHON, SDSUPERVISE, Ground, installed_package, service
+from tests.support.running import Running
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.control.client import Client
-from tests.service.harness import SDSUPERVISE, Ground, service
-from tests.service.running import LIMIT_SECONDS, Running
-from tests.service.test_command_exclusive import start as start_command
-from tests.service.test_instance import instance_on
-from tests.service.test_takeover import on_probation
+from tests.processes.test_command_exclusive import start as start_command
+from tests.processes.test_instance import instance_on
+from tests.processes.test_takeover import on_probation
+from tests.support.harness import SDSUPERVISE, Ground, service
+from tests.support.running import LIMIT_SECONDS, Running
 
 # What a tracing library writes when the interpreter leaves; among it the traceback of an exception that did no harm.
 GOODBYE = """

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.control.client import Client
-from tests.service.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground, notify_socket, service
-from tests.service.running import LIMIT_SECONDS, wait_gone
+from tests.support.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground, notify_socket, service
+from tests.support.running import LIMIT_SECONDS, wait_gone
 
 
 def test_reload_by_signal(ground: Ground) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.control.client import Client
-from tests.service.harness import PYTHON, SDSUPERVISE, Ground
-from tests.service.running import LIMIT_SECONDS
-from tests.service.test_pool import member, serving, stop, workers
+from tests.processes.test_pool import member, serving, stop, workers
+from tests.support.harness import PYTHON, SDSUPERVISE, Ground
+from tests.support.running import LIMIT_SECONDS
 
 MORE = "max_workers = 100"  # exclusive services may not be scaled beyond their workers without it
 

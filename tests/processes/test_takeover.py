@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from sdsupervise.control.client import Client
-from tests.service.harness import Breakpoint, Ground, service
-from tests.service.running import LIMIT_SECONDS, Running, wait_gone
+from tests.support.harness import Breakpoint, Ground, service
+from tests.support.running import LIMIT_SECONDS, Running, wait_gone
 
 DEAF = "def warm_up(self): signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
 WAITS = (

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 import pytest
 
 from sdsupervise.control.client import Client
-from tests.service.harness import PYTHON, SDSUPERVISE, Ground, service
-from tests.service.running import LIMIT_SECONDS, Deadline, wait_gone, wait_readable
-from tests.service.terminal import Terminal
-from tests.service.test_command_exclusive import FORKS
+from tests.processes.test_command_exclusive import FORKS
+from tests.support.harness import PYTHON, SDSUPERVISE, Ground, service
+from tests.support.running import LIMIT_SECONDS, Deadline, wait_gone, wait_readable
+from tests.support.terminal import Terminal
 
 _NOBODY = 65534
 

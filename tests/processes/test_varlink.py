@@ -14,9 +14,9 @@ from sdsupervise import __version__
 from sdsupervise.control.varlink import METHODS
 from sdsupervise.core.takeover import State
 from sdsupervise.supervisor.status_text import DOWN
-from tests.service.harness import Ground
-from tests.service.running import LIMIT_SECONDS
-from tests.varlink_idl import Enum, Interface, Struct
+from tests.support.harness import Ground
+from tests.support.running import LIMIT_SECONDS
+from tests.support.varlink_idl import Enum, Interface, Struct
 
 PACKAGE = Path(sdsupervise.__file__).parent
 OURS = Interface((PACKAGE / "control" / "io.sdsupervise.varlink").read_text())

@@ -34,9 +34,9 @@ import psutil
 
 import sdsupervise
 from sdsupervise.control.client import Client, control_path
-from tests import breakpoints
-from tests.service.running import LIMIT_SECONDS, Deadline, Missed, Running, wait_gone, wait_readable
-from tests.varlink_idl import Interface
+from tests.support import breakpoints
+from tests.support.running import LIMIT_SECONDS, Deadline, Missed, Running, wait_gone, wait_readable
+from tests.support.varlink_idl import Interface
 
 PYTHON = sys.executable
 SDSUPERVISE = str(Path(sys.executable).with_name("sdsupervise"))

@@ -18,9 +18,9 @@ from sdsupervise.input.checked import Unfit
 from sdsupervise.input.printable import one_line, printable
 from sdsupervise.instances import locations
 from sdsupervise.linux.files import read_regular
-from tests.service.test_handover_format import KNOWN
-from tests.service.test_varlink import OURS
-from tests.varlink_idl import Struct
+from tests.processes.test_handover_format import KNOWN
+from tests.processes.test_varlink import OURS
+from tests.support.varlink_idl import Struct
 
 
 def each(read: checked.Reader, *values: object) -> list[tuple[checked.Reader, object]]:

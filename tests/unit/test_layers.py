@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "sdsupervise"
+PACKAGE = Path(__file__).parents[2] / "sdsupervise"
 
 # A folder imports only folders of the lines above its own, and within a folder no imports go in circles.
 LAYERS: tuple[tuple[str, ...], ...] = tuple(

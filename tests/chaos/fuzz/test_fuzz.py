@@ -13,9 +13,9 @@ import pytest
 
 from sdsupervise.control import answers, varlink
 from sdsupervise.handover.messages import SHAPES
-from tests.service.conftest import ground
-from tests.service.harness import Ground
-from tests.service.running import Deadline
+from tests.processes.conftest import ground
+from tests.support.harness import Ground
+from tests.support.running import Deadline
 
 from .chance import Chance, as_json
 from .control import _ANSWERS, _CALLS, ControlSurface

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdsupervise.control.client import Client as Caller
-from tests.kill.hub import Broken
+from tests.chaos.kill.hub import Broken
 
 HERE = Path(__file__).parent
 TEMPLATE = "sdsupervise@.service"  # beside us, where this runs

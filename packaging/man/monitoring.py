@@ -55,8 +55,8 @@ def every_metric() -> list[Metric]:
     me = os.getpid()  # whose memory can be looked up
     worker = {"index": 0, "pid": me, "state": "serving", "age": 1.0, "last_ping": 1.0}
     counters = {
-        **{"reloads": {"done": 1}, "reload_seconds": {"done": 1.0}, "phases": {"raising": 1}},
-        **{"phase_seconds": {"raising": 1.0}, "crashes": {"exit": 1}},
+        **{"reloads": {"done": 1}, "reload_seconds": {"done": 1.0}, "phases": {"starting_successor": 1}},
+        **{"phase_seconds": {"starting_successor": 1.0}, "crashes": {"exit": 1}},
         **{"starts": {"all": 1}, "crash_loops": {"all": 1}},
     }
     facts = {

@@ -14,11 +14,18 @@ ROLES: Mapping[str, tuple[State, ...]] = {
     "the first generation": (S.OPENING,),
     "the one that serves": (S.SERVING,),
     "the old generation in a reload": (
-        *(S.RAISING, S.CANCELLING, S.YIELDING, S.REVIVING, S.YIELDED, S.CHECKING),
-        *(S.WATCHING, S.COMMITTING, S.RECALLING, S.RETAKING, S.RESTORING, S.DRAINING),
+        *(S.STARTING_SUCCESSOR, S.CANCELLING, S.YIELDING, S.REVIVING, S.YIELDED, S.CHECKING),
+        *(S.WATCHING, S.COMMITTING, S.KILLING_SUCCESSOR, S.TAKING_LOCK_BACK, S.RESTORING, S.DRAINING),
     ),
-    "the new generation in a reload": (S.WARMING, S.CLAIMING, S.FORCING, S.STARTING, S.ACTING, S.FAILED),
-    "one that leaves": (S.STOPPING, S.EMPTY, S.LAST, S.GONE),
+    "the new generation in a reload": (
+        S.WARMING,
+        S.CLAIMING,
+        S.KILLING_PREDECESSOR,
+        S.TAKING_LOCK,
+        S.ON_TRIAL,
+        S.FAILED,
+    ),
+    "one that leaves": (S.STOPPING, S.EMPTY, S.LEAVING, S.GONE),
 }
 
 EVENTS: Mapping[Event, str] = {

@@ -46,17 +46,17 @@ PHASES: Mapping[State, Phase] = {
     State.CLAIMING: Phase(
         *(_LOCK_WAIT, False, "starting", "Generation {own} is ready, generation {peer} stops"), awaits_lock=True
     ),
-    State.FORCING: Phase(
+    State.KILLING_PREDECESSOR: Phase(
         *((), True, "starting", "Generation {own} is ready, generation {peer} is being killed"),
         is_main=True,
         awaits_lock=True,
     ),
-    State.STARTING: Phase(
+    State.TAKING_LOCK: Phase(
         *(("takeover_timeout",), True, "starting", "Generation {own} takes over from a dead one"),
         is_main=True,
         awaits_lock=True,
     ),
-    State.ACTING: Phase(
+    State.ON_TRIAL: Phase(
         ("start_allowance", "check_timeout", "probation", "peer_barrier_timeout", "takeover_timeout"),
         True,
         "starting",
@@ -68,7 +68,7 @@ PHASES: Mapping[State, Phase] = {
     State.SERVING: Phase(
         _LOCK_WAIT, True, "ready", "Generation {own} serves", serves="own", is_main=True, releases=True
     ),
-    State.RAISING: Phase(
+    State.STARTING_SUCCESSOR: Phase(
         ("peer_reload_timeout",),
         True,
         "reloading",
@@ -147,13 +147,13 @@ PHASES: Mapping[State, Phase] = {
         step="committed",
         doing="systemd is told",
     ),
-    State.RECALLING: Phase(
+    State.KILLING_SUCCESSOR: Phase(
         *((), False, "reloading", "Generation {peer} failed and is being killed"),
         clients=Clients.OURS_BUT_THE_CHECK,  # whatever its before_commit still asks is not ours to answer
         step=_BACK,
         doing="the old code comes back",
     ),
-    State.RETAKING: Phase(
+    State.TAKING_LOCK_BACK: Phase(
         ("takeover_timeout",),
         True,
         "reloading",
@@ -180,6 +180,6 @@ PHASES: Mapping[State, Phase] = {
     ),
     State.STOPPING: Phase(("stop_timeout",), False, "stopping", "Stopping", for_workers=True),
     State.EMPTY: Phase(_LOCK_WAIT, False, "stopping", "Stopping: waiting for generation {peer}"),
-    State.LAST: Phase(("stop_timeout",), False, "stopping", "Stopping", for_workers=True),
+    State.LEAVING: Phase(("stop_timeout",), False, "stopping", "Stopping", for_workers=True),
     State.GONE: Phase((), False, "stopping", "Stopped"),
 }

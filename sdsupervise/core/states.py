@@ -11,14 +11,14 @@ class State(Enum):
     # A successor, up to the commit.
     WARMING = auto()  # its workers initialise
     CLAIMING = auto()  # has asked the predecessor to yield, waits for the lock
-    FORCING = auto()  # the predecessor did not yield in time and is being killed
-    STARTING = auto()  # the predecessor is gone; nothing but the lock is missing
-    ACTING = auto()  # holds the lock and serves; the predecessor can still call it back
+    KILLING_PREDECESSOR = auto()  # the predecessor did not yield in time and is being killed
+    TAKING_LOCK = auto()  # the predecessor is gone; nothing but the lock is missing
+    ON_TRIAL = auto()  # holds the lock and serves; the predecessor can still call it back
     FAILED = auto()  # gives up; the predecessor serves on
     # The one that serves and has nobody above it.
     SERVING = auto()
     # A predecessor, from the reload's start.
-    RAISING = auto()  # a successor warms up; we serve as ever
+    STARTING_SUCCESSOR = auto()  # a successor warms up; we serve as ever
     CANCELLING = auto()  # the successor was too slow and is being killed
     YIELDING = auto()  # our workers stop, so that the successor's may serve
     REVIVING = auto()  # the successor died meanwhile; as soon as our old workers are gone we start new ones
@@ -26,14 +26,14 @@ class State(Enum):
     CHECKING = auto()  # the successor serves and runs the service's before_commit command
     WATCHING = auto()  # the successor serves on probation
     COMMITTING = auto()  # systemd has been told the new main pid; waiting until it has heard
-    RECALLING = auto()  # the successor failed us and is being killed
-    RETAKING = auto()  # the successor is dead; waiting to get the lock back
+    KILLING_SUCCESSOR = auto()  # the successor failed us and is being killed
+    TAKING_LOCK_BACK = auto()  # the successor is dead; waiting to get the lock back
     RESTORING = auto()  # the reload has failed; waiting until our workers serve again, or are known not to
     DRAINING = auto()  # the successor is the main one; we leave when our workers have
     # Leaving for good.
     STOPPING = auto()  # a stop: our workers stop, the peer has been told
     EMPTY = auto()  # our workers are gone, the peer's not yet
-    LAST = auto()  # nobody waits for us any more: leave with the last worker
+    LEAVING = auto()  # nobody waits for us any more: leave with the last worker
     GONE = auto()
 
 

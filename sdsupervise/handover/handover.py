@@ -168,9 +168,9 @@ class Succession:
         if state is State.YIELDING:
             self.reload.stopped_workers = True
         self.reload.enter(state.name.lower(), sentence, at_most=at_most)
-        if state is State.RAISING and self.reload.not_applied:
+        if state is State.STARTING_SUCCESSOR and self.reload.not_applied:
             self.reload.note(f"no change of the unit is applied: {self.reload.not_applied}")
-        if sentence and state is State.RAISING:
+        if sentence and state is State.STARTING_SUCCESSOR:
             extra = told(News.RELOAD_STARTED, reason=f"asked by {self.reload.asked_by}")
             _log.info("%s", sentence, extra=extra)
         elif sentence:

@@ -264,10 +264,10 @@ class Supervisor:
     def _sees_somebody_out(self) -> bool:
         """We leave and have no worker left, but people are still being told of something; or the service stops, and a
         generation before ours still has a worker."""
-        if self._chronicle.busy and self.state in (State.DRAINING, State.STOPPING, State.LAST):
+        if self._chronicle.busy and self.state in (State.DRAINING, State.STOPPING, State.LEAVING):
             return True
         elders = self._succession.elders
-        if self.state not in (State.STOPPING, State.LAST) or not elders:
+        if self.state not in (State.STOPPING, State.LEAVING) or not elders:
             return False
         elders.tell_empty()
         return bool(elders)
@@ -307,7 +307,7 @@ class Supervisor:
         state = self.state
         if state is not State.COMMITTING:
             self._reporter.forget_barrier()
-        if state is not State.ACTING and self._check is not None:
+        if state is not State.ON_TRIAL and self._check is not None:
             self._check.cancel()
             self._check = None
         if PHASES[state].is_main and not self._is_main:
@@ -424,7 +424,7 @@ class Supervisor:
 
     def _tell_serving(self) -> None:
         """Say so once it is true: an exclusive command was only started by its release, and takes its time."""
-        if self._owes_serving and self.state is State.ACTING and self._workforce.up:
+        if self._owes_serving and self.state is State.ON_TRIAL and self._workforce.up:
             self._owes_serving = False
             self._succession.tell("serving")
             self._begin_check()
@@ -518,7 +518,7 @@ class Supervisor:
 
     def _let_peer_leave(self, seconds: float) -> None:
         """A successor that does not serve yet and gives up has its own workers to stop."""
-        if self.state is State.RAISING:
+        if self.state is State.STARTING_SUCCESSOR:
             self._put_off_deadline(seconds)
             if self._succession.reload is not None:
                 self._succession.reload.bound("", at_most=seconds + self._settings.takeover_timeout)
@@ -537,7 +537,9 @@ class Supervisor:
         if PHASES[self.state].awaits_lock:
             if self._try_lock():
                 return
-            if self.state in (State.STARTING, State.RETAKING) and (self._peer is None or self._peer.left_nothing):
+            if self.state in (State.TAKING_LOCK, State.TAKING_LOCK_BACK) and (
+                self._peer is None or self._peer.left_nothing
+            ):
                 self._give_up_lock()
                 return
         elif PHASES[self.state].awaited and self._peer is not None:

@@ -232,7 +232,8 @@ def test_reload_signal_to_every_process(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize(
-    ("handover", "place"), [("exclusive", "RAISING+PEER_ASKS_YIELD"), ("overlap", "RAISING+PEER_ASKS_LOCK")]
+    ("handover", "place"),
+    [("exclusive", "STARTING_SUCCESSOR+PEER_ASKS_YIELD"), ("overlap", "STARTING_SUCCESSOR+PEER_ASKS_LOCK")],
 )
 def test_other_signals_to_every_process(trial: Trial, handover: str, place: str) -> None:
     """`systemctl kill` with a signal that the script handles, as by a logrotate, to all of the unit in the middle of a

@@ -157,7 +157,7 @@ def test_probation_passed(trial: Trial) -> None:
     "stage",
     [
         "SERVING+RELOAD_ASKED/1",
-        "RAISING+PEER_ASKS_YIELD/0",
+        "STARTING_SUCCESSOR+PEER_ASKS_YIELD/0",
         "YIELDING+NO_WORKER/0",
         "YIELDED+PEER_SERVES/0",
         "WATCHING+DEADLINE/1",

@@ -73,7 +73,7 @@ def test_broken_code_without_systemctl(trial: Trial, ask: object) -> None:
 def raising(trial: Trial) -> Gate:
     """A gate that will hold a predecessor whose successor has just got ready."""
     gate = trial.gate()
-    trial.install(gate.setting("RAISING+PEER_ASKS_YIELD"))
+    trial.install(gate.setting("STARTING_SUCCESSOR+PEER_ASKS_YIELD"))
     trial.start()
     trial.deploy(2)
     return gate
@@ -149,7 +149,9 @@ def test_a_reload_by_a_shell(trial: Trial) -> None:
     trial.assert_serves(2)
 
 
-@pytest.mark.parametrize("stage", ["RAISING+PEER_ASKS_YIELD", "YIELDED+PEER_SERVES", "COMMITTING+BARRIER_RETURNED"])
+@pytest.mark.parametrize(
+    "stage", ["STARTING_SUCCESSOR+PEER_ASKS_YIELD", "YIELDED+PEER_SERVES", "COMMITTING+BARRIER_RETURNED"]
+)
 def test_daemon_reload_during_a_reload(trial: Trial, stage: str) -> None:
     """A daemon-reload at any moment of a reload changes nothing."""
     gate = trial.gate()
@@ -165,7 +167,7 @@ def test_daemon_reload_during_a_reload(trial: Trial, stage: str) -> None:
     assert trial.show("NRestarts")["NRestarts"] == "0"
 
 
-@pytest.mark.parametrize("stage", ["RAISING+PEER_ASKS_YIELD", "COMMITTING+BARRIER_RETURNED"])
+@pytest.mark.parametrize("stage", ["STARTING_SUCCESSOR+PEER_ASKS_YIELD", "COMMITTING+BARRIER_RETURNED"])
 def test_daemon_reexec_during_a_reload(trial: Trial, stage: str) -> None:
     """PID 1 executes itself anew: systemctl may lose its connection, the reload is done all the same."""
     gate, journal = trial.gate(), trial.follow()

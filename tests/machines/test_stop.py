@@ -15,7 +15,7 @@ from tests.support.trial import Trial, source
 # A reload that goes well, first as the predecessor and then as the successor goes through it.
 _WAY = (
     (State.SERVING, Event.RELOAD_ASKED),
-    (State.RAISING, Event.PEER_ASKS_YIELD),
+    (State.STARTING_SUCCESSOR, Event.PEER_ASKS_YIELD),
     (State.YIELDING, Event.NO_WORKER),
     (State.YIELDED, Event.PEER_SERVES),
     (State.CHECKING, Event.PEER_CHECKED),
@@ -24,11 +24,11 @@ _WAY = (
     (State.DRAINING, Event.NO_WORKER),
     (State.WARMING, Event.WORKER_READY),
     (State.CLAIMING, Event.LOCK_GAINED),
-    (State.ACTING, Event.CHECK_PASSED),
-    (State.ACTING, Event.PEER_COMMITTED),
+    (State.ON_TRIAL, Event.CHECK_PASSED),
+    (State.ON_TRIAL, Event.PEER_COMMITTED),
 )
 # From here on the caller may have been told already that the reload is done.
-_AFTER_THE_COMMIT = ("ACTING+CHECK_PASSED/1", "ACTING+PEER_COMMITTED", "COMMITTING+BARRIER_RETURNED/3", "DRAINING+")
+_AFTER_THE_COMMIT = ("ON_TRIAL+CHECK_PASSED/1", "ON_TRIAL+PEER_COMMITTED", "COMMITTING+BARRIER_RETURNED/3", "DRAINING+")
 
 
 def stages(*transitions: tuple[State, Event]) -> list[str]:
@@ -86,19 +86,19 @@ def assert_workers_shut_down(trial: Trial) -> None:
 
 # The ways back, each with the new code that leads there.
 _BROKEN = {
-    (State.RAISING, Event.PEER_GONE): source(2, top="import requsts"),
-    (State.RAISING, Event.DEADLINE): source(2, top="signal.pause()"),
+    (State.STARTING_SUCCESSOR, Event.PEER_GONE): source(2, top="import requsts"),
+    (State.STARTING_SUCCESSOR, Event.DEADLINE): source(2, top="signal.pause()"),
     (State.CANCELLING, Event.PEER_GONE): source(2, top="signal.pause()"),
     (State.WARMING, Event.WORKER_GONE): source(2, warm_up="1 / 0"),
     (State.FAILED, Event.NO_WORKER): source(2, warm_up="1 / 0"),
     (State.WATCHING, Event.PEER_FAILED): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
-    (State.RECALLING, Event.PEER_GONE): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
-    (State.RETAKING, Event.LOCK_GAINED): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
+    (State.KILLING_SUCCESSOR, Event.PEER_GONE): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
+    (State.TAKING_LOCK_BACK, Event.LOCK_GAINED): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
     (State.RESTORING, Event.WORKERS_SETTLED): source(2, facts="pass").replace("self.serve(server)", "1 / 0"),
 }
 
 
-_TOO_SLOW = (("RAISING", "DEADLINE"), ("CANCELLING", "PEER_GONE"))
+_TOO_SLOW = (("STARTING_SUCCESSOR", "DEADLINE"), ("CANCELLING", "PEER_GONE"))
 
 
 @pytest.mark.parametrize("stage", stages(*_BROKEN))

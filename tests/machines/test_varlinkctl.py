@@ -67,5 +67,5 @@ def test_varlinkctl(trial: Trial) -> None:
     assert wrong.returncode != 0 and "InvalidParameter" in wrong.stderr and "workers" in wrong.stdout
     trial.deploy(2)
     steps = objects(varlinkctl(trial, "call", "-j", "--more", PLACE, "io.sdsupervise.Reload", "{}").stdout)
-    assert steps[0]["phase"] == "raising" and steps[-1]["verdict"] == "done"
+    assert steps[0]["phase"] == "starting_successor" and steps[-1]["verdict"] == "done"
     trial.assert_serves(2)

@@ -41,18 +41,18 @@ from .joint import (
     with_message,
 )
 
-_SERVING, _FAILED, _ACTING = (STATE_INDEX[state] for state in (State.SERVING, State.FAILED, State.ACTING))
-_STOPS = (STATE_INDEX[State.STOPPING], STATE_INDEX[State.LAST])
+_SERVING, _FAILED, _ACTING = (STATE_INDEX[state] for state in (State.SERVING, State.FAILED, State.ON_TRIAL))
+_STOPS = (STATE_INDEX[State.STOPPING], STATE_INDEX[State.LEAVING])
 _PEER_STOPS, _PEER_EMPTY = EVENT_INDEX[Event.PEER_STOPS], EVENT_INDEX[Event.PEER_EMPTY]
 # Whoever stands here ends up serving if nobody else does, so that a fault of the other one is no excuse.
 _MAY_SERVE = frozenset(
     index
     for state, index in STATE_INDEX.items()
-    if state not in (State.DRAINING, State.STOPPING, State.EMPTY, State.LAST, State.GONE)
+    if state not in (State.DRAINING, State.STOPPING, State.EMPTY, State.LEAVING, State.GONE)
 )
 # Whoever stands here leaves without a look at what the other one left behind.
 _LEAVES_BLINDLY = frozenset({STATE_INDEX[State.DRAINING], DEAD, ABSENT})
-_LEAVES_ALONE = frozenset({STATE_INDEX[State.EMPTY], STATE_INDEX[State.LAST], STATE_INDEX[State.FAILED]})
+_LEAVES_ALONE = frozenset({STATE_INDEX[State.EMPTY], STATE_INDEX[State.LEAVING], STATE_INDEX[State.FAILED]})
 
 
 def other(side: int) -> int:

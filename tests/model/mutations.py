@@ -52,7 +52,7 @@ def _lapse(lapse: Lapse, world: World, breaks: str) -> Mutation:
 
 
 def _leaves(state: State) -> Changes:
-    return replacing(state, E.PEER_GONE, Rule(S.LAST, (X.STOP_WORKERS,)))
+    return replacing(state, E.PEER_GONE, Rule(S.LEAVING, (X.STOP_WORKERS,)))
 
 
 CAUGHT = (
@@ -70,14 +70,14 @@ CAUGHT = (
         "the lock given up by LOCK_UN while the workers stop",
         BARE,
         "1",
-        replacing(S.RAISING, E.PEER_ASKS_YIELD, Rule(S.YIELDING, (X.STOP_WORKERS, X.CLOSE_LOCK))),
+        replacing(S.STARTING_SUCCESSOR, E.PEER_ASKS_YIELD, Rule(S.YIELDING, (X.STOP_WORKERS, X.CLOSE_LOCK))),
         frozenset({Lapse.UNLOCKS}),
     ),
     Mutation(
         "the lock closed before the workers stop, which hold no copy",
         BARE,
         "1",
-        replacing(S.RAISING, E.PEER_ASKS_YIELD, Rule(S.YIELDING, (X.STOP_WORKERS, X.CLOSE_LOCK))),
+        replacing(S.STARTING_SUCCESSOR, E.PEER_ASKS_YIELD, Rule(S.YIELDING, (X.STOP_WORKERS, X.CLOSE_LOCK))),
         frozenset({Lapse.WORKERS_WITHOUT_LOCK}),
     ),
     Mutation("the lock never closed", PATIENT, "2", dropping(X.CLOSE_LOCK, (S.YIELDING, E.NO_WORKER))),
@@ -102,32 +102,32 @@ CAUGHT = (
     # ------------------------------------------------------------------------------ somebody has to stay
     *(
         Mutation(f"the successor leaves when its predecessor dies, {state.name}", CRASH, "2", _leaves(state))
-        for state in (S.WARMING, S.CLAIMING, S.FORCING)
+        for state in (S.WARMING, S.CLAIMING, S.KILLING_PREDECESSOR)
     ),
     Mutation("a failed successor leaves a dead predecessor", CRASH, "2", ignoring((S.FAILED, E.PEER_GONE))),
     Mutation(
         "leaving because a worker died on probation",
         CRASH,
         "3",
-        replacing(S.ACTING, E.WORKER_GONE, Rule(S.FAILED, (X.STOP_WORKERS,))),
+        replacing(S.ON_TRIAL, E.WORKER_GONE, Rule(S.FAILED, (X.STOP_WORKERS,))),
     ),
     Mutation(
         "giving up at the second deadline",
         CRASH,
         "2",
-        replacing(S.STARTING, E.DEADLINE, Rule(S.LAST, (X.STOP_WORKERS,))),
+        replacing(S.TAKING_LOCK, E.DEADLINE, Rule(S.LEAVING, (X.STOP_WORKERS,))),
     ),
     Mutation("a predecessor that hangs is never killed", HANG, "2", ignoring((S.CLAIMING, E.DEADLINE))),
-    Mutation("a successor that hangs is never killed", HANG, "3", ignoring((S.RAISING, E.DEADLINE))),
+    Mutation("a successor that hangs is never killed", HANG, "3", ignoring((S.STARTING_SUCCESSOR, E.DEADLINE))),
     Mutation("a successor that hangs after the yield is never killed", HANG, "2", ignoring((S.YIELDED, E.DEADLINE))),
     Mutation(
         "retaking without killing the late successor",
         HANG,
         "2",
-        replacing(S.YIELDED, E.DEADLINE, Rule(S.RETAKING, (X.OPEN_LOCK,))),
+        replacing(S.YIELDED, E.DEADLINE, Rule(S.TAKING_LOCK_BACK, (X.OPEN_LOCK,))),
     ),
-    Mutation("a hung successor's worker keeps the lock", HANG, "2", ignoring((S.RETAKING, E.DEADLINE))),
-    Mutation("a dead predecessor's worker keeps the lock", CRASH_HANG, "2", ignoring((S.STARTING, E.DEADLINE))),
+    Mutation("a hung successor's worker keeps the lock", HANG, "2", ignoring((S.TAKING_LOCK_BACK, E.DEADLINE))),
+    Mutation("a dead predecessor's worker keeps the lock", CRASH_HANG, "2", ignoring((S.TAKING_LOCK, E.DEADLINE))),
     # ----------------------------------------------------------------------------------------- the verdict
     Mutation(
         "done before the barrier",
@@ -143,10 +143,12 @@ CAUGHT = (
         for event in (E.WORKERS_SETTLED, E.DEADLINE)
     ),
     Mutation(
-        "a verdict before the old worker serves again, RETAKING",
+        "a verdict before the old worker serves again, TAKING_LOCK_BACK",
         CRASH_PATIENT,
         "3: failed, before",
-        replacing(S.RETAKING, E.LOCK_GAINED, Rule(S.SERVING, (X.WRITE_PID, X.RELEASE_WORKERS, X.ANSWER_FAILED))),
+        replacing(
+            S.TAKING_LOCK_BACK, E.LOCK_GAINED, Rule(S.SERVING, (X.WRITE_PID, X.RELEASE_WORKERS, X.ANSWER_FAILED))
+        ),
     ),
     Mutation(
         "a verdict before the old worker serves again, REVIVING",
@@ -161,7 +163,7 @@ CAUGHT = (
             "3: failed, before",
             replacing(state, E.PEER_GONE, Rule(S.SERVING, (X.KILL_PEER_WORKERS, X.ANSWER_FAILED))),
         )
-        for state in (S.RAISING, S.CANCELLING)
+        for state in (S.STARTING_SUCCESSOR, S.CANCELLING)
     ),
     Mutation("a verdict that waits for a deadline", CRASH_PATIENT, "3", ignoring((S.RESTORING, E.WORKERS_SETTLED))),
     Mutation("the old worker is not released again", CRASH_PATIENT, "2", ignoring((S.RESTORING, E.WORKER_READY))),
@@ -169,17 +171,19 @@ CAUGHT = (
         "two verdicts",
         BARE,
         "3",
-        replacing(S.RAISING, E.DEADLINE, Rule(S.CANCELLING, (X.KILL_PEER, X.ANSWER_FAILED))),
+        replacing(S.STARTING_SUCCESSOR, E.DEADLINE, Rule(S.CANCELLING, (X.KILL_PEER, X.ANSWER_FAILED))),
     ),
     # -------------------------------------------------------------------------------------------- stopping
     *(
         Mutation(f"a stop is not passed on, {state.name}", PATIENT, "6", dropping(X.TELL_STOP, (state, E.STOP_ASKED)))
-        for state in (S.RAISING, S.YIELDED, S.COMMITTING, S.DRAINING)
+        for state in (S.STARTING_SUCCESSOR, S.YIELDED, S.COMMITTING, S.DRAINING)
     ),
-    Mutation("a stop is not passed on, ACTING", CRASH_PATIENT, "3", dropping(X.TELL_STOP, (S.ACTING, E.STOP_ASKED))),
+    Mutation(
+        "a stop is not passed on, ON_TRIAL", CRASH_PATIENT, "3", dropping(X.TELL_STOP, (S.ON_TRIAL, E.STOP_ASKED))
+    ),
     *(
         Mutation(f"the peer's stop is not obeyed, {state.name}", STOP, "6", ignoring((state, E.PEER_STOPS)))
-        for state in (S.CANCELLING, S.RECALLING)
+        for state in (S.CANCELLING, S.KILLING_SUCCESSOR)
     ),
     Mutation("a stop does not stop the workers", PATIENT, "6", dropping(X.STOP_WORKERS, (S.SERVING, E.STOP_ASKED))),
     Mutation("nobody hears that the peer is empty", PATIENT, "6", ignoring((S.STOPPING, E.PEER_EMPTY))),
@@ -191,10 +195,10 @@ CAUGHT = (
     # ------------------------------------------------------------------------------------------- the check
     Mutation("no word of the check", TRIAL, "3", replacing(S.YIELDED, E.PEER_SERVES, Rule(S.WATCHING))),
     Mutation(
-        "a failed check passes", TRIAL, "3", replacing(S.ACTING, E.CHECK_FAILED, Rule(S.ACTING, (X.TELL_CHECKED,)))
+        "a failed check passes", TRIAL, "3", replacing(S.ON_TRIAL, E.CHECK_FAILED, Rule(S.ON_TRIAL, (X.TELL_CHECKED,)))
     ),
     Mutation("a failure is watched", TRIAL, "3", replacing(S.CHECKING, E.PEER_FAILED, Rule(S.WATCHING))),
-    Mutation("a passed check is kept secret", PATIENT, "3", dropping(X.TELL_CHECKED, (S.ACTING, E.CHECK_PASSED))),
+    Mutation("a passed check is kept secret", PATIENT, "3", dropping(X.TELL_CHECKED, (S.ON_TRIAL, E.CHECK_PASSED))),
     Mutation(
         "a successor that hangs in its check is never killed", TRIAL_HANG, "3", ignoring((S.CHECKING, E.DEADLINE))
     ),
@@ -213,25 +217,25 @@ CAUGHT = (
     _lapse(Lapse.NO_WORKER_DEADLINE, OVERLAP_HANG, "2"),
     _lapse(Lapse.SERVES_BESIDE_PEER, MIXED_CRASH, "1: two generations"),
     _lapse(Lapse.WORKERS_KEEP_LOCK, OVERLAP_PATIENT, "3"),
-    Mutation("the lock kept", OVERLAP_PATIENT, "3", dropping(X.CLOSE_LOCK, (S.RAISING, E.PEER_ASKS_LOCK))),
+    Mutation("the lock kept", OVERLAP_PATIENT, "3", dropping(X.CLOSE_LOCK, (S.STARTING_SUCCESSOR, E.PEER_ASKS_LOCK))),
     Mutation(
         "the workers stopped at the yield",
         OVERLAP,
         "1",
-        replacing(S.RAISING, E.PEER_ASKS_LOCK, Rule(S.YIELDED, (X.STOP_WORKERS, X.CLOSE_LOCK))),
+        replacing(S.STARTING_SUCCESSOR, E.PEER_ASKS_LOCK, Rule(S.YIELDED, (X.STOP_WORKERS, X.CLOSE_LOCK))),
     ),
     Mutation(
         "the yield of an exclusive handover",
         OVERLAP,
         "1",
-        replacing(S.RAISING, E.PEER_ASKS_LOCK, Rule(S.YIELDING, (X.STOP_WORKERS,))),
+        replacing(S.STARTING_SUCCESSOR, E.PEER_ASKS_LOCK, Rule(S.YIELDING, (X.STOP_WORKERS,))),
     ),
     *(
         Mutation(
             f"a way back that {words} the workers",
             OVERLAP,
             "1",
-            replacing(S.RECALLING, E.PEER_GONE, Rule(S.RETAKING, (X.OPEN_LOCK, effect))),
+            replacing(S.KILLING_SUCCESSOR, E.PEER_GONE, Rule(S.TAKING_LOCK_BACK, (X.OPEN_LOCK, effect))),
         )
         for words, effect in (("stops", X.STOP_WORKERS), ("kills", X.KILL_WORKERS))
     ),
@@ -251,7 +255,7 @@ CAUGHT = (
         "retaking the lock without killing the late successor",
         OVERLAP_HANG,
         "2",
-        replacing(S.YIELDED, E.DEADLINE, Rule(S.RETAKING, (X.OPEN_LOCK,))),
+        replacing(S.YIELDED, E.DEADLINE, Rule(S.TAKING_LOCK_BACK, (X.OPEN_LOCK,))),
     ),
     Mutation(
         "a worker released beside the successor's",
@@ -263,15 +267,15 @@ CAUGHT = (
         "the commit takes back",
         OVERLAP_CRASH,
         "1",
-        replacing(S.DRAINING, E.PEER_GONE, Rule(S.RETAKING, (X.OPEN_LOCK,))),
+        replacing(S.DRAINING, E.PEER_GONE, Rule(S.TAKING_LOCK_BACK, (X.OPEN_LOCK,))),
     ),
     Mutation("the commit stops nobody", OVERLAP, "1", dropping(X.STOP_WORKERS, (S.COMMITTING, E.BARRIER_RETURNED))),
     *(
         Mutation(f"a stop leaves workers, {state.name}", OVERLAP_STOP, "1", dropping(X.STOP_WORKERS, (state, event)))
         for state, event in (
             (S.YIELDED, E.STOP_ASKED),
-            *product((S.CHECKING, S.WATCHING, S.COMMITTING, S.RECALLING), (E.STOP_ASKED, E.PEER_STOPS)),
-            *product((S.RETAKING, S.RESTORING), (E.STOP_ASKED,)),
+            *product((S.CHECKING, S.WATCHING, S.COMMITTING, S.KILLING_SUCCESSOR), (E.STOP_ASKED, E.PEER_STOPS)),
+            *product((S.TAKING_LOCK_BACK, S.RESTORING), (E.STOP_ASKED,)),
         )
     ),
     Mutation("a hung orphan stays", OVERLAP_HANG, "it settles", ignoring((S.SERVING, E.DEADLINE))),

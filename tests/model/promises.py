@@ -56,24 +56,39 @@ from .world import World
 
 _SERVING = STATE_INDEX[State.SERVING]
 _DRAINING = STATE_INDEX[State.DRAINING]
-_OPENING, _ACTING = STATE_INDEX[State.OPENING], STATE_INDEX[State.ACTING]
+_OPENING, _ACTING = STATE_INDEX[State.OPENING], STATE_INDEX[State.ON_TRIAL]
 # Where the older side has no lock, and yet workers that serve or finish.
 _BESIDE = frozenset(
     STATE_INDEX[state]
     for state in (
-        *(State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.RECALLING, State.RETAKING),
-        *(State.DRAINING, State.STOPPING, State.EMPTY, State.LAST),
+        *(
+            State.YIELDED,
+            State.CHECKING,
+            State.WATCHING,
+            State.COMMITTING,
+            State.KILLING_SUCCESSOR,
+            State.TAKING_LOCK_BACK,
+        ),
+        *(State.DRAINING, State.STOPPING, State.EMPTY, State.LEAVING),
     )
 )
 _HAS_TOLD_ITS_WORKERS = frozenset(
     STATE_INDEX[state]
-    for state in (State.FAILED, State.STARTING, State.DRAINING, State.STOPPING, State.EMPTY, State.LAST, State.GONE)
+    for state in (
+        State.FAILED,
+        State.TAKING_LOCK,
+        State.DRAINING,
+        State.STOPPING,
+        State.EMPTY,
+        State.LEAVING,
+        State.GONE,
+    )
 )
 # The predecessor missed its deadline and is being killed, workers and all.
-_FORCED = frozenset({STATE_INDEX[State.FORCING], STATE_INDEX[State.STARTING]})
+_FORCED = frozenset({STATE_INDEX[State.KILLING_PREDECESSOR], STATE_INDEX[State.TAKING_LOCK]})
 _TOLD = frozenset({TOLD, LEAVING, CALLED_OFF, CALLED_OFF_READY})
 _SERVES_OR_DID = frozenset(
-    STATE_INDEX[state] for state in (State.ACTING, State.SERVING, State.STOPPING, State.EMPTY, State.LAST)
+    STATE_INDEX[state] for state in (State.ON_TRIAL, State.SERVING, State.STOPPING, State.EMPTY, State.LEAVING)
 )
 
 

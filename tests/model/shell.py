@@ -74,16 +74,16 @@ _HAS_DEADLINE = tuple(bool(PHASES[state].deadline) for state in STATES)
 _WATCHES_WORKERS = tuple(
     wants
     or state in (State.WARMING, State.CLAIMING)
-    or state in (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.RECALLING)
+    or state in (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.KILLING_SUCCESSOR)
     for wants, state in zip(_WANTS_WORKERS, STATES, strict=True)
 )
 # A SIGTERM here cancels the reload, or comes after that; everywhere else it is a stop of the service.
-_CANCELS = frozenset(STATE_INDEX[state] for state in (State.WARMING, State.CLAIMING, State.FAILED, State.LAST))
-_GIVES_UP_CLEANING = frozenset(STATE_INDEX[state] for state in (State.LAST, State.FAILED))
+_CANCELS = frozenset(STATE_INDEX[state] for state in (State.WARMING, State.CLAIMING, State.FAILED, State.LEAVING))
+_GIVES_UP_CLEANING = frozenset(STATE_INDEX[state] for state in (State.LEAVING, State.FAILED))
 _OPENING, _SERVING, _WARMING, _ACTING, _WATCHING, _COMMITTING, _RESTORING, _GONE = (
     STATE_INDEX[state]
     for state in (
-        *(State.OPENING, State.SERVING, State.WARMING, State.ACTING),
+        *(State.OPENING, State.SERVING, State.WARMING, State.ON_TRIAL),
         *(State.WATCHING, State.COMMITTING, State.RESTORING, State.GONE),
     )
 )

@@ -10,9 +10,9 @@ from sdsupervise.settings.settings import Settings
 # States without a deadline, and what ends each of them.
 ENDLESS = {
     State.OPENING: "a worker has a deadline of its own to get ready, and so has systemd's start",
-    State.FORCING: "the peer was sent SIGKILL, by us or (the token being gone) we by it",
+    State.KILLING_PREDECESSOR: "the peer was sent SIGKILL, by us or (the token being gone) we by it",
     State.CANCELLING: "the peer was sent SIGKILL, by us or (the token being gone) we by it",
-    State.RECALLING: "the peer was sent SIGKILL, by us or (the token being gone) we by it",
+    State.KILLING_SUCCESSOR: "the peer was sent SIGKILL, by us or (the token being gone) we by it",
     State.GONE: "the process has left",
 }
 
@@ -102,7 +102,7 @@ def test_no_state_waits_for_ever(state: State) -> None:
 @pytest.mark.parametrize("state", State)
 def test_a_stop_ends_in_leaving_wherever_it_comes(state: State) -> None:
     """Whoever is not leaving yet leaves when asked to stop."""
-    leaving = {State.STOPPING, State.EMPTY, State.LAST, State.GONE}
+    leaving = {State.STOPPING, State.EMPTY, State.LEAVING, State.GONE}
     if state not in leaving:
         assert RULES[state][Event.STOP_ASKED].next in leaving
 
@@ -127,14 +127,14 @@ def test_only_the_locks_holder_writes_the_pid_file() -> None:
 
 def test_late_successor_is_cancelled() -> None:
     """A successor that is not ready in time is killed, and we go on serving."""
-    assert step(State.RAISING, Event.DEADLINE) == Rule(State.CANCELLING, (Effect.KILL_PEER,))
+    assert step(State.STARTING_SUCCESSOR, Event.DEADLINE) == Rule(State.CANCELLING, (Effect.KILL_PEER,))
     assert PHASES[State.CANCELLING].wants_workers
 
 
 def test_ready_successor_asks_before_anything_stops() -> None:
     """The predecessor's workers are not stopped before the successor's are ready."""
     assert step(State.WARMING, Event.WORKER_READY) == Rule(State.CLAIMING, (Effect.ASK_YIELD,))
-    assert step(State.RAISING, Event.PEER_ASKS_YIELD) == Rule(State.YIELDING, (Effect.STOP_WORKERS,))
+    assert step(State.STARTING_SUCCESSOR, Event.PEER_ASKS_YIELD) == Rule(State.YIELDING, (Effect.STOP_WORKERS,))
 
 
 def test_lock_is_given_up_without_workers_or_for_an_overlap() -> None:
@@ -142,18 +142,27 @@ def test_lock_is_given_up_without_workers_or_for_an_overlap() -> None:
     closing = [
         (state, event) for state in State for event, rule in RULES[state].items() if Effect.CLOSE_LOCK in rule.effects
     ]
-    assert closing == [(State.RAISING, Event.PEER_ASKS_LOCK), (State.YIELDING, Event.NO_WORKER)]
+    assert closing == [(State.STARTING_SUCCESSOR, Event.PEER_ASKS_LOCK), (State.YIELDING, Event.NO_WORKER)]
 
 
 def test_overlap_stops_workers_at_the_commit_alone() -> None:
     """From the yield on, only the commit and a stop of the service stop the workers that serve beside the new ones."""
-    beside = (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.RECALLING, State.RETAKING)
-    assert step(State.RAISING, Event.PEER_ASKS_LOCK) == Rule(State.YIELDED, (Effect.CLOSE_LOCK,))
+    beside = (
+        State.YIELDED,
+        State.CHECKING,
+        State.WATCHING,
+        State.COMMITTING,
+        State.KILLING_SUCCESSOR,
+        State.TAKING_LOCK_BACK,
+    )
+    assert step(State.STARTING_SUCCESSOR, Event.PEER_ASKS_LOCK) == Rule(State.YIELDED, (Effect.CLOSE_LOCK,))
     for state in beside:
         for rule in RULES[state].values():
             leaves = rule.next in (State.DRAINING, State.STOPPING)
             assert (Effect.STOP_WORKERS in rule.effects) == leaves
-            assert not {Effect.KILL_WORKERS, Effect.RELEASE_WORKERS} & set(rule.effects) or state is State.RETAKING
+            assert (
+                not {Effect.KILL_WORKERS, Effect.RELEASE_WORKERS} & set(rule.effects) or state is State.TAKING_LOCK_BACK
+            )
 
 
 def test_new_code_is_watched_only_when_its_check_has_passed() -> None:
@@ -161,9 +170,9 @@ def test_new_code_is_watched_only_when_its_check_has_passed() -> None:
     silence and the successor's death end in the old code."""
     ways_in = {(state, event) for state in State for event, rule in RULES[state].items() if rule.next is State.WATCHING}
     assert ways_in == {(State.CHECKING, Event.PEER_CHECKED)}
-    assert step(State.ACTING, Event.CHECK_FAILED) == Rule(State.ACTING, (Effect.TELL_FAILED,))
+    assert step(State.ON_TRIAL, Event.CHECK_FAILED) == Rule(State.ON_TRIAL, (Effect.TELL_FAILED,))
     for event in (Event.PEER_FAILED, Event.DEADLINE):
-        assert step(State.CHECKING, event) == Rule(State.RECALLING, (Effect.KILL_PEER,))
+        assert step(State.CHECKING, event) == Rule(State.KILLING_SUCCESSOR, (Effect.KILL_PEER,))
 
 
 def test_reload_is_done_only_at_the_commit() -> None:
@@ -174,9 +183,9 @@ def test_reload_is_done_only_at_the_commit() -> None:
 
 def test_successor_that_dies_before_the_commit_is_rolled_back() -> None:
     """The predecessor takes the lock back, serves, and tells the caller that the reload failed."""
-    for state in (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.RECALLING):
-        assert step(state, Event.PEER_GONE) == Rule(State.RETAKING, (Effect.OPEN_LOCK,))
-    back = step(State.RETAKING, Event.LOCK_GAINED)
+    for state in (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.KILLING_SUCCESSOR):
+        assert step(state, Event.PEER_GONE) == Rule(State.TAKING_LOCK_BACK, (Effect.OPEN_LOCK,))
+    back = step(State.TAKING_LOCK_BACK, Event.LOCK_GAINED)
     assert back == Rule(State.RESTORING, (Effect.WRITE_PID, Effect.RELEASE_WORKERS))
     assert step(State.RESTORING, Event.WORKERS_SETTLED) == Rule(State.SERVING, (Effect.ANSWER_FAILED,))
 
@@ -198,13 +207,13 @@ def test_signal_to_a_successor_that_does_not_serve_cancels_the_reload_alone() ->
     for state in (State.WARMING, State.CLAIMING, State.FAILED):
         rule = step(state, Event.STOP_ASKED)
         assert rule is not None
-        assert rule.next is State.LAST
+        assert rule.next is State.LEAVING
         assert Effect.TELL_STOP not in rule.effects
 
 
 def test_orphaned_successor_serves() -> None:
     """A successor whose predecessor dies needs nothing but the lock, even if it had failed."""
-    for state in (State.WARMING, State.CLAIMING, State.FORCING, State.FAILED):
+    for state in (State.WARMING, State.CLAIMING, State.KILLING_PREDECESSOR, State.FAILED):
         rule = step(state, Event.PEER_GONE)
         assert rule is not None
-        assert rule.next is State.STARTING
+        assert rule.next is State.TAKING_LOCK

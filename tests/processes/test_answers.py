@@ -203,7 +203,7 @@ def test_what_is_shown_of_status(ground: Ground, facts: Mapping[str, Any], comma
 
 def test_what_is_shown_of_a_reload(ground: Ground) -> None:
     """Nor of what a reload says: steps, verdict, reason, traceback."""
-    progress = {"parameters": spoilt({"phase": "raising", "message": "x"}), "continues": True}
+    progress = {"parameters": spoilt({"phase": "starting_successor", "message": "x"}), "continues": True}
     traceback = {"traceback": "a\nb\x1b[2J\u202e"}  # which has several lines
     failed = {"error": "io.sdsupervise.ReloadFailed", "parameters": {**spoilt({"reason": "x"}), **traceback}}
     refused = {"error": f"io.x.{EVIL}", "parameters": {}}
@@ -259,7 +259,8 @@ def test_a_second_start_beside_it(ground: Ground, how: str) -> None:
 def test_a_reload_that_may_take_for_ever(ground: Ground) -> None:
     """Whatever number of seconds is announced, the command waits, and tells the verdict."""
     steps = [
-        {"parameters": {"phase": "raising", "message": "x", "at_most": at_most}, "continues": True} for at_most in LONG
+        {"parameters": {"phase": "starting_successor", "message": "x", "at_most": at_most}, "continues": True}
+        for at_most in LONG
     ]
     text = b"".join(json.dumps(step).replace("Infinity", "1e999").encode() + b"\0" for step in steps)
 

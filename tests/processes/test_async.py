@@ -64,7 +64,7 @@ def test_async_stop_before_its_turn(ground: Ground) -> None:
         before="import asyncio",
     )
     ground.deploy(1, text)
-    hold = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD")
+    hold = Breakpoint(ground, "STARTING_SUCCESSOR+PEER_ASKS_YIELD")
     ground.serving(environment=hold.environment)
     ground.deploy(2, text)
     ground.reload_process()
@@ -160,7 +160,7 @@ def test_event_loop_goes_on_while_it_waits(ground: Ground) -> None:
         before="import asyncio",
     )
     ground.deploy(1, text)
-    hold = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD")
+    hold = Breakpoint(ground, "STARTING_SUCCESSOR+PEER_ASKS_YIELD")
     ground.serving(environment=hold.environment)
     ground.deploy(2, text)
     reload = ground.reload_process()

@@ -156,7 +156,9 @@ def test_deaf_command_of_a_killed_supervisor(ground: Ground) -> None:
     ground.expect_nothing_left()
 
 
-@pytest.mark.parametrize("at", ["RAISING+PEER_ASKS_YIELD/0", "RAISING+PEER_ASKS_YIELD/1", "YIELDING+NO_WORKER/0"])
+@pytest.mark.parametrize(
+    "at", ["STARTING_SUCCESSOR+PEER_ASKS_YIELD/0", "STARTING_SUCCESSOR+PEER_ASKS_YIELD/1", "YIELDING+NO_WORKER/0"]
+)
 def test_predecessor_killed_in_a_reload(ground: Ground, at: str) -> None:
     """The successor of a supervisor that was killed serves when the last process of the old command is dead."""
     point = Breakpoint(ground, at)
@@ -186,7 +188,7 @@ def test_shim_that_hangs_at_a_stop(ground: Ground) -> None:
 
 def test_shim_killed_in_a_reload(ground: Ground) -> None:
     """The shim of a command that is being stopped is killed: the new one still waits for the last of the old."""
-    point = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD/1")
+    point = Breakpoint(ground, "STARTING_SUCCESSOR+PEER_ASKS_YIELD/1")
     start(ground, FORKS, environment=point.environment)
     worker, *left = family(ground)
     shim = shim_of(worker)

@@ -168,7 +168,7 @@ def test_a_worker_that_does_not_end(ground: Ground) -> None:
     ground.expect_nothing_left()
 
 
-@pytest.mark.parametrize("place", ["RAISING+PEER_ASKS_YIELD", "YIELDED+PEER_SERVES"])
+@pytest.mark.parametrize("place", ["STARTING_SUCCESSOR+PEER_ASKS_YIELD", "YIELDED+PEER_SERVES"])
 def test_a_predecessor_killed_in_a_reload(ground: Ground, place: str) -> None:
     """The successor serves, pid 1 knows it, and the container lives."""
     hold = Breakpoint(ground, place)
@@ -187,7 +187,7 @@ def test_a_predecessor_killed_in_a_reload(ground: Ground, place: str) -> None:
 
 def test_a_stop_in_a_reload(ground: Ground) -> None:
     """SIGTERM to pid 1 ends both generations, and the container well."""
-    hold = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD")
+    hold = Breakpoint(ground, "STARTING_SUCCESSOR+PEER_ASKS_YIELD")
     container = contain_class(ground, environment=hold.environment)
     ground.deploy(2)
     caller = ground.reload_process()

@@ -261,7 +261,7 @@ def test_before_its_turn(ground: Ground, holds: bool) -> None:
     """A worker that does not serve yet has nothing to finish: it shuts down at once, `draining` true by then."""
     text = service(WARMS_UP.replace("HOLDS", str(holds)))
     ground.deploy(1, text)
-    hold = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD")
+    hold = Breakpoint(ground, "STARTING_SUCCESSOR+PEER_ASKS_YIELD")
     ground.serving(environment=hold.environment)
     ground.deploy(2, text)
     ground.reload_process()

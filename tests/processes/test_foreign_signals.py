@@ -230,7 +230,7 @@ def test_sigint_with_generations_that_drain(ground: Ground) -> None:
         wait_gone(pid)
 
 
-@pytest.mark.parametrize("place", ["RAISING+PEER_ASKS_LOCK", "YIELDED+PEER_SERVES", "CHECKING+PEER_CHECKED"])
+@pytest.mark.parametrize("place", ["STARTING_SUCCESSOR+PEER_ASKS_LOCK", "YIELDED+PEER_SERVES", "CHECKING+PEER_CHECKED"])
 def test_sigint_in_a_reload(ground: Ground, place: str) -> None:
     """Wherever a reload is, the second ends both generations."""
     hold = Breakpoint(ground, place)

@@ -94,7 +94,7 @@ def test_worker_that_never_pinged(ground: Ground) -> None:
 def test_waiting_is_not_silence(ground: Ground) -> None:
     """A worker that pinged while it warmed up and then waits for its turn is not silent, however long it waits."""
     ground.deploy(1)
-    hold = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD")
+    hold = Breakpoint(ground, "STARTING_SUCCESSOR+PEER_ASKS_YIELD")
     ground.serving(environment=hold.environment)
     ground.deploy(
         2,

@@ -95,7 +95,7 @@ def test_what_has_happened(ground: Ground) -> None:
     for verdict in ("done", "failed"):
         assert value(found, "reload_duration_seconds_count", verdict=verdict) == 1
         assert (value(found, "reload_duration_seconds_sum", verdict=verdict) or 0) > 0
-    assert value(found, "reload_phase_duration_seconds_count", phase="raising") == 2
+    assert value(found, "reload_phase_duration_seconds_count", phase="starting_successor") == 2
     assert value(found, "reload_phase_duration_seconds_count", phase="yielding") == 1
     assert value(found, "last_reload_successful") == 1
     assert value(found, "worker_crashes_total", cause="SIGKILL") == 1

@@ -163,7 +163,7 @@ def test_reload_in_json(ground: Ground) -> None:
     ground.deploy(2)
     told = run(ground, "reload", "--json", "--pid-file", ground.pid_file).out
     steps = [json.loads(line) for line in told.splitlines()]
-    assert steps[0]["phase"] == "raising" and steps[-1]["verdict"] == "done" and steps[-1]["generation"] == 2
+    assert steps[0]["phase"] == "starting_successor" and steps[-1]["verdict"] == "done" and steps[-1]["generation"] == 2
     ground.deploy(3, "1/0")
     failed = run(ground, "reload", "--json", "--pid-file", ground.pid_file)
     verdict = json.loads(failed.out.splitlines()[-1])
@@ -303,7 +303,7 @@ def test_a_generation_that_starts_is_seen(ground: Ground) -> None:
     reload = ground.reload_process()
     ground.expect("warming")
     seen = run(ground, "status", "--pid-file", ground.pid_file).out
-    assert "reloading (raising) · generation 1" in seen
+    assert "reloading (starting_successor) · generation 1" in seen
     assert re.search(r"generation 2 +\d+ +starting", seen) and "generation 1" in seen
     successor = ground.status()["successor"]
     assert isinstance(successor, dict) and len(successor["workers"]) == 3

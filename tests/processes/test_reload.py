@@ -42,7 +42,7 @@ def test_reload_by_control_socket(ground: Ground) -> None:
     assert status["pid"] == int(ground.pid_file.read_text()) != running.pid
     reload = status["last_reload"]
     assert isinstance(reload, dict)
-    assert reload["verdict"] == "done" and set(reload["phases"]) >= {"raising", "yielding", "yielded"}
+    assert reload["verdict"] == "done" and set(reload["phases"]) >= {"starting_successor", "yielding", "yielded"}
 
 
 def test_order_of_a_reload(ground: Ground) -> None:

@@ -87,7 +87,7 @@ def test_old_worker_that_will_not_stop(ground: Ground) -> None:
     assert "was told to stop 0.2 s ago and is still there" in running.err
 
 
-@pytest.mark.parametrize("place", ["RAISING+PEER_ASKS_YIELD", "YIELDING+NO_WORKER", "YIELDED+PEER_SERVES"])
+@pytest.mark.parametrize("place", ["STARTING_SUCCESSOR+PEER_ASKS_YIELD", "YIELDING+NO_WORKER", "YIELDED+PEER_SERVES"])
 def test_predecessor_killed(ground: Ground, place: str) -> None:
     """A predecessor that is killed leaves the service to its successor; its caller hears that it is gone."""
     hold = Breakpoint(ground, place)
@@ -237,7 +237,7 @@ Channel.send = say
 @pytest.mark.parametrize("first", ["predecessor", "successor"])
 def test_hazard_1_crossing_kills(ground: Ground, first: str) -> None:
     """Two supervisors that both decide to kill the other: one of them serves."""
-    of_predecessor = Breakpoint(ground, "RAISING+DEADLINE")
+    of_predecessor = Breakpoint(ground, "STARTING_SUCCESSOR+DEADLINE")
     of_successor = Breakpoint(ground, "CLAIMING+DEADLINE")
     settings = "takeover_timeout = 0.2\nstop_timeout = 0.2\n"
     os.mkfifo(ground.directory / "go")
@@ -267,7 +267,7 @@ def test_hazard_1_crossing_kills(ground: Ground, first: str) -> None:
 def test_hazard_2_worker_of_a_hung_supervisor(ground: Ground) -> None:
     """A predecessor that hangs is killed together with its worker before the new one serves, although that worker never
     pings and ignores SIGTERM."""
-    hold = Breakpoint(ground, "RAISING+PEER_ASKS_YIELD")
+    hold = Breakpoint(ground, "STARTING_SUCCESSOR+PEER_ASKS_YIELD")
     settings = "takeover_timeout = 0.2\nstop_timeout = 0.2\n"
     ground.deploy(1, service(settings + DEAF))
     running = ground.serving(environment=hold.environment)

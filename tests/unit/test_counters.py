@@ -18,14 +18,14 @@ def test_counts_of_a_successor_are_on_top() -> None:
     new.count("crashes", "hung")
     new.inherit(old.facts())
     old.count("crashes", "SIGSEGV")
-    old.count_reload({"verdict": "done", "seconds": 0.5, "phases": {"raising": 0.4}})
+    old.count_reload({"verdict": "done", "seconds": 0.5, "phases": {"starting_successor": 0.4}})
     new.inherit(old.facts())
     assert new.facts() == {
         "crashes": {"SIGSEGV": 2, "hung": 1},
         "reloads": {"done": 1},
         "reload_seconds": {"done": 0.5},
-        "phases": {"raising": 1},
-        "phase_seconds": {"raising": 0.4},
+        "phases": {"starting_successor": 1},
+        "phase_seconds": {"starting_successor": 0.4},
     }
 
 

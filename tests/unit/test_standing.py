@@ -47,13 +47,13 @@ def test_every_state(state: State) -> None:
         ({"serving": 0}, "Nobody serves (generation 2): a worker is starting"),
         ({"serving": 0, "trouble": CRASH}, f"Nobody serves (generation 2): {CRASH}"),
         # What is missing is ours, not the new generation's.
-        ({"state": State.RAISING}, "Generation 2 serves, generation 3 is starting"),
+        ({"state": State.STARTING_SUCCESSOR}, "Generation 2 serves, generation 3 is starting"),
         (
-            {"state": State.RAISING, "serving": 1, "trouble": CRASH},
+            {"state": State.STARTING_SUCCESSOR, "serving": 1, "trouble": CRASH},
             f"Generation 2 serves with 1 of 2 workers: {CRASH}; generation 3 is starting",
         ),
         (
-            {"state": State.RAISING, "serving": 0, "trouble": CRASH},
+            {"state": State.STARTING_SUCCESSOR, "serving": 0, "trouble": CRASH},
             f"Nobody serves (generation 2): {CRASH}; generation 3 is starting",
         ),
         (

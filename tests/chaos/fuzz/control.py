@@ -88,7 +88,7 @@ class _Requests(Requests):
 
     @staticmethod
     def _begin(reload: Reload) -> None:
-        reload.enter("raising", "it starts", at_most=1.0)
+        reload.enter("starting_successor", "it starts", at_most=1.0)
         reload.fail("no good", "", {})
 
 
@@ -180,15 +180,15 @@ _STATUS: Mapping[str, Any] = {
     },
     **{"spare": 9, "successor": {"generation": 3, "pid": None, "code": "", "workers": [8], "ready": 0}},
     "draining": [{"generation": 1, "pid": 5, "workers": [6], "at_most": 3.5}],
-    "last_reload": {**_RELOAD, "phases": {"raising": 0.5, "yielding": 0.1}},
+    "last_reload": {**_RELOAD, "phases": {"starting_successor": 0.5, "yielding": 0.1}},
     "counters": {"crashes": {"SIGSEGV": 3}},
 }
 _DONE = {"verdict": "done", "seconds": 1.5, "phases": {}, "generation": 2, "pid": 7, "code": "/srv/x (0)", "old_pid": 5}
 _ANSWERS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("Status", {"parameters": _STATUS}),
     ("Status", {"error": "org.varlink.service.PermissionDenied", "parameters": {}}),
-    ("Reload", {"parameters": {"phase": "raising", "message": "x", "at_most": 65.0}, "continues": True}),
-    ("Reload", {"parameters": {"phase": "raising", "ready": 1, "workers": 2}, "continues": True}),
+    ("Reload", {"parameters": {"phase": "starting_successor", "message": "x", "at_most": 65.0}, "continues": True}),
+    ("Reload", {"parameters": {"phase": "starting_successor", "ready": 1, "workers": 2}, "continues": True}),
     ("Follow", {"parameters": {"at_most": 3600.0}, "continues": True}),
     ("Reload", {"parameters": {**_DONE, "old_generation": 1, "same_code": False, "drains_at_most": 30}}),
     (

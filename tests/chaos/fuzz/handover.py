@@ -54,7 +54,7 @@ _MESSAGES: Sequence[tuple[Mapping[str, Any], Sequence[str]]] = (
     ({"say": "extends", "seconds": 20.0}, []),
     ({"say": "warm", "ready": 1, "workers": 2}, []),
     ({"say": "counters", "counts": {"crashes": {"SIGSEGV": 2}, "reload_seconds": {"done": 0.5}}}, []),
-    ({"say": "reloaded", "facts": {**_FACTS, "phases": {"raising": 0.5}}}, []),
+    ({"say": "reloaded", "facts": {**_FACTS, "phases": {"starting_successor": 0.5}}}, []),
     ({"say": "caller"}, ["connection"]),
     *(({"say": word}, []) for word in ("naming", "lane", "yield", "serving", "checked", "failed", "committed")),
     *(({"say": word}, []) for word in ("stop", "empty", "unlocked", "of another release")),

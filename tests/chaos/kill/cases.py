@@ -27,10 +27,10 @@ BESIDE = {
     State.CHECKING,
     State.WATCHING,
     State.COMMITTING,
-    State.RECALLING,
-    State.RETAKING,
+    State.KILLING_SUCCESSOR,
+    State.TAKING_LOCK_BACK,
     State.RESTORING,
-    State.ACTING,
+    State.ON_TRIAL,
 }
 
 

@@ -23,13 +23,13 @@ IMPATIENT = Release(settings={"takeover_timeout": 0.1})  # a worker that hangs i
 FOUND_BAD = Release(settings={"before_commit": ["/bin/false"]})
 SLOWLY_CHECKED = Release(settings={"before_commit": ["/bin/sleep", "30"], "before_commit_timeout": 1.5})
 
-ASKED_TO_YIELD = "RAISING+PEER_ASKS_YIELD/0"
-YIELDS = "RAISING+PEER_ASKS_YIELD/1"
+ASKED_TO_YIELD = "STARTING_SUCCESSOR+PEER_ASKS_YIELD/0"
+YIELDS = "STARTING_SUCCESSOR+PEER_ASKS_YIELD/1"
 HEARS_SERVING = "YIELDED+PEER_SERVES/0"
 HEARS_CHECKED = "CHECKING+PEER_CHECKED/0"
 NAMES_MAIN = "WATCHING+DEADLINE/0"
 GAINS_LOCK = "CLAIMING+LOCK_GAINED/0"
-PASSES_CHECK = "ACTING+CHECK_PASSED/0"
+PASSES_CHECK = "ON_TRIAL+CHECK_PASSED/0"
 
 
 def reload(stage: Stage) -> None:
@@ -255,7 +255,7 @@ def stop_overtakes_claim(stage: Stage) -> None:
     """The predecessor was told to stop just before it is asked for the lock, and its worker does not stop."""
     stage.hold_workers(OLD, "stop")
     held_at(NEW, "WARMING+WORKER_READY/0", stop_old)(stage)
-    stage.until_passed(OLD, "RAISING+STOP_ASKED/1")
+    stage.until_passed(OLD, "STARTING_SUCCESSOR+STOP_ASKED/1")
     stage.let_go(NEW)
 
 
@@ -315,9 +315,9 @@ def stop_reaches_serving(stage: Stage) -> None:
     """The predecessor says "stop" and is killed for being late, by a successor that then hears it."""
     stage.start()
     stage.hold(OLD, HEARS_CHECKED)
-    stage.hold(NEW, "ACTING+DEADLINE/0")
+    stage.hold(NEW, "ON_TRIAL+DEADLINE/0")
     stage.reload()
-    stage.until_held(NEW, "ACTING+DEADLINE/0")
+    stage.until_held(NEW, "ON_TRIAL+DEADLINE/0")
     stage.terminate(OLD)
     stage.hold(OLD, "WATCHING+STOP_ASKED/1")
     stage.let_go(OLD)
@@ -326,13 +326,13 @@ def stop_reaches_serving(stage: Stage) -> None:
 
 
 def worker_ready_while_cancelling(stage: Stage) -> None:
-    stage.hold(OLD, "RAISING+DEADLINE/0")
+    stage.hold(OLD, "STARTING_SUCCESSOR+DEADLINE/0")
     reload_and_hang(stage)
     stage.need(NEW_WORKER)
     stage.hold_workers(OLD, "start")
     stage.kill(OLD_WORKER)
     worker = stage.need(OLD_WORKER)
-    stage.until_held(OLD, "RAISING+DEADLINE/0")
+    stage.until_held(OLD, "STARTING_SUCCESSOR+DEADLINE/0")
     stage.let_worker(OLD_WORKER, "start")
     stage.wait(lambda: "ready" in worker.heard, "the replaced worker ready")
     stage.let_go(OLD)
@@ -340,7 +340,7 @@ def worker_ready_while_cancelling(stage: Stage) -> None:
 
 def stop_while_cancelling(stage: Stage) -> None:
     stage.hold(NEW, "WARMING+WORKER_READY/0")
-    held_at_and_on(OLD, "RAISING+DEADLINE/0", stop_old)(stage)
+    held_at_and_on(OLD, "STARTING_SUCCESSOR+DEADLINE/0", stop_old)(stage)
 
 
 def watched_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
@@ -388,7 +388,7 @@ def stop_of_both_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
 
 def new_one_stops(stage: Stage) -> None:
     stage.terminate(NEW)
-    stage.until_passed(NEW, "ACTING+STOP_ASKED/2")
+    stage.until_passed(NEW, "ON_TRIAL+STOP_ASKED/2")
 
 
 def let_new_worker_stop(stage: Stage) -> None:
@@ -437,7 +437,7 @@ def restoring_and(step: Callable[[Stage], None]) -> Callable[[Stage], None]:
         if stage.find(OLD_WORKER) is not None:  # in an overlap it serves on
             stage.kill(OLD_WORKER)
         stage.kill(NEW_SUPERVISOR)
-        stage.until_passed(OLD, "RETAKING+LOCK_GAINED/2")
+        stage.until_passed(OLD, "TAKING_LOCK_BACK+LOCK_GAINED/2")
         step(stage)
 
     return lead

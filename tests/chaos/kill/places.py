@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sdsupervise.core.takeover import RULES, Effect, Event, Rule, State
 
-LEAVING = {State.DRAINING, State.STOPPING, State.EMPTY, State.LAST, State.GONE}
+LEAVING = {State.DRAINING, State.STOPPING, State.EMPTY, State.LEAVING, State.GONE}
 
 
 def rule_of(place: str) -> Rule:

@@ -163,7 +163,7 @@ class Stage:
         self.calls.append(Call(self.instance.reload(), release, self.elders[0], []))
         self.wait(lambda: self.calls[0].status is not None, "the verdict on the reload before")
         self.wait(lambda: any(worker.stopping for worker in self.hub.living("worker")), "an elder that drains")
-        self.until_passed(Side.OLD, "ACTING+PEER_COMMITTED/0")
+        self.until_passed(Side.OLD, "ON_TRIAL+PEER_COMMITTED/0")
         self.calls.clear()
 
     def start_again(self, *, wait: bool = True) -> None:

@@ -121,26 +121,28 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.CLAIMING, E.PEER_STOPS): Way(NEW, stubborn_yield_and(stop_old)),
     (S.CLAIMING, E.STOP_ASKED): Way(NEW, held_at(OLD, ASKED_TO_YIELD, cancel)),
     #
-    (S.FORCING, E.LOCK_GAINED): Way(NEW, forced_though_free("YIELDING+NO_WORKER/0"), only_plain=ENDED_BY_SYSTEMD),
-    (S.FORCING, E.PEER_GONE): Way(NEW, forced_and(nothing), only_plain=ENDED_BY_SYSTEMD),
-    (S.FORCING, E.PEER_STOPS): Way(
+    (S.KILLING_PREDECESSOR, E.LOCK_GAINED): Way(
+        NEW, forced_though_free("YIELDING+NO_WORKER/0"), only_plain=ENDED_BY_SYSTEMD
+    ),
+    (S.KILLING_PREDECESSOR, E.PEER_GONE): Way(NEW, forced_and(nothing), only_plain=ENDED_BY_SYSTEMD),
+    (S.KILLING_PREDECESSOR, E.PEER_STOPS): Way(
         NEW, forced_and(stop_reaches_forcing("YIELDING+STOP_ASKED/1")), only_plain=ENDED_BY_SYSTEMD
     ),
-    (S.FORCING, E.STOP_ASKED): Way(NEW, forced_and(stop_new), only_plain=ENDED_BY_SYSTEMD),
+    (S.KILLING_PREDECESSOR, E.STOP_ASKED): Way(NEW, forced_and(stop_new), only_plain=ENDED_BY_SYSTEMD),
     #
-    (S.STARTING, E.LOCK_GAINED): Way(NEW, orphaned_claim_and(orphan_stops), only_plain=ENDED_BY_SYSTEMD),
-    (S.STARTING, E.DEADLINE): Way(NEW, hung_orphan_and(nothing), only_plain=ENDED_BY_SYSTEMD),
-    (S.STARTING, E.STOP_ASKED): Way(NEW, hung_orphan_and(stop_new), only_plain=ENDED_BY_SYSTEMD),
+    (S.TAKING_LOCK, E.LOCK_GAINED): Way(NEW, orphaned_claim_and(orphan_stops), only_plain=ENDED_BY_SYSTEMD),
+    (S.TAKING_LOCK, E.DEADLINE): Way(NEW, hung_orphan_and(nothing), only_plain=ENDED_BY_SYSTEMD),
+    (S.TAKING_LOCK, E.STOP_ASKED): Way(NEW, hung_orphan_and(stop_new), only_plain=ENDED_BY_SYSTEMD),
     #
-    (S.ACTING, E.WORKER_READY): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),
-    (S.ACTING, E.WORKER_GONE): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),
-    (S.ACTING, E.CHECK_PASSED): Way(NEW, reload),
-    (S.ACTING, E.CHECK_FAILED): Way(NEW, reload_to_hold(OLD, "CHECKING+PEER_FAILED/0"), new=FOUND_BAD),
-    (S.ACTING, E.PEER_COMMITTED): Way(NEW, reload),
-    (S.ACTING, E.PEER_GONE): Way(NEW, held_at(OLD, HEARS_SERVING, kill(OLD_SUPERVISOR)), only_plain=ENDED_BY_SYSTEMD),
-    (S.ACTING, E.DEADLINE): Way(NEW, held_at(OLD, HEARS_SERVING, nothing)),
-    (S.ACTING, E.PEER_STOPS): Way(NEW, held_at_and_on(OLD, HEARS_SERVING, stop_old)),
-    (S.ACTING, E.STOP_ASKED): Way(NEW, held_at(OLD, HEARS_SERVING, stop_new)),
+    (S.ON_TRIAL, E.WORKER_READY): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),
+    (S.ON_TRIAL, E.WORKER_GONE): Way(NEW, held_at(OLD, NAMES_MAIN, kill(NEW_WORKER))),
+    (S.ON_TRIAL, E.CHECK_PASSED): Way(NEW, reload),
+    (S.ON_TRIAL, E.CHECK_FAILED): Way(NEW, reload_to_hold(OLD, "CHECKING+PEER_FAILED/0"), new=FOUND_BAD),
+    (S.ON_TRIAL, E.PEER_COMMITTED): Way(NEW, reload),
+    (S.ON_TRIAL, E.PEER_GONE): Way(NEW, held_at(OLD, HEARS_SERVING, kill(OLD_SUPERVISOR)), only_plain=ENDED_BY_SYSTEMD),
+    (S.ON_TRIAL, E.DEADLINE): Way(NEW, held_at(OLD, HEARS_SERVING, nothing)),
+    (S.ON_TRIAL, E.PEER_STOPS): Way(NEW, held_at_and_on(OLD, HEARS_SERVING, stop_old)),
+    (S.ON_TRIAL, E.STOP_ASKED): Way(NEW, held_at(OLD, HEARS_SERVING, stop_new)),
     #
     (S.FAILED, E.NO_WORKER): Way(NEW, warm_up, new=HASTY),
     (S.FAILED, E.DEADLINE): Way(NEW, stubborn_failure_and(nothing), new=HASTY),
@@ -156,11 +158,11 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.SERVING, E.PEER_STOPS): Way(NEW, stop_reaches_serving, new=CAREFUL, only_plain=ENDED_BY_SYSTEMD),
     (S.SERVING, E.STOP_ASKED): Way(OLD, stop),
     #
-    (S.RAISING, E.WORKER_READY): Way(OLD, warm_up_and(kill(OLD_WORKER)), new=PATIENT),
-    (S.RAISING, E.PEER_ASKS_YIELD): Way(OLD, reload),
-    (S.RAISING, E.PEER_GONE): Way(OLD, reload, new=Release("import")),
-    (S.RAISING, E.DEADLINE): Way(OLD, reload_and_hang, new=HASTY),
-    (S.RAISING, E.STOP_ASKED): Way(OLD, warm_up_and(stop_old), new=PATIENT),
+    (S.STARTING_SUCCESSOR, E.WORKER_READY): Way(OLD, warm_up_and(kill(OLD_WORKER)), new=PATIENT),
+    (S.STARTING_SUCCESSOR, E.PEER_ASKS_YIELD): Way(OLD, reload),
+    (S.STARTING_SUCCESSOR, E.PEER_GONE): Way(OLD, reload, new=Release("import")),
+    (S.STARTING_SUCCESSOR, E.DEADLINE): Way(OLD, reload_and_hang, new=HASTY),
+    (S.STARTING_SUCCESSOR, E.STOP_ASKED): Way(OLD, warm_up_and(stop_old), new=PATIENT),
     #
     (S.CANCELLING, E.WORKER_READY): Way(OLD, worker_ready_while_cancelling, Release("early", PATIENT.settings), HASTY),
     (S.CANCELLING, E.PEER_GONE): Way(OLD, reload_and_hang, new=HASTY),
@@ -199,13 +201,13 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.COMMITTING, E.PEER_STOPS): Way(OLD, held_at_and_on(OLD, NAMES_MAIN, new_one_stops)),
     (S.COMMITTING, E.STOP_ASKED): Way(OLD, held_at_and_on(OLD, NAMES_MAIN, stop_old)),
     #
-    (S.RECALLING, E.PEER_GONE): Way(OLD, held_at(NEW, GAINS_LOCK, nothing)),
-    (S.RECALLING, E.PEER_STOPS): Way(OLD, recall_and(new_one_stops), new=CAREFUL),
-    (S.RECALLING, E.STOP_ASKED): Way(OLD, recall_and(stop_old), new=CAREFUL),
+    (S.KILLING_SUCCESSOR, E.PEER_GONE): Way(OLD, held_at(NEW, GAINS_LOCK, nothing)),
+    (S.KILLING_SUCCESSOR, E.PEER_STOPS): Way(OLD, recall_and(new_one_stops), new=CAREFUL),
+    (S.KILLING_SUCCESSOR, E.STOP_ASKED): Way(OLD, recall_and(stop_old), new=CAREFUL),
     #
-    (S.RETAKING, E.LOCK_GAINED): Way(OLD, held_at(NEW, GAINS_LOCK, kill(NEW_SUPERVISOR))),
-    (S.RETAKING, E.DEADLINE): Way(OLD, held_at(NEW, GAINS_LOCK, unsaved)),
-    (S.RETAKING, E.STOP_ASKED): Way(OLD, held_at(NEW, GAINS_LOCK, unsaved_and_stopped)),
+    (S.TAKING_LOCK_BACK, E.LOCK_GAINED): Way(OLD, held_at(NEW, GAINS_LOCK, kill(NEW_SUPERVISOR))),
+    (S.TAKING_LOCK_BACK, E.DEADLINE): Way(OLD, held_at(NEW, GAINS_LOCK, unsaved)),
+    (S.TAKING_LOCK_BACK, E.STOP_ASKED): Way(OLD, held_at(NEW, GAINS_LOCK, unsaved_and_stopped)),
     #
     (S.RESTORING, E.WORKER_READY): Way(OLD, restoring_and(lambda stage: stage.let_worker(OLD_WORKER, "start"))),
     (S.RESTORING, E.WORKERS_SETTLED): Way(OLD, held_at(NEW, GAINS_LOCK, kill(NEW_SUPERVISOR))),
@@ -226,10 +228,10 @@ WAYS: Mapping[tuple[State, Event], Way] = {
     (S.EMPTY, E.PEER_GONE): Way(OLD, stop_of_both_and(kill(NEW_SUPERVISOR)), new=PATIENT),
     (S.EMPTY, E.DEADLINE): Way(OLD, frozen_peer_while_empty, new=PATIENT),
     #
-    (S.LAST, E.NO_WORKER): Way(NEW, warm_up_and(cancel), new=PATIENT),
-    (S.LAST, E.PEER_STOPS): Way(NEW, last_words_and(stop_old), new=PATIENT),
-    (S.LAST, E.PEER_GONE): Way(NEW, last_words_and(kill(OLD_SUPERVISOR)), new=PATIENT, only_plain=ENDED_BY_SYSTEMD),
-    (S.LAST, E.DEADLINE): Way(NEW, last_words_and(nothing), new=PATIENT),
+    (S.LEAVING, E.NO_WORKER): Way(NEW, warm_up_and(cancel), new=PATIENT),
+    (S.LEAVING, E.PEER_STOPS): Way(NEW, last_words_and(stop_old), new=PATIENT),
+    (S.LEAVING, E.PEER_GONE): Way(NEW, last_words_and(kill(OLD_SUPERVISOR)), new=PATIENT, only_plain=ENDED_BY_SYSTEMD),
+    (S.LEAVING, E.DEADLINE): Way(NEW, last_words_and(nothing), new=PATIENT),
 }
 
 LATE_KILL = "needs a successor that goes on while the SIGKILL it was sent is on its way"
@@ -246,7 +248,7 @@ _NEVER: Mapping[tuple[State, Event], str] = {
 
 UNREACHABLE: Mapping[tuple[State, Event], str] = {
     **_NEVER,
-    (S.RAISING, E.PEER_ASKS_LOCK): OVERLAP,
+    (S.STARTING_SUCCESSOR, E.PEER_ASKS_LOCK): OVERLAP,
     (S.SERVING, E.DEADLINE): OVERLAP,
     (S.DRAINING, E.DEADLINE): AT_ONCE,
     (S.DRAINING, E.STOP_ASKED): AT_ONCE,
@@ -254,7 +256,7 @@ UNREACHABLE: Mapping[tuple[State, Event], str] = {
 
 NEVER_IN_OVERLAP: Mapping[tuple[State, Event], str] = {
     **_NEVER,
-    (S.RAISING, E.PEER_ASKS_YIELD): EXCLUSIVE,
+    (S.STARTING_SUCCESSOR, E.PEER_ASKS_YIELD): EXCLUSIVE,
     **{(state, event): EXCLUSIVE for state in (S.YIELDING, S.REVIVING) for event in RULES[state]},
 }
 
@@ -262,17 +264,17 @@ OVERLAP_WAYS: Mapping[tuple[State, Event], Way] = {
     **{rule: way for rule, way in WAYS.items() if rule not in NEVER_IN_OVERLAP},
     (S.CLAIMING, E.PEER_GONE): Way(NEW, locked_out_and(nothing), only_plain=ENDED_BY_SYSTEMD),
     (S.CLAIMING, E.PEER_STOPS): Way(NEW, stop_overtakes_claim),
-    (S.FORCING, E.LOCK_GAINED): Way(NEW, forced_though_free(ASKED_TO_YIELD), only_plain=ENDED_BY_SYSTEMD),
-    (S.FORCING, E.PEER_STOPS): Way(
+    (S.KILLING_PREDECESSOR, E.LOCK_GAINED): Way(NEW, forced_though_free(ASKED_TO_YIELD), only_plain=ENDED_BY_SYSTEMD),
+    (S.KILLING_PREDECESSOR, E.PEER_STOPS): Way(
         NEW, forced_and(stop_reaches_forcing("YIELDED+STOP_ASKED/1")), only_plain=ENDED_BY_SYSTEMD
     ),
-    (S.STARTING, E.LOCK_GAINED): Way(NEW, locked_out_and(lock_comes_free), only_plain=ENDED_BY_SYSTEMD),
-    (S.STARTING, E.DEADLINE): Way(NEW, locked_out_and(nothing, beside_orphan=True), only_plain=ENDED_BY_SYSTEMD),
-    (S.STARTING, E.STOP_ASKED): Way(NEW, locked_out_and(stop_who_starts), only_plain=ENDED_BY_SYSTEMD),
+    (S.TAKING_LOCK, E.LOCK_GAINED): Way(NEW, locked_out_and(lock_comes_free), only_plain=ENDED_BY_SYSTEMD),
+    (S.TAKING_LOCK, E.DEADLINE): Way(NEW, locked_out_and(nothing, beside_orphan=True), only_plain=ENDED_BY_SYSTEMD),
+    (S.TAKING_LOCK, E.STOP_ASKED): Way(NEW, locked_out_and(stop_who_starts), only_plain=ENDED_BY_SYSTEMD),
     (S.SERVING, E.DEADLINE): Way(OLD, held_at(NEW, GAINS_LOCK, unsaved)),
-    (S.RAISING, E.PEER_ASKS_LOCK): Way(OLD, reload),
-    (S.RETAKING, E.DEADLINE): Way(OLD, unsaved_and_locked_out_and(nothing)),
-    (S.RETAKING, E.STOP_ASKED): Way(OLD, unsaved_and_locked_out_and(stop_old)),
+    (S.STARTING_SUCCESSOR, E.PEER_ASKS_LOCK): Way(OLD, reload),
+    (S.TAKING_LOCK_BACK, E.DEADLINE): Way(OLD, unsaved_and_locked_out_and(nothing)),
+    (S.TAKING_LOCK_BACK, E.STOP_ASKED): Way(OLD, unsaved_and_locked_out_and(stop_old)),
     (S.DRAINING, E.DEADLINE): Way(OLD, stubborn_drain_and(nothing)),
     (S.DRAINING, E.STOP_ASKED): Way(OLD, stubborn_drain_and(stop_old)),
 }

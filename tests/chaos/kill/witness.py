@@ -56,7 +56,9 @@ class Witness:
             younger = [each for each in self._hub.processes if each.release > worker.release]
             if not any(self._serves(each) or each.harmed or _has_failed(each) for each in younger):
                 self._stopped.append(Stopped(supervisor, f"{worker} was told to stop, nobody serves in its place."))
-        elif not any(next_state(place) in ENDS or place.startswith("RAISING+PEER_ASKS_YIELD") for place in heard):
+        elif not any(
+            next_state(place) in ENDS or place.startswith("STARTING_SUCCESSOR+PEER_ASKS_YIELD") for place in heard
+        ):
             self._stopped.append(Stopped(supervisor, f"{worker} was told to stop before the commit."))
 
     def sees_done(self, release: int) -> None:

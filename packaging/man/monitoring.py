@@ -41,7 +41,7 @@ def fields() -> str:
 def every_event() -> Iterator[Event]:
     """In the order of catalog.py."""
     subjects = dict(re.findall(r"^-- (\w{32})\nSubject: (.+)$", _CATALOG.read_text(), re.MULTILINE))
-    return (Event(news.word, news.value, subjects[news.value]) for news in catalog.News)
+    return (Event(entry.word, entry.value, subjects[entry.value]) for entry in catalog.CatalogEntry)
 
 
 def variables() -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from ..linux.lifeline import Tie
 from ..linux.process_groups import bear_mark
 from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
 from ..linux.unpatched import _thread, os, signal
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 from ..systemd.journal import JournalHandler
 from ..systemd.notify import forget_systemd
 from .process_end import WorkerEnd, end_children, grace_of, had_children, threads_to_wait_for
@@ -201,7 +201,7 @@ def _say_traceback(text: str, index: int) -> None:
     """As one entry of the journal, where that is what standard error is; else at once, so that no other worker's
     words come between."""
     if any(isinstance(handler, JournalHandler) for handler in _log.handlers) and _log.isEnabledFor(logging.ERROR):
-        _log.error("%s", text.rstrip(), extra=told(News.WORKER_TRACEBACK, worker=_Myself(index)))
+        _log.error("%s", text.rstrip(), extra=entry_fields(CatalogEntry.WORKER_TRACEBACK, worker=_Myself(index)))
     elif sys.stderr is not None and sys.stderr is sys.__stderr__:
         processes.flush()
         _say(text)

@@ -15,7 +15,7 @@ from typing import NamedTuple, NoReturn
 from ..control.answers import Answer
 from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError, UnitUnavailable
 from ..handover import start_record
-from ..handover.spawn import bear
+from ..handover.spawn import spawn
 from ..handover.start_record import StartRecord
 from ..linux.channel import Sender
 from ..linux.inheritance import Invocation, named_directory
@@ -54,7 +54,7 @@ class Successor(NamedTuple):
         environment = {**os.environ, **self.record.environment}
         try:
             # systemd has resolved WorkingDirectory= anew for us, so here is where the successor belongs.
-            bear(Invocation(list(self.record.argv), "", environment), channel_fd, stderr_fd)
+            spawn(Invocation(list(self.record.argv), "", environment), channel_fd, stderr_fd)
         finally:
             os.close(channel_fd)
             os.close(stderr_fd)

@@ -14,7 +14,7 @@ from ..child import class_main
 from ..child.link import Link
 from ..child.process_end import run_exit_functions
 from ..code import early_code, own_code
-from ..code.code_version import pin_imports, take_receipt
+from ..code.code_version import pin_imports, read_code_version
 from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
 from ..handover.failure_reason import in_words
 from ..linux import prctl, processes
@@ -80,7 +80,7 @@ def _facts_of(wanted: Wanted) -> dict[str, object]:
         "supervised": isinstance(service, SupervisedDaemon),
         "can_reload": service.can_do_hot_reload,
         "shutdown_signals": [int(number) for number in service.shutdown_signals],
-        "receipt": take_receipt(type(service).__module__).facts(),
+        "code_version": read_code_version(type(service).__module__).facts(),
         "settings": {name: getattr(service, name) for name in _FOR_CLASSES if hasattr(service, name)},
     }
 

@@ -184,7 +184,7 @@ def _serves(facts: Mapping[str, Any]) -> bool:
 def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any], uid: int) -> None:
     workers = facts["workers"]
     states = [worker["state"] for worker in workers]
-    states += ["draining" for elder in facts["draining"] for _ in elder["workers"]]
+    states += ["draining" for generation in facts["draining"] for _ in generation["workers"]]
     states += ["spare"] * (facts["spare"] is not None)
     for state in _WORKER_STATES:
         numbers.gauge("workers", "How many workers there are, by state.", states.count(state), state=state)

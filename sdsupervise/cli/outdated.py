@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ..code.code_version import fingerprint_on_disk, take_receipt_of_command
+from ..code.code_version import fingerprint_on_disk, read_version_of_command
 from ..control.client import Client
 from ..linux.usage import Processes
 from . import command_line
@@ -82,7 +82,7 @@ def _why_changed(facts: Mapping[str, Any]) -> str:
         executable, *words = facts["command"]
         try:
             with contextlib.chdir(facts["working_directory"]):
-                now = take_receipt_of_command(executable, words)
+                now = read_version_of_command(executable, words)
         except OSError:
             return f"{facts['working_directory']} is gone"
         changed = (now.path, now.fingerprint) != (facts["path"], facts["fingerprint"])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..child.process_end import end_on_time
-from ..code.code_version import Receipt
+from ..code.code_version import CodeVersion
 from ..errors import ConfigError, SdsuperviseError, ServiceNotLoadable, UsageError
 from ..linux import privileges
 from ..linux.inheritance import directory_of_code, named_directory
@@ -32,7 +32,7 @@ from ..settings.settings import (
 
 if TYPE_CHECKING:
     from ..service.command import Command
-    from ..service.other_python import Elsewhere
+    from ..service.other_python import OtherPython
 
 _EXIT_SECONDS = 2.0  # for what code that failed has registered to be run when this process ends
 _ALSO_OF_CLASSES = (
@@ -186,7 +186,7 @@ def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: M
     listed = check_listen(listen)
     return start.Plan(
         name,
-        take_receipt=lambda: Receipt("", ""),  # of no code yet
+        read_code_version=lambda: CodeVersion("", ""),  # of no code yet
         pid_file=pid_file,
         user=parsed.user,
         group=parsed.group,
@@ -228,7 +228,7 @@ def _service(
     overrides: Mapping[str, object],
     listen: Mapping[str, object],
     claimed: start.Claim | None,
-) -> "Daemon | Elsewhere":
+) -> "Daemon | OtherPython":
     if parsed.name is not None and not parsed.instance:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
     wanted = Wanted(
@@ -240,9 +240,9 @@ def _service(
         service = make(wanted)
         service.take_claim(claimed)
         return service
-    from ..service.other_python import Elsewhere  # the supervisor of a class it has imported needs nothing of it
+    from ..service.other_python import OtherPython  # the supervisor of a class it has imported needs nothing of it
 
-    return Elsewhere(parsed.python, wanted, claimed)
+    return OtherPython(parsed.python, wanted, claimed)
 
 
 def _name_process(name: str) -> None:

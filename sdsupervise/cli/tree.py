@@ -228,9 +228,9 @@ def _rows(facts: Mapping[str, Any], meter: Meter, most: int | None) -> Iterator[
         usage = meter.processes.usage(spare)
         children.append((_row("spare", spare, "waiting", usage, meter), "dim"))
     yield from _as_children(children)
-    for elder in facts.get("draining", ()):
-        says = f"{duration(elder['at_most'])} left"
-        yield from _other_generation(elder, "draining", says, meter)
+    for generation in facts.get("draining", ()):
+        says = f"{duration(generation['at_most'])} left"
+        yield from _other_generation(generation, "draining", says, meter)
 
 
 def _other_generation(facts: Mapping[str, Any], state: str, says: str, meter: Meter) -> Iterator[_Row]:

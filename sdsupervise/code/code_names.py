@@ -3,7 +3,7 @@
 from types import CodeType, FunctionType
 
 
-def mentions(cls: type, name: str) -> bool:
+def names_used(cls: type, name: str) -> bool:
     """Some method that a class defines, or inherits from a class that is not ours, uses an attribute or a global.
 
     What is used only in a helper of another module is hidden from us.

@@ -12,7 +12,7 @@ _HASHED_BYTES = 2**20  # a larger program is known by its size and time
 _MOST_BYTES = 4 * 2**20  # of names: a worker says what it imports, and may be lying
 
 
-class Receipt:
+class CodeVersion:
     """The code of a generation. It grows where workers import what their supervisor has not."""
 
     def __init__(
@@ -78,22 +78,22 @@ def pin_imports() -> None:
             places[:] = [os.path.realpath(place) for place in places]
 
 
-def take_receipt(module_name: str) -> Receipt:
-    """The receipt for a service defined in this (imported) module."""
+def read_code_version(module_name: str) -> CodeVersion:
+    """The version of a service defined in this (imported) module."""
     module = sys.modules[module_name]
     file = getattr(module, "__file__", None)
     if file is None:
-        return Receipt("(no file)", "0" * 16)  # an interactive session
+        return CodeVersion("(no file)", "0" * 16)  # an interactive session
     package = module_name.partition(".")[0]
     top = getattr(sys.modules.get(package), "__file__", None)
     in_package = "." in module_name and top is not None
     path = os.path.dirname(os.path.realpath(str(top))) if in_package else os.path.realpath(file)
     own_code.note_the_rest()
-    return Receipt(path, "", own_code.take_all())
+    return CodeVersion(path, "", own_code.take_all())
 
 
-def take_receipt_of_command(executable: str, words: Sequence[str]) -> Receipt:
-    """The receipt for a command: what is known of its code is the program, and whichever files it is given by name."""
+def read_version_of_command(executable: str, words: Sequence[str]) -> CodeVersion:
+    """The version of a command: what is known of its code is the program, and whichever files it is given by name."""
     program = os.path.realpath(executable)
     files = [program, *(os.path.realpath(word) for word in words[1:] if os.path.isfile(word))]
     parts = [f"{os.getcwd()}\n", *(f"{word}\n" for word in words)]
@@ -106,7 +106,7 @@ def take_receipt_of_command(executable: str, words: Sequence[str]) -> Receipt:
                 parts.append(f"{file} {hash_of_file(file)}\n")
         except OSError:
             parts.append(f"{file} unreadable\n")
-    return Receipt(program, hash_of("".join(parts).encode(errors="surrogateescape")), (), (executable, *words))
+    return CodeVersion(program, hash_of("".join(parts).encode(errors="surrogateescape")), (), (executable, *words))
 
 
 def fingerprint_on_disk(modules: Iterable[Sequence[str]]) -> str:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from ..input.checked import MOST_SECONDS
 from ..linux.channel import Channel, Message
 from ..linux.event_loop import EventLoop, Timer
-from ..systemd.catalog import News, told
-from .messages import ELDER
+from ..systemd.catalog import CatalogEntry, entry_fields
+from .messages import DRAINING
 from .peer import Peer, PeerListener
 
 _log = logging.getLogger("sdsupervise")
@@ -22,32 +22,32 @@ _log = logging.getLogger("sdsupervise")
 _MAX_DESCRIPTORS = 150  # of the 253 that a message can carry
 
 
-class _Elder(NamedTuple):
+class _Draining(NamedTuple):
     peer: Peer
     due: float  # when it is killed, on the monotonic clock, which all processes share
     timer: Timer
 
 
-class Elders:
+class DrainingGenerations:
     """Those we watch, and, in a successor that is not the main one yet, what it needs to do so later."""
 
     def __init__(self, loop: EventLoop, listener: PeerListener, on_gone: Callable[[], None]) -> None:
         self._loop, self._listener, self._on_gone = loop, listener, on_gone
-        self._elders: dict[int, _Elder] = {}  # by generation
+        self._generations: dict[int, _Draining] = {}  # by generation
         self._inherited: Sequence[Mapping[str, Any]] = ()
         self._inherited_fds: dict[str, int] = {}
 
     def __bool__(self) -> bool:
         """Somebody still drains."""
-        return bool(self._elders)
+        return bool(self._generations)
 
     def __contains__(self, generation: int) -> bool:
         """Something of this generation is still there."""
-        return generation in self._elders
+        return generation in self._generations
 
     def at_work(self) -> str:
         """The generations of which a worker still drains, in words; "" if only supervisors are on their way out."""
-        at_work = [generation for generation, (peer, _, _) in self._elders.items() if peer.has_workers]
+        at_work = [generation for generation, (peer, _, _) in self._generations.items() if peer.has_workers]
         return " and ".join(f"generation {generation}" for generation in at_work)
 
     def facts(self) -> list[dict[str, object]]:
@@ -59,12 +59,12 @@ class Elders:
                 "workers": peer.worker_pids,
                 "at_most": round(min(max(0.0, due - time.monotonic()), MOST_SECONDS), 3),
             }
-            for peer, due, _ in self._elders.values()
+            for peer, due, _ in self._generations.values()
         ]
 
     def seconds_left(self) -> float:
         """Until the last of them is gone at the latest, be it ours to watch or the predecessor's still."""
-        dues = [elder.due for elder in self._elders.values()] + [each["due"] for each in self._inherited]
+        dues = [one.due for one in self._generations.values()] + [each["due"] for each in self._inherited]
         return max(0.0, max(dues, default=0.0) - time.monotonic())
 
     def see_out(self, peer: Peer, *, due: float) -> None:
@@ -72,7 +72,7 @@ class Elders:
         peer.listener = self._listener_for(peer)
         left = min(due - time.monotonic(), MOST_SECONDS)
         timer = self._loop.expect_within(left, lambda: self._overdue(peer))
-        self._elders[peer.generation] = _Elder(peer, due, timer)
+        self._generations[peer.generation] = _Draining(peer, due, timer)
         self._forget_gone(peer)
 
     def tell_empty(self) -> None:
@@ -81,42 +81,42 @@ class Elders:
 
     def tell(self, kind: str) -> None:
         """Say it to each."""
-        for elder in self._elders.values():
-            elder.peer.tell(kind)
+        for one in self._generations.values():
+            one.peer.tell(kind)
 
     def pass_on(self, number: int) -> list[int]:
         """A signal to those of their workers that have a handler for it; their pids."""
-        return [pid for elder in self._elders.values() for pid in elder.peer.pass_on(number)]
+        return [pid for one in self._generations.values() for pid in one.peer.pass_on(number)]
 
     def kill(self) -> None:
         """SIGKILL to all of them."""
-        for elder in list(self._elders.values()):
-            elder.peer.kill()
-            elder.peer.kill_workers()
+        for one in list(self._generations.values()):
+            one.peer.kill()
+            one.peer.kill_workers()
 
-    def heirlooms(self) -> tuple[list[dict[str, object]], dict[str, int]]:
+    def passed_fds(self) -> tuple[list[dict[str, object]], dict[str, int]]:
         """What a successor has to know to watch them after us, and the descriptors for it, by name."""
         facts: list[dict[str, object]] = []
         fds: dict[str, int] = {}
-        for generation, (peer, due, _) in self._elders.items():
-            mine = peer.heirlooms()
+        for generation, (peer, due, _) in self._generations.items():
+            mine = peer.passed_fds()
             if len(fds) + len(mine) > _MAX_DESCRIPTORS:  # its supervisor knows its workers, and the kernel tells them
                 mine = {name: fd for name, fd in mine.items() if not name.startswith(("worker:", "holder:"))}
             if {"pidfd", "channel"} <= set(mine):
                 facts.append({"generation": generation, "pid": peer.pid, "stop_timeout": peer.stop_timeout, "due": due})
-                fds |= {f"{ELDER}{generation}:{name}": fd for name, fd in mine.items()}
+                fds |= {f"{DRAINING}{generation}:{name}": fd for name, fd in mine.items()}
         return facts, fds
 
     def inherit(self, facts: Sequence[Mapping[str, Any]], fds: Mapping[str, int]) -> None:
         """Keep what the predecessor's welcome says of them."""
         self._inherited = facts
-        self._inherited_fds = {name: fd for name, fd in fds.items() if name.startswith(ELDER)}
+        self._inherited_fds = {name: fd for name, fd in fds.items() if name.startswith(DRAINING)}
 
     def take_over(self) -> None:
         """We are the main supervisor: they are ours to watch now."""
         fds = self._inherited_fds
         for facts in self._inherited:
-            start = f"{ELDER}{facts['generation']}:"
+            start = f"{DRAINING}{facts['generation']}:"
             mine = {name.removeprefix(start): fds.pop(name) for name in list(fds) if name.startswith(start)}
             if {"channel", "token", "pidfd"} <= mine.keys():
                 self._take_over_one(facts, mine)
@@ -149,15 +149,15 @@ class Elders:
 
     def leave_to_successor(self) -> None:
         """The successor is the main supervisor and watches them."""
-        for elder in self._elders.values():
-            elder.timer.cancel()
-            elder.peer.forget()
-        self._elders.clear()
+        for one in self._generations.values():
+            one.timer.cancel()
+            one.peer.forget()
+        self._generations.clear()
 
     def close_in_child(self) -> None:
         """In a forked worker, its copies."""
-        for elder in self._elders.values():
-            elder.peer.close_in_child()
+        for one in self._generations.values():
+            one.peer.close_in_child()
         self._drop_inherited()
 
     def _drop_inherited(self) -> None:
@@ -182,19 +182,19 @@ class Elders:
 
     def _put_off(self, peer: Peer, due: float) -> None:
         """Its worker was given more time to finish."""
-        elder = self._elders.get(peer.generation)
-        if elder is not None and elder.due < due:
-            elder.timer.cancel()
+        one = self._generations.get(peer.generation)
+        if one is not None and one.due < due:
+            one.timer.cancel()
             self.see_out(peer, due=due)
 
     def _forget_gone(self, peer: Peer) -> None:
-        if peer.left_nothing and peer.generation in self._elders:
-            self._elders.pop(peer.generation).timer.cancel()
+        if peer.left_nothing and peer.generation in self._generations:
+            self._generations.pop(peer.generation).timer.cancel()
             peer.forget()
             self._on_gone()
 
     def _overdue(self, peer: Peer) -> None:
-        extra = told(News.GENERATION_KILLED, generation=peer.generation)
+        extra = entry_fields(CatalogEntry.GENERATION_KILLED, generation=peer.generation)
         _log.warning("Generation %d should have left by now, killing what is left of it", peer.generation, extra=extra)
         peer.kill()
         peer.kill_workers()

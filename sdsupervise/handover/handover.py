@@ -15,12 +15,12 @@ from ..input.printable import MOST_OF_REASON, as_sentence, fit, fit_failure, pri
 from ..linux.channel import Channel, Message
 from ..linux.event_loop import EventLoop
 from ..settings.settings import Settings
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 from .counters import Counters
-from .draining_generations import Elders
-from .peer import HANDOVER_VERSION, Hook, Peer, PeerListener, Welcome, make_token, send_welcome
+from .draining_generations import DrainingGenerations
+from .peer import HANDOVER_VERSION, NotifySetting, Peer, PeerListener, Welcome, make_token, send_welcome
 from .reload import OldCode, Reload, remark
-from .spawn import bear
+from .spawn import spawn
 from .started import Started
 
 if TYPE_CHECKING:
@@ -32,29 +32,29 @@ _STEPS = 20  # in which the warming up of a big pool is told
 
 
 class Hooks(NamedTuple):
-    """What a succession needs of its supervisor."""
+    """What a handover needs of its supervisor."""
 
     event: Callable[[Event], None]
     lock_may_be_free: Callable[[], None]
     unwanted: Callable[[], None]  # the predecessor lives and wants no successor any more
     caller: Callable[[int], None]  # a connection of the control socket the predecessor leaves to us
     named_main: Callable[[], None]  # the predecessor is telling systemd that we are the main pid
-    heirlooms: Callable[[], dict[str, int]]  # descriptors a successor gets, by name
+    passed_fds: Callable[[], dict[str, int]]  # descriptors a successor gets, by name
     workers: Callable[[], dict[int, int]]  # ours that live, pid to pidfd
     holders: Callable[[], dict[int, int]]  # who holds the lock for them
     pool: Callable[[], dict[str, object]]  # what a successor has to know of how many there are to be
     size: Callable[[], int]  # how many there are to be
-    elder_gone: Callable[[], None]
+    draining_gone: Callable[[], None]
     words_heard: Callable[[], None]  # nothing is being looked for any more, see listens_for_words
     put_off: Callable[[float], None]  # the peer was given so many seconds more for what we wait for
     bound_anew: Callable[[float], None]  # what we wait for has so many seconds from now, more or less than before
     gives_up: Callable[[float], None]  # the successor has said why it fails, and is gone in so many seconds
     lane_is_needed: Callable[[], None]  # by the generation after the next
     # A reload has it, and nobody else is to tell people; by the new code's notify_command, if the old one has none.
-    verdict: Callable[[News, Mapping[str, object], Hook | None], None]
+    verdict: Callable[[CatalogEntry, Mapping[str, object], NotifySetting | None], None]
 
 
-class Succession:
+class Handover:
     """The peer and the reload, of which the table decides and this keeps what is said and owed."""
 
     def __init__(
@@ -75,10 +75,10 @@ class Succession:
         self.reload: Reload | None = None  # the one that runs; a predecessor's
         self.peer: Peer | None = None
         self.generation = started.generation
-        self.elders = Elders(
+        self.draining = DrainingGenerations(
             loop,
-            PeerListener(self._elder_says, self._told, hooks.caller, hooks.lock_may_be_free, _not_listening),
-            self._elder_gone,
+            PeerListener(self._draining_says, self._told, hooks.caller, hooks.lock_may_be_free, _not_listening),
+            self._draining_gone,
         )
 
     @property
@@ -106,7 +106,7 @@ class Succession:
             self.peer.close_in_child()
         if self.reload is not None:
             self.reload.close_in_child()
-        self.elders.close_in_child()
+        self.draining.close_in_child()
 
     # ------------------------------------------------------------------------------------- the reload and its caller
 
@@ -126,7 +126,7 @@ class Succession:
         if self.peer is not None:
             due = time.monotonic() + self.peer.stop_timeout + self._patience
             self._verdict_due = self._inherited is None
-            self.elders.see_out(self.peer, due=due)
+            self.draining.see_out(self.peer, due=due)
             self.peer = None
 
     def settle(self) -> bool:
@@ -149,7 +149,7 @@ class Succession:
 
     def refuse(self, reload: Reload, why: str, *, stops: bool) -> None:
         """It never begins; `stops` says that the service is to end."""
-        extra = told(News.RELOAD_REFUSED, verdict="refused", reason=why)
+        extra = entry_fields(CatalogEntry.RELOAD_REFUSED, verdict="refused", reason=why)
         _log.warning("Reload asked by %s refused: %s", reload.asked_by, why, extra=extra)
         reload.refuse(why, stops=stops)
         self._counters.count_reload(reload.facts())
@@ -171,10 +171,10 @@ class Succession:
         if state is State.STARTING_SUCCESSOR and self.reload.not_applied:
             self.reload.note(f"no change of the unit is applied: {self.reload.not_applied}")
         if sentence and state is State.STARTING_SUCCESSOR:
-            extra = told(News.RELOAD_STARTED, reason=f"asked by {self.reload.asked_by}")
+            extra = entry_fields(CatalogEntry.RELOAD_STARTED, reason=f"asked by {self.reload.asked_by}")
             _log.info("%s", sentence, extra=extra)
         elif sentence:
-            _log.info("%s", sentence, extra=told(News.RELOAD_PHASE, phase=state.name.lower()))
+            _log.info("%s", sentence, extra=entry_fields(CatalogEntry.RELOAD_PHASE, phase=state.name.lower()))
 
     def answer_done(self) -> None:
         """Give the reload its verdict: the new code serves."""
@@ -183,7 +183,7 @@ class Succession:
             return
         assert peer is not None
         # What a command loads is not for us to know.
-        same = peer.code == str(self._started.receipt) and not self._settings.executes
+        same = peer.code == str(self._started.code_version) and not self._settings.executes
         facts = {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "same_code": same}
         old = {"old_generation": self.generation, "old_pid": os.getpid()}
         drains = {"drains_at_most": self._settings.stop_timeout} if self._hooks.workers() else {}
@@ -191,7 +191,7 @@ class Succession:
         self._end_reload(reload)
         self.tell("reloaded", facts=reload.facts())
         suffix = ", same code as before" * same
-        extra = told(News.RELOADED, generation=peer.generation, verdict="done", seconds=reload.seconds)
+        extra = entry_fields(CatalogEntry.RELOADED, generation=peer.generation, verdict="done", seconds=reload.seconds)
         _log.info("Reloaded: generation %d serves %s%s", peer.generation, peer.code, suffix, extra=extra)
 
     def answer_failed(self, *, serving: int, trouble: str, stops: bool) -> None:
@@ -203,7 +203,7 @@ class Succession:
         reason, traceback = ("A stop was asked.", "") if stops else _why_failed(reload, peer)
         old_code = OldCode(
             self.generation,
-            str(self._started.receipt),
+            str(self._started.code_version),
             workers=self._hooks.size(),
             serving=serving,
             trouble=trouble,
@@ -213,15 +213,21 @@ class Succession:
         )
         reload.fail(reason, traceback, old_code.facts() | {"silent_worker": self._silent})
         self._end_reload(reload)
-        news = News.RELOAD_STOPPED if stops else News.ROLLED_BACK if old_code.serves else News.NOBODY_SERVES
+        entry = (
+            CatalogEntry.RELOAD_STOPPED
+            if stops
+            else CatalogEntry.ROLLED_BACK
+            if old_code.serves
+            else CatalogEntry.NOBODY_SERVES
+        )
         outcome = old_code.sentence()
-        extra = told(news, verdict="failed", seconds=reload.seconds, reason=reason)
+        extra = entry_fields(entry, verdict="failed", seconds=reload.seconds, reason=reason)
         _log.error("Not reloaded: %s %s", as_sentence(reason), outcome, extra=extra)
-        if news is not News.RELOAD_STOPPED:
+        if entry is not CatalogEntry.RELOAD_STOPPED:
             facts = reload.facts()
-            if news is News.NOBODY_SERVES:
+            if entry is CatalogEntry.NOBODY_SERVES:
                 facts["reason"] = f"{as_sentence(reason)} {outcome}"
-            self._hooks.verdict(news, facts, peer.hook)
+            self._hooks.verdict(entry, facts, peer.hook)
 
     def _end_reload(self, reload: Reload) -> None:
         self._forget_words()
@@ -251,7 +257,7 @@ class Succession:
 
     def _tell_code(self, peer: Peer) -> None:
         """To a predecessor, what our workers have added to it."""
-        if self._told_code and self._told_code != (code := str(self._started.receipt)):
+        if self._told_code and self._told_code != (code := str(self._started.code_version)):
             self._told_code = code
             peer.tell("code", (), code=code)
 
@@ -262,7 +268,7 @@ class Succession:
 
     def pass_on(self, number: int) -> list[int]:
         """A signal to the workers of all other generations that have a handler for it; their pids."""
-        return [*(self.peer.pass_on(number) if self.peer is not None else ()), *self.elders.pass_on(number)]
+        return [*(self.peer.pass_on(number) if self.peer is not None else ()), *self.draining.pass_on(number)]
 
     def extend(self, seconds: float) -> None:
         """A worker of ours is given more time; whoever waits for us is to know."""
@@ -286,7 +292,7 @@ class Succession:
     def kill_peer(self) -> None:
         """SIGKILL the other supervisor; see Peer.kill."""
         if self.peer is not None and self.peer.kill():
-            extra = told(News.GENERATION_KILLED, generation=self.peer.generation)
+            extra = entry_fields(CatalogEntry.GENERATION_KILLED, generation=self.peer.generation)
             _log.warning(
                 "Killed the supervisor of generation %d (pid %s)", self.peer.generation, self.peer.pid, extra=extra
             )
@@ -295,7 +301,7 @@ class Succession:
         """Bear a successor, or order the caller to; its birth, or that there is none, comes over the channel."""
         reload = self.reload
         assert reload is not None
-        self.elders.tell("lane")  # the successor takes the one that they may still be in
+        self.draining.tell("lane")  # the successor takes the one that they may still be in
         channel, theirs = Channel.pair()
         reader, writer = os.pipe()
         self.peer = self._new_peer(channel, make_token(), self.generation + 1, self._settings.stop_timeout)
@@ -308,7 +314,7 @@ class Succession:
             if reload.spawn_there and reload.call is not None:
                 reload.call.progress({"spawn": True}, [theirs.fileno(), writer])
             else:
-                bear(invocation, theirs.fileno(), writer)
+                spawn(invocation, theirs.fileno(), writer)
         except OSError as error:
             self.peer.reason = f"Cannot fork a new supervisor: {error.strerror}."
         finally:
@@ -325,9 +331,9 @@ class Succession:
         peer.overlaps = welcome.overlaps
         peer.barrier_timeout = welcome.barrier_timeout
         peer.meet(welcome.predecessor_pid, fds["predecessor"])
-        self.elders.inherit(welcome.elders, fds)
+        self.draining.inherit(welcome.draining, fds)
         settings = self._settings
-        self._told_code = str(self._started.receipt)
+        self._told_code = str(self._started.code_version)
         peer.tell(
             "hello",
             version=HANDOVER_VERSION,
@@ -353,10 +359,10 @@ class Succession:
         """Tell the successor all it needs to know, before it exists: it must find this first in its channel, ahead of
         any news of our workers, and find it also if we are dead by then."""
         ours = os.pidfd_open(os.getpid())
-        elders, fds_of_elders = self.elders.heirlooms()
+        draining, fds_of_draining = self.draining.passed_fds()
         send_welcome(
             peer,
-            {"predecessor": ours, "token": peer.token, **self._hooks.heirlooms(), **fds_of_elders},
+            {"predecessor": ours, "token": peer.token, **self._hooks.passed_fds(), **fds_of_draining},
             generation=peer.generation,
             predecessor_generation=self.generation,
             pid=os.getpid(),
@@ -365,7 +371,7 @@ class Succession:
             overlaps=self._settings.overlaps,
             barrier_timeout=self._settings.barrier_timeout,
             listeners=self._started.listening.for_successor(),
-            elders=elders,
+            draining=draining,
             pool=self._hooks.pool(),
         )
         peer.tell_workers(self._hooks.workers(), self._hooks.holders())
@@ -376,9 +382,9 @@ class Succession:
             event = Event.PEER_ASKS_LOCK
         self._hooks.event(event)
 
-    def _refuse_beside_elders(self, peer: Peer) -> None:
+    def _refuse_beside_draining(self, peer: Peer) -> None:
         """New code that may not serve beside any other cannot take over while older generations finish their work."""
-        at_work = self.elders.at_work()
+        at_work = self.draining.at_work()
         if at_work and not self.overlaps:
             peer.reason = f"The new code is exclusive, and {at_work} still drains; reload again when it has left."
             self.kill_peer()
@@ -418,13 +424,13 @@ class Succession:
             told = f"generation {peer.generation} has {reload_timeout:g} s to get ready (reload_timeout)"
             self.reload.bound(told if changed else "", at_most=left + self._patience)
 
-    def _elder_gone(self) -> None:
-        if self._verdict_due and self.generation - 1 not in self.elders:
+    def _draining_gone(self) -> None:
+        if self._verdict_due and self.generation - 1 not in self.draining:
             self._verdict_due = False  # killed between its commit and the verdict, which is ours to tell then
-            self._hooks.verdict(News.RELOADED, {}, None)
-        self._hooks.elder_gone()
+            self._hooks.verdict(CatalogEntry.RELOADED, {}, None)
+        self._hooks.draining_gone()
 
-    def _elder_says(self, event: Event) -> None:
+    def _draining_says(self, event: Event) -> None:
         if event is Event.PEER_STOPS:  # somebody sent the stop to a generation that drains; it means the service
             self._hooks.event(Event.STOP_ASKED)
 
@@ -432,14 +438,14 @@ class Succession:
         fields, peer = message.fields, self.peer
         match message.kind:
             case "starts" if peer is not None and self.reload is not None:
-                peer.note_hook(message)
+                peer.note_notify_setting(message)
                 if fields["place"]:
                     self.reload.note(f"generation {peer.generation} starts in {fields['place']}")
                 if fields.get("reload_timeout", 0.0) > peer.reload_timeout:  # a shorter one is for its workers
                     self._bound_by_successor(peer, fields["reload_timeout"])
             case "hello" if peer is not None and not peer.listens:
                 peer.listens = True
-                peer.note_hook(message)
+                peer.note_notify_setting(message)
                 peer.code = fields["code"]
                 peer.overlaps = fields.get("overlaps", False)
                 peer.stop_timeout = fields["stop_timeout"]
@@ -449,7 +455,7 @@ class Succession:
                 if self.reload is not None:
                     self.reload.note(f"generation {peer.generation} is {peer.code}")
                 self._bound_by_successor(peer, fields.get("reload_timeout", peer.reload_timeout))
-                self._refuse_beside_elders(peer)
+                self._refuse_beside_draining(peer)
             case "code" if peer is not None and peer.code != fields["code"]:
                 peer.code = fields["code"]
                 if self.reload is not None:
@@ -467,7 +473,7 @@ class Succession:
             case "reloaded":
                 self._inherited = fields["facts"]
                 self._verdict_due = False
-                self._hooks.verdict(News.RELOADED, self._inherited or {}, None)
+                self._hooks.verdict(CatalogEntry.RELOADED, self._inherited or {}, None)
             case "reason" if peer is not None and self.reload is not None:
                 self._hooks.gives_up(peer.stop_timeout + self._patience)
                 self._look_for_words(peer, self.reload, fields.get("silent"))
@@ -493,7 +499,7 @@ class Succession:
 
 
 def _not_listening() -> None:
-    """What an elder that hangs up does not matter for."""
+    """What a draining generation that hangs up does not matter for."""
 
 
 def _why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:

@@ -54,7 +54,7 @@ RELOAD = record(
         "phases": map_of(seconds, 100, name=line(100)),
     }
 )
-_ELDER = record({"generation": generation, "pid": pid, "stop_timeout": seconds, "due": _seconds_of_boot})
+_DRAINING = record({"generation": generation, "pid": pid, "stop_timeout": seconds, "due": _seconds_of_boot})
 _LISTENER = record({"given": flag, "label": text(300), "file": maybe(_file)}, {"lane": whole(0, 1)})
 _LANE = record({"beside": text(300), "new": flag, "label": text(300), "file": maybe(_file)})
 _POOL = record({"configured": _workers, "workers": whole(1, MOST_WORKERS)})
@@ -62,7 +62,7 @@ _POOL = record({"configured": _workers, "workers": whole(1, MOST_WORKERS)})
 _HOOK = {"notify_command": list_of(text(128 * 1024), 1000), "notify_timeout": seconds}
 _NOTHING = record({})
 SHAPES: Mapping[str, Reader] = {
-    "born": record({"pid": pid}),
+    "spawned": record({"pid": pid}),
     "welcome": record(
         {
             "version": count,
@@ -78,7 +78,7 @@ SHAPES: Mapping[str, Reader] = {
             "overlaps": flag,
             "listeners": list_of(_LISTENER, MOST_FDS),
             "pool": _POOL,
-            "elders": list_of(_ELDER, MOST_FDS),
+            "draining": list_of(_DRAINING, MOST_FDS),
         },
     ),
     "starts": record({"place": line()}, {"reload_timeout": seconds, **_HOOK}),
@@ -122,7 +122,7 @@ def read(message: Message) -> Mapping[str, Any]:
 
 def _check_descriptors(kind: str, fields: Mapping[str, Any], fds: list[int]) -> None:
     match kind:
-        case "born":
+        case "spawned":
             _expect(fds, [lambda fd: descriptors.is_pidfd_of(fd, fields["pid"])])
         case "workers" | "holders":
             if os.getpid() in fields["pids"]:
@@ -153,7 +153,7 @@ def _expect(fds: Sequence[int], checks: Sequence[Callable[[int], bool]]) -> None
 
 # ------------------------------------------------------------------------------------------------- of the welcome
 
-ELDER = "elder:"  # elder:GENERATION:pidfd, :token, :channel, :worker:PID, :holder:PID
+DRAINING = "draining:"  # draining:GENERATION:pidfd, :token, :channel, :worker:PID, :holder:PID
 _ALWAYS = ("predecessor", "token", "lock")
 
 
@@ -168,10 +168,10 @@ def carried(fields: Mapping[str, Any], fds: list[int]) -> dict[str, int]:
     if not set(names).issuperset(_ALWAYS):
         raise Unfit("carries", f"must name {', '.join(_ALWAYS)}")
     listeners = iter(fields.get("listeners", ()))
-    elders = {str(each["generation"]): each["pid"] for each in fields.get("elders", ())}
-    if len(elders) < len(fields.get("elders", ())) or str(fields["predecessor_generation"]) in elders:
-        raise Unfit("elders", "must have a generation each")
-    checks = [_check_of(name, fields["pid"], listeners, elders) for name in names]
+    draining = {str(each["generation"]): each["pid"] for each in fields.get("draining", ())}
+    if len(draining) < len(fields.get("draining", ())) or str(fields["predecessor_generation"]) in draining:
+        raise Unfit("draining", "must have a generation each")
+    checks = [_check_of(name, fields["pid"], listeners, draining) for name in names]
     lanes = sum("lane" in fact for fact in fields.get("listeners", ()))
     if next(listeners, None) is not None or lanes != sum(name.startswith(OTHER_LANE) for name in names):
         raise Unfit("listeners", "must be as many as come")
@@ -184,7 +184,7 @@ def carried(fields: Mapping[str, Any], fds: list[int]) -> dict[str, int]:
 
 
 def _check_of(
-    name: str, predecessor: int, listeners: Iterator[Mapping[str, Any]], elders: Mapping[str, int]
+    name: str, predecessor: int, listeners: Iterator[Mapping[str, Any]], draining: Mapping[str, int]
 ) -> Callable[[int], bool] | None:
     """What the descriptor of this name must be; None for a name that this release does not know."""
     if name.startswith(LISTENER):
@@ -194,9 +194,9 @@ def _check_of(
         return descriptors.is_socket if fact["given"] else descriptors.is_listener
     if name.startswith(OTHER_LANE):
         return descriptors.is_listener
-    if name.startswith(ELDER):
-        generation, _, what = name.removeprefix(ELDER).partition(":")
-        return _check_of_elder(what, elders.get(generation))
+    if name.startswith(DRAINING):
+        generation, _, what = name.removeprefix(DRAINING).partition(":")
+        return _check_of_draining(what, draining.get(generation))
     match name:
         case "predecessor":
             return _is_of(predecessor)
@@ -211,14 +211,14 @@ def _check_of(
     return None
 
 
-def _check_of_elder(what: str, elder: int | None) -> Callable[[int], bool] | None:
-    if elder is None:
+def _check_of_draining(what: str, pid_of_draining: int | None) -> Callable[[int], bool] | None:
+    if pid_of_draining is None:
         return None
     kind, _, number = what.partition(":")
     process = decimal(number, MOST_PID)
     match kind:
         case "pidfd":
-            return _is_of(elder)
+            return _is_of(pid_of_draining)
         case "token":
             return descriptors.is_pipe_to_read
         case "channel":

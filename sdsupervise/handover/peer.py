@@ -2,7 +2,7 @@
 
 The channel's messages; `say` names each, and every one may carry more than is listed:
 
-    born      pid; [pidfd]                      the middle process of the double fork, for the successor
+    spawned   pid; [pidfd]                      the middle process of the double fork, for the successor
     welcome   version, generation, carries …    predecessor: all that crosses, names for the descriptors beside it
     starts    place, reload_timeout …           successor: whence it is about to load its code, and what is known before
     hello     version, stop_timeout, code …     successor
@@ -59,7 +59,7 @@ EVENTS: Mapping[str, Event] = {
 }
 
 
-class Hook(NamedTuple):
+class NotifySetting(NamedTuple):
     """A notify_command, and how many seconds it may take."""
 
     command: tuple[str, ...]
@@ -116,7 +116,7 @@ class Peer:
         self.probation = 0.0
         self.reload_timeout = 0.0  # it may take to get ready, from the reload's beginning
         self.barrier_timeout = 0.0  # a predecessor's: how long its commit may take
-        self.hook: Hook | None = None  # a successor's, which may be the first code that has one
+        self.hook: NotifySetting | None = None  # a successor's, which may be the first code that has one
         self.code = ""
         self.ready = 0  # of a successor's workers
         self.reason = ""
@@ -134,7 +134,7 @@ class Peer:
         """Of its workers that live, as far as we know."""
         return [pid for pid in self._workers if pid not in self._holders]
 
-    def heirlooms(self) -> dict[str, int]:
+    def passed_fds(self) -> dict[str, int]:
         """The descriptors by which a successor of ours knows it."""
         fds = {"token": self.token}
         for pid, pidfd in self._workers.items():
@@ -155,11 +155,11 @@ class Peer:
         self.pid, self._pidfd = pid, pidfd
         self._loop.watch(pidfd, self._died)
 
-    def note_hook(self, message: Message) -> None:
+    def note_notify_setting(self, message: Message) -> None:
         """What it says of its notify_command, if it is one to say what we are to run: who has our rights, or all."""
         words = message.fields.get("notify_command")
         if words and message.sender is not None and message.sender.uid in (0, os.geteuid()):
-            self.hook = Hook(tuple(words), message.fields.get("notify_timeout", _HOOK_SECONDS))
+            self.hook = NotifySetting(tuple(words), message.fields.get("notify_timeout", _HOOK_SECONDS))
 
     def knows_worker(self, pid: int) -> bool:
         """It has announced one of this pid, be it dead by now."""
@@ -300,7 +300,7 @@ class Peer:
         """Of its fields and descriptors is known what they are."""
         fields, kind = message.fields, message.kind
         match kind:
-            case "born" if self._pidfd is None:
+            case "spawned" if self._pidfd is None:
                 self.meet(fields["pid"], message.fds[0])
             case "workers" | "holders":
                 note = self.note_worker if kind == "workers" else self.note_holder
@@ -410,10 +410,10 @@ class Welcome(NamedTuple):
     pool: (
         Mapping[str, Any] | None
     )  # how many workers the predecessor was configured to have, and has; see supervisor/scaling.py
-    elders: Sequence[
+    draining: Sequence[
         Mapping[str, Any]
     ]  # the generations before it that still drain; see handover/draining_generations.py
-    fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, listener:…, elder:…
+    fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, listener:…, draining:…
 
 
 def send_welcome(peer: Peer, fds: Mapping[str, int], **fields: object) -> bool:
@@ -455,7 +455,7 @@ def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
         barrier_timeout=fields["barrier_timeout"],
         listeners=fields.get("listeners", ()),
         pool=fields.get("pool"),
-        elders=fields.get("elders", ()),
+        draining=fields.get("draining", ()),
         fds=fds,
     )
 

@@ -8,10 +8,10 @@ from ..linux.signals import PASSED_ON
 from ..linux.unpatched import os, signal
 
 
-def bear(invocation: Invocation, channel_fd: int, stderr_fd: int) -> None:
+def spawn(invocation: Invocation, channel_fd: int, stderr_fd: int) -> None:
     """Start a successor, forked twice, so that it is a child of init (systemd) before it runs a line of code.
 
-    The middle process announces it on the channel as "born" with its pidfd, or closes the channel where it cannot.
+    The middle process announces it on the channel as "spawned" with its pidfd, or closes the channel where it cannot.
     The successor writes to stderr_fd until it calls `adopt_stderr`, so that whatever the interpreter says of broken
     code reaches the predecessor. Both descriptors stay the caller's to close. Blocks for the two forks only.
 
@@ -32,7 +32,7 @@ def _be_middle(invocation: Invocation, channel_fd: int, stderr_fd: int) -> int:
         os.close(opener)
         _be_successor(invocation, channel, stderr_fd, gate)
     os.close(gate)
-    if channel.send("born", [os.pidfd_open(pid)], pid=pid):
+    if channel.send("spawned", [os.pidfd_open(pid)], pid=pid):
         os.write(opener, b"g")
     return 0
 

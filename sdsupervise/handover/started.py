@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..code.code_version import Receipt
+from ..code.code_version import CodeVersion
 from ..linux import inheritance
 from ..linux.pid_file import PidFile
 from ..linux.unpatched import socket
@@ -20,7 +20,7 @@ class Started(NamedTuple):
 
     notifier: Notifier
     invocation: inheritance.Invocation
-    receipt: Receipt
+    code_version: CodeVersion
     pid_file: PidFile
     control: socket.socket | None
     listening: Listening

@@ -12,7 +12,7 @@ from ..linux.lanes import CHECK_PORTS
 from ..settings.listen import variable
 from ..settings.settings import Settings
 from ..workers.worker import Worker
-from .hook import Errand
+from .hook import Hook
 
 
 class BeforeCommit:
@@ -36,7 +36,7 @@ class BeforeCommit:
         }
         self._workers: Sequence[Worker] = ()
         self._turns: deque[Worker] = deque()
-        self._run: Errand | None = None
+        self._run: Hook | None = None
         limit = settings.before_commit_timeout
         self._timer = loop.expect_within(limit, lambda: self._kill(f"took longer than {limit:g} s"))
 
@@ -66,7 +66,7 @@ class BeforeCommit:
         for worker in self._workers:
             worker.held = worker in others
         try:
-            self._run = Errand(
+            self._run = Hook(
                 self._loop,
                 name,
                 self._settings.before_commit,

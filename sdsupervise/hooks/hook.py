@@ -13,7 +13,7 @@ _KEPT_OUTPUT_BYTES = 16 * 1024
 _MOST_READS_AT_ITS_END = 32  # of 64 KiB each; a pipe holds 1 MiB at most, of whoever is not root
 
 
-class Errand:
+class Hook:
     """One run. `on_end` hears why it failed, "" if it went well, and what it wrote; never after `cancel`.
 
     It ends with whatever it has started in its process group, and with its supervisor.

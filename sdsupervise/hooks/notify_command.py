@@ -15,8 +15,8 @@ from functools import partial
 
 from ..linux.event_loop import EventLoop, Timer
 from ..linux.usage import unit_of
-from ..systemd.catalog import News, told
-from .hook import Errand
+from ..systemd.catalog import CatalogEntry, entry_fields
+from .hook import Hook
 
 _log = logging.getLogger("sdsupervise")
 
@@ -24,13 +24,13 @@ _MOST_WAITING = 4
 _MOST_CHARACTERS = 4000  # of one variable; the kernel takes 128 KiB
 
 EVENTS = (
-    *(News.RELOADED, News.ROLLED_BACK, News.NOBODY_SERVES),
-    *(News.CRASH_LOOP, News.CRASH_LOOP_OVER, News.GAVE_UP),
+    *(CatalogEntry.RELOADED, CatalogEntry.ROLLED_BACK, CatalogEntry.NOBODY_SERVES),
+    *(CatalogEntry.CRASH_LOOP, CatalogEntry.CRASH_LOOP_OVER, CatalogEntry.GAVE_UP),
 )
 
 # What the command finds in its environment. Each variable is there in each run, be it empty.
 VARIABLES: Mapping[str, str] = {
-    "SDSUPERVISE_EVENT": f"what happened: {', '.join(news.word for news in EVENTS)}",
+    "SDSUPERVISE_EVENT": f"what happened: {', '.join(entry.word for entry in EVENTS)}",
     "SDSUPERVISE_NAME": "the service, as `sdsupervise status` calls it",
     "SDSUPERVISE_GENERATION": "the generation that serves now, or should, counted from 1",
     "SDSUPERVISE_VERDICT": "of a reload: done, or failed",
@@ -42,7 +42,7 @@ VARIABLES: Mapping[str, str] = {
 }
 
 
-class Announcer:
+class NotifyCommand:
     """One supervisor's; `on_idle` hears when nothing runs or waits any more."""
 
     def __init__(
@@ -57,8 +57,8 @@ class Announcer:
         """The facts are the same in each run: NAME, GENERATION, of VARIABLES."""
         self._loop, self._command, self._timeout_seconds, self._on_idle = loop, command, timeout_seconds, on_idle
         self._facts = {**facts, "PID": str(os.getpid()), "UNIT": _own_unit()}
-        self._waiting: deque[tuple[News, dict[str, str]]] = deque()
-        self._current: Errand | None = None
+        self._waiting: deque[tuple[CatalogEntry, dict[str, str]]] = deque()
+        self._current: Hook | None = None
         self._end: Timer | None = None
 
     @property
@@ -66,10 +66,12 @@ class Announcer:
         """One runs, or waits for its turn."""
         return self._current is not None or bool(self._waiting)
 
-    def tell(self, news: News, *, code: str, verdict: str = "", reason: str = "", seconds: float | None = None) -> None:
+    def tell(
+        self, entry: CatalogEntry, *, code: str, verdict: str = "", reason: str = "", seconds: float | None = None
+    ) -> None:
         """Run it for this, as soon as its turn comes."""
         changing = {
-            "EVENT": news.word,
+            "EVENT": entry.word,
             "CODE": code,
             "VERDICT": verdict,
             "REASON": reason,
@@ -79,7 +81,7 @@ class Announcer:
         environment = {variable: texts.get(variable.removeprefix("SDSUPERVISE_"), "") for variable in VARIABLES}
         if len(self._waiting) == _MOST_WAITING:
             self._drop(self._waiting.popleft()[0], f"{_MOST_WAITING} others wait for their turn")
-        self._waiting.append((news, {name: _fit(text) for name, text in environment.items()}))
+        self._waiting.append((entry, {name: _fit(text) for name, text in environment.items()}))
         self._run_next()
 
     def finish(self, *, within_seconds: float) -> None:
@@ -98,23 +100,23 @@ class Announcer:
 
     def _run_next(self) -> None:
         while self._current is None and self._waiting:
-            news, environment = self._waiting.popleft()
+            entry, environment = self._waiting.popleft()
             try:
-                self._current = Errand(
+                self._current = Hook(
                     self._loop,
                     "notify_command",
                     self._command,
                     self._timeout_seconds,
                     environment=environment,
-                    on_end=partial(self._ended, news),
+                    on_end=partial(self._ended, entry),
                 )
             except OSError as error:
-                self._complain(news, f"Cannot fork notify_command: {error.strerror}")
+                self._complain(entry, f"Cannot fork notify_command: {error.strerror}")
 
-    def _ended(self, news: News, why_failed: str, _output: str) -> None:
+    def _ended(self, entry: CatalogEntry, why_failed: str, _output: str) -> None:
         self._current = None
         if why_failed:
-            self._complain(news, why_failed)
+            self._complain(entry, why_failed)
         self._run_next()
         if not self.busy:
             if self._end is not None:
@@ -122,13 +124,13 @@ class Announcer:
                 self._end = None
             self._on_idle()
 
-    def _drop(self, news: News, why: str) -> None:
-        self._complain(news, f"notify_command is not run: {why}")
+    def _drop(self, entry: CatalogEntry, why: str) -> None:
+        self._complain(entry, f"notify_command is not run: {why}")
 
     @staticmethod
-    def _complain(news: News, what: str) -> None:
-        extra = told(News.NOTIFY_FAILED, reason=what)
-        _log.warning("Nobody may have heard of the event %s: %s", news.word, what, extra=extra)
+    def _complain(entry: CatalogEntry, what: str) -> None:
+        extra = entry_fields(CatalogEntry.NOTIFY_FAILED, reason=what)
+        _log.warning("Nobody may have heard of the event %s: %s", entry.word, what, extra=extra)
 
 
 def _own_unit() -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ..linux.event_loop import EventLoop, Timer
 from ..systemd.journal import command_for_words_of
 from ..systemd.own_programs import search_path
-from .hook import Errand
+from .hook import Hook
 
 _TIMEOUT_SECONDS = 2.0  # of one look, in a journal of gigabytes
 _PAUSES_SECONDS = (0.1, 0.4)  # before another: what has just been written may still be on its way
@@ -28,20 +28,20 @@ class LastWords:
         self._loop, self._on_end = loop, on_end
         self._command = command_for_words_of(pid, since)
         self._pauses = list(_PAUSES_SECONDS)
-        self._errand: Errand | None = None
+        self._hook: Hook | None = None
         self._timer: Timer | None = loop.call_later(0, self._look)
 
     def cancel(self) -> None:
         """Nobody wants to know any more."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._errand is not None:
-            self._errand.cancel()
+        if self._hook is not None:
+            self._hook.cancel()
 
     def _look(self) -> None:
         self._timer = None
         try:
-            self._errand = Errand(
+            self._hook = Hook(
                 *(self._loop, "journalctl", self._command, _TIMEOUT_SECONDS),
                 environment=search_path(),
                 on_end=self._looked,
@@ -50,7 +50,7 @@ class LastWords:
             self._on_end("", False)
 
     def _looked(self, why_failed: str, output: str) -> None:
-        self._errand = None
+        self._hook = None
         if why_failed:
             self._on_end("", False)
         elif output or not self._pauses:

@@ -4,7 +4,7 @@ import os
 import signal
 from typing import NamedTuple
 
-from ..code.code_version import take_receipt_of_command
+from ..code.code_version import read_version_of_command
 from ..errors import SdsuperviseError
 from ..settings.settings import CommandSettings
 from ..sockets.given_names import expected_names
@@ -42,7 +42,7 @@ class Command(NamedTuple):
         name = self.name or os.path.basename(self.words[0])
         plan = start.Plan(
             name=name,
-            take_receipt=lambda: take_receipt_of_command(executable, self.words),
+            read_code_version=lambda: read_version_of_command(executable, self.words),
             pid_file=start.default_pid_file(name) if self.pid_file == "" else self.pid_file,
             user=self.user,
             group=self.group,

@@ -16,7 +16,7 @@ from ..child.draining import Draining
 from ..child.link import Link, LinkInLoop
 from ..child.process_end import end_on_time, grace_of, warn_of_threads
 from ..code import own_code
-from ..code.code_names import mentions
+from ..code.code_names import names_used
 from ..errors import ExitStatus, LinkLost
 from ..linux import processes
 from ..linux.inheritance import directory_of_code, this_invocation
@@ -259,8 +259,8 @@ class SupervisedDaemon(Daemon):
         # A worker whose code never calls ready_to_take_over is ready when it enters supervised_process, but must not
         # enter it before its turn. Where the call is hidden from us the class is asked to wait at the entry: safe, only
         # its warm-up comes late.
-        self._asks_to_take_over = mentions(type(self), "ready_to_take_over")
-        self._drains = self._drains or mentions(type(self), "draining")
+        self._asks_to_take_over = names_used(type(self), "ready_to_take_over")
+        self._drains = self._drains or names_used(type(self), "draining")
 
     def run(self) -> int:
         """As Daemon."""

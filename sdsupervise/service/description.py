@@ -29,7 +29,7 @@ _value = either(flag, number(-1e308, 1e308), text())
 _options = map_of(_value, 20, name=text())
 _row = list_of(maybe(_value), 20)  # of a tuple
 _setting = either(*(_value, list_of(either(_value, _row), 1000)), map_of(either(_value, _options), 300, name=text()))
-_receipt = tuple_of(
+_code_version = tuple_of(
     text(),
     text(100),
     list_of(tuple_of(text(), text(), text(100)), _MOST_MODULES),  # name, file, hash
@@ -45,7 +45,7 @@ _DESCRIPTION = record(
         "detach": flag,
         "shutdown_signals": list_of(whole(1, 64), 64),
         "settings": map_of(maybe(_setting), 100, name=text()),  # not checked yet: see settings/settings.py
-        "receipt": _receipt,
+        "code_version": _code_version,
         "user": maybe(text()),
         "group": maybe(text()),
         "pid_file": maybe(text()),

@@ -7,7 +7,7 @@ in JSON, and then is gone; the workers are runs of that interpreter, too.
 import signal
 from typing import Any
 
-from ..code.code_version import Receipt
+from ..code.code_version import CodeVersion
 from ..errors import ConfigError, SdsuperviseError, UsageError
 from ..handover.failure_reason import tell_why
 from ..input.checked import Unfit
@@ -16,12 +16,12 @@ from ..linux.unpatched import os
 from ..settings.settings import check_settings
 from ..supervisor.supervisor import supervise
 from ..workers.command_source import find, pinned
-from ..workers.other_python_source import ElsewhereWorkers, command_line
+from ..workers.other_python_source import OtherPythonWorkers, command_line
 from . import description, start
 from .wanted import Wanted
 
 
-class Elsewhere:
+class OtherPython:
     """A wanted service, and the interpreter that knows it."""
 
     def __init__(self, python: str, wanted: Wanted, claimed: start.Claim | None) -> None:
@@ -49,7 +49,7 @@ class Elsewhere:
         settings = check_settings(facts["class"], facts["settings"])
         plan = start.Plan(
             name=facts["name"],
-            take_receipt=lambda: Receipt(*facts["receipt"]),
+            read_code_version=lambda: CodeVersion(*facts["code_version"]),
             pid_file=facts["pid_file"],
             user=facts["user"],
             group=facts["group"],
@@ -67,7 +67,7 @@ class Elsewhere:
             return started
         return supervise(
             plan.name,
-            lambda surroundings: ElsewhereWorkers(surroundings, python, wanted, silent=plan.silent),
+            lambda surroundings: OtherPythonWorkers(surroundings, python, wanted, silent=plan.silent),
             settings,
             started,
             stop_signals=[signal.Signals(number) for number in facts["shutdown_signals"]],

@@ -11,7 +11,7 @@ from typing import NoReturn
 from ..child import greenlets
 from ..child.coroutines import Coroutines, Unwind
 from ..code import early_code
-from ..code.code_version import take_receipt
+from ..code.code_version import read_code_version
 from ..errors import ExitStatus, SdsuperviseError, UsageError
 from ..handover.failure_reason import tell_reason
 from ..linux.signals import handle
@@ -163,7 +163,7 @@ class Daemon(ABC):
     def _plan(self) -> start.Plan:
         return start.Plan(
             name=self.instance_name or type(self).__name__,
-            take_receipt=lambda: take_receipt(type(self).__module__),
+            read_code_version=lambda: read_code_version(type(self).__module__),
             pid_file=None if self.get_option("no-pid-file") else self.pid_file,
             user=self._text_option("user", self.user),
             group=self._text_option("group", self.group),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ..code.code_version import Receipt, pin_imports
+from ..code.code_version import CodeVersion, pin_imports
 from ..control import client, server
 from ..errors import AlreadyRunning, ConfigError, ExitStatus, HandoverError, LibraryMissing, SdsuperviseError
 from ..handover import start_record
@@ -53,7 +53,7 @@ class Plan(NamedTuple):
     """What a daemon asks for."""
 
     name: str
-    take_receipt: Callable[[], Receipt]  # of the code, once this process is as it will stay
+    read_code_version: Callable[[], CodeVersion]  # of the code, once this process is as it will stay
     pid_file: str | None
     user: str | None
     group: str | None
@@ -347,7 +347,7 @@ def _start_first(plan: Plan, claimed: Claim) -> Started | int:
         os.close(caller)
     _drop_privileges(claimed.identity, under_systemd=notifier.active)
     return Started(
-        *(notifier, claimed.invocation, plan.take_receipt(), pid_file, claimed.control, listening),
+        *(notifier, claimed.invocation, plan.read_code_version(), pid_file, claimed.control, listening),
         welcome=None,
         init=claimed.init,
     )
@@ -370,7 +370,7 @@ def _start_successor(plan: Plan, claimed: Claim) -> Started:
     pid_file = PidFile.through(lock, welcome.pid_file_name)
     os.close(lock)
     return Started(
-        *(notifier, claimed.invocation, plan.take_receipt(), pid_file, claimed.control, listening),
+        *(notifier, claimed.invocation, plan.read_code_version(), pid_file, claimed.control, listening),
         welcome=welcome,
         init=claimed.init,
     )

@@ -9,7 +9,7 @@ from ..errors import ConfigError, HandoverError, ListenError, NotPermitted
 from ..settings.addresses import Address
 from ..systemd.notify import Notifier
 from .given_names import given_by_units
-from .open_listener import Kept, inherited, opened, second, taken_from_systemd
+from .open_listener import OpenListener, inherited, opened, second, taken_from_systemd
 from .opening import Wanted
 from .passed_fds import LISTENER, OTHER_LANE
 
@@ -19,9 +19,11 @@ BARRIER_SECONDS = 5.0
 class Ahead(NamedTuple):
     """Listeners of a process that is about to give up its rights."""
 
-    found: list[Kept]  # given, stored or handed on
-    opened: dict[Address, Kept]
-    seconds: dict[Address, Kept]  # beside one of those found, if the service wants that (BEFORE_COMMIT in the manual)
+    found: list[OpenListener]  # given, stored or handed on
+    opened: dict[Address, OpenListener]
+    seconds: dict[
+        Address, OpenListener
+    ]  # beside one of those found, if the service wants that (BEFORE_COMMIT in the manual)
 
     @classmethod
     def of_first(cls, wanted: Sequence[Wanted], notifier: Notifier) -> "Ahead":
@@ -35,13 +37,17 @@ class Ahead(NamedTuple):
         except ListenError:
             # What is stored and not listed here may occupy the port. The class may list it, and opens it anew then.
             listed = {listener.address for listener in wanted}
-            stored = [kept for kept in found if not kept.is_given and kept.file is None and kept.address not in listed]
+            stored = [
+                existing
+                for existing in found
+                if not existing.is_given and existing.file is None and existing.address not in listed
+            ]
             if not stored:
                 raise
-        for kept in stored:
-            found.remove(kept)
-            kept.close()
-            kept.forget(notifier)
+        for existing in stored:
+            found.remove(existing)
+            existing.close()
+            existing.forget(notifier)
         notifier.wait_for_barrier(BARRIER_SECONDS)  # until systemd's copy is closed, too
         return cls._beside(found, wanted)
 
@@ -53,23 +59,25 @@ class Ahead(NamedTuple):
         """
         found = handed_on(facts, fds)
         see_that_none_is_in_the_way(wanted, found)
-        if not any(kept.is_given for kept in found):
+        if not any(existing.is_given for existing in found):
             see_that_all_can_be(wanted)
         return cls._beside(found, wanted, is_successor=True)
 
     @classmethod
-    def _beside(cls, found: list[Kept], wanted: Sequence[Wanted], *, is_successor: bool = False) -> "Ahead":
-        there = [kept for kept in found if kept.can_be_reached]
+    def _beside(cls, found: list[OpenListener], wanted: Sequence[Wanted], *, is_successor: bool = False) -> "Ahead":
+        there = [existing for existing in found if existing.can_be_reached]
         ahead = cls(found, {}, {})
         try:
-            for listener in wanted if not any(kept.is_given for kept in found) else ():
-                kept = next((kept for kept in there if listener.address.is_one_with(kept.address)), None)
-                if kept is None:
+            for listener in wanted if not any(existing.is_given for existing in found) else ():
+                existing = next(
+                    (existing for existing in there if listener.address.is_one_with(existing.address)), None
+                )
+                if existing is None:
                     ahead.opened[listener.address] = opened(listener)
                 # Only as it is spelled here: we have more rights than whoever says how it is spelled there.
-                elif listener.lanes and kept.other is None and kept.address == listener.address:
-                    if is_successor or kept.file is None:
-                        ahead._open_second(kept, listener)
+                elif listener.lanes and existing.other is None and existing.address == listener.address:
+                    if is_successor or existing.file is None:
+                        ahead._open_second(existing, listener)
         except BaseException:
             ahead.take_back()
             raise
@@ -78,18 +86,18 @@ class Ahead(NamedTuple):
     def only_at(self, wanted: Sequence[Wanted]) -> "Ahead":
         """The same, where nothing is done to files elsewhere than at these paths; see Kept.only_at."""
         paths = {listener.address.path for listener in wanted}
-        return self._replace(found=[kept.only_at(paths) for kept in self.found])
+        return self._replace(found=[existing.only_at(paths) for existing in self.found])
 
-    def _open_second(self, kept: Kept, listener: Wanted) -> None:
+    def _open_second(self, existing: OpenListener, listener: Wanted) -> None:
         try:
-            self.seconds[listener.address] = second(kept, listener)
+            self.seconds[listener.address] = second(existing, listener)
         except (ListenError, NotPermitted):
             pass  # if the service needs it, it is told so
 
     def take_back(self) -> None:
         """Close what nobody wants, and remove its files."""
-        for kept in (*self.opened.values(), *self.seconds.values()):
-            kept.take_back()
+        for existing in (*self.opened.values(), *self.seconds.values()):
+            existing.take_back()
         self.opened.clear()
         self.seconds.clear()
 
@@ -108,24 +116,24 @@ def see_that_all_can_be(wanted: Sequence[Wanted]) -> None:
                 raise ConfigError(why)
 
 
-def see_that_none_is_in_the_way(wanted: Sequence[Wanted], found: Sequence[Kept]) -> None:
+def see_that_none_is_in_the_way(wanted: Sequence[Wanted], found: Sequence[OpenListener]) -> None:
     """Of the ports that the old generation has until the reload is over.
 
     Raises ListenError.
     """
-    if any(kept.is_given for kept in found):
+    if any(existing.is_given for existing in found):
         return  # then none is opened
-    ports = [kept for kept in found if not kept.address.path]
+    ports = [existing for existing in found if not existing.address.path]
     for listener in wanted:
-        for kept in ports if not any(listener.address == kept.address for kept in ports) else ():
-            if listener.is_excluded_by(kept.address, kept.shares_port):
+        for existing in ports if not any(listener.address == existing.address for existing in ports) else ():
+            if listener.is_excluded_by(existing.address, existing.shares_port):
                 raise ListenError(
                     f"Cannot listen on {listener.address} (listen {listener.name!r}) by a reload: until it is over, "
-                    f"the old code listens on {kept.address}, which has that port; restart the service instead."
+                    f"the old code listens on {existing.address}, which has that port; restart the service instead."
                 )
 
 
-def handed_on(facts: Iterable[object], fds: Mapping[str, int]) -> list[Kept]:
+def handed_on(facts: Iterable[object], fds: Mapping[str, int]) -> list[OpenListener]:
     """What a predecessor says of its listeners, with the descriptors beside it.
 
     Raises HandoverError.

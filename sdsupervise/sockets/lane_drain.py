@@ -11,7 +11,7 @@ from .opening import Listener
 _CALM_SECONDS = 1.0
 
 
-class EndOfLanes:
+class LaneDrain:
     """Looks every second, for the kernel tells nobody that a queue is empty, and calls back after a calm one."""
 
     def __init__(

@@ -29,7 +29,7 @@ from ..systemd.notify import Notifier
 from . import check_reach
 from .early import BARRIER_SECONDS, Ahead, handed_on, see_that_all_can_be, see_that_none_is_in_the_way
 from .given_names import agreed
-from .open_listener import Kept, brought_back, opened, remove_left_behind, second, taken_from_systemd
+from .open_listener import OpenListener, brought_back, opened, remove_left_behind, second, taken_from_systemd
 from .opening import File, Listener, Wanted
 from .passed_fds import LISTENER, OTHER_LANE
 from .successor_listeners import SuccessorListeners
@@ -43,10 +43,10 @@ class Listening:
     def __init__(self, notifier: Notifier, *, checked: bool = False) -> None:
         """With `checked` before_commit must reach this generation alone, while the one before it serves."""
         self._notifier, self._checked = notifier, checked
-        self._kept: dict[str, Kept] = {}
+        self._by_name: dict[str, OpenListener] = {}
         self._wanted: dict[str, Wanted] = {}  # how ours shall be
-        self._opened: list[Kept] = []  # by this generation, and not committed yet
-        self._dropped: list[Kept] = []  # closed, not listed; their files and stored copies are left
+        self._opened: list[OpenListener] = []  # by this generation, and not committed yet
+        self._dropped: list[OpenListener] = []  # closed, not listed; their files and stored copies are left
         self._beside: dict[str, tuple[str, bool]] = {}  # what the predecessor calls its own, and whether ours is new
         self._successor = SuccessorListeners(notifier)
         self._files_of_successor: list[File] = []
@@ -57,18 +57,18 @@ class Listening:
     @property
     def sockets(self) -> dict[str, socket.socket]:
         """The sockets; close-on-exec."""
-        return {name: kept.socket for name, kept in self._kept.items()}
+        return {name: existing.socket for name, existing in self._by_name.items()}
 
     def facts(self) -> list[dict[str, object]]:
         """What status shows of them."""
         return [
-            {"name": name, "address": str(kept.address), "from": "systemd" if kept.is_given else "sdsupervise"}
-            for name, kept in self._kept.items()
+            {"name": name, "address": str(existing.address), "from": "systemd" if existing.is_given else "sdsupervise"}
+            for name, existing in self._by_name.items()
         ]
 
     def places(self) -> dict[str, str]:
         """Where each can be reached from this host now: HOST:PORT, or a path."""
-        return {name: kept.place for name, kept in self._kept.items()}
+        return {name: existing.place for name, existing in self._by_name.items()}
 
     # ---------------------------------------------------------------------------------------- how they come to us
 
@@ -124,124 +124,132 @@ class Listening:
     def _take_over(self, wanted: Sequence[Wanted]) -> None:
         """Of what was found keep what is listed, close the rest."""
         found = self._ahead.found
-        given = [kept for kept in found if kept.is_given]
-        ours = [kept for kept in found if not kept.is_given]
+        given = [existing for existing in found if existing.is_given]
+        ours = [existing for existing in found if not existing.is_given]
         if given:
             if self._checked:
                 raise ConfigError(check_reach.SHARED)
-            named = agreed([listener.name for listener in wanted], [kept.label for kept in given])
-            self._kept = {name: given[place] for name, place in named.items()}
+            named = agreed([listener.name for listener in wanted], [existing.label for existing in given])
+            self._by_name = {name: given[place] for name, place in named.items()}
         else:
             see_that_all_can_be(wanted)
             self._wanted = {listener.name: listener for listener in wanted}
         for listener in self._wanted.values():
             # A path can have had more than one socket, of which one can be reached.
-            there = [kept for kept in ours if listener.address.is_one_with(kept.address)]
-            kept = next((kept for kept in there if kept.can_be_reached), None) or brought_back(there)
-            if kept is not None:
-                self._kept[listener.name] = kept
-                ours.remove(kept)
-        for kept in ours:
-            self._drop(kept)
+            there = [existing for existing in ours if listener.address.is_one_with(existing.address)]
+            existing = next((existing for existing in there if existing.can_be_reached), None) or brought_back(there)
+            if existing is not None:
+                self._by_name[listener.name] = existing
+                ours.remove(existing)
+        for existing in ours:
+            self._drop(existing)
 
-    def _drop(self, kept: Kept) -> None:
-        kept.close()
-        self._dropped.append(kept)
+    def _drop(self, existing: OpenListener) -> None:
+        existing.close()
+        self._dropped.append(existing)
 
     def _open_missing(self, *, beside: bool) -> None:
         # Where one address has two lanes, all have: as long as the old generation serves on in its lane there, it must
         # get no new clients elsewhere.
-        all_have = beside and any(kept.other is not None for kept in self._kept.values())
+        all_have = beside and any(existing.other is not None for existing in self._by_name.values())
         try:
             for name, listener in self._wanted.items():
-                kept = self._kept.get(name)
-                if kept is None:
-                    self._kept[name] = self._open(listener)
-                    self._opened.append(self._kept[name])
-                elif kept.other is not None:
-                    self._kept[name] = self._change_lane(name, kept, is_new=False) if beside else kept
-                elif listener.lanes or (all_have and kept.can_have_lanes):
-                    self._make_lane(name, kept, listener, beside=beside)
+                existing = self._by_name.get(name)
+                if existing is None:
+                    self._by_name[name] = self._open(listener)
+                    self._opened.append(self._by_name[name])
+                elif existing.other is not None:
+                    self._by_name[name] = self._change_lane(name, existing, is_new=False) if beside else existing
+                elif listener.lanes or (all_have and existing.can_have_lanes):
+                    self._make_lane(name, existing, listener, beside=beside)
             self._ahead.take_back()
         except BaseException:
-            for kept in self._opened:
-                kept.take_back()
+            for existing in self._opened:
+                existing.take_back()
             self._ahead.take_back()
             raise
         if self._wanted:
-            self._kept = {name: self._kept[name] for name in self._wanted}
+            self._by_name = {name: self._by_name[name] for name in self._wanted}
 
-    def _open(self, listener: Wanted) -> Kept:
-        kept = self._ahead.opened.pop(listener.address, None) or opened(listener)
-        if kept.other is not None and not listener.lanes:
-            lanes.stop_listening(kept.other)
-            kept.other.close()
-            kept = kept._replace(other=None)
-        return kept
+    def _open(self, listener: Wanted) -> OpenListener:
+        existing = self._ahead.opened.pop(listener.address, None) or opened(listener)
+        if existing.other is not None and not listener.lanes:
+            lanes.stop_listening(existing.other)
+            existing.other.close()
+            existing = existing._replace(other=None)
+        return existing
 
-    def _change_lane(self, name: str, kept: Kept, *, is_new: bool) -> Kept:
+    def _change_lane(self, name: str, existing: OpenListener, *, is_new: bool) -> OpenListener:
         """Ours is the lane that the predecessor's was not."""
-        self._beside[name] = kept.label, is_new
-        return kept.in_other_lane()
+        self._beside[name] = existing.label, is_new
+        return existing.in_other_lane()
 
-    def _make_lane(self, name: str, kept: Kept, listener: Wanted, *, beside: bool) -> None:
+    def _make_lane(self, name: str, existing: OpenListener, listener: Wanted, *, beside: bool) -> None:
         """Have a socket of our own at an address that had only one."""
-        if kept.file is not None and not beside:
+        if existing.file is not None and not beside:
             return  # it has the path, and the next generation gets one beside it
         try:
-            made = self._ahead.seconds.pop(listener.address, None) or second(kept, listener)
+            made = self._ahead.seconds.pop(listener.address, None) or second(existing, listener)
         except (ListenError, NotPermitted) as error:
-            if beside and self._checked and kept.file is not None:
+            if beside and self._checked and existing.file is not None:
                 raise
             if beside and self._checked:
                 why = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
                 raise ListenError(
-                    f"before_commit needs a second socket at {kept.address} (listen {name!r}), which the kernel "
+                    f"before_commit needs a second socket at {existing.address} (listen {name!r}), which the kernel "
                     f"refuses ({why}): mostly because another user has opened the first. Restart the service once."
                 ) from error
-            _log.info("%s has one lane only: %s", kept.address, error)
+            _log.info("%s has one lane only: %s", existing.address, error)
             return
         self._opened.append(made)
-        if kept.file is not None:
-            self._beside[name] = kept.label, True
-            self._kept[name] = made
-            self._drop(kept)
+        if existing.file is not None:
+            self._beside[name] = existing.label, True
+            self._by_name[name] = made
+            self._drop(existing)
             return
-        kept = kept._replace(other=made.socket)
-        self._kept[name] = self._change_lane(name, kept, is_new=True) if beside else kept
+        existing = existing._replace(other=made.socket)
+        self._by_name[name] = self._change_lane(name, existing, is_new=True) if beside else existing
 
     # ------------------------------------------------------------------------------------------------- a reload
 
-    def heirlooms(self) -> dict[str, int]:
+    def passed_fds(self) -> dict[str, int]:
         """The descriptors a successor gets."""
-        mine = {f"{LISTENER}{name}": kept.socket.fileno() for name, kept in self._kept.items()}
-        others = {name: kept.other.fileno() for name, kept in self._kept.items() if kept.other is not None}
+        mine = {f"{LISTENER}{name}": existing.socket.fileno() for name, existing in self._by_name.items()}
+        others = {
+            name: existing.other.fileno() for name, existing in self._by_name.items() if existing.other is not None
+        }
         return mine | {f"{OTHER_LANE}{name}": fd for name, fd in others.items()}
 
     def for_successor(self) -> list[dict[str, object]]:
         """What it must know of them, in the same order."""
         return [
-            {"given": kept.is_given, "label": kept.label, "file": kept.file, "lane": kept.lane if kept.other else None}
-            for kept in self._kept.values()
+            {
+                "given": existing.is_given,
+                "label": existing.label,
+                "file": existing.file,
+                "lane": existing.lane if existing.other else None,
+            }
+            for existing in self._by_name.values()
         ]
 
     def for_predecessor(self) -> tuple[list[dict[str, object]], list[int]]:
         """What it must know of our sockets beside its own, and the descriptors of those that are new."""
-        beside = [(self._kept[name], label, is_new) for name, (label, is_new) in self._beside.items()]
+        beside = [(self._by_name[name], label, is_new) for name, (label, is_new) in self._beside.items()]
         facts: list[dict[str, object]] = [
-            {"beside": label, "new": is_new, "label": kept.label, "file": kept.file} for kept, label, is_new in beside
+            {"beside": label, "new": is_new, "label": existing.label, "file": existing.file}
+            for existing, label, is_new in beside
         ]
-        return facts, [kept.socket.fileno() for kept, _, is_new in beside if is_new]
+        return facts, [existing.socket.fileno() for existing, _, is_new in beside if is_new]
 
     def files_made(self) -> list[File]:
         """By this generation: for the predecessor, which removes them if we fail, whatever becomes of us."""
-        return [kept.file for kept in self._opened if kept.file is not None]
+        return [existing.file for existing in self._opened if existing.file is not None]
 
     def note_successor(
         self, files: Sequence[tuple[str, int, int]], lanes: Sequence[Mapping[str, Any]], fds: Sequence[int]
     ) -> None:
         """What a successor's files_made() and for_predecessor() were."""
-        self._successor.note(self._kept.values(), lanes, fds)
+        self._successor.note(self._by_name.values(), lanes, fds)
         self._files_of_successor = [File(*file) for file in files]
 
     def steer(self, clients: Clients) -> None:
@@ -265,29 +273,29 @@ class Listening:
         self._take_paths()
         self._forget_dropped()
         self._adjust()
-        for kept in self._kept.values():
-            if kept.other is not None:
-                lanes.steer(kept.socket, Steering(kept.lane))
+        for existing in self._by_name.values():
+            if existing.other is not None:
+                lanes.steer(existing.socket, Steering(existing.lane))
                 if alone:
-                    lanes.abandon(kept.other)
-            for label, listener in kept.stored if not kept.is_given else ():
+                    lanes.abandon(existing.other)
+            for label, listener in existing.stored if not existing.is_given else ():
                 self._notifier.store(label, listener.fileno())
 
     def close(self) -> None:
         """Another generation serves: let go of our copies, and of what becomes of files and stored ones."""
         self._left_lanes = self._successor.commit()
-        for kept in self._kept.values():
-            if kept.socket not in self._left_lanes:
-                kept.close()
-        for left in (self._kept, self._opened, self._dropped, self._files_of_successor):
+        for existing in self._by_name.values():
+            if existing.socket not in self._left_lanes:
+                existing.close()
+        for left in (self._by_name, self._opened, self._dropped, self._files_of_successor):
             left.clear()
 
     def close_in_child(self) -> None:
         """In a forked worker: its copies of what only a supervisor needs."""
         self._successor.close_in_child()
-        for kept in self._kept.values():
-            if kept.other is not None:
-                kept.other.close()
+        for existing in self._by_name.values():
+            if existing.other is not None:
+                existing.other.close()
 
     def leave_lanes(self) -> list[Listener]:
         """Our lanes of those addresses that have two, once another generation serves; the caller closes them."""
@@ -297,35 +305,35 @@ class Listening:
     def end(self, *, files_stay: bool) -> None:
         """The service stops."""
         self.undo_successor()
-        for kept in () if files_stay else (*self._kept.values(), *self._dropped):
-            if kept.file is not None:
-                kept.file.unlink()
+        for existing in () if files_stay else (*self._by_name.values(), *self._dropped):
+            if existing.file is not None:
+                existing.file.unlink()
 
     # -------------------------------------------------------------------------------------------------- details
 
     def _take_paths(self) -> None:
         """Of a predecessor that died; else it has seen to that."""
         for name in self._beside:
-            kept = self._kept[name]
+            existing = self._by_name[name]
             try:
-                if kept.file is not None:
-                    kept.file.take_path()
+                if existing.file is not None:
+                    existing.file.take_path()
             except OSError as error:
-                _log.error("%s leads to an old socket: %s (listen %r)", kept.address, error.strerror, name)
+                _log.error("%s leads to an old socket: %s (listen %r)", existing.address, error.strerror, name)
 
     def _forget_dropped(self) -> None:
-        for kept in self._dropped:
-            kept.forget(self._notifier)
+        for existing in self._dropped:
+            existing.forget(self._notifier)
         self._dropped.clear()
 
     def _adjust(self) -> None:
         """Give those we keep the options that are listed now."""
         for name, listener in self._wanted.items():
-            kept = self._kept.get(name)
-            if kept is None or kept in self._opened:
+            existing = self._by_name.get(name)
+            if existing is None or existing in self._opened:
                 continue
             try:
-                for _, each in kept.stored:
-                    listener.adjust(each, kept.file, has_lanes=kept.other is not None)
+                for _, each in existing.stored:
+                    listener.adjust(each, existing.file, has_lanes=existing.other is not None)
             except OSError as error:
-                _log.warning("%s stays as it is: %s (listen %r)", kept.address, error.strerror, name)
+                _log.warning("%s stays as it is: %s (listen %r)", existing.address, error.strerror, name)

@@ -19,7 +19,7 @@ _MOST_LABEL_CHARACTERS = 255  # FDNAME= in sd_pid_notify_with_fds(3)
 _OTHER_LABEL = "~"  # behind such a name: the second lane's socket
 
 
-class Kept(NamedTuple):
+class OpenListener(NamedTuple):
     """One listener that is open."""
 
     socket: Listener
@@ -37,7 +37,7 @@ class Kept(NamedTuple):
         first, second = (self.socket, self.other) if self.lane == 0 else (self.other, self.socket)
         return [(self.label, first), (self.label + _OTHER_LABEL, second)]
 
-    def in_other_lane(self) -> "Kept":
+    def in_other_lane(self) -> "OpenListener":
         """As the next generation has it."""
         return self if self.other is None else self._replace(socket=self.other, other=self.socket, lane=1 - self.lane)
 
@@ -61,7 +61,7 @@ class Kept(NamedTuple):
         for label, _ in self.stored:
             notifier.forget_stored(label)
 
-    def only_at(self, paths: Collection[str]) -> "Kept":
+    def only_at(self, paths: Collection[str]) -> "OpenListener":
         """For a process with more rights than whoever says which file was made with it: a file elsewhere than at a path
         that is listed may be anybody's, and nothing is done to it."""
         if self.file is None or self.file.path in paths:
@@ -107,75 +107,81 @@ class Kept(NamedTuple):
         return self.file is None or self.file.is_there()
 
 
-def taken_from_systemd() -> list[Kept]:
+def taken_from_systemd() -> list[OpenListener]:
     """What the units and the fd store give us, once; what is no socket is closed."""
     taken = []
     for name, fd in listen_fds.take():
         if stat.S_ISSOCK(os.fstat(fd).st_mode):
-            taken.append(_kept(fd, not name.startswith(STORED), name, None))
+            taken.append(_by_name(fd, not name.startswith(STORED), name, None))
         else:
             _log.warning("systemd passes %r, which is no socket, ignoring", name)
             os.close(fd)
     return _paired(taken)
 
 
-def _paired(taken: Sequence[Kept]) -> list[Kept]:
+def _paired(taken: Sequence[OpenListener]) -> list[OpenListener]:
     """The two lanes of an address in one; ours is the one where clients wait."""
-    seconds = {kept.label: kept.socket for kept in taken if not kept.is_given and kept.label.endswith(_OTHER_LABEL)}
+    seconds = {
+        existing.label: existing.socket
+        for existing in taken
+        if not existing.is_given and existing.label.endswith(_OTHER_LABEL)
+    }
     paired = []
-    for kept in taken:
-        second = seconds.get(kept.label + _OTHER_LABEL)
+    for existing in taken:
+        second = seconds.get(existing.label + _OTHER_LABEL)
         if second is not None:
-            kept = kept._replace(other=second)
-            paired.append(kept if lanes.waiting(kept.socket) >= lanes.waiting(second) else kept.in_other_lane())
-        elif kept.label not in seconds:
-            paired.append(kept)
+            existing = existing._replace(other=second)
+            paired.append(
+                existing if lanes.waiting(existing.socket) >= lanes.waiting(second) else existing.in_other_lane()
+            )
+        elif existing.label not in seconds:
+            paired.append(existing)
     return paired
 
 
-def inherited(fact: Any, fd: int, others: Iterator[int]) -> Kept:  # noqa: ANN401
+def inherited(fact: Any, fd: int, others: Iterator[int]) -> OpenListener:  # noqa: ANN401
     """As the predecessor has it."""
     file = fact["file"]
-    kept = _kept(fd, fact["given"] is True, str(fact["label"]), File(*file) if file else None)
+    existing = _by_name(fd, fact["given"] is True, str(fact["label"]), File(*file) if file else None)
     lane = fact.get("lane")  # None also where the predecessor knows of none
-    return kept if lane is None else kept._replace(other=Listener(fileno=next(others)), lane=int(lane))
+    return existing if lane is None else existing._replace(other=Listener(fileno=next(others)), lane=int(lane))
 
 
-def opened(wanted: Wanted) -> Kept:
+def opened(wanted: Wanted) -> OpenListener:
     """One that was not there before, in both lanes if it is of TCP and has them.
 
     Raises ListenError, NotPermitted.
     """
     listener, file = wanted.open()
-    kept = Kept(listener, False, name_in_store(wanted.name, listener, file), file)
+    existing = OpenListener(listener, False, name_in_store(wanted.name, listener, file), file)
     if not wanted.lanes or file is not None:
-        return kept
+        return existing
     try:
-        return kept._replace(other=second(kept, wanted).socket)
+        return existing._replace(other=second(existing, wanted).socket)
     except BaseException:
-        kept.close()
+        existing.close()
         raise
 
 
-def second(kept: Kept, wanted: Wanted) -> Kept:
+def second(existing: OpenListener, wanted: Wanted) -> OpenListener:
     """Another one at the same address: in lane 1 of TCP, or beside a path until its turn comes.
 
     Raises ListenError, NotPermitted.
     """
-    if kept.file is not None:
+    if existing.file is not None:
         # Spelled as it is spelled there: so the predecessor knows it.
-        listener, file = wanted._replace(address=kept.address).open(beside=True)
-        return Kept(listener, False, name_in_store(wanted.name, listener, file), file)
+        listener, file = wanted._replace(address=existing.address).open(beside=True)
+        return OpenListener(listener, False, name_in_store(wanted.name, listener, file), file)
     listener = wanted.make()
     try:
-        lanes.join(kept.socket, listener, wanted.backlog)
+        lanes.join(existing.socket, listener, wanted.backlog)
     except OSError as error:
         listener.close()
         raise wanted.failure(error) from error
-    return kept._replace(socket=listener, other=None, lane=1)
+    return existing._replace(socket=listener, other=None, lane=1)
 
 
-def _kept(fd: int, is_given: bool, label: str, file: File | None) -> Kept:
+def _by_name(fd: int, is_given: bool, label: str, file: File | None) -> OpenListener:
     listener = Listener(fileno=fd)
     path = address_of(listener).path.removesuffix(NEXT)
     if not is_given and file is None and path:
@@ -186,7 +192,7 @@ def _kept(fd: int, is_given: bool, label: str, file: File | None) -> Kept:
             file = File(path, int(device, 16), int(inode, 16))
         except ValueError:
             file = File(path, 0, 0)  # not stored by us: whose file it is cannot be known
-    return Kept(listener, is_given, label, file)
+    return OpenListener(listener, is_given, label, file)
 
 
 def is_label(value: object) -> bool:
@@ -202,15 +208,15 @@ def name_in_store(name: str, listener: Listener, file: File | None) -> str:
     return f"{STORED}{name}/" + ".".join(f"{number:x}" for number in numbers)
 
 
-def brought_back(there: Sequence[Kept]) -> Kept | None:
+def brought_back(there: Sequence[OpenListener]) -> OpenListener | None:
     """The socket of a generation whose file stood beside its path when everybody was killed, if it has the path again;
     the successor's was there, and nobody listens on it any more."""
-    for kept in there:
+    for existing in there:
         try:
-            path = kept.file.path if kept.file is not None and kept.file.place else ""
-            if kept.file is not None and path and (is_stale(path) or not os.path.lexists(path)):
-                kept.file.take_path()
-                return kept
+            path = existing.file.path if existing.file is not None and existing.file.place else ""
+            if existing.file is not None and path and (is_stale(path) or not os.path.lexists(path)):
+                existing.file.take_path()
+                return existing
         except OSError:
             pass  # somebody listens there
     return None

@@ -20,7 +20,7 @@ from ..linux.lanes import Steering
 from ..linux.unpatched import os, socket
 from ..settings.addresses import NEXT, address_of
 from ..systemd.notify import Notifier
-from .open_listener import Kept, is_label
+from .open_listener import OpenListener, is_label
 from .opening import File, Listener
 
 _log = logging.getLogger("sdsupervise")
@@ -29,7 +29,7 @@ _log = logging.getLogger("sdsupervise")
 class _Pair(NamedTuple):
     """A listener of ours, and the successor's on the same address."""
 
-    ours: Kept
+    ours: OpenListener
     theirs: Listener
     is_new: bool  # the successor has opened it
     label: str  # of a new one, in systemd's fd store
@@ -43,13 +43,13 @@ class SuccessorListeners:
         self._notifier = notifier
         self._pairs: list[_Pair] = []
 
-    def note(self, ours: Iterable[Kept], said: Sequence[Mapping[str, Any]], fds: Sequence[int]) -> None:
+    def note(self, ours: Iterable[OpenListener], said: Sequence[Mapping[str, Any]], fds: Sequence[int]) -> None:
         """Take in what the successor says of them (Listening.for_predecessor), and the descriptors of the new ones.
 
         What cannot be is ignored, and its clients stay ours.
         """
         new = _sockets(fds)
-        by_label = {kept.label: kept for kept in ours if not kept.is_given}
+        by_label = {existing.label: existing for existing in ours if not existing.is_given}
         try:
             for fact in said:
                 self._pairs.append(_pair(by_label, fact, new))
@@ -123,12 +123,12 @@ def _exchange(theirs: File) -> None:
             renaming.exchange(directory, name, path)
 
 
-def _take_back(ours: Kept) -> None:
+def _take_back(ours: OpenListener) -> None:
     if ours.file is not None and ours.file.place:
         ours.file.take_path()
 
 
-def _name_no_more(ours: Kept) -> None:
+def _name_no_more(ours: OpenListener) -> None:
     if ours.file is not None:
         ours.file.unlink()
 
@@ -143,7 +143,7 @@ def _sockets(fds: Sequence[int]) -> list[Listener]:
     return sockets
 
 
-def _pair(by_label: dict[str, Kept], fact: Mapping[str, Any], new: list[Listener]) -> _Pair:
+def _pair(by_label: dict[str, OpenListener], fact: Mapping[str, Any], new: list[Listener]) -> _Pair:
     """What a fact says; takes its socket from the new ones. Raises what is wrong."""
     ours = by_label.pop(fact["beside"])
     if fact["new"] is not True:

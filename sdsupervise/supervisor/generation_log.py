@@ -4,20 +4,20 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..code.code_version import Receipt, is_still_installed
+from ..code.code_version import CodeVersion, is_still_installed
 from ..handover.counters import Counters
-from ..handover.peer import Hook
+from ..handover.peer import NotifySetting
 from ..linux.event_loop import EventLoop
 from ..settings.settings import Settings
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 
 if TYPE_CHECKING:
-    from ..hooks.notify_command import Announcer
+    from ..hooks.notify_command import NotifyCommand
 
 _log = logging.getLogger("sdsupervise")
 
 
-class Chronicle:
+class GenerationLog:
     """Each event once. What befalls a worker or a reload is logged where it is known best."""
 
     def __init__(
@@ -26,27 +26,34 @@ class Chronicle:
         name: str,
         settings: Settings,
         generation: int,
-        receipt: Receipt,
+        code_version: CodeVersion,
         *,
         on_quiet: Callable[[], None],
     ) -> None:
         """`on_quiet` hears when nobody is being told of anything any more."""
-        self._settings, self._generation, self._receipt = settings, generation, receipt
+        self._settings, self._generation, self._code_version = settings, generation, code_version
         self._has_served = self._has_retired = False
         self._loop, self._name, self._on_quiet = loop, name, on_quiet
-        self._announcer: Announcer | None = None
+        self._notify_command: NotifyCommand | None = None
         self.counters = Counters()
         if settings.notify_command:
-            self._announcer = self._make_announcer(Hook(settings.notify_command, settings.notify_timeout))
+            self._notify_command = self._make_notify_command(
+                NotifySetting(settings.notify_command, settings.notify_timeout)
+            )
 
     @property
     def busy(self) -> bool:
         """A notify_command runs, or is to."""
-        return self._announcer is not None and self._announcer.busy
+        return self._notify_command is not None and self._notify_command.busy
 
     def starts(self) -> None:
         """The supervisor begins."""
-        _log.info("Generation %d starts from %s", self._generation, self._receipt, extra=told(News.STARTING))
+        _log.info(
+            "Generation %d starts from %s",
+            self._generation,
+            self._code_version,
+            extra=entry_fields(CatalogEntry.STARTING),
+        )
 
     def serves(self, *, by_verdict: bool) -> None:
         """For the first time, unless this is known: the verdict on a reload says it too."""
@@ -62,66 +69,78 @@ class Chronicle:
     def stops(self, gave_up_because: str, *, is_main: bool) -> None:
         """The service does."""
         if is_main:
-            extra = told(News.STOPPING, reason=gave_up_because or "A stop was asked.")
+            extra = entry_fields(CatalogEntry.STOPPING, reason=gave_up_because or "A stop was asked.")
             _log.info("Generation %d stops", self._generation, extra=extra)
         limit = self._settings.notify_timeout
         self._finish(limit if gave_up_because else min(limit, self._settings.stop_timeout))
 
     def abandon(self) -> None:
         """Tell people nothing more, and nothing to its end."""
-        if self._announcer is not None:
-            self._announcer.abandon("the service stops")
+        if self._notify_command is not None:
+            self._notify_command.abandon("the service stops")
 
     def leaves(self, *, is_main: bool) -> None:
         """The supervisor does."""
-        news = News.STOPPED if is_main else News.DRAINED if self._has_retired else News.ABANDONED
-        _log.info("Generation %d leaves", self._generation, extra=told(news))
+        entry = (
+            CatalogEntry.STOPPED if is_main else CatalogEntry.DRAINED if self._has_retired else CatalogEntry.ABANDONED
+        )
+        _log.info("Generation %d leaves", self._generation, extra=entry_fields(entry))
 
     def gave_up(self, why: str) -> None:
         """It is to stop because of this."""
-        _log.error("%s", why, extra=told(News.GAVE_UP, reason=why))
-        self._announce(News.GAVE_UP, reason=why)
+        _log.error("%s", why, extra=entry_fields(CatalogEntry.GAVE_UP, reason=why))
+        self._notify(CatalogEntry.GAVE_UP, reason=why)
 
     def crash_loop(self, why: str, *, is_main: bool) -> None:
         """One has begun, or, without a reason, is over; see workers/crash_loops.py."""
         if why:
             self.counters.count("crash_loops")
-            _log.warning("A crash loop: %s, again and again", why, extra=told(News.CRASH_LOOP, reason=why))
+            _log.warning(
+                "A crash loop: %s, again and again", why, extra=entry_fields(CatalogEntry.CRASH_LOOP, reason=why)
+            )
         else:
-            _log.info("The crash loop is over", extra=told(News.CRASH_LOOP_OVER))
+            _log.info("The crash loop is over", extra=entry_fields(CatalogEntry.CRASH_LOOP_OVER))
         if is_main:  # of a successor's only the verdict on its reload is of interest
-            self._announce(News.CRASH_LOOP if why else News.CRASH_LOOP_OVER, reason=why)
+            self._notify(CatalogEntry.CRASH_LOOP if why else CatalogEntry.CRASH_LOOP_OVER, reason=why)
 
-    def verdict(self, news: News, facts: Mapping[str, object], hook_of_new_code: Hook | None) -> None:
+    def verdict(
+        self, entry: CatalogEntry, facts: Mapping[str, object], setting_of_new_code: NotifySetting | None
+    ) -> None:
         """A reload has it, and we are the main supervisor now. The facts are those of Reload.facts; none where whoever
         was to tell it died after the commit. People hear by the new code's notify_command where we have none, from now
         on: whoever asks to be told of failures, and deploys that with the first one, is to hear of it."""
-        if self._announcer is None and hook_of_new_code is not None:
-            self._announcer = self._make_announcer(hook_of_new_code)
+        if self._notify_command is None and setting_of_new_code is not None:
+            self._notify_command = self._make_notify_command(setting_of_new_code)
         if not facts:
             self._say_serving()
-        verdict, seconds = ("done" if news is News.RELOADED else "failed"), facts.get("seconds")
+        verdict, seconds = ("done" if entry is CatalogEntry.RELOADED else "failed"), facts.get("seconds")
         seconds = seconds if isinstance(seconds, int | float) else None
-        self._announce(news, verdict=verdict, reason=str(facts.get("reason", "")), seconds=seconds)
+        self._notify(entry, verdict=verdict, reason=str(facts.get("reason", "")), seconds=seconds)
 
-    def _make_announcer(self, hook: Hook) -> "Announcer | None":
+    def _make_notify_command(self, hook: NotifySetting) -> "NotifyCommand | None":
         if self._has_served and not is_still_installed():
             _log.warning("notify_command is not run before the next reload: another sdsupervise is installed now")
             return None
         from ..hooks import notify_command  # most services can do without, and its memory
 
         facts = {"NAME": self._name, "GENERATION": str(self._generation)}
-        return notify_command.Announcer(self._loop, hook.command, hook.timeout, facts=facts, on_idle=self._on_quiet)
+        return notify_command.NotifyCommand(self._loop, hook.command, hook.timeout, facts=facts, on_idle=self._on_quiet)
 
     def _say_serving(self) -> None:
-        _log.info("Generation %d serves %s", self._generation, self._receipt, extra=told(News.SERVING))
+        _log.info(
+            "Generation %d serves %s", self._generation, self._code_version, extra=entry_fields(CatalogEntry.SERVING)
+        )
 
-    def _announce(self, news: News, *, verdict: str = "", reason: str = "", seconds: float | None = None) -> None:
-        if self._announcer is not None:
-            self._announcer.tell(news, code=str(self._receipt), verdict=verdict, reason=reason, seconds=seconds)
+    def _notify(
+        self, entry: CatalogEntry, *, verdict: str = "", reason: str = "", seconds: float | None = None
+    ) -> None:
+        if self._notify_command is not None:
+            self._notify_command.tell(
+                entry, code=str(self._code_version), verdict=verdict, reason=reason, seconds=seconds
+            )
 
     def _finish(self, within_seconds: float) -> float:
-        if self._announcer is None or not self._announcer.busy:
+        if self._notify_command is None or not self._notify_command.busy:
             return 0.0
-        self._announcer.finish(within_seconds=within_seconds)
+        self._notify_command.finish(within_seconds=within_seconds)
         return within_seconds

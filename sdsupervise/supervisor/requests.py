@@ -15,8 +15,8 @@ from ..input.printable import MOST_OF_REASON, fit, printable
 from ..linux import privileges, processes
 from ..linux.signals import DEADLY, PASSED_ON, SignalReceiver, has_no_handler
 from ..linux.unpatched import signal
-from ..systemd.catalog import News, told
-from ..workers.pool import Workforce
+from ..systemd.catalog import CatalogEntry, entry_fields
+from ..workers.pool import Pool
 from . import scaling
 
 _log = logging.getLogger("sdsupervise")
@@ -50,9 +50,9 @@ class Requests:
 
     def __init__(
         self,
-        workforce: Workforce,
+        pool: Pool,
         answers: Answers,
-        pool: scaling.Pool,
+        pool_size: scaling.PoolSize,
         *,
         stop_signals: Iterable[signal.Signals],
         why_never: str,
@@ -62,7 +62,7 @@ class Requests:
         On a terminal SIGHUP is its end, and a stop as well. Without one it is what daemons get from whoever wants them
         to read or open a file anew.
         """
-        self._workforce, self._answers, self._pool = workforce, answers, pool
+        self._pool, self._answers, self._pool_size = pool, answers, pool_size
         self._why_never = why_never
         self._followers: list[Call] = []  # of the next reload
         self._is_nobody = not privileges.is_told_apart(os.geteuid())
@@ -95,7 +95,7 @@ class Requests:
             self._reload(Reload("SIGUSR2", None, by_systemd=False, spawn_there=False))
         for number in scaling.SIGNALS.keys() & numbers:
             change = scaling.SIGNALS[signal.Signals(number)]
-            self._scale(self._workforce.size + change, processes.signal_name(number))
+            self._scale(self._pool.size + change, processes.signal_name(number))
         if self._answers.is_main():  # to whose pid they were sent, if not to all of the unit
             for foreign in sorted(numbers - self._stops - {signal.SIGUSR2, *scaling.SIGNALS}):
                 self._take_foreign(foreign)
@@ -132,10 +132,10 @@ class Requests:
                 reason = f"Only {who} may {_COMMANDS[method]}{why}."
                 call.fail(varlink.PERMISSION_DENIED, {"reason": reason})
             case "io.sdsupervise.Scale":
-                size = scaling.wanted_size(call.parameters, self._workforce.size)
+                size = scaling.wanted_size(call.parameters, self._pool.size)
                 refusal = self._scale(size, f"pid {call.pid}, uid {call.uid}")
                 if refusal:
-                    call.fail("ScaleRefused", {"reason": refusal, "workers": self._workforce.size})
+                    call.fail("ScaleRefused", {"reason": refusal, "workers": self._pool.size})
                 else:
                     call.reply({"workers": size})
             case "io.sdsupervise.Reload":
@@ -193,7 +193,7 @@ class Requests:
         try:
             call.reply(facts())
         except Exception:
-            _log.critical("A bug in sdsupervise; please report it", exc_info=True, extra=told(News.BUG))
+            _log.critical("A bug in sdsupervise; please report it", exc_info=True, extra=entry_fields(CatalogEntry.BUG))
             call.hang_up()
 
     @staticmethod
@@ -237,17 +237,20 @@ class Requests:
 
     def _scale(self, size: int | None, asked_by: str) -> str:
         """Have so many workers from now on; why not, if we do not."""
-        now = self._workforce.size
-        refusal = scaling.why_not(self._pool, self._answers.state(), size, is_main=self._answers.is_main())
-        if not refusal and size is not None and not self._workforce.has_room_for(size):
+        now = self._pool.size
+        refusal = scaling.why_not(self._pool_size, self._answers.state(), size, is_main=self._answers.is_main())
+        if not refusal and size is not None and not self._pool.has_room_for(size):
             refusal = "Too few file descriptors are left for so many workers; raise the limit (LimitNOFILE=)."
         if size is None or refusal:
             _log.warning(
-                "Scaling asked by %s refused: %s", asked_by, refusal, extra=told(News.SCALING_REFUSED, reason=refusal)
+                "Scaling asked by %s refused: %s",
+                asked_by,
+                refusal,
+                extra=entry_fields(CatalogEntry.SCALING_REFUSED, reason=refusal),
             )
         elif size != now:
-            extra = told(News.SCALED, reason=f"asked by {asked_by}")
+            extra = entry_fields(CatalogEntry.SCALED, reason=f"asked by {asked_by}")
             _log.info("Scaling from %d to %d workers, asked by %s", now, size, asked_by, extra=extra)
-            self._workforce.scale(size)
+            self._pool.scale(size)
             self._answers.scaled()
         return refusal

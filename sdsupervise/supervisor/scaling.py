@@ -14,7 +14,7 @@ from ..core.takeover import State
 from ..handover.peer import Welcome
 from ..linux import cpus
 from ..settings.settings import MOST_WORKERS, Settings
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 
 _log = logging.getLogger("sdsupervise")
 
@@ -22,7 +22,7 @@ _log = logging.getLogger("sdsupervise")
 SIGNALS: Mapping[signal.Signals, int] = {signal.SIGTTIN: +1, signal.SIGTTOU: -1}
 
 
-class Pool(NamedTuple):
+class PoolSize(NamedTuple):
     """How many workers the settings ask for, and allow."""
 
     configured: int
@@ -31,7 +31,7 @@ class Pool(NamedTuple):
     why_no_more: str
 
 
-def pool_of(settings: Settings) -> Pool:
+def size_of_pool(settings: Settings) -> PoolSize:
     """What the settings come to here and now; of "auto" the log says how."""
     limit = settings.max_workers or MOST_WORKERS
     automatic = isinstance(settings.workers, str)
@@ -42,23 +42,23 @@ def pool_of(settings: Settings) -> Pool:
     else:
         configured = settings.workers
     if settings.max_workers or settings.overlaps:
-        return Pool(configured, automatic, limit, f"max_workers is {limit}")
+        return PoolSize(configured, automatic, limit, f"max_workers is {limit}")
     why = f"the service is exclusive, with workers = {settings.workers}; if more may work at a time, set max_workers"
-    return Pool(configured, automatic, configured, why)
+    return PoolSize(configured, automatic, configured, why)
 
 
-def first_size(pool: Pool, welcome: Welcome | None) -> int:
+def first_size(pool_size: PoolSize, welcome: Welcome | None) -> int:
     """The number of workers a generation starts with. What somebody scaled the predecessor to outlives a reload, unless
     the new code, its configuration or its CPUs ask for another number than the old, or allow no such number."""
     before = welcome.pool if welcome is not None else None
-    if before is None or before["configured"] != pool.configured:
-        return pool.configured
+    if before is None or before["configured"] != pool_size.configured:
+        return pool_size.configured
     scaled: int = before["workers"]
-    if scaled > pool.most:
-        extra = told(News.SCALED, reason=pool.why_no_more)
+    if scaled > pool_size.most:
+        extra = entry_fields(CatalogEntry.SCALED, reason=pool_size.why_no_more)
         message = "Starting %d workers, not the %d of the old generation: %s"
-        _log.warning(message, pool.most, scaled, pool.why_no_more, extra=extra)
-    return min(scaled, pool.most)
+        _log.warning(message, pool_size.most, scaled, pool_size.why_no_more, extra=extra)
+    return min(scaled, pool_size.most)
 
 
 def wanted_size(parameters: Mapping[str, object], size: int) -> int | None:
@@ -69,7 +69,7 @@ def wanted_size(parameters: Mapping[str, object], size: int) -> int | None:
     return number if "workers" in parameters else size + number
 
 
-def why_not(pool: Pool, state: State, size: int | None, *, is_main: bool) -> str:
+def why_not(pool_size: PoolSize, state: State, size: int | None, *, is_main: bool) -> str:
     """Why a supervisor in this state cannot have so many workers; "" if it can."""
     if size is None or not 1 <= size <= MOST_WORKERS:
         number = size if size is not None else "such a number of"
@@ -82,4 +82,4 @@ def why_not(pool: Pool, state: State, size: int | None, *, is_main: bool) -> str
         return "The service is stopping."
     if state is not State.SERVING:
         return "A reload is in progress; scale when it is over."
-    return f"There cannot be {size} workers: {pool.why_no_more}." if size > pool.most else ""
+    return f"There cannot be {size} workers: {pool_size.why_no_more}." if size > pool_size.most else ""

@@ -8,14 +8,14 @@ from .. import __version__
 from ..core.phases import PHASES
 from ..core.takeover import State
 from ..handover.counters import Counters
-from ..handover.handover import Succession
+from ..handover.handover import Handover
 from ..handover.started import Started
 from ..input.printable import fit
 from ..linux.inheritance import directory_of_code
 from ..settings.settings import Settings
-from ..workers.pool import Workforce
-from .scaling import Pool
-from .status_text import Standing, state_name
+from ..workers.pool import Pool
+from .scaling import PoolSize
+from .status_text import StatusText, state_name
 
 _MOST_SHOWN = 1000  # pids: more would not fit into an answer of the control socket
 _MOST_BYTES = 64 * 1024  # in JSON: nor would more text
@@ -35,23 +35,23 @@ def _fitting(workers: list[dict[str, object]]) -> list[dict[str, object]]:
     return [{**facts, "status": fit(str(facts["status"]), share)} if facts["status"] else facts for facts in workers]
 
 
-class Account:
+class Status:
     """Looks at the parts of one supervisor, and changes none."""
 
     def __init__(
         self,
         name: str,
         settings: Settings,
-        pool: Pool,
+        pool_size: PoolSize,
         started: Started,
-        workforce: Workforce,
-        succession: Succession,
+        pool: Pool,
+        handover: Handover,
         counters: Counters,
         *,
         can_reload: bool,
     ) -> None:
-        self._name, self._settings, self._pool, self._started = name, settings, pool, started
-        self._workforce, self._succession, self._can_reload = workforce, succession, can_reload
+        self._name, self._settings, self._pool_size, self._started = name, settings, pool_size, started
+        self._pool, self._handover, self._can_reload = pool, handover, can_reload
         self._directory = directory_of_code()  # as it was entered: the symlink may lead elsewhere later
         self._since, self._has_served = time.time(), False
         self._counters = counters
@@ -64,71 +64,71 @@ class Account:
 
     def sentence(self, state: State) -> str:
         """How it stands, for systemd and people."""
-        return self._standing(state).sentence()
+        return self._text(state).sentence()
 
     def sentence_of_phase(self, state: State) -> str:
         """How it stands, for those who follow a reload: without what they know."""
-        return self._standing(state).sentence_of_phase()
+        return self._text(state).sentence_of_phase()
 
-    def _standing(self, state: State) -> Standing:
-        peer, generation = self._succession.peer, self._succession.generation
-        return Standing(
+    def _text(self, state: State) -> StatusText:
+        peer, generation = self._handover.peer, self._handover.generation
+        return StatusText(
             state=state,
             generation=generation,
             peer_generation=peer.generation if peer is not None else generation - 1,
-            code=str(self._started.receipt),
+            code=str(self._started.code_version),
             peer_code=peer.code if peer is not None else "",
-            serving=self._workforce.serving,
-            workers=self._workforce.size,
-            trouble=self._workforce.trouble,
-            last_reload=self._succession.remark,
+            serving=self._pool.serving,
+            workers=self._pool.size,
+            trouble=self._pool.trouble,
+            last_reload=self._handover.remark,
             gave_up_because=self.gave_up_because,
         )
 
     def facts(self, state: State) -> dict[str, object]:
         """What Status answers."""
-        started, workforce, succession = self._started, self._workforce, self._succession
+        started, pool, handover = self._started, self._pool, self._handover
         return {
             "name": self._name,
             "version": __version__,
-            "state": state_name(state, workforce.serving),
+            "state": state_name(state, pool.serving),
             "status": self.sentence(state),
-            "serves": workforce.serving > 0 or PHASES[state].serves == "peer",
-            "healthy": state is State.SERVING and workforce.serving >= workforce.size,
-            "generation": succession.generation,
+            "serves": pool.serving > 0 or PHASES[state].serves == "peer",
+            "healthy": state is State.SERVING and pool.serving >= pool.size,
+            "generation": handover.generation,
             "since": round(self._since, 3),
             "pid": os.getpid(),
             "handover": self._settings.handover,
-            "code": {"path": started.receipt.path, "fingerprint": started.receipt.fingerprint},
+            "code": {"path": started.code_version.path, "fingerprint": started.code_version.fingerprint},
             "directory": self._directory,
             "credentials_directory": started.invocation.environment.get("CREDENTIALS_DIRECTORY"),
             "pid_file": started.pid_file.name,
             "can_reload": self._can_reload,
             "sockets": started.listening.facts(),
-            "crashes": workforce.crashes,
+            "crashes": pool.crashes,
             "pool": {
-                "workers": workforce.size,
-                "serving": workforce.serving,
-                "max_workers": self._pool.most,
-                "automatic": self._pool.automatic,
+                "workers": pool.size,
+                "serving": pool.serving,
+                "max_workers": self._pool_size.most,
+                "automatic": self._pool_size.automatic,
             },
-            "workers": _fitting(workforce.facts()),
-            "spare": workforce.spare.pid if workforce.spare is not None else None,
+            "workers": _fitting(pool.facts()),
+            "spare": pool.spare.pid if pool.spare is not None else None,
             "successor": self._successor(),
-            "draining": succession.elders.facts(),
-            "last_reload": succession.facts(),
+            "draining": handover.draining.facts(),
+            "last_reload": handover.facts(),
             "counters": self._counters.facts(),
         }
 
     def code(self) -> dict[str, object]:
         """What Code answers: all that is needed to see whether the disk has other code by now."""
-        receipt, argv = self._started.receipt, self._started.invocation.argv
-        modules, words = receipt.modules, receipt.words
+        code_version, argv = self._started.code_version, self._started.invocation.argv
+        modules, words = code_version.modules, code_version.words
         fits = len(json.dumps([words, argv])) < _MOST_BYTES
         complete = fits and len(json.dumps(modules)) < _MOST_BYTES
         return {
-            "path": receipt.path,
-            "fingerprint": receipt.fingerprint,
+            "path": code_version.path,
+            "fingerprint": code_version.fingerprint,
             "modules": [{"name": name, "file": file} for name, file in modules] if complete else [],
             "complete": complete,
             "command": words if fits else [],
@@ -141,8 +141,8 @@ class Account:
 
     def _successor(self) -> dict[str, object] | None:
         """The generation that a reload raises, as far as we know of it."""
-        peer = self._succession.peer
-        if peer is None or peer.generation <= self._succession.generation or peer.gone:
+        peer = self._handover.peer
+        if peer is None or peer.generation <= self._handover.generation or peer.gone:
             return None
         pids = peer.worker_pids[:_MOST_SHOWN]
         return {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "workers": pids, "ready": peer.ready}

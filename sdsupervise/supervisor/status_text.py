@@ -13,7 +13,7 @@ def state_name(state: State, serving: int) -> str:
     return state.name.lower() if state is not State.SERVING or serving else DOWN
 
 
-class Standing(NamedTuple):
+class StatusText(NamedTuple):
     """What the sentence is made of."""
 
     state: State

@@ -17,9 +17,9 @@ from ..core.phases import PHASES, Clients
 from ..core.takeover import RULES, Effect, Event, State, step
 from ..errors import ExitStatus, ImpossibleEvent, SdsuperviseError
 from ..handover.failure_reason import tell_reason
-from ..handover.handover import Hooks, Succession
+from ..handover.handover import Handover, Hooks
 from ..handover.lock import Lock
-from ..handover.peer import Hook, Peer
+from ..handover.peer import NotifySetting, Peer
 from ..handover.reload import Reload
 from ..handover.start_record import unlink_control
 from ..handover.started import Started
@@ -28,19 +28,19 @@ from ..linux import limits, processes
 from ..linux.event_loop import EventLoop, Timer
 from ..linux.inheritance import RUN_DIRECTORY_VARIABLE
 from ..settings.settings import Settings
-from ..sockets.lane_drain import EndOfLanes
+from ..sockets.lane_drain import LaneDrain
 from ..systemd import logs
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 from ..systemd.control_process import ask_control_pid
 from ..systemd.journal import stderr_is_journal
 from ..systemd.reporter import Reporter
-from ..workers.pool import Listener, Workforce
+from ..workers.pool import Listener, Pool
 from ..workers.source import Source, Surroundings
 from ..workers.worker import Worker, WorkerListener, WorkerState
 from . import scaling
-from .generation_log import Chronicle
+from .generation_log import GenerationLog
 from .requests import Answers, Requests
-from .status import Account
+from .status import Status
 
 if TYPE_CHECKING:
     from ..hooks.before_commit import BeforeCommit
@@ -73,7 +73,9 @@ def supervise(
             tell_reason(error, started.welcome.channel)
         if isinstance(error, SdsuperviseError):
             raise
-        _log.critical("A bug in sdsupervise, leaving; please report it", exc_info=True, extra=told(News.BUG))
+        _log.critical(
+            "A bug in sdsupervise, leaving; please report it", exc_info=True, extra=entry_fields(CatalogEntry.BUG)
+        )
         return ExitStatus.SOFTWARE
     finally:
         logs.finish(within_seconds=_LAST_WORDS_SECONDS)
@@ -97,14 +99,14 @@ class Supervisor:
         logs.attach(self._loop)
         self._reporter = Reporter(self._loop, started.notifier)
         self.generation = started.generation
-        self._pool = scaling.pool_of(settings)
+        self._pool_size = scaling.size_of_pool(settings)
         self._source = source(
             Surroundings(
                 *(self._loop, settings, self.generation, self._let_go_in_child, started.listeners, self._lock_in_child),
-                receipt=started.receipt,
+                code_version=started.code_version,
             )
         )
-        self._workforce = Workforce(
+        self._pool = Pool(
             self._loop,
             settings,
             self._start_worker,
@@ -119,7 +121,7 @@ class Supervisor:
                 self._crash_loop,
             ),
             generation=self.generation,
-            size=scaling.first_size(self._pool, started.welcome),
+            size=scaling.first_size(self._pool_size, started.welcome),
             forks=self._source.forks,
         )
         self._lock = Lock(started.pid_file)
@@ -127,7 +129,7 @@ class Supervisor:
         self._stepping = False
         self._deadline: Timer | None = None
         self._status_timer: Timer | None = None
-        self._end_of_lanes: EndOfLanes | None = None
+        self._lane_drain: LaneDrain | None = None
         if settings.before_commit:
             from ..hooks import before_commit  # noqa: F401  # not in the middle of an upgrade; most services do without
             from ..settings.check_words import may_ask_old_code
@@ -140,26 +142,26 @@ class Supervisor:
         self._was_interrupted = self._ends_at_once = False  # by Ctrl-C, and by another
         self._named_main = False  # systemd has been, or is being, told that we are
         self._exit_status = int(ExitStatus.OK)
-        self._chronicle = Chronicle(
-            *(self._loop, name, settings, self.generation, started.receipt), on_quiet=self._reconsider
+        self._generation_log = GenerationLog(
+            *(self._loop, name, settings, self.generation, started.code_version), on_quiet=self._reconsider
         )
-        self._succession = Succession(
+        self._handover = Handover(
             self._loop,
             started,
             settings,
-            self._chronicle.counters,
+            self._generation_log.counters,
             hooks=Hooks(
                 event=self._happen,
                 lock_may_be_free=self._lock_may_be_free,
                 unwanted=self._be_unwanted,
                 caller=self._adopt_caller,
                 named_main=self._be_named,
-                heirlooms=self._heirlooms,
-                workers=self._workforce.pidfds,
-                holders=self._workforce.holders,
+                passed_fds=self._passed_fds,
+                workers=self._pool.pidfds,
+                holders=self._pool.holders,
                 pool=self._pool_facts,
-                size=lambda: self._workforce.size,
-                elder_gone=self._reconsider,
+                size=lambda: self._pool.size,
+                draining_gone=self._reconsider,
                 words_heard=self._reconsider,
                 put_off=self._put_off_deadline,
                 bound_anew=self._bind_anew,
@@ -169,25 +171,25 @@ class Supervisor:
             ),
         )
         self.state = State.WARMING if started.welcome else State.OPENING
-        parts = (self._workforce, self._succession, self._chronicle.counters)
-        self._account = Account(name, settings, self._pool, started, *parts, can_reload=can_reload)
+        parts = (self._pool, self._handover, self._generation_log.counters)
+        self._status = Status(name, settings, self._pool_size, started, *parts, can_reload=can_reload)
         self._requests = Requests(
-            self._workforce,
+            self._pool,
             Answers(
                 state=lambda: self.state,
                 is_main=lambda: self._is_main,
-                reload_waits=lambda: self._succession.waits,
-                facts=lambda: self._account.facts(self.state),
-                code=self._account.code,
+                reload_waits=lambda: self._handover.waits,
+                facts=lambda: self._status.facts(self.state),
+                code=self._status.code,
                 stop=lambda: self._happen(Event.STOP_ASKED),
                 interrupt=self._interrupt,
-                pass_on=lambda number: [*self._workforce.pass_on(number), *self._succession.pass_on(number)],
+                pass_on=lambda number: [*self._pool.pass_on(number), *self._handover.pass_on(number)],
                 reload=self._ask_reload,
                 refuse=self._refuse_reload,
                 scaled=self._tell_status_soon,
                 ask_control_pid=lambda on_answer: ask_control_pid(self._loop, on_answer),
             ),
-            self._pool,
+            self._pool_size,
             stop_signals=stop_signals,
             why_never="" if can_reload else f"{name} cannot be reloaded: its class does not set can_do_hot_reload.",
         )
@@ -199,7 +201,7 @@ class Supervisor:
 
     @property
     def _peer(self) -> Peer | None:
-        return self._succession.peer
+        return self._handover.peer
 
     def run(self) -> int:
         """Supervise until we leave; the exit status."""
@@ -207,12 +209,12 @@ class Supervisor:
         if self._started.init is not None:
             self._started.init.say_here()
         if self._started.welcome is not None:
-            self._succession.meet_predecessor(self._started.welcome)
+            self._handover.meet_predecessor(self._started.welcome)
         else:
-            self._workforce.first_crash_is_final = self._started.notifier.active
+            self._pool.first_crash_is_final = self._started.notifier.active
             self._become_main("starting")
         class_main.prepare()
-        self._chronicle.starts()
+        self._generation_log.starts()
         # The state's own consequences, from within the loop: a worker forked now must not outlive an error below.
         self._loop.call_later(0, self._enter_first_state)
         self._loop.run()
@@ -221,7 +223,7 @@ class Supervisor:
     def _enter_first_state(self) -> None:
         self._stepping = True
         if self.state is State.WARMING:
-            self._workforce.start_once()  # and no other if one dies
+            self._pool.start_once()  # and no other if one dies
         self._enter()
         self._drain_events()
 
@@ -250,37 +252,39 @@ class Supervisor:
         """Nothing has happened that is not dealt with: give the events that stand for a lasting condition to a state
         that waits for it; True if there is one."""
         rules = RULES[self.state]
-        if Event.NO_WORKER in rules and not self._workforce.workers and not self._sees_somebody_out():
+        if Event.NO_WORKER in rules and not self._pool.workers and not self._sees_somebody_out():
             if Event.PEER_GONE in rules and self._peer is not None:
                 self._peer.look()  # whoever leaves first makes sure that the other is there to serve, or to clean up
             if not self._events:
                 self._events.append(Event.NO_WORKER)
         elif Event.NO_PEER in rules and (self._peer is None or self._peer.gone):
             self._events.append(Event.NO_PEER)
-        elif Event.WORKERS_SETTLED in rules and self._workforce.settled and not self._succession.listens_for_words:
+        elif Event.WORKERS_SETTLED in rules and self._pool.settled and not self._handover.listens_for_words:
             self._events.append(Event.WORKERS_SETTLED)
         return bool(self._events)
 
     def _sees_somebody_out(self) -> bool:
         """We leave and have no worker left, but people are still being told of something; or the service stops, and a
         generation before ours still has a worker."""
-        if self._chronicle.busy and self.state in (State.DRAINING, State.STOPPING, State.LEAVING):
+        if self._generation_log.busy and self.state in (State.DRAINING, State.STOPPING, State.LEAVING):
             return True
-        elders = self._succession.elders
-        if self.state not in (State.STOPPING, State.LEAVING) or not elders:
+        draining = self._handover.draining
+        if self.state not in (State.STOPPING, State.LEAVING) or not draining:
             return False
-        elders.tell_empty()
-        return bool(elders)
+        draining.tell_empty()
+        return bool(draining)
 
     def _step(self, event: Event) -> None:
         before = self.state
         if event is Event.PEER_EMPTY and before is State.DRAINING:
-            self._chronicle.abandon()  # the service stops, and waits for nobody but us
+            self._generation_log.abandon()  # the service stops, and waits for nobody but us
         try:
             rule = step(before, event)
         except ImpossibleEvent as error:
             # A bug of ours, and no reason to leave the service without a supervisor: nothing changes, and we say so.
-            _log.critical("%s Please report this; ignoring it", error, extra=told(News.BUG, reason=str(error)))
+            _log.critical(
+                "%s Please report this; ignoring it", error, extra=entry_fields(CatalogEntry.BUG, reason=str(error))
+            )
             return
         if rule is None:
             return
@@ -313,25 +317,25 @@ class Supervisor:
         if PHASES[state].is_main and not self._is_main:
             self._become_main("ready")
             if event is Event.PEER_COMMITTED:
-                self._succession.let_drain()
+                self._handover.let_drain()
         if state is State.STOPPING and self._named_main and not self._is_main:
             self._reporter.become_main(systemd_believes="ready")  # the stop came in the middle of the commit
         if state is State.SERVING:
             self._note_serving(by_verdict=event is Event.PEER_COMMITTED)
-            self._workforce.first_crash_is_final = False
-            self._started.listening.settle(alone=not self._succession.elders)
+            self._pool.first_crash_is_final = False
+            self._started.listening.settle(alone=not self._handover.draining)
         if state is State.DRAINING:
             self._retire()
         if state is State.STOPPING:
-            self._succession.refuse_waiting()
-            self._chronicle.stops(self._account.gave_up_because, is_main=self._is_main)
+            self._handover.refuse_waiting()
+            self._generation_log.stops(self._status.gave_up_because, is_main=self._is_main)
         if state is not State.WARMING:
-            self._workforce.want(PHASES[state].wants_workers)
-        self._workforce.recycle(state is State.SERVING)
+            self._pool.want(PHASES[state].wants_workers)
+        self._pool.recycle(state is State.SERVING)
         self._set_deadline()
         self._tell_status()
-        sentence = "" if self._is_brief else self._account.sentence_of_phase(state)
-        self._succession.enter(state, sentence, at_most=self._longest_wait())
+        sentence = "" if self._is_brief else self._status.sentence_of_phase(state)
+        self._handover.enter(state, sentence, at_most=self._longest_wait())
         if self._ends_at_once and state is State.EMPTY:
             self._happen(Event.DEADLINE)
         if PHASES[state].awaits_lock:
@@ -340,13 +344,13 @@ class Supervisor:
 
     def _note_serving(self, *, by_verdict: bool = False) -> None:
         """Where this generation is the one that serves: from its first worker that does, it is said to."""
-        if self.state is State.SERVING and (by_verdict or self._workforce.serving):
-            self._chronicle.serves(by_verdict=by_verdict)
-            self._account.begin_serving()
+        if self.state is State.SERVING and (by_verdict or self._pool.serving):
+            self._generation_log.serves(by_verdict=by_verdict)
+            self._status.begin_serving()
 
     def _settle(self) -> None:
         """In SERVING nothing is left to do for a peer that left nothing behind."""
-        if self.state is State.SERVING and self._succession.settle():
+        if self.state is State.SERVING and self._handover.settle():
             self._set_deadline()
 
     # ------------------------------------------------------------------------------------------------- effects
@@ -354,51 +358,51 @@ class Supervisor:
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Effect.RELEASE_WORKERS:
-                self._workforce.release()
+                self._pool.release()
                 self._tell_status()
                 self._note_serving()
             case Effect.STOP_WORKERS:
                 self._stop_workers()
             case Effect.KILL_WORKERS:
-                self._workforce.kill()
+                self._pool.kill()
             case Effect.OPEN_LOCK:
                 self._lock.open()
             case Effect.CLOSE_LOCK:
                 self._lock.close()
-                self._succession.tell("unlocked")
+                self._handover.tell("unlocked")
             case Effect.WRITE_PID:
                 self._lock.write_pid()
             case Effect.START_SUCCESSOR:
-                self._succession.start_successor()
+                self._handover.start_successor()
             case Effect.ASK_YIELD:
-                self._succession.tell("yield")
+                self._handover.tell("yield")
             case Effect.TELL_SERVING:
                 self._owes_serving = True
                 self._tell_serving()
             case Effect.TELL_CHECKED:
-                self._succession.tell("checked")
+                self._handover.tell("checked")
             case Effect.TELL_FAILED:
-                self._succession.tell("failed")
+                self._handover.tell("failed")
             case Effect.TELL_COMMITTED:
                 self._started.listening.close()  # before anybody hears that the reload is done
-                self._succession.tell("committed")
+                self._handover.tell("committed")
             case Effect.TELL_STOP:
-                self._succession.stop_peer()
+                self._handover.stop_peer()
             case Effect.TELL_EMPTY:
-                self._succession.tell("empty")
+                self._handover.tell("empty")
             case Effect.KILL_PEER:
-                self._succession.kill_peer()
+                self._handover.kill_peer()
             case Effect.KILL_PEER_WORKERS:
                 if self._peer is not None:
                     self._peer.kill_workers()
             case Effect.NAME_MAIN_PID:
                 self._name_main_pid()
             case Effect.ANSWER_DONE:
-                self._succession.answer_done()
+                self._handover.answer_done()
             case Effect.ANSWER_FAILED:
-                self._succession.answer_failed(
-                    serving=self._workforce.serving,
-                    trouble=self._workforce.trouble,
+                self._handover.answer_failed(
+                    serving=self._pool.serving,
+                    trouble=self._pool.trouble,
                     stops=self.state is State.STOPPING,
                 )
             case Effect.EXIT:
@@ -411,22 +415,22 @@ class Supervisor:
         lanes = self._started.listening.leave_lanes()
         if lanes and self.state is State.DRAINING:
             patience = self._settings.stop_timeout / 2
-            self._end_of_lanes = EndOfLanes(self._loop, lanes, self._stop_workers, at_most=patience)
+            self._lane_drain = LaneDrain(self._loop, lanes, self._stop_workers, at_most=patience)
             return
-        if self._end_of_lanes is not None:
-            self._end_of_lanes.cancel()
-            self._end_of_lanes = None
-        self._workforce.stop()
+        if self._lane_drain is not None:
+            self._lane_drain.cancel()
+            self._lane_drain = None
+        self._pool.stop()
 
     def _lane_is_needed(self) -> None:
-        if self._end_of_lanes is not None:
+        if self._lane_drain is not None:
             self._stop_workers()
 
     def _tell_serving(self) -> None:
         """Say so once it is true: an exclusive command was only started by its release, and takes its time."""
-        if self._owes_serving and self.state is State.ON_TRIAL and self._workforce.up:
+        if self._owes_serving and self.state is State.ON_TRIAL and self._pool.up:
             self._owes_serving = False
-            self._succession.tell("serving")
+            self._handover.tell("serving")
             self._begin_check()
 
     def _begin_check(self) -> None:
@@ -439,19 +443,19 @@ class Supervisor:
 
         places = self._started.listening.places()
         self._check = BeforeCommit(self._loop, settings, self._checked, generation=self.generation, places=places)
-        self._check.begin(self._workforce.in_service())
+        self._check.begin(self._pool.in_service())
 
     def _checked(self, why_failed: str, output: str) -> None:
         self._check = None
         if why_failed:
-            self._succession.tell_reason(f"{why_failed}.", output)
+            self._handover.tell_reason(f"{why_failed}.", output)
         self._happen(Event.CHECK_FAILED if why_failed else Event.CHECK_PASSED)
 
     def _name_main_pid(self) -> None:
         peer = self._peer
         assert peer is not None and peer.pid is not None
-        self._succession.tell("naming")
-        self._reporter.name_main_pid(peer.pid, self._account.sentence(self.state), self._main_pid_named)
+        self._handover.tell("naming")
+        self._reporter.name_main_pid(peer.pid, self._status.sentence(self.state), self._main_pid_named)
 
     def _main_pid_named(self) -> None:
         self._look_and_happen(Event.BARRIER_RETURNED)
@@ -472,7 +476,7 @@ class Supervisor:
         if self._control is not None:
             self._control.stop_accepting()
             if not self._is_main:
-                self._control.leave_idle_callers(self._succession.leave_caller)
+                self._control.leave_idle_callers(self._handover.leave_caller)
             self._control.answer_the_rest()
             if self._is_main and self.state is State.GONE and self._started.control is not None:
                 unlink_control(self._started.control.getsockname())
@@ -481,7 +485,7 @@ class Supervisor:
         self._source.close()
         if self._is_main and self.state is State.GONE:
             self._take_away_run_directory()
-        self._chronicle.leaves(is_main=self._is_main)
+        self._generation_log.leaves(is_main=self._is_main)
         self._loop.stop()
 
     def _take_away_run_directory(self) -> None:
@@ -502,7 +506,7 @@ class Supervisor:
             return
         seconds = sum(self._seconds(part) for part in parts)
         if self.state is State.EMPTY:
-            seconds += self._succession.elders.seconds_left()  # the peer, if it is the main one, leaves after them
+            seconds += self._handover.draining.seconds_left()  # the peer, if it is the main one, leaves after them
         self._deadline = self._loop.expect_within(seconds, self._deadline_passed)
 
     def _bind_anew(self, seconds: float) -> None:
@@ -520,8 +524,8 @@ class Supervisor:
         """A successor that does not serve yet and gives up has its own workers to stop."""
         if self.state is State.STARTING_SUCCESSOR:
             self._put_off_deadline(seconds)
-            if self._succession.reload is not None:
-                self._succession.reload.bound("", at_most=seconds + self._settings.takeover_timeout)
+            if self._handover.reload is not None:
+                self._handover.reload.bound("", at_most=seconds + self._settings.takeover_timeout)
 
     def _longest_wait(self) -> float:
         """Seconds until this state ends at the latest, by its deadline or by the death of a process that was killed."""
@@ -547,7 +551,7 @@ class Supervisor:
             self._peer.fails_for(f"The new code was not {PHASES[self.state].awaited} within {limit:g} s.")
         elif self.state is State.WARMING:  # it waits no longer itself, where the old code would have
             limit = self._settings.reload_timeout
-            self._succession.tell_reason(f"The new code was not ready within its {limit:g} s.")
+            self._handover.tell_reason(f"The new code was not ready within its {limit:g} s.")
         if self.state in (State.WATCHING, State.COMMITTING):
             self._look_and_happen(Event.DEADLINE)
         else:
@@ -560,8 +564,8 @@ class Supervisor:
 
     def _give_up(self, status: ExitStatus, why: str) -> None:
         """We leave with this status, whatever comes; the reason is the last STATUS, which outlives us."""
-        self._exit_status, self._account.gave_up_because = status, why
-        self._chronicle.gave_up(why)
+        self._exit_status, self._status.gave_up_because = status, why
+        self._generation_log.gave_up(why)
 
     def _try_lock(self) -> bool:
         """Take the lock if it is free: asked whenever a process that may have held it says so or dies."""
@@ -575,7 +579,7 @@ class Supervisor:
     def _must_not_serve_beside_peer(self) -> bool:
         """A worker of the peer's lives and either service is exclusive. Mostly the lock alone says so, for an exclusive
         worker holds it too; one that was started for overlap does not."""
-        return self._peer is not None and self._peer.has_workers and not self._succession.overlaps
+        return self._peer is not None and self._peer.has_workers and not self._handover.overlaps
 
     # ------------------------------------------------------------------------------------------------- workers
 
@@ -591,7 +595,7 @@ class Supervisor:
         self._started.notifier.close_in_child()
         if self._control is not None:
             self._control.close()
-        self._succession.close_in_child()
+        self._handover.close_in_child()
         self._started.listening.close_in_child()
         # An overlapping service's lock is to be free as soon as its supervisor gives it up.
         self._lock.become_workers(keep=not self._settings.overlaps)
@@ -615,21 +619,21 @@ class Supervisor:
         if PHASES[self.state].wants_workers:  # it is tried again
             self._reconsider()
             return
-        self._succession.tell_reason(f"The new supervisor {why}.")
+        self._handover.tell_reason(f"The new supervisor {why}.")
         self._happen(Event.WORKER_GONE)
 
     def _worker_ready(self, worker: Worker) -> None:
-        extra = told(News.WORKER_READY, worker=worker, seconds=worker.lived)
+        extra = entry_fields(CatalogEntry.WORKER_READY, worker=worker, seconds=worker.lived)
         until = " to be started" * worker.waits_to_start
         _log.info("Worker (pid %d) of generation %d is ready%s", worker.pid, self.generation, until, extra=extra)
         if self.state is State.WARMING:
-            self._succession.tell_warm(self._workforce.ready, self._workforce.size)
-        if self._workforce.complete or self.state not in (State.OPENING, State.WARMING):
+            self._handover.tell_warm(self._pool.ready, self._pool.size)
+        if self._pool.complete or self.state not in (State.OPENING, State.WARMING):
             self._happen(Event.WORKER_READY)
         self._tell_status_soon()
 
     def _worker_up(self, worker: Worker) -> None:
-        extra = told(News.WORKER_READY, worker=worker, seconds=worker.lived)
+        extra = entry_fields(CatalogEntry.WORKER_READY, worker=worker, seconds=worker.lived)
         _log.info("Worker (pid %d) of generation %d is up", worker.pid, self.generation, extra=extra)
         self._tell_serving()
         self._note_serving()
@@ -639,7 +643,7 @@ class Supervisor:
     def _worker_extends(self, _worker: Worker, seconds: float) -> None:
         if PHASES[self.state].for_workers:
             self._put_off_deadline(seconds)
-            self._succession.extend(seconds)
+            self._handover.extend(seconds)
 
     def _worker_gone(self, worker: Worker) -> None:
         if worker.crashed and worker.state is not WorkerState.STOPPING:
@@ -648,7 +652,7 @@ class Supervisor:
         is_reason = worker.exit_status != 0 or worker.crashed or self.state in (State.WARMING, State.CLAIMING)
         if is_reason and worker.state is not WorkerState.STOPPING:
             silent = worker.pid if self._settings.executes and not worker.failure and stderr_is_journal() else None
-            self._succession.tell_reason(self._why_gone(worker), worker.failure, silent=silent)
+            self._handover.tell_reason(self._why_gone(worker), worker.failure, silent=silent)
         self._happen(Event.WORKER_GONE)
         self._tell_status_soon()
 
@@ -673,8 +677,8 @@ class Supervisor:
         return f"; {where_they_are(self._peer.pid)}"
 
     def _workers_gave_up(self, why: str) -> None:
-        hopeless = self._workforce.is_hopeless
-        if self.state is State.OPENING and (self._workforce.first_crash_is_final or hopeless):
+        hopeless = self._pool.is_hopeless
+        if self.state is State.OPENING and (self._pool.first_crash_is_final or hopeless):
             status = ExitStatus.CONFIG if hopeless else ExitStatus.UNAVAILABLE
             self._give_up(status, f"The service did not get ready: {why}.")
         elif self.state in (State.OPENING, State.SERVING):
@@ -684,26 +688,26 @@ class Supervisor:
         self._happen(Event.GAVE_UP)
 
     def _crash_loop(self, why: str) -> None:
-        self._chronicle.crash_loop(why, is_main=self._is_main)
-        self._succession.tell_counters()
+        self._generation_log.crash_loop(why, is_main=self._is_main)
+        self._handover.tell_counters()
 
     # -------------------------------------------------------------------------------------------- the other side
 
-    def _heirlooms(self) -> dict[str, int]:
+    def _passed_fds(self) -> dict[str, int]:
         """The descriptors a successor gets beside the channel."""
         fds = {"lock": self._lock.path_fd()}
         if self._control is not None:
             fds["control"] = self._control.fileno()
         if self._started.init is not None:
             fds["init"] = self._started.init.fileno()
-        return fds | self._started.listening.heirlooms()
+        return fds | self._started.listening.passed_fds()
 
     def _pool_facts(self) -> dict[str, object]:
         """What a successor has to know of how many we are."""
-        return {"configured": self._pool.configured, "workers": self._workforce.size}
+        return {"configured": self._pool_size.configured, "workers": self._pool.size}
 
-    def _hear_verdict(self, news: News, facts: Mapping[str, object], hook: Hook | None) -> None:
-        self._chronicle.verdict(news, facts, hook)
+    def _hear_verdict(self, entry: CatalogEntry, facts: Mapping[str, object], hook: NotifySetting | None) -> None:
+        self._generation_log.verdict(entry, facts, hook)
         self._tell_status_soon()  # which may have to remember it
 
     def _adopt_caller(self, connection: int) -> None:
@@ -727,10 +731,10 @@ class Supervisor:
     # -------------------------------------------------------------------------------------- people and systemd
 
     def _ask_reload(self, reload: Reload) -> None:
-        self._succession.ask(reload, at_most=self._longest_wait())
+        self._handover.ask(reload, at_most=self._longest_wait())
 
     def _refuse_reload(self, reload: Reload, why: str) -> None:
-        self._succession.refuse(reload, why, stops=PHASES[self.state].main_state == "stopping")
+        self._handover.refuse(reload, why, stops=PHASES[self.state].main_state == "stopping")
 
     def _interrupt(self) -> None:
         """Ctrl-C, by somebody who waits: the first is a stop and says how long that may take, the next one ends it."""
@@ -739,40 +743,40 @@ class Supervisor:
             self._happen(Event.STOP_ASKED)
             if self._is_main and self.state is not State.GONE:
                 peer_seconds = self._peer.stop_timeout if self._peer is not None else 0.0
-                seconds = max(self._settings.stop_timeout, peer_seconds, self._succession.elders.seconds_left())
+                seconds = max(self._settings.stop_timeout, peer_seconds, self._handover.draining.seconds_left())
                 _log.warning("Stopping; workers may take up to %.0f s; Ctrl-C again ends them at once", seconds)
         elif not self._ends_at_once and PHASES[self.state].main_state == "stopping" and self.state is not State.GONE:
             self._ends_at_once = True
             self._exit_status = ExitStatus.INTERRUPTED
             _log.warning("Ctrl-C again; ending all workers at once")
-            self._chronicle.abandon()
-            self._succession.elders.kill()
+            self._generation_log.abandon()
+            self._handover.draining.kill()
             self._happen(Event.DEADLINE)  # of the stop
 
     def _count(self, what: str, *which: str, amount: float = 1) -> None:
-        self._chronicle.counters.count(what, *which, amount=amount)
-        self._succession.tell_counters()
+        self._generation_log.counters.count(what, *which, amount=amount)
+        self._handover.tell_counters()
 
     def _become_main(self, systemd_believes: str) -> None:
         self._is_main = True
         if self._started.init is not None:
             self._started.init.say_main(self._settings.stop_timeout)
-        self._succession.elders.take_over()
+        self._handover.draining.take_over()
         self._reporter.become_main(systemd_believes=systemd_believes)
         if self._control is not None:
             self._control.accept_calls()
 
     def _retire(self) -> None:
         self._is_main = False
-        still_telling = self._chronicle.retires()
+        still_telling = self._generation_log.retires()
         if still_telling:
-            self._succession.extend(still_telling)  # whoever sees us out is to wait for that
-        self._succession.elders.leave_to_successor()
+            self._handover.extend(still_telling)  # whoever sees us out is to wait for that
+        self._handover.draining.leave_to_successor()
         self._reporter.retire()
         if self._control is not None:
             self._control.stop_accepting()
             # At once, not when we leave, which may be hours from now: what they ask is of whoever serves.
-            self._control.leave_idle_callers(self._succession.leave_caller)
+            self._control.leave_idle_callers(self._handover.leave_caller)
 
     @property
     def _is_brief(self) -> bool:
@@ -784,7 +788,7 @@ class Supervisor:
             case State.WATCHING:
                 return not self._seconds("peer_probation")
             case State.RESTORING:
-                return self._workforce.settled  # what else is waited for takes no time to speak of
+                return self._pool.settled  # what else is waited for takes no time to speak of
             case _:
                 return False
 
@@ -799,9 +803,9 @@ class Supervisor:
             self._status_timer = None
         if self._is_brief:
             return
-        reload = self._succession.reload
+        reload = self._handover.reload
         self._reporter.report(
             PHASES[self.state].main_state,
-            self._account.sentence(self.state),
+            self._status.sentence(self.state),
             systemd_reloads=reload is not None and reload.by_systemd,
         )

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Protocol
 
 
-class News(Enum):
+class CatalogEntry(Enum):
     """An event's name in the journal, lower case with dashes, and its MESSAGE_ID: fixed for ever, once released."""
 
     STARTING = "09830e22702e4b3189c1c2847f9c650b"
@@ -71,8 +71,8 @@ class SomeWorker(Protocol):
         """Its number in the pool."""
 
 
-def told(
-    news: News,
+def entry_fields(
+    entry: CatalogEntry,
     *,
     worker: SomeWorker | None = None,
     generation: int | None = None,
@@ -82,7 +82,7 @@ def told(
     reason: str = "",
 ) -> dict[str, dict[str, str]]:
     """The `extra` of a log call that tells of an event; a field of which nothing is known is left out."""
-    fields = {"MESSAGE_ID": news.value, "SDSUPERVISE_EVENT": news.word}
+    fields = {"MESSAGE_ID": entry.value, "SDSUPERVISE_EVENT": entry.word}
     if worker is not None:
         fields |= {"SDSUPERVISE_WORKER_PID": str(worker.pid), "SDSUPERVISE_WORKER_INDEX": str(worker.index)}
     if generation is not None:

@@ -29,7 +29,7 @@ class ClassWorkers:
         self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
     ) -> LinkedWorker:
         """As Source."""
-        loop, settings, generation, let_go, _, _, receipt = self._surroundings
+        loop, settings, generation, let_go, _, _, code_version = self._surroundings
         ours, theirs = socket.socketpair()
 
         def be_worker() -> int:
@@ -54,7 +54,7 @@ class ClassWorkers:
                 os.close(traces)
             undo.pop_all()
         return LinkedWorker(
-            loop, settings, child, ours, reader, listener, receipt, kin=self._kin, index=index, spare=spare
+            loop, settings, child, ours, reader, listener, code_version, kin=self._kin, index=index, spare=spare
         )
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:

@@ -6,7 +6,7 @@ import socket
 import time
 
 from ..child import protocol
-from ..code.code_version import Receipt
+from ..code.code_version import CodeVersion
 from ..code.own_code import Loaded
 from ..errors import ProtocolError
 from ..input.checked import Unfit, list_of, parse, text, tuple_of
@@ -15,7 +15,7 @@ from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
 from ..linux.leftovers import Leftovers
 from ..settings.settings import Settings
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 from .traces import Traces
 from .worker import Worker, WorkerListener, WorkerState
 
@@ -52,14 +52,14 @@ class LinkedWorker(Worker):
         link: socket.socket,
         traces: int,
         listener: WorkerListener,
-        receipt: Receipt,
+        code_version: CodeVersion,
         *,
         kin: Kin,
         index: int,
         spare: bool,
     ) -> None:
         super().__init__(loop, settings, child, listener, index=index, spare=spare)
-        self._link, self._kin, self._receipt = link, kin, receipt
+        self._link, self._kin, self._code_version = link, kin, code_version
         self._leftovers: Leftovers | None = None
         self._had_children = self._killed = False
         self._traces = Traces(loop, traces, self._say_traceback)
@@ -153,7 +153,7 @@ class LinkedWorker(Worker):
             if self._warns():
                 _log.warning("Worker (pid %d) said of its code what we cannot read: %s; ignoring", self.pid, error)
             return
-        others = self._receipt.add(modules)
+        others = self._code_version.add(modules)
         if others and self._warns():
             _log.warning(
                 "Worker (pid %d) runs %s as it is on disk now, and others of this generation what it was before; "
@@ -208,7 +208,7 @@ class LinkedWorker(Worker):
             self._leftovers.kill()
 
     def _say_traceback(self, text: str) -> None:
-        extra = told(News.WORKER_TRACEBACK, worker=self)
+        extra = entry_fields(CatalogEntry.WORKER_TRACEBACK, worker=self)
         _log.warning("Where worker %d (pid %d) is:\n%s", self.index, self.pid, text, extra=extra)
 
     def _close_link(self) -> None:

@@ -15,7 +15,7 @@ from ..linux.event_loop import EventLoop, Timer
 from ..linux.leftovers import Leftovers
 from ..linux.unpatched import os
 from ..settings.settings import Settings
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 from ..systemd.notify_client import ANSWER, ASKS_ANSWER, FAILED
 from .notify_socket import Notification, NotifySocket
 from .worker import Worker, WorkerListener, WorkerState
@@ -179,7 +179,7 @@ class NotifiedWorker(Worker):
             self._heard_ping()
         elif watchdog == b"trigger" and self._ended_for != "hung":
             self._ended_for = "hung"
-            extra = told(News.WORKER_HUNG, worker=self)
+            extra = entry_fields(CatalogEntry.WORKER_HUNG, worker=self)
             _log.warning("Worker (pid %d) says that it hangs, ending it", self.pid, extra=extra)
             self.failure = "The worker said WATCHDOG=trigger."
             self._abort()
@@ -275,7 +275,7 @@ class NotifiedWorker(Worker):
             f"The command sent no READY=1 within {waited:g} s; if it cannot, give --ready-after (it lives so long)."
         )
         self._ended_for = "start timeout"
-        extra = told(News.WORKER_LATE, worker=self, seconds=waited)
+        extra = entry_fields(CatalogEntry.WORKER_LATE, worker=self, seconds=waited)
         _log.warning("Worker (pid %d): %s Ending it", self.pid, self.failure, extra=extra)
         signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
         self._set_timer(_GRACE_SECONDS, self.kill)

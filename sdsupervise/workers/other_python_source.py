@@ -28,7 +28,7 @@ def command_line(python: str, role: str, facts: Mapping[str, object]) -> list[st
     return [python, "-P", "-c", _BEGIN, os.path.join(package, "alone"), role, json.dumps(facts)]
 
 
-class ElsewhereWorkers(ClassWorkers):
+class OtherPythonWorkers(ClassWorkers):
     """Forks workers that execute an interpreter, import the service's code, and then wait for what others wait for.
 
     The import is done in the worker, so that it is all the more worth while to have a spare.
@@ -51,6 +51,6 @@ class ElsewhereWorkers(ClassWorkers):
             "link": link.fileno(),
             "lock": lock,
             "listeners": {name: listener.fileno() for name, listener in listeners.items()},
-            "fingerprint": self._surroundings.receipt.fingerprint,
+            "fingerprint": self._surroundings.code_version.fingerprint,
         }
         os.execve(self._python, command_line(self._python, "worker", facts), without_supervisors_own(os.environ))

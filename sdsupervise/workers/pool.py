@@ -10,10 +10,10 @@ from ..input.printable import last_line
 from ..linux import limits, processes, signals
 from ..linux.event_loop import EventLoop
 from ..settings.settings import Settings
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 from .crash_loops import CrashLoops
 from .recycling import Recycler
-from .start_queue import Slot, StartListener, Starts
+from .start_queue import Slot, StartListener, StartQueue
 from .worker import Worker, WorkerListener, WorkerState
 
 _log = logging.getLogger("sdsupervise")
@@ -38,7 +38,7 @@ class Listener(NamedTuple):
     crash_loop: Callable[[str], None]  # one has begun, and why; "": it is over
 
 
-class Workforce:
+class Pool:
     """A pool of workers; they come from `start_worker(listener, index, spare)`, which raises OSError.
 
     A worker that is replaced or not needed any more is told to stop, and from then on only waited for. Whoever comes to
@@ -82,7 +82,7 @@ class Workforce:
         self.first_crash_is_final = False  # while systemd waits for the start, its Restart= is the one to try again
         self.workers: dict[int, Worker] = {}  # all that live, by pid: also the spare, and those that leave
         self.trouble = ""  # the last crash in words, while a worker is missing
-        self._starts = Starts(loop, settings, self._fork, StartListener(listener.forked, self._cannot_start))
+        self._start_queue = StartQueue(loop, settings, self._fork, StartListener(listener.forked, self._cannot_start))
         self._recycler = Recycler(loop, settings, self._policy, self._replace)
         self._slots: list[Slot] = []
         self._resize(size)
@@ -125,7 +125,7 @@ class Workforce:
     @property
     def spare(self) -> Worker | None:
         """The process that is forked ahead, if there is one."""
-        return self._starts.spare
+        return self._start_queue.spare
 
     def facts(self) -> list[dict[str, object]]:
         """What status shows of the workers."""
@@ -150,7 +150,7 @@ class Workforce:
         """Whether there should be workers; starts those that are missing if so, and stops none if not."""
         if wanted == self._wanted:
             return
-        self._wanted = self._starts.keeps_trying = wanted
+        self._wanted = self._start_queue.keeps_trying = wanted
         if wanted:
             for slot in self._slots:
                 slot.failed = False  # it has another chance
@@ -160,7 +160,7 @@ class Workforce:
 
     def start_once(self) -> None:
         """Start every worker that is missing; whether one that dies is started again is another question."""
-        self._starts.enqueue(slot for slot in self._slots if slot.worker is None and slot.timer is None)
+        self._start_queue.enqueue(slot for slot in self._slots if slot.worker is None and slot.timer is None)
 
     def recycle(self, allowed: bool) -> None:
         """Whether workers may be replaced now because of their age or size, or because they ask for it."""
@@ -191,7 +191,7 @@ class Workforce:
             self._crash_loops.serves(worker.index)
         self._forget_trouble()
         if self._serving and self._forks:
-            self._starts.keep_spare()
+            self._start_queue.keep_spare()
 
     def stop(self) -> None:
         """SIGTERM to all."""
@@ -221,7 +221,7 @@ class Workforce:
         for slot in self._slots:
             slot.cancel_start()
             self._give_up_replacement(slot)
-        self._starts.cancel()
+        self._start_queue.cancel()
         self.trouble = ""
 
     def _cannot_start(self, why: str) -> None:
@@ -248,13 +248,15 @@ class Workforce:
         slot = self._slot_of(worker)
         give_up = False
         if worker is self.spare:
-            self._starts.spare = None
+            self._start_queue.spare = None
             if worker.state is WorkerState.SPARE:
-                extra = told(News.WORKER_EXITED, worker=worker, reason=worker.exit_in_words)
+                extra = entry_fields(CatalogEntry.WORKER_EXITED, worker=worker, reason=worker.exit_in_words)
                 _log.warning("The spare worker (pid %d) %s", worker.pid, worker.exit_in_words, extra=extra)
                 return  # the next one comes with the next release
         elif slot is None:
-            extra = told(News.WORKER_EXITED, worker=worker, seconds=worker.lived, reason=worker.exit_in_words)
+            extra = entry_fields(
+                CatalogEntry.WORKER_EXITED, worker=worker, seconds=worker.lived, reason=worker.exit_in_words
+            )
             _log.info("Worker %d (pid %d) has left: it %s", worker.index, worker.pid, worker.exit_in_words, extra=extra)
         elif slot.replacement is worker:
             slot.replacement = None
@@ -262,15 +264,15 @@ class Workforce:
         elif worker.state is not WorkerState.STOPPING:
             slot.worker = None
             give_up = self._plan_respawn(slot, worker)
-            news = News.WORKER_CRASHED if worker.crashed else News.WORKER_EXITED
-            extra = told(news, worker=worker, seconds=worker.lived, reason=_how_it_ended(worker))
+            entry = CatalogEntry.WORKER_CRASHED if worker.crashed else CatalogEntry.WORKER_EXITED
+            extra = entry_fields(entry, worker=worker, seconds=worker.lived, reason=_how_it_ended(worker))
             _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words, extra=extra)
             why = f"{self._which(worker)} {_how_it_ended(worker)}"
             self._crash_loops.crashed(slot.index, slot.respawn.crashes_in_a_row, why)
         else:
             slot.worker = None
             if self._wanted:  # it made room for another, or was stopped by a successor that gave up too early
-                self._starts.enqueue_one(slot)
+                self._start_queue.enqueue_one(slot)
         self._listener.gone(worker)
         if give_up:
             self._listener.gave_up(self.trouble)
@@ -293,11 +295,13 @@ class Workforce:
             # A verdict to give up is the table's to follow; where it does not, trying goes on at the slowest pace.
             pause = delay if delay is not None else self._settings.respawn_backoff_limit
             if pause or too_many:
-                slot.timer = self._loop.call_later(pause, lambda: self._starts.enqueue_one(slot))
+                slot.timer = self._loop.call_later(pause, lambda: self._start_queue.enqueue_one(slot))
                 self.trouble += "" if too_many else f", the next starts {round(pause, 2):g} s later"
             else:
                 slot.failed = not worker.was_up  # whether it can be started again is known in a moment
-                self._starts.enqueue_one(slot)  # before anything is said of it: nobody serves in its place meanwhile
+                self._start_queue.enqueue_one(
+                    slot
+                )  # before anything is said of it: nobody serves in its place meanwhile
         return too_many
 
     # ------------------------------------------------------------------------------------- those that are to leave
@@ -332,7 +336,7 @@ class Workforce:
             self._generation,
             worker.pid,
             worker.overdue_in_words,
-            extra=told(News.WORKER_KILLED, worker=worker, reason=worker.overdue_in_words),
+            extra=entry_fields(CatalogEntry.WORKER_KILLED, worker=worker, reason=worker.overdue_in_words),
         )
         worker.kill()
 
@@ -341,7 +345,7 @@ class Workforce:
 
     def _replace(self, worker: Worker, why: str) -> None:
         """Have another worker serve in this one's place: beside it first, or, never two at a time, after it."""
-        extra = told(News.WORKER_REPLACED, worker=worker, seconds=worker.lived, reason=why)
+        extra = entry_fields(CatalogEntry.WORKER_REPLACED, worker=worker, seconds=worker.lived, reason=why)
         _log.info("Replacing worker %d (pid %d): %s", worker.index, worker.pid, why, extra=extra)
         slot = self._slots[worker.index]
         if not self._settings.overlaps:
@@ -349,7 +353,7 @@ class Workforce:
             self._drain(worker)
             return
         try:
-            slot.replacement = self._starts.fork(slot)
+            slot.replacement = self._start_queue.fork(slot)
         except OSError as error:
             self._recycler.failed(f"cannot be forked: {error.strerror}", lived=0.0)
             return

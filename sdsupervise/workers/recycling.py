@@ -12,7 +12,7 @@ from ..core.respawn import Policy, Respawn
 from ..linux import memory
 from ..linux.event_loop import EventLoop, Timer
 from ..settings.settings import Settings
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 from .worker import Worker, WorkerState
 
 _log = logging.getLogger("sdsupervise")
@@ -101,7 +101,7 @@ class Recycler:
                 how,
                 worker.pid,
                 pause,
-                extra=told(News.WORKER_NOT_REPLACED, worker=worker, reason=how),
+                extra=entry_fields(CatalogEntry.WORKER_NOT_REPLACED, worker=worker, reason=how),
             )
         if self._turn is None:
             self._turn = self._loop.call_later(pause, self._begin)

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
-from ..code.code_version import Receipt
+from ..code.code_version import CodeVersion
 from ..linux.event_loop import EventLoop
 from ..settings.settings import Settings
 from .worker import Worker, WorkerListener
@@ -19,7 +19,7 @@ class Surroundings(NamedTuple):
     let_go: Callable[[], None]  # in a freshly forked process: close what is the supervisor's
     listeners: Mapping[str, socket.socket]
     lock: Callable[[], int | None]  # in a freshly forked process: the descriptor to keep, where there is one
-    receipt: Receipt  # to which workers add
+    code_version: CodeVersion  # to which workers add
 
 
 class Source(Protocol):

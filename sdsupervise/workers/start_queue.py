@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..core.respawn import Respawn
 from ..linux.event_loop import EventLoop, Timer
 from ..settings.settings import Settings
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 from .worker import Worker
 
 _log = logging.getLogger("sdsupervise")
@@ -41,7 +41,7 @@ class StartListener(NamedTuple):
     cannot: Callable[[str], None]  # the kernel will not fork; the text says so
 
 
-class Starts:
+class StartQueue:
     """Forks by `fork(index, spare)`, which raises OSError, whatever is enqueued.
 
     Where a dead worker is to be replaced without delay a spare is kept, one for the whole pool: forked ahead, parked
@@ -118,7 +118,7 @@ class Starts:
     def _cannot_fork(self, slot: Slot, error: OSError) -> None:
         if self.keeps_trying:
             delay = self._delay or 1.0
-            extra = told(News.WORKER_NOT_STARTED, reason=error.strerror or "")
+            extra = entry_fields(CatalogEntry.WORKER_NOT_STARTED, reason=error.strerror or "")
             _log.warning("Cannot fork a worker: %s; trying again in %g s", error.strerror, delay, extra=extra)
             self._queue.appendleft(slot)
             slot.failed = True

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..linux import processes, signals
 from ..linux.event_loop import EventLoop, Timer
 from ..settings.settings import Settings
-from ..systemd.catalog import News, told
+from ..systemd.catalog import CatalogEntry, entry_fields
 
 _log = logging.getLogger("sdsupervise")
 
@@ -226,7 +226,7 @@ class Worker(ABC):
     def _never_ready(self) -> None:
         self._ended_for = "start timeout"
         limit = self._settings.start_timeout
-        extra = told(News.WORKER_LATE, worker=self, seconds=limit)
+        extra = entry_fields(CatalogEntry.WORKER_LATE, worker=self, seconds=limit)
         _log.warning("Worker (pid %d) was not ready in %g s, ending it", self.pid, limit, extra=extra)
         self.failure = self.failure or f"The worker was not ready in {limit:g} s."
         self._ask_for_traceback()
@@ -248,7 +248,7 @@ class Worker(ABC):
             return
         self._ended_for = "hung"
         limit = self._settings.worker_timeout
-        extra = told(News.WORKER_HUNG, worker=self, seconds=limit)
+        extra = entry_fields(CatalogEntry.WORKER_HUNG, worker=self, seconds=limit)
         _log.warning("Worker (pid %d) sent no ping for %g s, ending it", self.pid, limit, extra=extra)
         self.failure = f"The worker sent no ping for {limit:g} s."
         self._ask_for_traceback()

@@ -139,7 +139,9 @@ def test_every_variable_is_there(texts: Mapping[str, str]) -> None:
 
 def test_whatever_can_be_watched_is_there(made: Mapping[str, Path]) -> None:
     """sdsupervise@.service(8) has each event with its MESSAGE_ID, and each variable of a notify_command."""
-    told = {f"{news.word} {news.value}" for news in catalog.News} | {f"${name}" for name in notify_command.VARIABLES}
+    told = {f"{news.word} {news.value}" for news in catalog.CatalogEntry} | {
+        f"${name}" for name in notify_command.VARIABLES
+    }
     assert told - set(entries(made["sdsupervise@.service.8"])) == set()
 
 

@@ -6,7 +6,7 @@ import re
 import signal
 from pathlib import Path
 
-from sdsupervise.systemd.catalog import News
+from sdsupervise.systemd.catalog import CatalogEntry
 from tests.support.journal import Entry
 from tests.support.trial import Trial, source
 
@@ -49,7 +49,7 @@ def test_a_life(trial: Trial) -> None:
         *("starting", "worker-ready", "stopping", "stopped"),
     ]
     for entry in told:
-        assert News(entry["MESSAGE_ID"]).word == entry["SDSUPERVISE_EVENT"]
+        assert CatalogEntry(entry["MESSAGE_ID"]).word == entry["SDSUPERVISE_EVENT"]
         assert entry["SDSUPERVISE_ROLE"] == "supervisor" and entry["SYSLOG_IDENTIFIER"] == "Trial"
     crash = only(trial, "worker-crashed")
     assert (crash["SDSUPERVISE_WORKER_PID"], crash["SDSUPERVISE_WORKER_INDEX"]) == (str(worker), "0")
@@ -75,7 +75,9 @@ def test_what_the_catalog_says(trial: Trial) -> None:
     compiled = machine.run("journalctl", "--update-catalog")
     assert "sdsupervise" not in compiled.stdout + compiled.stderr
     listed = machine.run("journalctl", "--list-catalog").stdout
-    assert {line.split()[0] for line in listed.splitlines() if "sdsupervise" in line} == {news.value for news in News}
+    assert {line.split()[0] for line in listed.splitlines() if "sdsupervise" in line} == {
+        news.value for news in CatalogEntry
+    }
     trial.start()
     journal = trial.follow()
     worker = trial.worker_pid

@@ -46,7 +46,7 @@ STOPS: Final = 21  # requests to stop left to make
 EXCUSED: Final = 22
 PID_FILE: Final = 23  # whose pid is in it
 TRIAL: Final = 24  # how the newer side proves itself, from its release on
-ELDER: Final = 25  # the newer side has heard of the commit: the older is no peer any more, only to be seen out
+DRAINING: Final = 25  # the newer side has heard of the commit: the older is no peer any more, only to be seen out
 WIDTH: Final = 26
 
 # MODE
@@ -74,7 +74,7 @@ CHECKED: Final = 2  # the before_commit command runs
 PASSED: Final = 3  # its end is unread
 REFUTED: Final = 4  # the same
 PROVEN: Final = 5
-# ELDER
+# DRAINING
 SEEN_OUT: Final = 1
 TOLD_EMPTY: Final = 2  # has been told that nobody waits for it
 # STOP
@@ -154,7 +154,7 @@ def in_words(joint: Joint) -> str:
         ("check passed", joint[TRIAL] == PASSED),
         ("check failed", joint[TRIAL] == REFUTED),
         ("verdict open", joint[VERDICT]),
-        ("the old one only drains", joint[ELDER]),
+        ("the old one only drains", joint[DRAINING]),
         ("stop taken", joint[BOUND]),
         ("excused", joint[EXCUSED]),
     ):

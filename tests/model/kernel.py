@@ -7,7 +7,7 @@ from .joint import (
     CHECKED,
     CRASHES,
     DEAD,
-    ELDER,
+    DRAINING,
     EVENT_INDEX,
     EXCUSED,
     HUNG,
@@ -63,7 +63,7 @@ def other(side: int) -> int:
 def send(joint: list[int], side: int, message: int) -> None:
     """Tell the peer; to a dead one it is lost."""
     peer = other(side)
-    if joint[ELDER]:
+    if joint[DRAINING]:
         if side == OLD and message == _PEER_STOPS:
             joint[NEW + TERM] = 1  # means the service
     elif joint[peer] < DEAD:
@@ -74,7 +74,7 @@ def see_out(joint: list[int]) -> None:
     """The newer side has heard of the commit: it listens to the older one for a stop alone, and says nothing to it but
     that it is free to leave."""
     inbox, joint[NEW + INBOX] = joint[NEW + INBOX], 0
-    joint[ELDER] = SEEN_OUT
+    joint[DRAINING] = SEEN_OUT
     while inbox:
         send(joint, OLD, first_message(inbox))
         inbox >>= 5
@@ -126,7 +126,7 @@ def _excuse(joint: list[int], side: int, *, hangs: bool) -> None:
     blind = hangs and joint[peer] == _FAILED
     if blind or joint[peer] not in _MAY_SERVE or joint[peer + MODE] != RUNS:
         joint[EXCUSED] |= NOBODY_TO_SERVE
-    leaves_alone = joint[side] in _LEAVES_ALONE or (side == NEW and joint[ELDER] == TOLD_EMPTY)
+    leaves_alone = joint[side] in _LEAVES_ALONE or (side == NEW and joint[DRAINING] == TOLD_EMPTY)
     if joint[peer] in _LEAVES_BLINDLY or joint[peer + MODE] != RUNS or (hangs and leaves_alone):
         joint[EXCUSED] |= NOBODY_TO_CLEAN
 
@@ -150,8 +150,8 @@ def settled(joint: list[int], *, systemd: bool, workers_hold_copies: bool) -> Jo
     free_lock(joint, workers_hold_copies=workers_hold_copies)
     if joint[NEW] >= DEAD or (joint[NEW] != _ACTING and joint[TRIAL] <= CHECKED):
         joint[TRIAL] = 0  # a command that still runs is ended
-    if joint[ELDER]:
-        _settle_elder(joint)
+    if joint[DRAINING]:
+        _settle_draining(joint)
     if (
         joint[OLD] == ABSENT
         and joint[OLD + WORKER] == NO_WORKER
@@ -170,13 +170,13 @@ def settled(joint: list[int], *, systemd: bool, workers_hold_copies: bool) -> Jo
     return tuple(joint)
 
 
-def _settle_elder(joint: list[int]) -> None:
+def _settle_draining(joint: list[int]) -> None:
     if joint[OLD] == DEAD:
         joint[OLD] = ABSENT
     if joint[NEW] >= DEAD or (joint[OLD] == ABSENT and joint[OLD + WORKER] == NO_WORKER):
-        joint[ELDER] = 0
-    elif joint[ELDER] == SEEN_OUT and joint[NEW] in _STOPS and joint[NEW + WORKER] == NO_WORKER:
-        joint[ELDER] = TOLD_EMPTY
+        joint[DRAINING] = 0
+    elif joint[DRAINING] == SEEN_OUT and joint[NEW] in _STOPS and joint[NEW + WORKER] == NO_WORKER:
+        joint[DRAINING] = TOLD_EMPTY
         if joint[OLD] < DEAD:
             joint[OLD + INBOX] = with_message(joint[OLD + INBOX], _PEER_EMPTY)
 
@@ -190,4 +190,4 @@ def _become_old(joint: list[int], *, systemd: bool) -> None:
         if joint[field] == NEW + 1:
             joint[field] = OLD + 1
     joint[MAIN] = OLD + 1 if systemd and joint[MAIN] == NEW + 1 else 0
-    joint[TOKEN] = joint[NOTIFY] = joint[TRIAL] = joint[ELDER] = 0
+    joint[TOKEN] = joint[NOTIFY] = joint[TRIAL] = joint[DRAINING] = 0

@@ -19,7 +19,7 @@ from .joint import (
     CRASHES,
     DEAD,
     DOOMED,
-    ELDER,
+    DRAINING,
     EVENT_INDEX,
     EVENTS,
     EXCUSED,
@@ -184,7 +184,7 @@ class Shell:
         rules = self._rules[state]
         if worker == NO_WORKER:
             in_haste = Lapse.LEAVES_IN_HASTE in self._lapses and joint[TRIAL] not in _CHECKS_END
-            sees_out = side == NEW and joint[ELDER]
+            sees_out = side == NEW and joint[DRAINING]
             if _NO_WORKER in rules and not sees_out and (not news or in_haste):
                 yield from self._answer(joint, side, _NO_WORKER, Kind.ITSELF)
             if _WANTS_WORKERS[state]:
@@ -205,7 +205,7 @@ class Shell:
             yield f"{SIDES[side]}: its worker is up", self.settled(after), Kind.ITSELF
         if (
             side == NEW
-            and joint[ELDER]
+            and joint[DRAINING]
             and not self._world.patient
             and (joint[OLD] < DEAD or lives(joint[OLD + WORKER]))
         ):
@@ -266,7 +266,7 @@ class Shell:
         state, peer = joint[side], kernel.other(side)
         if not _HAS_DEADLINE[state] or (self._world.patient and state != _WATCHING):
             return False
-        if side == NEW and joint[ELDER] and state == _SERVING:
+        if side == NEW and joint[DRAINING] and state == _SERVING:
             return False  # whoever drains has a deadline of its own, in every state
         if (joint[LOCK] == side + 1 and self.waits_for_lock(state)) or self.may_take_lock(joint, side):
             return Lapse.KILLS_BEFORE_TRYING_LOCK in self._lapses
@@ -282,10 +282,10 @@ class Shell:
             raise Broken(f"impossible: {self._labels[side, state, event]}")
         after = list(joint)
         self._consume(after, side, event)
-        if side == NEW and after[ELDER] and event == _STOP_ASKED:
+        if side == NEW and after[DRAINING] and event == _STOP_ASKED:
             # Each event is an occasion to tell it once more that it may leave; this one, as it may come from there,
             # has to be.
-            after[ELDER] = SEEN_OUT
+            after[DRAINING] = SEEN_OUT
         binding = event == _GAVE_UP or (event == _STOP_ASKED and state not in _CANCELS)
         newly_bound = binding and not after[BOUND]
         if binding:

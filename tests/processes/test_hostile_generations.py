@@ -53,7 +53,7 @@ WELCOMES = {
     "no end": 'fields |= {"barrier_timeout": float("inf")} if say == "welcome" else {}',
     "a huge number": 'fields |= {"generation": 10 ** 4000} if say == "welcome" else {}',
     "a text": 'fields |= {"generation": "2"} if say == "welcome" else {}',
-    "an elder of no generation": 'fields |= {"elders": [{"generation": "x"}]} if say == "welcome" else {}',
+    "one that drains and has no number": 'fields |= {"draining": [{"generation": "x"}]} if say == "welcome" else {}',
     "listeners that are none": 'fields |= {"listeners": [7]} if say == "welcome" else {}',
     "a name twice": 'fields |= {"carries": ["lock"] * len(fds)} if say == "welcome" else {}',
     "names that are none": 'fields |= {"carries": [[]] * len(fds)} if say == "welcome" else {}',

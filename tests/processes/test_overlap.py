@@ -53,9 +53,9 @@ def reload(ground: Ground, release: int) -> None:
 
 def draining(ground: Ground) -> list[int]:
     """The older generations that the main supervisor still sees."""
-    elders = ground.status()["draining"]
-    assert isinstance(elders, list)
-    return [elder["generation"] for elder in elders]
+    draining = ground.status()["draining"]
+    assert isinstance(draining, list)
+    return [draining["generation"] for draining in draining]
 
 
 def test_the_old_worker_serves_until_the_commit(ground: Ground) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.code import bytecode, own_code
-from sdsupervise.code.code_version import Receipt
+from sdsupervise.code.code_version import CodeVersion
 
 BY_TIME, CHECKED, UNCHECKED = py_compile.PycInvalidationMode
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -265,18 +265,18 @@ def test_a_hash_is_the_same_in_each_python(tmp_path: Path) -> None:
 
 
 def test_what_workers_say_of_their_code() -> None:
-    """A receipt grows by what workers have imported, whoever says it first; what contradicts it is told; and there is
+    """A code version grows by what workers have imported, whoever says it first; contradictions are told; and there is
     a limit to what they may say."""
     ours = [own_code.Loaded("a", "/srv/a.py", "1" * 16)]
-    receipt = Receipt("/srv", "", ours)
-    before = receipt.fingerprint
-    assert receipt.add(ours) == [] and receipt.fingerprint == before
+    code_version = CodeVersion("/srv", "", ours)
+    before = code_version.fingerprint
+    assert code_version.add(ours) == [] and code_version.fingerprint == before
     late = own_code.Loaded("b", "/srv/b.py", "2" * 16)
-    assert receipt.add([late]) == [] and receipt.add([late]) == []
-    assert before != receipt.fingerprint == Receipt("/srv", "", [late, *ours]).fingerprint
-    assert receipt.add([own_code.Loaded("a", "/srv/a.py", "3" * 16)]) == ["/srv/a.py"]
-    assert receipt.modules == [("a", "/srv/a.py"), ("b", "/srv/b.py")]
-    assert Receipt(*receipt.facts()).fingerprint == receipt.fingerprint
+    assert code_version.add([late]) == [] and code_version.add([late]) == []
+    assert before != code_version.fingerprint == CodeVersion("/srv", "", [late, *ours]).fingerprint
+    assert code_version.add([own_code.Loaded("a", "/srv/a.py", "3" * 16)]) == ["/srv/a.py"]
+    assert code_version.modules == [("a", "/srv/a.py"), ("b", "/srv/b.py")]
+    assert CodeVersion(*code_version.facts()).fingerprint == code_version.fingerprint
     for number in range(200):
-        receipt.add([own_code.Loaded(f"{number}", "x" * 60_000, "")])
-    assert len(receipt.modules) < 100
+        code_version.add([own_code.Loaded(f"{number}", "x" * 60_000, "")])
+    assert len(code_version.modules) < 100

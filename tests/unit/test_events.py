@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.hooks.notify_command import EVENTS
-from sdsupervise.systemd.catalog import News, told
+from sdsupervise.systemd.catalog import CatalogEntry, entry_fields
 
 PROJECT = Path(__file__).parents[2]
 CATALOG = PROJECT / "units/sdsupervise.catalog"
@@ -85,14 +85,14 @@ def catalog() -> dict[str, list[str]]:
 
 def test_ids_are_of_128_bits() -> None:
     """And no two events have the same."""
-    assert all(re.fullmatch("[0-9a-f]{32}", news.value) for news in News)
-    assert len({news.value for news in News}) == len(News)
+    assert all(re.fullmatch("[0-9a-f]{32}", news.value) for news in CatalogEntry)
+    assert len({news.value for news in CatalogEntry}) == len(CatalogEntry)
 
 
 def test_every_event_is_in_the_catalog() -> None:
     """With a subject and a text, and nothing else is there."""
     entries = catalog()
-    assert set(entries) == {news.value for news in News}
+    assert set(entries) == {news.value for news in CatalogEntry}
     for lines in entries.values():
         assert lines[0].startswith("Subject: ")
         assert "Defined-By: sdsupervise" in lines
@@ -100,8 +100,8 @@ def test_every_event_is_in_the_catalog() -> None:
         assert text.endswith((".", "@SDSUPERVISE_REASON@", "@SDSUPERVISE_WORKER_PID@", "-k"))
 
 
-@pytest.mark.parametrize("news", News, ids=lambda news: news.word)
-def test_the_catalog_names_fields_the_event_has(news: News) -> None:
+@pytest.mark.parametrize("news", CatalogEntry, ids=lambda news: news.word)
+def test_the_catalog_names_fields_the_event_has(news: CatalogEntry) -> None:
     """A field that a log call does not give would be shown as its name."""
     named = set(re.findall("@([A-Z_]+)@", "\n".join(catalog()[news.value]))) - {"SDSUPERVISE_GENERATION"}
     for file, call in log_calls():
@@ -116,9 +116,9 @@ def test_the_catalog_names_fields_the_event_has(news: News) -> None:
 
 def test_fields() -> None:
     """An event's fields are text, seconds with three digits, and nothing that is not known."""
-    assert told(News.RELOADED, generation=2, verdict="done", seconds=1.5) == {
+    assert entry_fields(CatalogEntry.RELOADED, generation=2, verdict="done", seconds=1.5) == {
         "sdsupervise": {
-            "MESSAGE_ID": News.RELOADED.value,
+            "MESSAGE_ID": CatalogEntry.RELOADED.value,
             "SDSUPERVISE_EVENT": "reloaded",
             "SDSUPERVISE_GENERATION": "2",
             "SDSUPERVISE_DURATION_SEC": "1.500",
@@ -168,4 +168,4 @@ def test_every_transition_has_an_event() -> None:
         file for file in (PROJECT / "sdsupervise").rglob("*.py") if file.name not in ("catalog.py", "notify_command.py")
     ]
     used = set(re.findall(r"\bNews\.([A-Z_]+)\b", "".join(file.read_text() for file in sources)))
-    assert used | {"NOTIFY_FAILED"} == {news.name for news in News}
+    assert used | {"NOTIFY_FAILED"} == {news.name for news in CatalogEntry}

@@ -6,10 +6,10 @@ import pytest
 
 from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import State
-from sdsupervise.supervisor.status_text import Standing
+from sdsupervise.supervisor.status_text import StatusText
 from sdsupervise.systemd.notify import status
 
-FINE = Standing(
+FINE = StatusText(
     state=State.SERVING,
     generation=2,
     peer_generation=3,

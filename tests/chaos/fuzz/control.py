@@ -24,7 +24,7 @@ from sdsupervise.input.checked import Unfit
 from sdsupervise.input.printable import printable
 from sdsupervise.linux.event_loop import EventLoop
 from sdsupervise.supervisor.requests import Answers, Requests
-from sdsupervise.supervisor.scaling import Pool
+from sdsupervise.supervisor.scaling import PoolSize
 
 from .chance import Chance, as_json
 from .surface import Surface
@@ -62,8 +62,8 @@ class _Requests(Requests):
     """Those of a supervisor, but for signals."""
 
     def __init__(self) -> None:
-        self._workforce = _Pool()  # type: ignore[assignment]
-        self._pool = Pool(2, False, 100, "that is all")
+        self._pool = _Pool()  # type: ignore[assignment]
+        self._pool_size = PoolSize(2, False, 100, "that is all")
         self._why_never, self._is_nobody = "", False
         self._followers = []
         self._answers = Answers(

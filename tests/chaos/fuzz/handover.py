@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sdsupervise.code.code_version import Receipt
+from sdsupervise.code.code_version import CodeVersion
 from sdsupervise.errors import ConfigError, HandoverError
 from sdsupervise.handover.counters import Counters
-from sdsupervise.handover.draining_generations import Elders
-from sdsupervise.handover.handover import Hooks, Succession
+from sdsupervise.handover.draining_generations import DrainingGenerations
+from sdsupervise.handover.handover import Handover, Hooks
 from sdsupervise.handover.peer import HANDOVER_VERSION, Peer, PeerListener, make_token, receive_welcome
 from sdsupervise.handover.reload import Reload
 from sdsupervise.handover.started import Started
@@ -22,7 +22,7 @@ from sdsupervise.linux.inheritance import Invocation
 from sdsupervise.linux.pid_file import PidFile
 from sdsupervise.settings.settings import Settings
 from sdsupervise.sockets.listeners import Listening
-from sdsupervise.supervisor.scaling import Pool, first_size
+from sdsupervise.supervisor.scaling import PoolSize, first_size
 from sdsupervise.systemd.notify import Notifier
 
 from .chance import Chance, as_json
@@ -36,7 +36,7 @@ _FACTS = {
 _HOOK = {"notify_command": ["/bin/true", "x"], "notify_timeout": 30.0}
 _FILES = [["/run/x.sock", 24, 7], ["/run/y.sock", 24, 8]]
 _MESSAGES: Sequence[tuple[Mapping[str, Any], Sequence[str]]] = (
-    ({"say": "born", "pid": "PID"}, ["pidfd"]),
+    ({"say": "spawned", "pid": "PID"}, ["pidfd"]),
     ({"say": "workers", "pids": ["PID"]}, ["pidfd"]),
     ({"say": "holders", "pids": ["PID", "DEAD"]}, ["pidfd", "dead pidfd"]),
     ({"say": "starts", "place": "/srv/app", **_HOOK}, []),
@@ -72,12 +72,12 @@ def _nothing(*_: object) -> Any:  # noqa: ANN401
 
 def _started() -> Started:
     invocation = Invocation(["/usr/bin/python3", "service.py"], "", {})
-    receipt, lock = Receipt("/srv/app", "0" * 16), PidFile.nameless()
+    code_version, lock = CodeVersion("/srv/app", "0" * 16), PidFile.nameless()
     notifier = Notifier()
-    return Started(notifier, invocation, receipt, lock, None, Listening(notifier), None)
+    return Started(notifier, invocation, code_version, lock, None, Listening(notifier), None)
 
 
-class _Succession(Succession):
+class _Handover(Handover):
     """That of a supervisor, but for what it asks the journal."""
 
     def _look_for_words(self, peer: Peer, reload: Reload, silent: object) -> None:
@@ -92,21 +92,21 @@ class HandoverSurface(Surface):
     def __init__(self, chance: Chance) -> None:
         super().__init__(chance)
         self._crowd = Crowd()
-        self._succession: Succession | None = None
+        self._handover: Handover | None = None
 
     def close(self) -> None:
         super().close()
         self._crowd.close()
 
     def rest(self) -> None:
-        if self._succession is not None:
-            peer = self._succession.peer
+        if self._handover is not None:
+            peer = self._handover.peer
             assert peer is not None
             peer.forget()
             self._theirs.close()
             self._started.pid_file.close()
             self._loop.close()
-            self._succession = None
+            self._handover = None
 
     def make(self) -> object:
         chance = self.chance
@@ -126,24 +126,24 @@ class HandoverSurface(Surface):
     def feed(self, given: object) -> None:
         assert isinstance(given, _Message)
         self._begin()
-        assert self._succession is not None and self._succession.peer is not None
+        assert self._handover is not None and self._handover.peer is not None
         with opened(self._crowd, given.things) as fds:
             socket.send_fds(self._theirs, [given.data or b"{}"], fds)
-        self._succession.peer.hear()
-        if self._succession.peer._channel is None or self._succession.peer.gone:
+        self._handover.peer.hear()
+        if self._handover.peer._channel is None or self._handover.peer.gone:
             self.rest()  # bytes that are no message end a channel
 
     def _begin(self) -> None:
-        if self._succession is not None:
+        if self._handover is not None:
             return
         self._loop, self._started = EventLoop(), _started()
         hooks = Hooks(*[_nothing] * len(Hooks._fields))._replace(caller=os.close)
-        self._succession = _Succession(self._loop, self._started, Settings(), Counters(), hooks=hooks)
-        self._succession.reload = Reload("pid 7, uid 0", None, by_systemd=False, spawn_there=False)
+        self._handover = _Handover(self._loop, self._started, Settings(), Counters(), hooks=hooks)
+        self._handover.reload = Reload("pid 7, uid 0", None, by_systemd=False, spawn_there=False)
         ours, theirs = Channel.pair()
         self._theirs = socket.socket(fileno=os.dup(theirs.fileno()))
         theirs.close()
-        self._succession.peer = self._succession._new_peer(ours, make_token(), 2, 30.0)
+        self._handover.peer = self._handover._new_peer(ours, make_token(), 2, 30.0)
 
 
 def _with_pids(value: object, pids: Mapping[str, int]) -> object:
@@ -179,20 +179,20 @@ class WelcomeSurface(Surface):
             carried["listener:admin"] = "control"
             file = ["/run/x.sock", 24, 7]
             listeners.append({"given": chance.one_in(2), "label": "sdsupervise/a/1.2.3", "file": file, "lane": None})
-        elders: list[dict[str, Any]] = []
+        draining: list[dict[str, Any]] = []
         for generation in range(3, 3 + chance.choice((0, 0, 1, 2))):
-            elders.append({"generation": generation, "pid": pid, "stop_timeout": 30.0, "due": time.monotonic() + 30})
-            of_elder = {"pidfd": "pidfd", "token": "pipe to read", "channel": "channel", f"worker:{pid}": "pidfd"}
-            carried |= {f"elder:{generation}:{name}": kind for name, kind in of_elder.items()}
+            draining.append({"generation": generation, "pid": pid, "stop_timeout": 30.0, "due": time.monotonic() + 30})
+            of_draining = {"pidfd": "pidfd", "token": "pipe to read", "channel": "channel", f"worker:{pid}": "pidfd"}
+            carried |= {f"draining:{generation}:{name}": kind for name, kind in of_draining.items()}
         if chance.one_in(4):
             name = chance.choice(
-                ("elder:3:", "elder:x:pidfd", "of another release", "", "listener:", "elder:3:worker:x")
+                ("draining:3:", "draining:x:pidfd", "of another release", "", "listener:", "draining:3:worker:x")
             )
             carried[name] = chance.choice(list(self._crowd.makers))
         fields: Any = {
             **{"say": "welcome", "version": HANDOVER_VERSION, "generation": 6, "predecessor_generation": 5, "pid": pid},
             **{"stop_timeout": 30.0, "pid_file": "/run/x.pid", "overlaps": True, "barrier_timeout": 15.0},
-            **{"listeners": listeners, "elders": elders, "pool": {"configured": 4, "workers": 5}},
+            **{"listeners": listeners, "draining": draining, "pool": {"configured": 4, "workers": 5}},
             "carries": list(carried),
         }
         things = list(carried.values())
@@ -221,9 +221,9 @@ class WelcomeSurface(Surface):
     def _take_in(loop: EventLoop, channel: Channel) -> None:
         welcome = receive_welcome(channel, timeout_seconds=1.0)
         fds = dict(welcome.fds)
-        elders = Elders(loop, PeerListener(*[_nothing] * len(PeerListener._fields)), _nothing)
-        elders.inherit(welcome.elders, fds)
-        for name in [name for name in fds if name.startswith("elder:")]:
+        draining = DrainingGenerations(loop, PeerListener(*[_nothing] * len(PeerListener._fields)), _nothing)
+        draining.inherit(welcome.draining, fds)
+        for name in [name for name in fds if name.startswith("draining:")]:
             del fds[name]
         try:
             listening = Listening.inherit(
@@ -232,11 +232,11 @@ class WelcomeSurface(Surface):
             listening.files_made()
             for name in [name for name in fds if name.startswith("listener")]:
                 del fds[name]  # nothing is listed, so all are closed
-            first_size(Pool(4, False, 10, "that is all"), welcome)
-            elders.take_over()
-            elders.facts()
-            elders.seconds_left()
+            first_size(PoolSize(4, False, 10, "that is all"), welcome)
+            draining.take_over()
+            draining.facts()
+            draining.seconds_left()
         finally:
-            elders.leave_to_successor()
+            draining.leave_to_successor()
             for fd in fds.values():
                 os.close(fd)

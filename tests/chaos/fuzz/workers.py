@@ -10,7 +10,7 @@ from abc import abstractmethod
 from typing import NamedTuple
 
 from sdsupervise.child import protocol
-from sdsupervise.code.code_version import Receipt
+from sdsupervise.code.code_version import CodeVersion
 from sdsupervise.linux.event_loop import EventLoop
 from sdsupervise.linux.processes import Child
 from sdsupervise.settings.settings import CommandSettings, Settings
@@ -113,9 +113,9 @@ class LinkSurface(_OfWorker):
         ours, self._theirs = socket.socketpair()
         traces, writer = os.pipe()
         os.close(writer)
-        receipt = Receipt("/srv/x.py")
+        code_version = CodeVersion("/srv/x.py")
         self._worker = LinkedWorker(
-            *(loop, Settings(), child, ours, traces, _LISTENER, receipt), kin=Kin(), index=0, spare=False
+            *(loop, Settings(), child, ours, traces, _LISTENER, code_version), kin=Kin(), index=0, spare=False
         )
 
     def _bury(self) -> None:

@@ -3,7 +3,7 @@
     python -m tests.chaos.kill --all                       the complete matrix, with systemd and without
     python -m tests.chaos.kill --rounds 500 --seed 7       so many random rounds, with and without
     python -m tests.chaos.kill --only 'YIELDING+DEADLINE'  the cases whose name contains this
-    python -m tests.chaos.kill --only 'plain elder'        those of one kind: exclusive, overlap, elder
+    python -m tests.chaos.kill --only 'plain draining'        those of one kind: exclusive, overlap, draining
 
 --plain leaves out what needs to boot a systemd, --systemd the rest. Exit status 0: all promises held.
 """

@@ -20,7 +20,7 @@ from tests.chaos.kill.ways import NEVER_IN_OVERLAP, OVERLAP_WAYS, UNREACHABLE, W
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 ANYBODY = "anybody"
 PARTIES = (Target.OLD_SUPERVISOR, Target.NEW_SUPERVISOR, Target.OLD_WORKER, Target.NEW_WORKER)
-NOT_BESIDE_ELDER = {State.OPENING, State.EMPTY}  # nobody is older, and whoever is older has left
+NOT_BESIDE_DRAINING = {State.OPENING, State.EMPTY}  # nobody is older, and whoever is older has left
 # Where in an overlap the old workers serve beside the new ones, or still have to end.
 BESIDE = {
     State.YIELDED,
@@ -34,8 +34,8 @@ BESIDE = {
 }
 
 
-EXCLUSIVE, OVERLAP, ELDER = "exclusive", "overlap", "elder"  # the last: overlap, and an older generation drains
-KINDS = (EXCLUSIVE, OVERLAP, ELDER)
+EXCLUSIVE, OVERLAP, DRAINING = "exclusive", "overlap", "draining"  # the last: overlap, and an older generation drains
+KINDS = (EXCLUSIVE, OVERLAP, DRAINING)
 
 
 class Case(NamedTuple):
@@ -81,7 +81,7 @@ def ways_of(systemd: bool, kind: str) -> dict[tuple[State, Event], Way]:
         for rule in rules()
         if rule in ways
         and not (systemd and ways[rule].only_plain)
-        and not (kind == ELDER and (rule[0] in NOT_BESIDE_ELDER or ways[rule].mute_pid1))
+        and not (kind == DRAINING and (rule[0] in NOT_BESIDE_DRAINING or ways[rule].mute_pid1))
     }
 
 
@@ -119,7 +119,7 @@ def usual_cases(systemd: bool) -> list[Case]:
             last = _last_place(systemd, way, RULES[state][event].effects)
             rule = (systemd, kind, state.name, event.name)
             turn = number + systemd + KINDS.index(kind)
-            if kind == ELDER and is_plain_reload(way):
+            if kind == DRAINING and is_plain_reload(way):
                 cases.append(Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn)))
             elif is_plain_reload(way):
                 for effect, (who, target) in product(range(last + 1), enumerate(PARTIES)):
@@ -149,7 +149,7 @@ def run(case: Case) -> Outcome:
     settings = {"handover": "exclusive" if case.kind == EXCLUSIVE else "overlap"}
     instance = Unit(settings) if case.systemd else Plain(settings, notify=way.mute_pid1)
     focus = Focus(way.side, State[case.state], Event[case.event], case.effect)
-    stage = Stage(instance, way.old, way.new, focus, beside_elder=case.kind == ELDER)
+    stage = Stage(instance, way.old, way.new, focus, beside_draining=case.kind == DRAINING)
     result, reason, found = "held", "", list[Case]()
     try:
         way.lead(stage)
@@ -208,7 +208,7 @@ def is_no_more_needed(stage: Stage, process: Process) -> bool:
 
 def find_victim(stage: Stage, case: Case) -> Process | None:
     """Whom to harm; None if there is nobody of that kind."""
-    choice = list(Target) if case.kind == ELDER else list(PARTIES)
+    choice = list(Target) if case.kind == DRAINING else list(PARTIES)
     if case.target == ANYBODY:
         first = zlib.crc32(str(case).encode()) % len(choice)
         choice = choice[first:] + choice[:first]

@@ -154,14 +154,14 @@ class Hub:
     def workers_of(self, supervisor: Process) -> list[Process]:
         return [worker for worker in self.living("worker") if worker.parent == supervisor.pid]
 
-    def forget_the_dead(self, elders: Sequence[Process]) -> None:
+    def forget_the_dead(self, draining: Sequence[Process]) -> None:
         """What was before is of no interest any more, but how far these are."""
         self.story.clear()
         for process in self.processes:
             if not process.alive:
                 self._hang_up(process)
                 os.close(process.pidfd)
-            if process not in elders:
+            if process not in draining:
                 del process.heard[1:], process.heard_at[1:]
         self.processes = [process for process in self.processes if process.alive]
 

@@ -57,7 +57,7 @@ def settle(stage: Stage) -> None:
         check_end(stage)
 
 
-def is_settled(stage: Stage, *, beside_elders: bool = False) -> bool:
+def is_settled(stage: Stage, *, beside_draining: bool = False) -> bool:
     """The same, as a condition. Where generations may drain beside the one that serves, they are left in peace."""
     hub, instance = stage.hub, stage.instance
     if any(process.killed and process.alive for process in hub.processes):
@@ -70,9 +70,9 @@ def is_settled(stage: Stage, *, beside_elders: bool = False) -> bool:
         return wakes_all(stage) and instance.is_gone()
     if not supervisors:
         return stage.stop_asked and stage.stopper is None and instance.is_gone()
-    elders = [each for each in supervisors if stage.drains(each)] if beside_elders else []
-    draining = {each.pid for each in elders}
-    others = [each for each in hub.processes if each.alive and draining.isdisjoint((each.pid, each.parent))]
+    draining = [each for each in supervisors if stage.drains(each)] if beside_draining else []
+    left_alone = {each.pid for each in draining}
+    others = [each for each in hub.processes if each.alive and left_alone.isdisjoint((each.pid, each.parent))]
     # A spare that hangs is found out when it is needed.
     if wakes_all(stage) or any(process.hung and process.role != "spare" for process in others):
         return False
@@ -80,7 +80,7 @@ def is_settled(stage: Stage, *, beside_elders: bool = False) -> bool:
         return False
     if stage.stop_asked if instance.systemd else stage.must_end:
         return False
-    main = [each for each in supervisors if each not in elders]
+    main = [each for each in supervisors if each not in draining]
     if len(main) != 1 or stage.is_leaving(main[0]):
         return False
     orphans = [child for child in others if child.parent not in (0, main[0].pid)]

@@ -171,7 +171,7 @@ class Players:
             next_state(place) in LEAVING and at - victim.died_at < CROSSING_SECONDS
             for victim in killed
             for other in supervisors
-            if other is not victim and other not in self.stage.elders
+            if other is not victim and other not in self.stage.draining
             for place, at in zip(other.heard, other.heard_at, strict=True)
         )
         took_the_other_along = any(
@@ -191,7 +191,7 @@ class Players:
         """The caller has its answer, and from then on nothing is broken or slow any more; then, the usual."""
         if all(call.status is not None for call in self.stage.calls):
             self.stage.open()
-        return oracle.is_settled(self.stage, beside_elders=True)
+        return oracle.is_settled(self.stage, beside_draining=True)
 
     def _settings(self, dice: random.Random) -> dict[str, object]:
         return {

@@ -18,13 +18,13 @@ from tests.chaos.kill.instance import Instance, Release
 from tests.chaos.kill.places import LEAVING, has_done, is_same_step, next_state, rule_of
 from tests.chaos.kill.witness import Witness
 
-ELDER = Release(settings={"stop_timeout": 3.0})
+DRAINING = Release(settings={"stop_timeout": 3.0})
 
 
 class Side(Enum):
     """The two supervisors of a reload, and one that still drains, by age."""
 
-    ELDER = "elder"
+    DRAINING = "draining"
     OLD = "old"
     NEW = "new"
 
@@ -32,8 +32,8 @@ class Side(Enum):
 class Target(Enum):
     """Whom to harm."""
 
-    ELDER_SUPERVISOR = "elder supervisor"
-    ELDER_WORKER = "elder worker"
+    DRAINING_SUPERVISOR = "draining supervisor"
+    DRAINING_WORKER = "draining worker"
     OLD_SUPERVISOR = "old supervisor"
     NEW_SUPERVISOR = "new supervisor"
     OLD_WORKER = "old worker"
@@ -80,12 +80,12 @@ class Stage:
         new: Release,
         focus: Focus | None = None,
         *,
-        beside_elder: bool = False,
+        beside_draining: bool = False,
     ) -> None:
         self.instance, self.hub = instance, instance.hub
         self.old, self.new, self.focus = old, new, focus
-        self.beside_elder = beside_elder
-        self.elders: list[Process] = []  # supervisors that drain since before the case
+        self.beside_draining = beside_draining
+        self.draining: list[Process] = []  # supervisors that drain since before the case
         self.witness = Witness(self.hub, instance)
         self.reached: Place | None = None  # where the focus is held
         self.calls: list[Call] = []
@@ -108,8 +108,8 @@ class Stage:
 
     def begin_anew(self) -> None:
         """From a service that serves by one supervisor: that one is the old side now, and nothing has happened yet."""
-        self.elders = [process for process in self.hub.living("supervisor") if self.is_leaving(process)]
-        self.hub.forget_the_dead(self.elders)
+        self.draining = [process for process in self.hub.living("supervisor") if self.is_leaving(process)]
+        self.hub.forget_the_dead(self.draining)
         self.witness.begin_anew()
         self.calls.clear()
         self.harmed.clear()
@@ -122,9 +122,9 @@ class Stage:
     # The two sides
 
     def supervisor(self, side: Side) -> Process | None:
-        if side is Side.ELDER:
-            return next((elder for elder in reversed(self.elders) if elder.alive), None)
-        supervisors = [process for process in self.hub.supervisors if process not in self.elders]
+        if side is Side.DRAINING:
+            return next((draining for draining in reversed(self.draining) if draining.alive), None)
+        supervisors = [process for process in self.hub.supervisors if process not in self.draining]
         number = 0 if side is Side.OLD else 1
         return supervisors[number] if len(supervisors) > number else None
 
@@ -147,22 +147,24 @@ class Stage:
 
     def start(self, *, wait: bool = True) -> None:
         """Start the old release, and wait until it serves."""
-        if self.beside_elder:
-            self._start_after_elder()
+        if self.beside_draining:
+            self._start_after_draining()
             return
         self.instance.deploy(self.old)
         self.start_again(wait=wait)
 
-    def _start_after_elder(self) -> None:
+    def _start_after_draining(self) -> None:
         """The old release serves by a reload, and what was before it still drains."""
-        self.instance.deploy(ELDER)
+        self.instance.deploy(DRAINING)
         self.start_again()
-        self.elders = self.hub.supervisors
-        self.hold_workers(Side.ELDER, "stop")
+        self.draining = self.hub.supervisors
+        self.hold_workers(Side.DRAINING, "stop")
         release = self.instance.deploy(self.old)
-        self.calls.append(Call(self.instance.reload(), release, self.elders[0], []))
+        self.calls.append(Call(self.instance.reload(), release, self.draining[0], []))
         self.wait(lambda: self.calls[0].status is not None, "the verdict on the reload before")
-        self.wait(lambda: any(worker.stopping for worker in self.hub.living("worker")), "an elder that drains")
+        self.wait(
+            lambda: any(worker.stopping for worker in self.hub.living("worker")), "a draining generation that drains"
+        )
         self.until_passed(Side.OLD, "ON_TRIAL+PEER_COMMITTED/0")
         self.calls.clear()
 

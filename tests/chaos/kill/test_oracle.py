@@ -50,20 +50,20 @@ def test_a_stop_at_the_very_moment_of_a_reload_ends_both(stage: Stage) -> None:
     assert stage.hub.living("supervisor") == []
 
 
-def test_a_stop_in_a_reload_waits_for_an_elder() -> None:
+def test_a_stop_in_a_reload_waits_for_a_draining_generation() -> None:
     """Neither side of the reload loses patience with the other while a generation before them drains: the main one
     leaves after that, and under systemd its end is the end of all."""
     instance = Plain({"handover": "overlap", "takeover_timeout": 0.2, "stop_timeout": 0.2})
-    stage = Stage(instance, Release(), Release(settings={"start_timeout": 6.0}), beside_elder=True)
+    stage = Stage(instance, Release(), Release(settings={"start_timeout": 6.0}), beside_draining=True)
     try:
         stage.start()
         stage.hold_workers(Side.NEW, "start")
         stage.reload()
         stage.need(Target.NEW_WORKER)
-        elder = stage.need(Target.ELDER_SUPERVISOR)
+        draining = stage.need(Target.DRAINING_SUPERVISOR)
         stage.terminate(Side.OLD)
-        stage.wait(lambda: not elder.alive, "the elder's end")
-        assert all(supervisor.alive for supervisor in stage.hub.supervisors if supervisor not in stage.elders)
+        stage.wait(lambda: not draining.alive, "the end of the draining generation")
+        assert all(supervisor.alive for supervisor in stage.hub.supervisors if supervisor not in stage.draining)
         stage.open()
         oracle.judge(stage)
     finally:

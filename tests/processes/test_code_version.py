@@ -1,4 +1,4 @@
-"""The receipt: which code serves, by resolved path and fingerprint."""
+"""The code version: which code serves, by resolved path and fingerprint."""
 
 from __future__ import annotations
 

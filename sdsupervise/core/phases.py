@@ -32,7 +32,16 @@ class Phase(NamedTuple):
     releases: bool = False  # it has the lock, and releases a worker as soon as that is ready
     for_workers: bool = False  # its deadline is for its own workers' start, or stop
     awaited: str = ""  # what the successor has not become where the deadline passes: "ready"
-    # Of a reload, as its predecessor sees it:
+    looks_first: bool = False  # before its deadline counts: is the peer alive, and does a signal wait?
+    gives_up_lock: bool = False  # it stops, if its deadline passes and the lock is a stranger's
+    gives_up: bool = False  # too many crashes end the service; in a reload the other code may be the cure
+    waits_for_all: bool = False  # its workers are ready when all of them are
+    is_unproven: bool = False  # a successor that has served nobody: any end of a worker is a failure
+    is_succeeded: bool = False  # the next generation is the main one
+    waits_for_hooks: bool = False  # it ends only when notify_command has
+    waits_for_draining: bool = False  # it ends only when the generations before it have
+    lasts: str = ""  # it is over at once if this setting is 0 seconds
+    # How its predecessor shows a reload:
     step: str = ""  # what `status` calls the time that it took
     doing: str = ""  # what its caller's terminal shows while it lasts
 
@@ -41,10 +50,19 @@ _LOCK_WAIT = ("takeover_timeout", "peer_stop_timeout")  # 5 s beyond what the ot
 _BACK = "went back"
 
 PHASES: Mapping[State, Phase] = {
-    State.OPENING: Phase((), True, "starting", "Generation {own} is starting", releases=True),
-    State.WARMING: Phase(("reload_timeout",), False, "starting", "Generation {own} is starting", for_workers=True),
+    State.OPENING: Phase(
+        (), True, "starting", "Generation {own} is starting", releases=True, gives_up=True, waits_for_all=True
+    ),
+    State.WARMING: Phase(
+        *(("reload_timeout",), False, "starting", "Generation {own} is starting"),
+        for_workers=True,
+        waits_for_all=True,
+        is_unproven=True,
+    ),
     State.CLAIMING: Phase(
-        *(_LOCK_WAIT, False, "starting", "Generation {own} is ready, generation {peer} stops"), awaits_lock=True
+        *(_LOCK_WAIT, False, "starting", "Generation {own} is ready, generation {peer} stops"),
+        awaits_lock=True,
+        is_unproven=True,
     ),
     State.KILLING_PREDECESSOR: Phase(
         *((), True, "starting", "Generation {own} is ready, generation {peer} is being killed"),
@@ -55,6 +73,7 @@ PHASES: Mapping[State, Phase] = {
         *(("takeover_timeout",), True, "starting", "Generation {own} takes over from a dead one"),
         is_main=True,
         awaits_lock=True,
+        gives_up_lock=True,
     ),
     State.ON_TRIAL: Phase(
         ("start_allowance", "check_timeout", "probation", "peer_barrier_timeout", "takeover_timeout"),
@@ -66,7 +85,11 @@ PHASES: Mapping[State, Phase] = {
     ),
     State.FAILED: Phase(("stop_timeout",), False, "starting", "Generation {own} failed", for_workers=True),
     State.SERVING: Phase(
-        _LOCK_WAIT, True, "ready", "Generation {own} serves", serves="own", is_main=True, releases=True
+        *(_LOCK_WAIT, True, "ready", "Generation {own} serves"),
+        serves="own",
+        is_main=True,
+        releases=True,
+        gives_up=True,
     ),
     State.STARTING_SUCCESSOR: Phase(
         ("peer_reload_timeout",),
@@ -125,6 +148,7 @@ PHASES: Mapping[State, Phase] = {
         "Generation {peer} serves and is being checked",
         serves="peer",
         awaited="found good",
+        lasts="peer_check_timeout",
         step="checked",
         doing="before_commit looks at it",
     ),
@@ -135,6 +159,8 @@ PHASES: Mapping[State, Phase] = {
         "Generation {peer} serves, on probation",
         serves="peer",
         clients=Clients.THEIRS,
+        looks_first=True,
+        lasts="peer_probation",
         step="on probation",
         doing="on probation",
     ),
@@ -144,6 +170,7 @@ PHASES: Mapping[State, Phase] = {
         "ready",
         "Generation {peer} serves",
         serves="peer",
+        looks_first=True,
         step="committed",
         doing="systemd is told",
     ),
@@ -160,6 +187,7 @@ PHASES: Mapping[State, Phase] = {
         "Generation {peer} failed, generation {own} comes back",
         clients=Clients.OURS,
         awaits_lock=True,
+        gives_up_lock=True,
         step=_BACK,
         doing="the old code comes back",
     ),
@@ -176,10 +204,24 @@ PHASES: Mapping[State, Phase] = {
         doing="the old code comes back",
     ),
     State.DRAINING: Phase(
-        ("stop_timeout",), False, "ready", "Generation {peer} serves", serves="peer", for_workers=True
+        *(("stop_timeout",), False, "ready", "Generation {peer} serves"),
+        serves="peer",
+        for_workers=True,
+        is_succeeded=True,
+        waits_for_hooks=True,
     ),
-    State.STOPPING: Phase(("stop_timeout",), False, "stopping", "Stopping", for_workers=True),
+    State.STOPPING: Phase(
+        *(("stop_timeout",), False, "stopping", "Stopping"),
+        for_workers=True,
+        waits_for_hooks=True,
+        waits_for_draining=True,
+    ),
     State.EMPTY: Phase(_LOCK_WAIT, False, "stopping", "Stopping: waiting for generation {peer}"),
-    State.LEAVING: Phase(("stop_timeout",), False, "stopping", "Stopping", for_workers=True),
-    State.GONE: Phase((), False, "stopping", "Stopped"),
+    State.LEAVING: Phase(
+        *(("stop_timeout",), False, "stopping", "Stopping"),
+        for_workers=True,
+        waits_for_hooks=True,
+        waits_for_draining=True,
+    ),
+    State.GONE: Phase((), False, "stopping", "Stopped", is_succeeded=True),
 }

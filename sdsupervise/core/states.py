@@ -94,7 +94,8 @@ class Effect(Enum):
     KILL_PEER = auto()
     KILL_PEER_WORKERS = auto()
     # to systemd
-    NAME_MAIN_PID = auto()  # MAINPID= of the successor, then a barrier
+    TELL_READY = auto()  # READY=1
+    NAME_MAIN_PID = auto()  # MAINPID= of the successor with READY=1, then a barrier
     # to whoever asked for the reload
     ANSWER_DONE = auto()
     ANSWER_FAILED = auto()

@@ -65,7 +65,7 @@ S, E, X = State, Event, Effect
 
 RULES: Mapping[State, Mapping[Event, Rule]] = {
     S.OPENING: {
-        E.WORKER_READY: _to(S.SERVING, X.WRITE_PID, X.RELEASE_WORKERS),
+        E.WORKER_READY: _to(S.SERVING, X.WRITE_PID, X.RELEASE_WORKERS, X.TELL_READY),
         E.GAVE_UP: _to(S.STOPPING, X.STOP_WORKERS),
         E.STOP_ASKED: _to(S.STOPPING, X.STOP_WORKERS),
     },
@@ -88,13 +88,13 @@ RULES: Mapping[State, Mapping[Event, Rule]] = {
         E.STOP_ASKED: _to(S.LEAVING, X.STOP_WORKERS),
     },
     S.KILLING_PREDECESSOR: {
-        E.LOCK_GAINED: _to(S.SERVING, X.WRITE_PID, X.RELEASE_WORKERS),
+        E.LOCK_GAINED: _to(S.SERVING, X.WRITE_PID, X.RELEASE_WORKERS, X.TELL_READY),
         E.PEER_GONE: _to(S.TAKING_LOCK, X.KILL_PEER_WORKERS),
         E.PEER_STOPS: _to(S.STOPPING, X.STOP_WORKERS),
         E.STOP_ASKED: _to(S.STOPPING, X.TELL_STOP, X.STOP_WORKERS),
     },
     S.TAKING_LOCK: {
-        E.LOCK_GAINED: _to(S.SERVING, X.WRITE_PID, X.RELEASE_WORKERS),
+        E.LOCK_GAINED: _to(S.SERVING, X.WRITE_PID, X.RELEASE_WORKERS, X.TELL_READY),
         E.DEADLINE: _to(S.TAKING_LOCK, X.KILL_PEER_WORKERS),
         E.STOP_ASKED: _to(S.STOPPING, X.STOP_WORKERS),
     },
@@ -200,8 +200,8 @@ RULES: Mapping[State, Mapping[Event, Rule]] = {
     S.RESTORING: {
         E.WORKER_READY: _to(S.RESTORING, X.RELEASE_WORKERS),
         # The answer says who serves: so it has to be known. (Where no worker was stopped it is known at once.)
-        E.WORKERS_SETTLED: _to(S.SERVING, X.ANSWER_FAILED),
-        E.DEADLINE: _to(S.SERVING, X.ANSWER_FAILED),
+        E.WORKERS_SETTLED: _to(S.SERVING, X.ANSWER_FAILED, X.TELL_READY),
+        E.DEADLINE: _to(S.SERVING, X.ANSWER_FAILED, X.TELL_READY),
         E.STOP_ASKED: _to(S.STOPPING, X.ANSWER_FAILED, X.STOP_WORKERS),
     },
     S.DRAINING: {

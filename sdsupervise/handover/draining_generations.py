@@ -1,21 +1,22 @@
-"""The generations before ours that still drain: nothing is asked of them any more, and we see to it that they end.
+"""The generations before ours that still drain. Nobody asks them for anything; the main supervisor sees that they end.
 
-Whoever is the main supervisor watches all of them, not only its own predecessor: a chain in which each watches the one
-before would be cut by a single crash in its middle.
+The main supervisor watches all of them, not only its own predecessor: a chain in which each watches the one before
+would be cut by a single crash in its middle.
 """
 
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
+from ..core.takeover import Event
 from ..input.checked import MOST_SECONDS
 from ..linux.channel import Channel, Message
 from ..linux.event_loop import EventLoop, Timer
 from ..systemd.catalog import CatalogEntry, entry_fields
 from .messages import DRAINING
-from .peer import Peer, PeerListener
+from .peer import Peer
 
 _log = logging.getLogger("sdsupervise")
 
@@ -28,11 +29,30 @@ class _Draining(NamedTuple):
     timer: Timer
 
 
+class DrainingOwner(Protocol):
+    """Whoever watches generations drain."""
+
+    def stop_asked(self) -> None:
+        """Somebody sent a stop to a generation that drains: it means the service."""
+
+    def peer_tells(self, message: Message) -> None:
+        """As PeerOwner has it."""
+
+    def peer_leaves_caller(self, connection: int) -> None:
+        """As PeerOwner has it."""
+
+    def lock_may_be_free(self) -> None:
+        """As PeerOwner has it."""
+
+    def draining_gone(self) -> None:
+        """Nothing is left of one of them."""
+
+
 class DrainingGenerations:
     """Those we watch, and, in a successor that is not the main one yet, what it needs to do so later."""
 
-    def __init__(self, loop: EventLoop, listener: PeerListener, on_gone: Callable[[], None]) -> None:
-        self._loop, self._listener, self._on_gone = loop, listener, on_gone
+    def __init__(self, loop: EventLoop, owner: DrainingOwner) -> None:
+        self._loop, self._owner = loop, owner
         self._generations: dict[int, _Draining] = {}  # by generation
         self._inherited: Sequence[Mapping[str, Any]] = ()
         self._inherited_fds: dict[str, int] = {}
@@ -69,11 +89,11 @@ class DrainingGenerations:
 
     def see_out(self, peer: Peer, *, due: float) -> None:
         """Watch a supervisor that drains. If it is not gone by then it is killed, with its workers."""
-        peer.listener = self._listener_for(peer)
+        peer.owner = _PeerThatDrains(self, self._owner, peer.generation)
         left = min(due - time.monotonic(), MOST_SECONDS)
         timer = self._loop.expect_within(left, lambda: self._overdue(peer))
         self._generations[peer.generation] = _Draining(peer, due, timer)
-        self._forget_gone(peer)
+        self.forget_gone(peer.generation)
 
     def tell_empty(self) -> None:
         """The service stops and we have no workers left: one that was told to stop by hand waits to hear it."""
@@ -134,7 +154,7 @@ class DrainingGenerations:
             self._loop,
             Channel.from_fd(fds["channel"]),
             fds["token"],
-            self._listener,
+            _PeerThatDrains(self, self._owner, facts["generation"]),
             generation=facts["generation"],
             stop_timeout=facts["stop_timeout"],
         )
@@ -165,36 +185,59 @@ class DrainingGenerations:
             os.close(fd)
         self._inherited_fds = {}
 
-    def _listener_for(self, peer: Peer) -> PeerListener:
-        """Its worker's death, or its own, may be the last there is to see of it."""
-
-        def look() -> None:
-            self._listener.lock_may_be_free()
-            self._forget_gone(peer)
-
-        def hear(message: Message) -> None:
-            if message.kind == "extends":
-                self._put_off(peer, time.monotonic() + message.fields["seconds"])
-            else:
-                self._listener.told(message)
-
-        return self._listener._replace(lock_may_be_free=look, told=hear)
-
-    def _put_off(self, peer: Peer, due: float) -> None:
-        """Its worker was given more time to finish."""
-        one = self._generations.get(peer.generation)
+    def put_off(self, generation: int, due: float) -> None:
+        """A worker of this generation was given more time to finish."""
+        one = self._generations.get(generation)
         if one is not None and one.due < due:
             one.timer.cancel()
-            self.see_out(peer, due=due)
+            self.see_out(one.peer, due=due)
 
-    def _forget_gone(self, peer: Peer) -> None:
-        if peer.left_nothing and peer.generation in self._generations:
-            self._generations.pop(peer.generation).timer.cancel()
-            peer.forget()
-            self._on_gone()
+    def forget_gone(self, generation: int) -> None:
+        """Forget this generation, if nothing of it is left."""
+        one = self._generations.get(generation)
+        if one is not None and one.peer.left_nothing:
+            del self._generations[generation]
+            one.timer.cancel()
+            one.peer.forget()
+            self._owner.draining_gone()
 
     def _overdue(self, peer: Peer) -> None:
         extra = entry_fields(CatalogEntry.GENERATION_KILLED, generation=peer.generation)
         _log.warning("Generation %d should have left by now, killing what is left of it", peer.generation, extra=extra)
         peer.kill()
         peer.kill_workers()
+
+
+class _PeerThatDrains:
+    """Hears one of them: its worker's death, or its own, may be the last there is to see of it."""
+
+    def __init__(self, generations: DrainingGenerations, owner: DrainingOwner, generation: int) -> None:
+        self._generations, self._owner, self._generation = generations, owner, generation
+
+    def peer_says(self, event: Event) -> None:
+        """As PeerOwner has it."""
+        if event is Event.PEER_STOPS:
+            self._owner.stop_asked()
+
+    def peer_tells(self, message: Message) -> None:
+        """As PeerOwner has it."""
+        if message.kind == "extends":
+            self._generations.put_off(self._generation, time.monotonic() + message.fields["seconds"])
+        else:
+            self._owner.peer_tells(message)
+
+    def peer_opened(self, message: Message) -> None:
+        """As PeerOwner has it."""
+        message.close_fds()
+
+    def peer_leaves_caller(self, connection: int) -> None:
+        """As PeerOwner has it."""
+        self._owner.peer_leaves_caller(connection)
+
+    def peer_hung_up(self) -> None:
+        """Its death follows."""
+
+    def lock_may_be_free(self) -> None:
+        """As PeerOwner has it."""
+        self._owner.lock_may_be_free()
+        self._generations.forget_gone(self._generation)

@@ -37,6 +37,8 @@ from ..linux.unpatched import os
 from ..settings.settings import MOST_WORKERS
 from ..sockets.passed_fds import LISTENER, OTHER_LANE
 
+HANDOVER_VERSION = 1
+
 _workers = whole(0, MOST_WORKERS)
 _seconds_of_boot = number(0.0, 1e12)  # on the monotonic clock
 _file = tuple_of(text(), count, count)  # path, device, inode

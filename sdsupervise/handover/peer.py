@@ -23,8 +23,8 @@ The channel's messages; `say` names each, and every one may carry more than is l
 
 import logging
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 from ..core.takeover import Event
 from ..errors import HandoverError
@@ -33,14 +33,12 @@ from ..linux import descriptors, process_groups, processes, signals
 from ..linux.channel import Channel, Message
 from ..linux.event_loop import EventLoop
 from ..linux.leftovers import Leftovers
-from ..linux.patience import readable_within
 from ..linux.unpatched import os
 from ..settings.settings import MOST_WORKERS
 from . import messages
 
 _log = logging.getLogger("sdsupervise")
 
-HANDOVER_VERSION = 1
 _HOOK_SECONDS = 30.0  # the setting's default
 _MAX_WORKERS_PER_MESSAGE = 200  # the kernel takes 253 descriptors
 _MOST_PROCESSES = 3 * MOST_WORKERS  # of a peer that we keep a descriptor of: workers, their successors, their holders
@@ -66,19 +64,26 @@ class NotifySetting(NamedTuple):
     timeout: float
 
 
-def _close_fds(message: Message) -> None:
-    message.close_fds()
+class PeerOwner(Protocol):
+    """What a peer says, and what becomes of it."""
 
+    def peer_says(self, event: Event) -> None:
+        """Something of the takeover table's, or it is gone."""
 
-class PeerListener(NamedTuple):
-    """Who hears of a peer."""
+    def peer_tells(self, message: Message) -> None:
+        """Something else: hello, naming, reloaded."""
 
-    event: Callable[[Event], None]  # it said something of the table's, or is gone
-    told: Callable[[Message], None]  # it said something else: hello, naming, reloaded
-    caller: Callable[[int], None]  # it leaves a connection of the control socket to us
-    lock_may_be_free: Callable[[], None]  # it says so, or a process that may have held the lock died
-    hung_up: Callable[[], None]  # it closed the channel; its death follows, unless it wants us no more
-    opened: Callable[[Message], None] = _close_fds  # the sockets of a successor; the descriptors are the listener's
+    def peer_opened(self, message: Message) -> None:
+        """A successor has sockets of its own; the message's descriptors are the owner's."""
+
+    def peer_leaves_caller(self, connection: int) -> None:
+        """A connection of the control socket, which is the owner's."""
+
+    def peer_hung_up(self) -> None:
+        """It closed the channel; its death follows, unless it wants us no more."""
+
+    def lock_may_be_free(self) -> None:
+        """It says so, or a process that may have held the lock died."""
 
 
 class Peer:
@@ -89,12 +94,12 @@ class Peer:
         loop: EventLoop,
         channel: Channel,
         token: int,
-        listener: PeerListener,
+        owner: PeerOwner,
         *,
         generation: int,
         stop_timeout: float,
     ) -> None:
-        self._loop, self.listener = loop, listener
+        self._loop, self.owner = loop, owner
         self._channel: Channel | None = channel
         self._pidfd: int | None = None
         self._token_is_ours = False
@@ -116,7 +121,7 @@ class Peer:
         self.probation = 0.0
         self.reload_timeout = 0.0  # it may take to get ready, from the reload's beginning
         self.barrier_timeout = 0.0  # a predecessor's: how long its commit may take
-        self.hook: NotifySetting | None = None  # a successor's, which may be the first code that has one
+        self.notify_setting: NotifySetting | None = None  # a successor's, which may be the first code that has one
         self.code = ""
         self.ready = 0  # of a successor's workers
         self.reason = ""
@@ -159,7 +164,7 @@ class Peer:
         """What it says of its notify_command, if it is one to say what we are to run: who has our rights, or all."""
         words = message.fields.get("notify_command")
         if words and message.sender is not None and message.sender.uid in (0, os.geteuid()):
-            self.hook = NotifySetting(tuple(words), message.fields.get("notify_timeout", _HOOK_SECONDS))
+            self.notify_setting = NotifySetting(tuple(words), message.fields.get("notify_timeout", _HOOK_SECONDS))
 
     def knows_worker(self, pid: int) -> bool:
         """It has announced one of this pid, be it dead by now."""
@@ -307,9 +312,9 @@ class Peer:
                 for pid, pidfd in zip(fields["pids"], message.fds, strict=True):
                     note(pid, pidfd)
             case "caller":
-                self.listener.caller(message.fds[0])
+                self.owner.peer_leaves_caller(message.fds[0])
             case "opened":
-                self.listener.opened(message)
+                self.owner.peer_opened(message)
             case _:
                 message.close_fds()
                 self._take_in_word(message)
@@ -319,13 +324,13 @@ class Peer:
             case "reason":
                 if not self.reason:
                     self.fails_for(message.fields["text"], message.fields.get("traceback", ""))
-                    self.listener.told(message)
+                    self.owner.peer_tells(message)
             case "unlocked":
-                self.listener.lock_may_be_free()
+                self.owner.lock_may_be_free()
             case kind if kind in EVENTS:
-                self.listener.event(EVENTS[kind])
+                self.owner.peer_says(EVENTS[kind])
             case _:
-                self.listener.told(message)
+                self.owner.peer_tells(message)
 
     def _end_channel(self) -> None:
         if self._channel is not None:
@@ -335,7 +340,7 @@ class Peer:
             if self._pidfd is None:
                 self._be_gone()
             elif not self.gone:
-                self.listener.hung_up()
+                self.owner.peer_hung_up()
 
     def _died(self) -> None:
         if not self.gone:
@@ -349,8 +354,8 @@ class Peer:
         self._end_channel()
         if self._pidfd is not None:
             self._loop.unwatch(self._pidfd)
-        self.listener.event(Event.PEER_GONE)
-        self.listener.lock_may_be_free()
+        self.owner.peer_says(Event.PEER_GONE)
+        self.owner.lock_may_be_free()
 
     def _worker_died(self, pid: int) -> None:
         pidfd = self._workers.pop(pid, None)
@@ -359,14 +364,14 @@ class Peer:
             os.close(pidfd)
             if self.gone and pid not in self._holders and processes.group_lives(pid):
                 self._end_what_is_left_of(pid)
-            self.listener.lock_may_be_free()
+            self.owner.lock_may_be_free()
 
     def _end_what_is_left_of(self, worker_pid: int) -> None:
         """Its supervisor, which would have done so, is dead, and nobody serves until that is done."""
 
         def gone() -> None:
             self._leftovers.pop(worker_pid, None)
-            self.listener.lock_may_be_free()
+            self.owner.lock_may_be_free()
 
         self._leftovers[worker_pid] = Leftovers(
             self._loop,
@@ -392,82 +397,3 @@ def make_token() -> int:
     os.write(writer, b"k")
     os.close(writer)
     return reader
-
-
-class Welcome(NamedTuple):
-    """What a successor starts from."""
-
-    channel: Channel
-    generation: int
-    predecessor_generation: int
-    predecessor_pid: int
-    predecessor_uid: int | None  # as the kernel knows it
-    stop_timeout: float
-    pid_file_name: str
-    overlaps: bool  # its service lets the old workers serve on until the new ones do
-    barrier_timeout: float
-    listeners: Sequence[Mapping[str, Any]]  # facts of each, in the order of their descriptors; see sockets/listeners.py
-    pool: (
-        Mapping[str, Any] | None
-    )  # how many workers the predecessor was configured to have, and has; see supervisor/scaling.py
-    draining: Sequence[
-        Mapping[str, Any]
-    ]  # the generations before it that still drain; see handover/draining_generations.py
-    fds: dict[str, int]  # predecessor (pidfd), token, lock (O_PATH), control?, listener:…, draining:…
-
-
-def send_welcome(peer: Peer, fds: Mapping[str, int], **fields: object) -> bool:
-    """Tell a successor all it needs to know."""
-    return peer.tell("welcome", tuple(fds.values()), version=HANDOVER_VERSION, carries=list(fds), **fields)
-
-
-def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
-    """Wait for the predecessor's welcome.
-
-    Raises HandoverError if it does not come, or not in a form this release understands.
-    """
-    message = _wait_for_message(channel, timeout_seconds)
-    try:
-        version = message.fields.get("version")
-        if message.kind != "welcome" or version != HANDOVER_VERSION:
-            known = version if isinstance(version, int) and 0 <= version < 1000 else "?"
-            raise HandoverError(
-                f"The predecessor's hand-over is {message.kind!r} in version {known}, this sdsupervise understands "
-                f"version {HANDOVER_VERSION}: restart the service instead of reloading it."
-            )
-        fields = messages.read(message)
-        fds = messages.carried(fields, message.fds)
-    except Unfit as error:
-        message.close_fds()
-        raise HandoverError(f"The predecessor's hand-over lacks something or is malformed: {error}.") from None
-    except HandoverError:
-        message.close_fds()
-        raise
-    return Welcome(
-        channel,
-        generation=fields["generation"],
-        predecessor_generation=fields["predecessor_generation"],
-        predecessor_pid=fields["pid"],
-        predecessor_uid=message.sender.uid if message.sender is not None else None,
-        stop_timeout=fields["stop_timeout"],
-        pid_file_name=fields["pid_file"],
-        overlaps=fields.get("overlaps", False),
-        barrier_timeout=fields["barrier_timeout"],
-        listeners=fields.get("listeners", ()),
-        pool=fields.get("pool"),
-        draining=fields.get("draining", ()),
-        fds=fds,
-    )
-
-
-def _wait_for_message(channel: Channel, timeout_seconds: float) -> Message:
-    if readable_within(channel, timeout_seconds):
-        try:
-            message = channel.receive()
-        except EOFError:
-            raise HandoverError("The predecessor is gone: it left no hand-over to start from.") from None
-        except HandoverError as error:
-            raise HandoverError(f"This hand-over cannot be read; restart the service instead. {error}") from None
-        if message is not None:
-            return message
-    raise HandoverError(f"The predecessor sent no hand-over within {timeout_seconds:g} s.")

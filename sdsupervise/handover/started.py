@@ -9,7 +9,7 @@ from ..linux.pid_file import PidFile
 from ..linux.unpatched import socket
 from ..sockets.listeners import Listening
 from ..systemd.notify import Notifier
-from .peer import Welcome
+from .welcome import Welcome
 
 if TYPE_CHECKING:
     from ..linux.init import Init

@@ -8,7 +8,7 @@ from ..code.code_version import read_version_of_command
 from ..errors import SdsuperviseError
 from ..settings.settings import CommandSettings
 from ..sockets.given_names import expected_names
-from ..supervisor.supervisor import supervise
+from ..supervisor.supervise import supervise
 from ..workers.command_source import CommandWorkers, find, pinned, with_descriptors
 from . import start
 
@@ -60,7 +60,7 @@ class Command(NamedTuple):
             return started
         return supervise(
             name,
-            lambda surroundings: CommandWorkers(surroundings, *pinned(executable, self.words)),
+            lambda context: CommandWorkers(context, *pinned(executable, self.words)),
             self.settings,
             started,
             stop_signals=_STOP_SIGNALS,

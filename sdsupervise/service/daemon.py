@@ -22,7 +22,7 @@ from ..linux import processes
 from ..linux.inheritance import directory_of_code, this_invocation
 from ..linux.signals import interrupt_later
 from ..settings.settings import Settings
-from ..supervisor.supervisor import supervise
+from ..supervisor.supervise import supervise
 from ..workers.class_source import ClassWorkers
 from . import start
 from .plain_daemon import Daemon
@@ -285,7 +285,7 @@ class SupervisedDaemon(Daemon):
         warn_of_threads()
         return supervise(
             plan.name,
-            lambda surroundings: ClassWorkers(surroundings, self),
+            lambda context: ClassWorkers(context, self),
             settings,
             started,
             stop_signals=self.shutdown_signals,

@@ -14,7 +14,7 @@ from ..input.checked import Unfit
 from ..linux.inheritance import without_supervisors_own
 from ..linux.unpatched import os
 from ..settings.settings import check_settings
-from ..supervisor.supervisor import supervise
+from ..supervisor.supervise import supervise
 from ..workers.command_source import find, pinned
 from ..workers.other_python_source import OtherPythonWorkers, command_line
 from . import description, start
@@ -67,7 +67,7 @@ class OtherPython:
             return started
         return supervise(
             plan.name,
-            lambda surroundings: OtherPythonWorkers(surroundings, python, wanted, silent=plan.silent),
+            lambda context: OtherPythonWorkers(context, python, wanted, silent=plan.silent),
             settings,
             started,
             stop_signals=[signal.Signals(number) for number in facts["shutdown_signals"]],

@@ -18,8 +18,8 @@ from ..control import client, server
 from ..errors import AlreadyRunning, ConfigError, ExitStatus, HandoverError, LibraryMissing, SdsuperviseError
 from ..handover import start_record
 from ..handover.failure_reason import tell_reason
-from ..handover.peer import Welcome, receive_welcome
 from ..handover.started import Started
+from ..handover.welcome import Welcome, receive_welcome
 from ..input.printable import printable
 from ..linux import inheritance, privileges, processes
 from ..linux.channel import Channel

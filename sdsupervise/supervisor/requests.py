@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable
-from typing import NamedTuple
+from typing import Protocol
 
 from .. import __version__
 from ..control import varlink
@@ -28,21 +28,47 @@ _LONGEST_WAIT_SECONDS = 3600.0  # of one who follows, for systemd to run ExecRel
 _DESCRIPTORS_OF_RELOAD = 16  # at most so many at once: of channel, token, pipes, barrier, lock, pidfds
 
 
-class Answers(NamedTuple):
-    """What requests need of the supervisor they are made to."""
+class RequestsOwner(Protocol):
+    """What requests ask of the supervisor that they are made to."""
 
-    state: Callable[[], State]
-    is_main: Callable[[], bool]
-    reload_waits: Callable[[], bool]  # one has been asked for, and its turn has not come
-    facts: Callable[[], dict[str, object]]
-    code: Callable[[], dict[str, object]]
-    stop: Callable[[], None]
-    interrupt: Callable[[], None]  # SIGINT: a stop by somebody who waits for it
-    pass_on: Callable[[int], list[int]]  # a signal to the workers that handle it; their pids
-    reload: Callable[[Reload], None]
-    refuse: Callable[[Reload, str], None]  # to reload, and why
-    scaled: Callable[[], None]
-    ask_control_pid: Callable[[Callable[[int], None]], None]  # systemd, for the process of our unit's ExecReload=
+    @property
+    def state(self) -> State:
+        """Where it stands."""
+
+    @property
+    def is_main(self) -> bool:
+        """It is systemd's main pid, or would be."""
+
+    @property
+    def reload_waits(self) -> bool:
+        """One has been asked for, and its turn has not come."""
+
+    def facts(self) -> dict[str, object]:
+        """What Status answers."""
+
+    def code(self) -> dict[str, object]:
+        """What Code answers."""
+
+    def stop(self) -> None:
+        """Stop the service."""
+
+    def interrupt(self) -> None:
+        """SIGINT: a stop by somebody who waits for it."""
+
+    def pass_on(self, number: int) -> list[int]:
+        """A signal to the workers that handle it; their pids."""
+
+    def reload(self, reload: Reload) -> None:
+        """Begin it, or let it wait."""
+
+    def refuse(self, reload: Reload, why: str) -> None:
+        """It never begins."""
+
+    def scaled(self) -> None:
+        """There are to be more workers, or fewer."""
+
+    def ask_control_pid(self, on_answer: Callable[[int], None]) -> None:
+        """Ask systemd for the process of our unit's ExecReload=; 0 if there is none."""
 
 
 class Requests:
@@ -51,7 +77,7 @@ class Requests:
     def __init__(
         self,
         pool: Pool,
-        answers: Answers,
+        owner: RequestsOwner,
         pool_size: scaling.PoolSize,
         *,
         stop_signals: Iterable[signal.Signals],
@@ -62,7 +88,7 @@ class Requests:
         On a terminal SIGHUP is its end, and a stop as well. Without one it is what daemons get from whoever wants them
         to read or open a file anew.
         """
-        self._pool, self._answers, self._pool_size = pool, answers, pool_size
+        self._pool, self._owner, self._pool_size = pool, owner, pool_size
         self._why_never = why_never
         self._followers: list[Call] = []  # of the next reload
         self._is_nobody = not privileges.is_told_apart(os.geteuid())
@@ -73,7 +99,7 @@ class Requests:
             self._stops |= {signal.SIGHUP} if has_no_handler(signal.SIGHUP) else set()
         others = {number for number in DEADLY | self._passed_on if has_no_handler(number)}
         self._signals = SignalReceiver({*self._stops, signal.SIGUSR2, *scaling.SIGNALS, *others})
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)  # what came since our birth; see handover/spawn.py
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)  # what came since we were spawned; see handover/spawn.py
 
     def fileno(self) -> int:
         """Readable when a signal has come."""
@@ -88,15 +114,15 @@ class Requests:
         numbers = self._signals.read()
         stops = numbers & self._stops
         if signal.SIGINT in stops:
-            self._answers.interrupt()
+            self._owner.interrupt()
         elif stops:
-            self._answers.stop()
+            self._owner.stop()
         if signal.SIGUSR2 in numbers:
             self._reload(Reload("SIGUSR2", None, by_systemd=False, spawn_there=False))
         for number in scaling.SIGNALS.keys() & numbers:
             change = scaling.SIGNALS[signal.Signals(number)]
             self._scale(self._pool.size + change, processes.signal_name(number))
-        if self._answers.is_main():  # to whose pid they were sent, if not to all of the unit
+        if self._owner.is_main:  # to whose pid they were sent, if not to all of the unit
             for foreign in sorted(numbers - self._stops - {signal.SIGUSR2, *scaling.SIGNALS}):
                 self._take_foreign(foreign)
 
@@ -104,7 +130,7 @@ class Requests:
         """A signal that means nothing to us. It may be for the program: logrotate has it open its files anew. A worker
         without a handler for it would die of it."""
         name = processes.signal_name(number)
-        pids = self._answers.pass_on(number) if number in self._passed_on else []
+        pids = self._owner.pass_on(number) if number in self._passed_on else []
         if pids:
             _log.info("%s is passed on to pid %s", name, ", ".join(map(str, pids)))
         elif number in self._passed_on and number != signal.SIGWINCH:
@@ -123,9 +149,9 @@ class Requests:
             return
         match call.method:
             case "io.sdsupervise.Status":
-                self._tell(call, self._answers.facts)
+                self._tell(call, self._owner.facts)
             case "io.sdsupervise.Code":
-                self._tell(call, self._answers.code)
+                self._tell(call, self._owner.code)
             case method if method in _COMMANDS and call.uid not in self.commanders:
                 who = "root" if self._is_nobody else f"root and uid {os.geteuid()}"
                 why = f" (uid {os.geteuid()} stands for every user that PrivateUsers= hides)" * self._is_nobody
@@ -162,7 +188,7 @@ class Requests:
         elif call.uid == 0:
             self._begin_reload(call, by_systemd=True)
         else:
-            self._answers.ask_control_pid(lambda pid: self._begin_reload(call, by_systemd=pid == call.pid))
+            self._owner.ask_control_pid(lambda pid: self._begin_reload(call, by_systemd=pid == call.pid))
 
     def _take_follower(self, call: Call) -> None:
         """One who is about to have systemd reload us. Where we would refuse that, nobody need trouble systemd."""
@@ -170,7 +196,7 @@ class Requests:
             call.fail(varlink.EXPECTED_MORE, {})
         elif refusal := self._why_no_reload():
             asked_by = f"pid {call.pid}, uid {call.uid}"
-            self._answers.refuse(Reload(asked_by, call, by_systemd=False, spawn_there=False), refusal)
+            self._owner.refuse(Reload(asked_by, call, by_systemd=False, spawn_there=False), refusal)
         else:
             call.progress({"at_most": _LONGEST_WAIT_SECONDS})
             self._followers.append(call)
@@ -215,21 +241,21 @@ class Requests:
         reload.followers, self._followers = self._followers, []
         refusal = self._why_no_reload()
         if refusal:
-            self._answers.refuse(reload, refusal)
+            self._owner.refuse(reload, refusal)
         else:
-            self._answers.reload(reload)
+            self._owner.reload(reload)
 
     def _why_no_reload(self) -> str:
-        state = self._answers.state()
+        state = self._owner.state
         if self._why_never:
             return self._why_never
         if state is State.OPENING:
             return "The service is not ready yet."
-        if not self._answers.is_main() and state in (State.DRAINING, State.GONE):
+        if not self._owner.is_main and PHASES[state].is_succeeded:
             return "The next generation serves already; ask again."
         if PHASES[state].main_state == "stopping":
             return "The service is stopping."
-        if state is not State.SERVING or self._answers.reload_waits():
+        if state is not State.SERVING or self._owner.reload_waits:
             return "A reload is already in progress."
         if not processes.can_open(_DESCRIPTORS_OF_RELOAD):
             return "Too few file descriptors are left to reload with; raise the limit (LimitNOFILE=)."
@@ -238,7 +264,7 @@ class Requests:
     def _scale(self, size: int | None, asked_by: str) -> str:
         """Have so many workers from now on; why not, if we do not."""
         now = self._pool.size
-        refusal = scaling.why_not(self._pool_size, self._answers.state(), size, is_main=self._answers.is_main())
+        refusal = scaling.why_not(self._pool_size, self._owner.state, size, is_main=self._owner.is_main)
         if not refusal and size is not None and not self._pool.has_room_for(size):
             refusal = "Too few file descriptors are left for so many workers; raise the limit (LimitNOFILE=)."
         if size is None or refusal:
@@ -252,5 +278,5 @@ class Requests:
             extra = entry_fields(CatalogEntry.SCALED, reason=f"asked by {asked_by}")
             _log.info("Scaling from %d to %d workers, asked by %s", now, size, asked_by, extra=extra)
             self._pool.scale(size)
-            self._answers.scaled()
+            self._owner.scaled()
         return refusal

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..core.phases import PHASES
 from ..core.takeover import State
-from ..handover.peer import Welcome
+from ..handover.welcome import Welcome
 from ..linux import cpus
 from ..settings.settings import MOST_WORKERS, Settings
 from ..systemd.catalog import CatalogEntry, entry_fields

@@ -81,7 +81,7 @@ class Status:
             serving=self._pool.serving,
             workers=self._pool.size,
             trouble=self._pool.trouble,
-            last_reload=self._handover.remark,
+            last_reload=self._handover.reloads.remark,
             gave_up_because=self.gave_up_because,
         )
 
@@ -116,7 +116,7 @@ class Status:
             "spare": pool.spare.pid if pool.spare is not None else None,
             "successor": self._successor(),
             "draining": handover.draining.facts(),
-            "last_reload": handover.facts(),
+            "last_reload": handover.reloads.facts(),
             "counters": self._counters.facts(),
         }
 

@@ -7,11 +7,9 @@ from ..linux.event_loop import EventLoop, Timer
 from .notify import Notifier, extend_timeout, reloading, status
 
 # systemd's own time-outs are pushed ahead in small steps while a phase of ours runs: a big step would also postpone
-# the watchdog by as much (SYSTEMD.md, section 4).
+# the watchdog by as much.
 _EXTEND_EVERY_SECONDS = 5.0
 _EXTEND_BY_SECONDS = 15.0
-
-_WORDS = {"ready": ("READY=1",), "stopping": ("STOPPING=1",), "starting": ()}
 
 
 class Reporter:
@@ -41,22 +39,24 @@ class Reporter:
             if timer is not None:
                 timer.cancel()
 
-    def report(self, main_state: str, sentence: str, *, systemd_reloads: bool = False) -> None:
-        """Tell systemd the state it should see (starting, ready, reloading, stopping) and the sentence to show.
+    def report(self, main_state: str, sentence: str, *, ready: bool = False, systemd_reloads: bool = False) -> None:
+        """Tell systemd the state it should see (starting, ready, reloading, stopping) and the sentence to show; and,
+        with `ready`, that the unit is, READY=1.
 
         Where systemd_reloads, its own ExecReload= process waits for us, so that it knows. Told all the same, 253 and
         newer would go on waiting for a READY=1 when that process has ended because we died, instead of restarting the
         unit; systemd 257 did for all of TimeoutStartSec=.
         """
-        if not self._is_main or not self._notifier.active or (main_state, sentence) == self._told:
+        if not self._is_main or not self._notifier.active or ((main_state, sentence) == self._told and not ready):
             return
         changed = main_state != self._told[0]
         self._told = (main_state, sentence)
-        if main_state == "reloading":
-            words: tuple[str, ...] = () if systemd_reloads else reloading()
-        else:
-            words = _WORDS[main_state]
-        self._notifier.send(*(words if changed else ()), status(sentence))
+        words: tuple[str, ...] = ("READY=1",) if ready else ()
+        if changed and main_state == "stopping":
+            words = ("STOPPING=1",)
+        elif changed and main_state == "reloading" and not systemd_reloads:
+            words = reloading()
+        self._notifier.send(*words, status(sentence))
         if main_state == "ready":
             if self._extension is not None:
                 self._extension.cancel()

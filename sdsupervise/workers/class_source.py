@@ -12,8 +12,8 @@ from ..linux.lifeline import Lifeline
 from ..linux.unpatched import socket
 from ..systemd import logs
 from .class_worker import Kin, LinkedWorker
-from .source import Surroundings
-from .worker import WorkerListener
+from .source import WorkerContext
+from .worker import WorkerOwner
 
 
 class ClassWorkers:
@@ -21,15 +21,13 @@ class ClassWorkers:
 
     forks = True
 
-    def __init__(self, surroundings: Surroundings, service: class_main.Service) -> None:
-        self._surroundings, self._service = surroundings, service
+    def __init__(self, context: WorkerContext, service: class_main.Service) -> None:
+        self._context, self._service = context, service
         self._lifeline, self._kin = Lifeline(), Kin()
 
-    def start(
-        self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
-    ) -> LinkedWorker:
+    def start(self, owner: WorkerOwner, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool) -> LinkedWorker:
         """As Source."""
-        loop, settings, generation, let_go, _, _, code_version = self._surroundings
+        loop, settings, generation, supervisor, _, code_version = self._context
         ours, theirs = socket.socketpair()
 
         def be_worker() -> int:
@@ -37,7 +35,7 @@ class ClassWorkers:
             ours.close()
             os.close(reader)
             self._lifeline.close_in_child()
-            let_go()
+            supervisor.let_go_in_child()
             forget_what_is_inherited()
             logs.describe("worker", generation, os.getpid())
             waits, mark = spare or wait_for_go, self._kin.mark_of(os.getpid())
@@ -54,7 +52,7 @@ class ClassWorkers:
                 os.close(traces)
             undo.pop_all()
         return LinkedWorker(
-            loop, settings, child, ours, reader, listener, code_version, kin=self._kin, index=index, spare=spare
+            loop, settings, child, ours, reader, owner, code_version, kin=self._kin, index=index, spare=spare
         )
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:

@@ -17,7 +17,7 @@ from ..linux.leftovers import Leftovers
 from ..settings.settings import Settings
 from ..systemd.catalog import CatalogEntry, entry_fields
 from .traces import Traces
-from .worker import Worker, WorkerListener, WorkerState
+from .worker import Worker, WorkerOwner, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
@@ -51,14 +51,14 @@ class LinkedWorker(Worker):
         child: processes.Child,
         link: socket.socket,
         traces: int,
-        listener: WorkerListener,
+        owner: WorkerOwner,
         code_version: CodeVersion,
         *,
         kin: Kin,
         index: int,
         spare: bool,
     ) -> None:
-        super().__init__(loop, settings, child, listener, index=index, spare=spare)
+        super().__init__(loop, settings, child, owner, index=index, spare=spare)
         self._link, self._kin, self._code_version = link, kin, code_version
         self._leftovers: Leftovers | None = None
         self._had_children = self._killed = False

@@ -18,8 +18,8 @@ from ..systemd import logs
 from .command_worker import Identity, NotifiedWorker
 from .notify_socket import NotifySocket
 from .shimmed_worker import ShimmedWorker
-from .source import Surroundings
-from .worker import WorkerListener
+from .source import WorkerContext
+from .worker import WorkerOwner
 
 _SHIM_SECONDS = 10.0  # for the two forks at its start
 _DIRECTORY = re.compile(r"notify\.([0-9]{1,9})\.[0-9a-f]{8}")  # with its supervisor's pid
@@ -32,11 +32,11 @@ class CommandWorkers:
 
     forks = False
 
-    def __init__(self, surroundings: Surroundings, executable: str, words: Sequence[str]) -> None:
-        settings, listeners = surroundings.settings, surroundings.listeners
-        self._surroundings = surroundings
+    def __init__(self, context: WorkerContext, executable: str, words: Sequence[str]) -> None:
+        settings, listeners = context.settings, context.listeners
+        self._context = context
         environment = command_exec.environment_of_commands(
-            os.environ, generation=surroundings.generation, worker_timeout=settings.worker_timeout
+            os.environ, generation=context.generation, worker_timeout=settings.worker_timeout
         )
         self._order = Order(executable, with_descriptors(words, list(listeners)), environment, listeners)
         self._executable = executable
@@ -44,30 +44,31 @@ class CommandWorkers:
         self._started = 0
 
     def start(
-        self, listener: WorkerListener, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
+        self, owner: WorkerOwner, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
     ) -> NotifiedWorker:
         """As Source."""
         notify, identity = NotifySocket(self._next_path()), Identity(self._executable, process_groups.new_mark())
         try:
-            if self._surroundings.settings.overlaps:
-                return self._start_directly(listener, notify, identity, index=index, wait_for_go=wait_for_go)
+            if self._context.settings.overlaps:
+                return self._start_directly(owner, notify, identity, index=index, wait_for_go=wait_for_go)
             return self._start_with_shim(
-                listener, notify, identity, index=index, wait_for_go=wait_for_go, may_serve=may_serve
+                owner, notify, identity, index=index, wait_for_go=wait_for_go, may_serve=may_serve
             )
         except OSError:
             notify.close()
             raise
 
     def _start_directly(
-        self, listener: WorkerListener, notify: NotifySocket, identity: Identity, *, index: int, wait_for_go: bool
+        self, owner: WorkerOwner, notify: NotifySocket, identity: Identity, *, index: int, wait_for_go: bool
     ) -> NotifiedWorker:
         """Nothing stands between it and the supervisor."""
-        loop, settings, _, let_go, *_ = self._surroundings
+        loop, settings, _, supervisor, *_ = self._context
         become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death=settings.stop_signal)
         gate = os.pipe() if wait_for_go else None
 
         def be_command() -> int:
-            let_go()  # of the lock, above all: this process may have to wait for an idle CPU before it executes
+            # Of the lock, above all: this process may have to wait for an idle CPU before it executes.
+            supervisor.let_go_in_child()
             if gate is not None:
                 os.close(gate[1])
                 if not signals.wait_at(gate[0]):
@@ -84,11 +85,11 @@ class CommandWorkers:
             if gate is not None:
                 os.close(gate[0])
         opener = gate[1] if gate else None
-        return NotifiedWorker(loop, settings, child, notify, opener, listener, index=index, identity=identity)
+        return NotifiedWorker(loop, settings, child, notify, opener, owner, index=index, identity=identity)
 
     def _start_with_shim(
         self,
-        listener: WorkerListener,
+        owner: WorkerOwner,
         notify: NotifySocket,
         identity: Identity,
         *,
@@ -97,14 +98,14 @@ class CommandWorkers:
         may_serve: bool,
     ) -> ShimmedWorker:
         """A shim of ours holds the lock for it; see shim.py."""
-        loop, settings, generation, let_go, *_ = self._surroundings
+        loop, settings, generation, supervisor, *_ = self._context
         waits = not may_serve and not settings.waits_for_release
         ours, theirs = socket.socketpair()
         gate = os.pipe()
 
         def be_shim() -> int:
             ours.close()
-            let_go()
+            supervisor.let_go_in_child()
             logs.describe("shim", generation)
             become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death="SIGKILL")
             return shim.run(settings, theirs, gate, become)
@@ -127,7 +128,7 @@ class CommandWorkers:
             os.close(child.pidfd)
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         worker = ShimmedWorker(
-            *(loop, settings, child, command, ours, notify, gate[1], listener),
+            *(loop, settings, child, command, ours, notify, gate[1], owner),
             index=index,
             identity=identity,
             waits=waits,

@@ -18,7 +18,7 @@ from ..settings.settings import Settings
 from ..systemd.catalog import CatalogEntry, entry_fields
 from ..systemd.notify_client import ANSWER, ASKS_ANSWER, FAILED
 from .notify_socket import Notification, NotifySocket
-from .worker import Worker, WorkerListener, WorkerState
+from .worker import Worker, WorkerOwner, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
@@ -56,7 +56,7 @@ class NotifiedWorker(Worker):
         child: processes.Child,
         notify: NotifySocket,
         gate: int | None,
-        listener: WorkerListener,
+        owner: WorkerOwner,
         *,
         index: int,
         identity: Identity,
@@ -70,7 +70,7 @@ class NotifiedWorker(Worker):
         self._leftovers: Leftovers | None = None
         self._left = ""  # a process that it left behind, in words
         self._was_ready = False
-        super().__init__(loop, settings, child, listener, index=index, spare=False)
+        super().__init__(loop, settings, child, owner, index=index, spare=False)
         loop.watch(notify.fileno(), self._hear_some)
         if gate is not None:
             loop.watch(gate, self._close_gate)  # nobody is behind it any more
@@ -238,7 +238,7 @@ class NotifiedWorker(Worker):
         if self._asked is None or not self._asked.pending:
             self._asks_until = 0.0
             self._asked = self._loop.call_later(_BETWEEN_REQUESTS_SECONDS, self._ask_again)
-            self._listener.extends(self, seconds)
+            self._owner.worker_extends(self, seconds)
         else:
             self._asks_until = time.monotonic() + seconds
 

@@ -10,7 +10,7 @@ from ..linux.inheritance import without_supervisors_own
 from ..linux.lifeline import Lifeline
 from .class_source import ClassWorkers
 from .class_worker import Kin
-from .source import Surroundings
+from .source import WorkerContext
 
 # Nothing of ours is installed there. The processes that a service's multiprocessing starts must find the package, too:
 # sys.path is what they are told of their parent.
@@ -34,12 +34,12 @@ class OtherPythonWorkers(ClassWorkers):
     The import is done in the worker, so that it is all the more worth while to have a spare.
     """
 
-    def __init__(self, surroundings: Surroundings, python: str, wanted: Sequence[object], *, silent: bool) -> None:
-        self._surroundings, self._lifeline, self._kin = surroundings, Lifeline(), Kin()
+    def __init__(self, context: WorkerContext, python: str, wanted: Sequence[object], *, silent: bool) -> None:
+        self._context, self._lifeline, self._kin = context, Lifeline(), Kin()
         self._python, self._wanted, self._silent = python, wanted, silent
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
-        listeners, lock = self._surroundings.listeners, self._surroundings.lock()
+        listeners, lock = self._context.listeners, self._context.owner.lock_in_child()
         of_sockets = (listener.fileno() for listener in listeners.values())
         for fd in (link.fileno(), beginning.lifeline, beginning.traces, *of_sockets, lock):
             if fd is not None:
@@ -51,6 +51,6 @@ class OtherPythonWorkers(ClassWorkers):
             "link": link.fileno(),
             "lock": lock,
             "listeners": {name: listener.fileno() for name, listener in listeners.items()},
-            "fingerprint": self._surroundings.code_version.fingerprint,
+            "fingerprint": self._context.code_version.fingerprint,
         }
         os.execve(self._python, command_line(self._python, "worker", facts), without_supervisors_own(os.environ))

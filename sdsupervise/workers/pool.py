@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Protocol
 
 from ..core.respawn import CrashCount, Policy, Respawn
 from ..input.printable import last_line
@@ -13,8 +12,8 @@ from ..settings.settings import Settings
 from ..systemd.catalog import CatalogEntry, entry_fields
 from .crash_loops import CrashLoops
 from .recycling import Recycler
-from .start_queue import Slot, StartListener, StartQueue
-from .worker import Worker, WorkerListener, WorkerState
+from .start_queue import Slot, StartQueue
+from .worker import Worker, WorkerOwner, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
@@ -25,21 +24,42 @@ _DESCRIPTORS_OF_A_START = 5  # with those that are closed again
 _MOST_FACTS = 1000  # workers: more would not fit into an answer of the control socket
 
 
-class Listener(NamedTuple):
-    """Who hears what becomes of the workers."""
+class PoolOwner(Protocol):
+    """Where the workers of a pool come from, and what it says of them."""
 
-    forked: Callable[[list[Worker]], None]
-    ready: Callable[[Worker], None]
-    gone: Callable[[Worker], None]
-    gave_up: Callable[[str], None]  # too many crashes; the text says which
-    cannot_start: Callable[[str], None]  # one cannot be forked; the text says why
-    up: Callable[[Worker], None]  # one that was released before it was; see Worker.up
-    extends: Callable[[Worker, float], None]  # one asks for so many seconds to start, or to stop
-    crash_loop: Callable[[str], None]  # one has begun, and why; "": it is over
+    def start_worker(self, owner: WorkerOwner, *, index: int, spare: bool) -> Worker:
+        """Start one for a slot; a spare runs no code of the service yet.
+
+        Raises OSError.
+        """
+
+    def workers_forked(self, workers: list[Worker]) -> None:
+        """These were, and have run no code of the service."""
+
+    def cannot_start_worker(self, why: str) -> None:
+        """The kernel forks none; the text says why."""
+
+    def worker_ready(self, worker: Worker) -> None:
+        """It waits for its release."""
+
+    def worker_up(self, worker: Worker) -> None:
+        """It serves, later than it was released; see Worker.up."""
+
+    def worker_extends(self, worker: Worker, seconds: float) -> None:
+        """It asks for so many seconds more, to start or to stop."""
+
+    def worker_gone(self, worker: Worker) -> None:
+        """It is dead."""
+
+    def pool_gave_up(self, why: str) -> None:
+        """There are too many crashes; the text says which."""
+
+    def crash_loop(self, why: str) -> None:
+        """One has begun, and why; "": it is over."""
 
 
 class Pool:
-    """A pool of workers; they come from `start_worker(listener, index, spare)`, which raises OSError.
+    """A pool of workers.
 
     A worker that is replaced or not needed any more is told to stop, and from then on only waited for. Whoever comes to
     its place has its number: in overlap even while the old one still finishes what it began.
@@ -51,8 +71,7 @@ class Pool:
         self,
         loop: EventLoop,
         settings: Settings,
-        start_worker: Callable[[WorkerListener, int, bool], Worker],
-        listener: Listener,
+        owner: PoolOwner,
         *,
         generation: int,
         size: int,
@@ -60,11 +79,8 @@ class Pool:
     ) -> None:
         """With `forks` a worker is a fork of this process; else it is executed from disk, and there is nothing to fork
         ahead."""
-        self._loop, self._settings, self._start_worker, self._listener = loop, settings, start_worker, listener
+        self._loop, self._settings, self._owner = loop, settings, owner
         self._generation, self._forks = generation, forks
-        self._worker_listener = WorkerListener(
-            *(self._worker_ready, self._worker_asks_to_retire, self._worker_gone, self._worker_up), listener.extends
-        )
         self._policy = Policy(
             settings.delay_before_respawn,
             settings.respawn_backoff_limit,
@@ -82,7 +98,7 @@ class Pool:
         self.first_crash_is_final = False  # while systemd waits for the start, its Restart= is the one to try again
         self.workers: dict[int, Worker] = {}  # all that live, by pid: also the spare, and those that leave
         self.trouble = ""  # the last crash in words, while a worker is missing
-        self._start_queue = StartQueue(loop, settings, self._fork, StartListener(listener.forked, self._cannot_start))
+        self._start_queue = StartQueue(loop, settings, self)
         self._recycler = Recycler(loop, settings, self._policy, self._replace)
         self._slots: list[Slot] = []
         self._resize(size)
@@ -212,10 +228,18 @@ class Pool:
 
     # ------------------------------------------------------------------------------------------- what becomes of them
 
-    def _fork(self, index: int, spare: bool) -> Worker:
-        worker = self._start_worker(self._worker_listener, index, spare)
+    def fork_worker(self, index: int, *, spare: bool) -> Worker:
+        """For the start queue.
+
+        Raises OSError.
+        """
+        worker = self._owner.start_worker(self, index=index, spare=spare)
         self.workers[worker.pid] = worker
         return worker
+
+    def workers_forked(self, workers: list[Worker]) -> None:
+        """As the start queue says."""
+        self._owner.workers_forked(workers)
 
     def _start_no_more(self) -> None:
         for slot in self._slots:
@@ -224,23 +248,31 @@ class Pool:
         self._start_queue.cancel()
         self.trouble = ""
 
-    def _cannot_start(self, why: str) -> None:
+    def cannot_fork(self, why: str) -> None:
+        """As the start queue says."""
         self.trouble = why
-        self._listener.cannot_start(why)
+        self._owner.cannot_start_worker(why)
 
-    def _worker_ready(self, worker: Worker) -> None:
+    def worker_ready(self, worker: Worker) -> None:
+        """As the worker says."""
         self._ready[worker] = None
-        self._listener.ready(worker)
+        self._owner.worker_ready(worker)
 
-    def _worker_up(self, worker: Worker) -> None:
+    def worker_extends(self, worker: Worker, seconds: float) -> None:
+        """As the worker says."""
+        self._owner.worker_extends(worker, seconds)
+
+    def worker_up(self, worker: Worker) -> None:
+        """As the worker says."""
         self._has_served = True
         self._note_success(worker)
         self._forget_trouble()
         if self._recycler.replaces(worker.index):
             self._recycler.done()
-        self._listener.up(worker)
+        self._owner.worker_up(worker)
 
-    def _worker_gone(self, worker: Worker) -> None:
+    def worker_gone(self, worker: Worker) -> None:
+        """As the worker says."""
         del self.workers[worker.pid]
         self._ready.pop(worker, None)
         self._serving.discard(worker)
@@ -273,9 +305,9 @@ class Pool:
             slot.worker = None
             if self._wanted:  # it made room for another, or was stopped by a successor that gave up too early
                 self._start_queue.enqueue_one(slot)
-        self._listener.gone(worker)
+        self._owner.worker_gone(worker)
         if give_up:
-            self._listener.gave_up(self.trouble)
+            self._owner.pool_gave_up(self.trouble)
 
     def _plan_respawn(self, slot: Slot, worker: Worker) -> bool:
         """Set the respawn timer where a worker is wanted; True if the crashes are too many."""
@@ -340,7 +372,8 @@ class Pool:
         )
         worker.kill()
 
-    def _worker_asks_to_retire(self, worker: Worker) -> None:
+    def worker_asks_to_retire(self, worker: Worker) -> None:
+        """As the worker says."""
         self._recycler.ask(worker, "it asked to retire")
 
     def _replace(self, worker: Worker, why: str) -> None:
@@ -357,7 +390,7 @@ class Pool:
         except OSError as error:
             self._recycler.failed(f"cannot be forked: {error.strerror}", lived=0.0)
             return
-        self._listener.forked([slot.replacement])
+        self._owner.workers_forked([slot.replacement])
 
     def _complete_replacement(self, worker: Worker) -> None:
         """A worker has been released: if it was to replace another, that one may go now."""
@@ -398,7 +431,7 @@ class Pool:
 
     def _say_crash_loop(self, why: str) -> None:
         if why or self._wanted:  # to a generation that leaves it does not matter any more
-            self._listener.crash_loop(why)
+            self._owner.crash_loop(why)
 
     def _which(self, worker: Worker) -> str:
         return f"worker {worker.index}" if len(self._slots) > 1 else "the worker"

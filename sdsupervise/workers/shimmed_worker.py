@@ -15,7 +15,7 @@ from ..linux.leftovers import Leftovers
 from ..settings.settings import Settings
 from .command_worker import Identity, NotifiedWorker
 from .notify_socket import NotifySocket
-from .worker import WorkerListener, WorkerState
+from .worker import WorkerOwner, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
@@ -38,7 +38,7 @@ class ShimmedWorker(NotifiedWorker):
         link: socket.socket,
         notify: NotifySocket,
         gate: int,
-        listener: WorkerListener,
+        owner: WorkerOwner,
         *,
         index: int,
         identity: Identity,
@@ -50,7 +50,7 @@ class ShimmedWorker(NotifiedWorker):
         self._command_status: int | None = None
         self._is_killed = False
         self._unread = b""  # of the shim's last line
-        super().__init__(loop, settings, child, notify, gate, listener, index=index, identity=identity)
+        super().__init__(loop, settings, child, notify, gate, owner, index=index, identity=identity)
         self.pid, self.pidfd = command.pid, command.pidfd
         link.setblocking(False)
         # Watched, it is also closed in whatever we fork: a held copy would hide our end from the shim, when we die.
@@ -134,7 +134,7 @@ class ShimmedWorker(NotifiedWorker):
             self.failure = ""
             self._watch_pings()
             self._tell_release()
-            self._listener.up(self)
+            self._owner.worker_up(self)
 
     def _heard_ping(self) -> None:
         if self._up:

@@ -3,8 +3,8 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Protocol
 
 from ..core.respawn import Respawn
 from ..linux.event_loop import EventLoop, Timer
@@ -34,25 +34,32 @@ class Slot:
             self.timer = None
 
 
-class StartListener(NamedTuple):
-    """Who hears of starts."""
+class StartOwner(Protocol):
+    """Where the workers of a queue come from, and what it says of them."""
 
-    forked: Callable[[list[Worker]], None]
-    cannot: Callable[[str], None]  # the kernel will not fork; the text says so
+    def fork_worker(self, index: int, *, spare: bool) -> Worker:
+        """Fork one.
+
+        Raises OSError.
+        """
+
+    def workers_forked(self, workers: list[Worker]) -> None:
+        """These were, and have run no code of the service."""
+
+    def cannot_fork(self, why: str) -> None:
+        """The kernel forks none; the text says so."""
 
 
 class StartQueue:
-    """Forks by `fork(index, spare)`, which raises OSError, whatever is enqueued.
+    """Starts whatever is enqueued.
 
     Where a dead worker is to be replaced without delay a spare is kept, one for the whole pool: forked ahead, parked
     before any service code. A fork after the death costs most of its time in copying the pages that the new process
     touches (`make bench`).
     """
 
-    def __init__(
-        self, loop: EventLoop, settings: Settings, fork: Callable[[int, bool], Worker], listener: StartListener
-    ) -> None:
-        self._loop, self._fork, self._listener = loop, fork, listener
+    def __init__(self, loop: EventLoop, settings: Settings, owner: StartOwner) -> None:
+        self._loop, self._owner = loop, owner
         self._delay = settings.delay_before_respawn
         self._queue: deque[Slot] = deque()
         self._turn: Timer | None = None  # until more of the queue are started
@@ -84,7 +91,7 @@ class StartQueue:
         """
         spare, self.spare = self.spare, None
         if spare is None:
-            return self._fork(slot.index, False)
+            return self._owner.fork_worker(slot.index, spare=False)
         spare.let_go(slot.index)
         return spare
 
@@ -111,7 +118,7 @@ class StartQueue:
                 break
             forked.append(slot.worker)
         if forked:
-            self._listener.forked(forked)
+            self._owner.workers_forked(forked)
         if self._queue and self._turn is None:
             self._turn = self._loop.call_later(0, self._start)
 
@@ -125,15 +132,15 @@ class StartQueue:
             self._turn = self._loop.call_later(delay, self._start)
         else:
             self._queue.clear()
-        self._listener.cannot(f"cannot fork a worker: {error.strerror}")
+        self._owner.cannot_fork(f"cannot fork a worker: {error.strerror}")
 
     def _fork_spare(self) -> None:
         self._spare_timer = None
         if self.spare is not None or self._queue or not self.keeps_trying:
             return
         try:
-            self.spare = self._fork(0, True)
+            self.spare = self._owner.fork_worker(0, spare=True)
         except OSError as error:
             _log.warning("Cannot fork a spare worker: %s; a dead worker will be replaced later", error.strerror)
             return
-        self._listener.forked([self.spare])
+        self._owner.workers_forked([self.spare])

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
+from typing import Protocol
 
 from ..linux import processes, signals
 from ..linux.event_loop import EventLoop, Timer
@@ -31,22 +31,23 @@ class WorkerState(Enum):
     STOPPING = "stopping"
 
 
-def _nobody_hears(_worker: "Worker") -> None:
-    pass
+class WorkerOwner(Protocol):
+    """What a worker says of itself, and to whom."""
 
+    def worker_ready(self, worker: "Worker") -> None:
+        """It waits for its release; once."""
 
-def _nobody_is_asked(_worker: "Worker", _seconds: float) -> None:
-    pass
+    def worker_asks_to_retire(self, worker: "Worker") -> None:
+        """It asks to be replaced."""
 
+    def worker_up(self, worker: "Worker") -> None:
+        """It serves; once, and only where that is later than its release."""
 
-class WorkerListener(NamedTuple):
-    """Who hears of one worker."""
+    def worker_extends(self, worker: "Worker", seconds: float) -> None:
+        """It asks for so many seconds more, to start or to stop."""
 
-    ready: Callable[["Worker"], None]  # once
-    retire: Callable[["Worker"], None]  # it asks to be replaced
-    gone: Callable[["Worker"], None]  # at the very end, once
-    up: Callable[["Worker"], None] = _nobody_hears  # once, where that is later than its release
-    extends: Callable[["Worker", float], None] = _nobody_is_asked  # it asks for so many seconds to start, or to stop
+    def worker_gone(self, worker: "Worker") -> None:
+        """It is dead, and nothing of it is left; once, at the very end."""
 
 
 class Worker(ABC):
@@ -57,12 +58,12 @@ class Worker(ABC):
         loop: EventLoop,
         settings: Settings,
         child: processes.Child,
-        listener: WorkerListener,
+        owner: WorkerOwner,
         *,
         index: int,
         spare: bool,
     ) -> None:
-        self._loop, self._settings, self._child, self._listener = loop, settings, child, listener
+        self._loop, self._settings, self._child, self._owner = loop, settings, child, owner
         self._timer: Timer | None = None  # of the deadline that is running: ready, next ping, abort or kill
         self._overdue: Timer | None = None  # of a stop that is its own, and not its generation's
         self.pid, self.pidfd = child.pid, child.pidfd
@@ -206,14 +207,14 @@ class Worker(ABC):
         self.last_ping = time.monotonic()
 
     def _heard_retire(self) -> None:
-        self._listener.retire(self)
+        self._owner.worker_asks_to_retire(self)
 
     def _heard_ready(self) -> None:
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.READY
             self.failure = ""
             self._watch_pings()
-            self._listener.ready(self)
+            self._owner.worker_ready(self)
         elif self.state is WorkerState.SERVING:
             self._tell_release()
 
@@ -299,4 +300,4 @@ class Worker(ABC):
         """Nothing of it is left."""
         self._cancel_overdue()
         os.close(self._child.pidfd)
-        self._listener.gone(self)
+        self._owner.worker_gone(self)

@@ -149,6 +149,7 @@ class Shell:
             Effect.TELL_SERVING: self._prove,
             Effect.KILL_PEER: self._kill_peer,
             Effect.KILL_PEER_WORKERS: self._kill_peer_workers,
+            Effect.TELL_READY: _tell_ready,
             Effect.NAME_MAIN_PID: self._name_main_pid,
             Effect.ANSWER_DONE: self._answer_done,
             Effect.ANSWER_FAILED: self._answer_failed,
@@ -419,6 +420,10 @@ def _write_pid(joint: list[int], side: int) -> None:
     if joint[LOCK] != side + 1:
         raise Broken("1: the pid file is written by one who does not hold the lock")
     joint[PID_FILE] = side + 1
+
+
+def _tell_ready(joint: list[int], side: int) -> None:
+    """systemd reads it; no promise of the model is about that."""
 
 
 def _start_successor(joint: list[int], side: int) -> None:

@@ -125,6 +125,19 @@ def test_only_the_locks_holder_writes_the_pid_file() -> None:
     assert writing == gaining | {(State.OPENING, Event.WORKER_READY)}
 
 
+@pytest.mark.parametrize("state", State)
+def test_ready_is_told_where_the_unit_becomes_so(state: State) -> None:
+    """A main supervisor tells systemd READY=1 on each way into a state in which the unit is ready, and nowhere else."""
+    is_main = PHASES[state].is_main or state in (State.OPENING, State.RESTORING)
+    for event, rule in RULES[state].items():
+        becomes_ready = PHASES[state].main_state != "ready" == PHASES[rule.next].main_state
+        tells = Effect.TELL_READY in rule.effects
+        if Effect.NAME_MAIN_PID in rule.effects:  # one datagram says both
+            assert becomes_ready and not tells
+        else:
+            assert tells == (becomes_ready and is_main), event
+
+
 def test_late_successor_is_cancelled() -> None:
     """A successor that is not ready in time is killed, and we go on serving."""
     assert step(State.STARTING_SUCCESSOR, Event.DEADLINE) == Rule(State.CANCELLING, (Effect.KILL_PEER,))
@@ -187,7 +200,9 @@ def test_successor_that_dies_before_the_commit_is_rolled_back() -> None:
         assert step(state, Event.PEER_GONE) == Rule(State.TAKING_LOCK_BACK, (Effect.OPEN_LOCK,))
     back = step(State.TAKING_LOCK_BACK, Event.LOCK_GAINED)
     assert back == Rule(State.RESTORING, (Effect.WRITE_PID, Effect.RELEASE_WORKERS))
-    assert step(State.RESTORING, Event.WORKERS_SETTLED) == Rule(State.SERVING, (Effect.ANSWER_FAILED,))
+    assert step(State.RESTORING, Event.WORKERS_SETTLED) == Rule(
+        State.SERVING, (Effect.ANSWER_FAILED, Effect.TELL_READY)
+    )
 
 
 def test_a_failed_reload_is_answered_when_it_is_known_who_serves() -> None:

@@ -106,6 +106,12 @@ UNSEEN: dict[str, tuple[Single, ...]] = {
         *_dropped(X.STOP_WORKERS, S.WARMING, E.WORKER_GONE),
         *_dropped(X.STOP_WORKERS, S.CLAIMING, E.WORKER_GONE),
     ),
+    "no promise is about READY=1: test_takeover_table has where it belongs": (
+        *_dropped(X.TELL_READY, S.OPENING, E.WORKER_READY),
+        *_dropped(X.TELL_READY, S.KILLING_PREDECESSOR, E.LOCK_GAINED),
+        *_dropped(X.TELL_READY, S.TAKING_LOCK, E.LOCK_GAINED),
+        *_dropped(X.TELL_READY, S.RESTORING, E.WORKERS_SETTLED, E.DEADLINE),
+    ),
     "no promise is about it: how soon a failure is heard of, whether a reload can be had, cancelled, or given up": (
         *_deleted(S.ON_TRIAL, E.WORKER_GONE, E.CHECK_FAILED),
         *_dropped(X.TELL_FAILED, S.ON_TRIAL, E.WORKER_GONE, E.CHECK_FAILED),

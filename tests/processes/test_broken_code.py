@@ -217,7 +217,7 @@ def test_other_form_of_handover(ground: Ground) -> None:
     """A release of sdsupervise that speaks another version of the hand-over refuses it, and says what to do."""
     ground.serving()
     worker = ground.worker_pids()[0]
-    text = service(before="import sdsupervise.handover.peer\nsdsupervise.handover.peer.HANDOVER_VERSION = 99")
+    text = service(before="import sdsupervise.handover.welcome\nsdsupervise.handover.welcome.HANDOVER_VERSION = 99")
     ground.deploy(2, text)
     failed = ground.reload()
     assert failed.returncode == 1

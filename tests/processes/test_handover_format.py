@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import sdsupervise
-from sdsupervise.handover.peer import HANDOVER_VERSION
+from sdsupervise.handover.messages import HANDOVER_VERSION
 from tests.processes.test_overlap import deploy, let_drain, reload
 from tests.support.harness import Ground
 

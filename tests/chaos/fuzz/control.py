@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,7 +23,7 @@ from sdsupervise.handover.reload import Reload
 from sdsupervise.input.checked import Unfit
 from sdsupervise.input.printable import printable
 from sdsupervise.linux.event_loop import EventLoop
-from sdsupervise.supervisor.requests import Answers, Requests
+from sdsupervise.supervisor.requests import Requests
 from sdsupervise.supervisor.scaling import PoolSize
 
 from .chance import Chance, as_json
@@ -58,6 +58,40 @@ class _Pool:
         self.size = size
 
 
+class _Owner:
+    """Serves, and fails each reload."""
+
+    state, is_main, reload_waits = State.SERVING, True, False
+
+    def facts(self) -> dict[str, object]:
+        return {"text": "ü\udc80", "numbers": [1, 2.5]}
+
+    def code(self) -> dict[str, object]:
+        return {"argv": ["x"] * 100}
+
+    def stop(self) -> None:
+        pass
+
+    def interrupt(self) -> None:
+        pass
+
+    def pass_on(self, number: int) -> list[int]:
+        return []
+
+    def reload(self, reload: Reload) -> None:
+        reload.enter("starting_successor", "it starts", at_most=1.0)
+        reload.fail("no good", "", {})
+
+    def refuse(self, reload: Reload, why: str) -> None:
+        reload.refuse(why, stops=False)
+
+    def scaled(self) -> None:
+        pass
+
+    def ask_control_pid(self, on_answer: Callable[[int], None]) -> None:
+        on_answer(os.getpid())
+
+
 class _Requests(Requests):
     """Those of a supervisor, but for signals."""
 
@@ -66,30 +100,12 @@ class _Requests(Requests):
         self._pool_size = PoolSize(2, False, 100, "that is all")
         self._why_never, self._is_nobody = "", False
         self._followers = []
-        self._answers = Answers(
-            state=lambda: State.SERVING,
-            is_main=lambda: True,
-            reload_waits=lambda: False,
-            facts=lambda: {"text": "ü\udc80", "numbers": [1, 2.5]},
-            code=lambda: {"argv": ["x"] * 100},
-            stop=lambda: None,
-            interrupt=lambda: None,
-            pass_on=lambda _: [],
-            reload=self._begin,
-            refuse=lambda reload, why: reload.refuse(why, stops=False),
-            scaled=lambda: None,
-            ask_control_pid=lambda on_answer: on_answer(os.getpid()),
-        )
+        self._owner = _Owner()
 
     def _take_follower(self, call: Call) -> None:
         """The reload comes at once."""
         super()._take_follower(call)
         self._reload(Reload("nobody", None, by_systemd=False, spawn_there=False))
-
-    @staticmethod
-    def _begin(reload: Reload) -> None:
-        reload.enter("starting_successor", "it starts", at_most=1.0)
-        reload.fail("no good", "", {})
 
 
 class ControlSurface(Surface):

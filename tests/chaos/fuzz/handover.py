@@ -9,21 +9,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sdsupervise.code.code_version import CodeVersion
+from sdsupervise.core.takeover import Event
 from sdsupervise.errors import ConfigError, HandoverError
 from sdsupervise.handover.counters import Counters
 from sdsupervise.handover.draining_generations import DrainingGenerations
-from sdsupervise.handover.handover import Handover, Hooks
-from sdsupervise.handover.peer import HANDOVER_VERSION, Peer, PeerListener, make_token, receive_welcome
+from sdsupervise.handover.handover import Handover
+from sdsupervise.handover.lock import Lock
+from sdsupervise.handover.messages import HANDOVER_VERSION
+from sdsupervise.handover.peer import NotifySetting, Peer, make_token
 from sdsupervise.handover.reload import Reload
 from sdsupervise.handover.started import Started
-from sdsupervise.linux.channel import Channel
+from sdsupervise.handover.welcome import receive_welcome
+from sdsupervise.handover.words_search import WordsSearch
+from sdsupervise.linux.channel import Channel, Message
 from sdsupervise.linux.event_loop import EventLoop
 from sdsupervise.linux.inheritance import Invocation
 from sdsupervise.linux.pid_file import PidFile
 from sdsupervise.settings.settings import Settings
 from sdsupervise.sockets.listeners import Listening
 from sdsupervise.supervisor.scaling import PoolSize, first_size
+from sdsupervise.systemd.catalog import CatalogEntry
 from sdsupervise.systemd.notify import Notifier
+from sdsupervise.workers.pool import Pool
+from sdsupervise.workers.worker import Worker, WorkerOwner
 
 from .chance import Chance, as_json
 from .surface import Surface
@@ -77,10 +85,89 @@ def _started() -> Started:
     return Started(notifier, invocation, code_version, lock, None, Listening(notifier), None)
 
 
-class _Handover(Handover):
-    """That of a supervisor, but for what it asks the journal."""
+class _Owner:
+    """Hears all that a handover says, and does nothing."""
 
-    def _look_for_words(self, peer: Peer, reload: Reload, silent: object) -> None:
+    def happen(self, event: Event) -> None:
+        pass
+
+    def reconsider(self) -> None:
+        pass
+
+    def lock_may_be_free(self) -> None:
+        pass
+
+    def be_unwanted(self) -> None:
+        pass
+
+    def be_named(self) -> None:
+        pass
+
+    def put_off_deadline(self, seconds: float) -> None:
+        pass
+
+    def bind_deadline(self, seconds: float) -> None:
+        pass
+
+    def let_successor_leave(self, seconds: float) -> None:
+        pass
+
+    def lane_is_needed(self) -> None:
+        pass
+
+    def reload_ended(
+        self, entry: CatalogEntry, facts: Mapping[str, object], notify_setting: NotifySetting | None
+    ) -> None:
+        pass
+
+    def stop_asked(self) -> None:
+        pass
+
+    def peer_tells(self, message: Message) -> None:
+        pass
+
+    def peer_leaves_caller(self, connection: int) -> None:
+        os.close(connection)
+
+    def draining_gone(self) -> None:
+        pass
+
+
+class _NoWorkers:
+    """The owner of a pool that starts none."""
+
+    def start_worker(self, owner: WorkerOwner, *, index: int, spare: bool) -> Worker:
+        raise AssertionError("no worker is wanted")
+
+    def workers_forked(self, workers: list[Worker]) -> None:
+        pass
+
+    def cannot_start_worker(self, why: str) -> None:
+        pass
+
+    def worker_ready(self, worker: Worker) -> None:
+        pass
+
+    def worker_up(self, worker: Worker) -> None:
+        pass
+
+    def worker_extends(self, worker: Worker, seconds: float) -> None:
+        pass
+
+    def worker_gone(self, worker: Worker) -> None:
+        pass
+
+    def pool_gave_up(self, why: str) -> None:
+        pass
+
+    def crash_loop(self, why: str) -> None:
+        pass
+
+
+class _WordsSearch(WordsSearch):
+    """That of a handover, but for what it asks the journal."""
+
+    def look(self, peer: Peer, reload: Reload, silent: object) -> None:
         assert silent is None or isinstance(silent, int)
 
 
@@ -137,9 +224,15 @@ class HandoverSurface(Surface):
         if self._handover is not None:
             return
         self._loop, self._started = EventLoop(), _started()
-        hooks = Hooks(*[_nothing] * len(Hooks._fields))._replace(caller=os.close)
-        self._handover = _Handover(self._loop, self._started, Settings(), Counters(), hooks=hooks)
-        self._handover.reload = Reload("pid 7, uid 0", None, by_systemd=False, spawn_there=False)
+        self._handover = Handover(
+            *(self._loop, self._started, Settings(), Counters(), _Owner()),
+            pool=Pool(self._loop, Settings(), _NoWorkers(), generation=1, size=1, forks=False),
+            configured_workers=1,
+            lock=Lock(self._started.pid_file),
+            control=None,
+        )
+        self._handover._words = _WordsSearch(self._loop, executes=False, on_end=_Owner().reconsider)
+        self._handover.reloads.running = Reload("pid 7, uid 0", None, by_systemd=False, spawn_there=False)
         ours, theirs = Channel.pair()
         self._theirs = socket.socket(fileno=os.dup(theirs.fileno()))
         theirs.close()
@@ -221,7 +314,7 @@ class WelcomeSurface(Surface):
     def _take_in(loop: EventLoop, channel: Channel) -> None:
         welcome = receive_welcome(channel, timeout_seconds=1.0)
         fds = dict(welcome.fds)
-        draining = DrainingGenerations(loop, PeerListener(*[_nothing] * len(PeerListener._fields)), _nothing)
+        draining = DrainingGenerations(loop, _Owner())
         draining.inherit(welcome.draining, fds)
         for name in [name for name in fds if name.startswith("draining:")]:
             del fds[name]

@@ -18,18 +18,33 @@ from sdsupervise.systemd.notify_client import ASKS_ANSWER, FAILED
 from sdsupervise.workers.class_worker import Kin, LinkedWorker
 from sdsupervise.workers.command_worker import Identity, NotifiedWorker
 from sdsupervise.workers.notify_socket import NotifySocket
-from sdsupervise.workers.worker import Worker, WorkerListener
+from sdsupervise.workers.worker import Worker
 
 from .chance import Chance, as_json
 from .surface import Surface
 from .things import Crowd, opened
 
 
-def _heard(*_: object) -> None:
-    pass
+class _Owner:
+    """Hears all that a worker says, and does nothing."""
+
+    def worker_ready(self, worker: Worker) -> None:
+        pass
+
+    def worker_asks_to_retire(self, worker: Worker) -> None:
+        pass
+
+    def worker_up(self, worker: Worker) -> None:
+        pass
+
+    def worker_extends(self, worker: Worker, seconds: float) -> None:
+        pass
+
+    def worker_gone(self, worker: Worker) -> None:
+        pass
 
 
-_LISTENER = WorkerListener(_heard, _heard, _heard, _heard, _heard)
+_OWNER = _Owner()
 _KEPT_BY_A_WORKER = 8  # descriptors that may wait for its release
 
 
@@ -115,7 +130,7 @@ class LinkSurface(_OfWorker):
         os.close(writer)
         code_version = CodeVersion("/srv/x.py")
         self._worker = LinkedWorker(
-            *(loop, Settings(), child, ours, traces, _LISTENER, code_version), kin=Kin(), index=0, spare=False
+            *(loop, Settings(), child, ours, traces, _OWNER, code_version), kin=Kin(), index=0, spare=False
         )
 
     def _bury(self) -> None:
@@ -181,7 +196,7 @@ class NotifySurface(_OfWorker):
         self._directory = tempfile.TemporaryDirectory()
         self._notify = NotifySocket(f"{self._directory.name}/notify")
         self._worker = NotifiedWorker(
-            loop, CommandSettings(), child, self._notify, None, _LISTENER, index=0, identity=_IDENTITY
+            loop, CommandSettings(), child, self._notify, None, _OWNER, index=0, identity=_IDENTITY
         )
 
     def _bury(self) -> None:

@@ -1,0 +1,57 @@
+"""What a worker of the successor wrote to the journal before it died, if it left no other word: the failure reason."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..input.printable import MOST_OF_REASON, fit, fit_failure, reason_in
+from ..linux.event_loop import EventLoop
+from .peer import Peer
+from .reload import Reload
+
+if TYPE_CHECKING:
+    from ..hooks.stderr_tail import LastWords
+
+
+class WordsSearch:
+    """One search at a time, for the reload that runs."""
+
+    def __init__(self, loop: EventLoop, *, executes: bool, on_end: Callable[[], None]) -> None:
+        """Only workers that are executed leave their words in the journal: a class leaves its traceback."""
+        self._loop, self._executes, self._on_end = loop, executes, on_end
+        self._last_words: LastWords | None = None
+        self.silent: int | None = None  # the pid of the worker that left no words
+        if executes:
+            from ..hooks import stderr_tail  # noqa: F401  # not in the middle of an upgrade
+
+    @property
+    def looks(self) -> bool:
+        """It goes on."""
+        return self._last_words is not None
+
+    def look(self, peer: Peer, reload: Reload, silent: object) -> None:
+        """Look for the words of this worker of the peer's, by its pid."""
+        if self._last_words is not None or not isinstance(silent, int) or not peer.knows_worker(silent):
+            return
+        if not self._executes:  # a class's supervisor has nothing to look with
+            self._end(peer, silent, "", looked=False)
+            return
+        from ..hooks.stderr_tail import LastWords
+
+        self._last_words = LastWords(self._loop, silent, reload.asked_at, partial(self._end, peer, silent))
+
+    def forget(self) -> None:
+        """The reload has its verdict."""
+        if self._last_words is not None:
+            self._last_words.cancel()
+        self._last_words = self.silent = None
+
+    def _end(self, peer: Peer, pid: int, words: str, looked: bool) -> None:
+        self._last_words = None
+        if words:
+            peer.reason = fit(f"{peer.reason.rstrip('.')}: {reason_in(words)}", MOST_OF_REASON)
+            peer.traceback = fit_failure(words)
+        elif not looked:
+            self.silent = pid
+            peer.reason = f"{peer.reason.rstrip('.')}; journalctl _PID={pid} has what it wrote"
+        self._on_end()

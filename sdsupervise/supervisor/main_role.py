@@ -1,0 +1,87 @@
+"""The main role: systemd's main pid, and whoever is asked on the control socket. A reload hands it to the successor."""
+
+from ..control.server import ControlServer
+from ..core.takeover import Event, State
+from ..handover.lock import Lock
+from ..handover.start_record import unlink_control
+from ..linux.inheritance import RUN_DIRECTORY_VARIABLE
+from ..workers.source import Source
+from .shell import Shell
+
+
+class MainRole:
+    """Takes it, names the successor to systemd, gives it up, and leaves with it or without."""
+
+    def __init__(self, shell: Shell, lock: Lock, control: ControlServer | None, source: Source) -> None:
+        self._shell, self._lock, self._control, self._source = shell, lock, control, source
+        self.is_named = False  # systemd has been told, or is being told, that we are the main pid
+
+    def take(self, systemd_believes: str) -> None:
+        """We are the main supervisor from now on; systemd believes the unit to be starting, or ready."""
+        shell = self._shell
+        shell.is_main = True
+        if shell.started.init is not None:
+            shell.started.init.say_main(shell.settings.stop_timeout)
+        shell.handover.draining.take_over()
+        shell.reporter.become_main(systemd_believes=systemd_believes)
+        if self._control is not None:
+            self._control.accept_calls()
+
+    def take_for_stop(self) -> None:
+        """A stop comes in the middle of the commit: systemd listens to us already."""
+        if self.is_named and not self._shell.is_main:
+            self._shell.reporter.become_main(systemd_believes="ready")
+
+    def name_successor(self) -> None:
+        """Tell systemd the new main pid."""
+        shell, peer = self._shell, self._shell.handover.peer
+        assert peer is not None and peer.pid is not None
+        shell.handover.tell("naming")
+        shell.reporter.name_main_pid(peer.pid, shell.status.sentence(shell.state), self._named)
+
+    def _named(self) -> None:
+        self._shell.look_and_happen(Event.BARRIER_RETURNED)
+
+    def give_up(self) -> None:
+        """The successor has it."""
+        shell = self._shell
+        shell.is_main = False
+        still_telling = shell.generation_log.retires()
+        if still_telling:
+            shell.handover.extend(still_telling)  # whoever sees us out is to wait for that
+        shell.handover.draining.leave_to_successor()
+        shell.reporter.retire()
+        if self._control is not None:
+            self._control.stop_accepting()
+            # At once, not when we leave, which may be hours from now: what they ask is of whoever serves.
+            self._control.leave_idle_callers(shell.handover.leave_caller)
+
+    def leave(self) -> None:
+        """The supervisor ends: what is the service's goes with the main one, in the end."""
+        shell, peer = self._shell, self._shell.handover.peer
+        service_ends = shell.is_main and shell.state is State.GONE
+        if shell.is_main or (peer is not None and peer.gone):
+            shell.started.listening.end(files_stay=shell.started.notifier.active)
+        if self._control is not None:
+            self._leave_callers(self._control)
+            if service_ends and shell.started.control is not None:
+                unlink_control(shell.started.control.getsockname())
+            if shell.is_main:
+                self._lock.forget_pid()
+        self._source.close()
+        if service_ends:
+            self._take_away_run_directory()
+        shell.generation_log.leaves(is_main=shell.is_main)
+
+    def _leave_callers(self, control: ControlServer) -> None:
+        control.stop_accepting()
+        if not self._shell.is_main:
+            control.leave_idle_callers(self._shell.handover.leave_caller)
+        control.answer_the_rest()
+
+    def _take_away_run_directory(self) -> None:
+        directory = self._shell.started.invocation.environment.get(RUN_DIRECTORY_VARIABLE)
+        if directory:
+            from ..instances.run_directory import take_away
+
+            take_away(directory, self._lock.name)

@@ -1,0 +1,89 @@
+"""What operators and systemd may have a supervisor do, once requests.py has found that it may."""
+
+import logging
+from collections.abc import Callable
+
+from ..core.phases import PHASES
+from ..core.takeover import Event, State
+from ..errors import ExitStatus
+from ..handover.reload import Reload
+from ..linux.event_loop import EventLoop
+from ..systemd.control_process import ask_control_pid
+from .shell import Shell
+
+_log = logging.getLogger("sdsupervise")
+
+
+class Operators:
+    """The owner of the requests; see RequestsOwner in requests.py."""
+
+    def __init__(self, loop: EventLoop, shell: Shell) -> None:
+        self._loop, self._shell = loop, shell
+        self._was_interrupted = False  # by Ctrl-C
+        self.end_at_once = False  # by another one
+
+    @property
+    def state(self) -> State:
+        """As RequestsOwner has it."""
+        return self._shell.state
+
+    @property
+    def is_main(self) -> bool:
+        """As RequestsOwner has it."""
+        return self._shell.is_main
+
+    @property
+    def reload_waits(self) -> bool:
+        """As RequestsOwner has it."""
+        return self._shell.handover.reloads.waiting is not None
+
+    def facts(self) -> dict[str, object]:
+        """As RequestsOwner has it."""
+        return self._shell.status.facts(self._shell.state)
+
+    def code(self) -> dict[str, object]:
+        """As RequestsOwner has it."""
+        return self._shell.status.code()
+
+    def ask_control_pid(self, on_answer: Callable[[int], None]) -> None:
+        """As RequestsOwner has it."""
+        ask_control_pid(self._loop, on_answer)
+
+    def pass_on(self, number: int) -> list[int]:
+        """As RequestsOwner has it."""
+        return [*self._shell.pool.pass_on(number), *self._shell.handover.pass_on(number)]
+
+    def reload(self, reload: Reload) -> None:
+        """As RequestsOwner has it."""
+        self._shell.handover.ask(reload, at_most=self._shell.longest_wait)
+
+    def refuse(self, reload: Reload, why: str) -> None:
+        """As RequestsOwner has it."""
+        stops = PHASES[self._shell.state].main_state == "stopping"
+        self._shell.handover.refuse(reload, why, stops=stops)
+
+    def scaled(self) -> None:
+        """As RequestsOwner has it."""
+        self._shell.tell_status_soon()
+
+    def stop(self) -> None:
+        """As RequestsOwner has it."""
+        self._shell.happen(Event.STOP_ASKED)
+
+    def interrupt(self) -> None:
+        """As RequestsOwner has it: the first says how long a stop may take, the next one ends it."""
+        shell, handover = self._shell, self._shell.handover
+        if not self._was_interrupted:
+            self._was_interrupted = True
+            shell.happen(Event.STOP_ASKED)
+            if shell.is_main and shell.state is not State.GONE:
+                peer_seconds = handover.peer.stop_timeout if handover.peer is not None else 0.0
+                seconds = max(shell.settings.stop_timeout, peer_seconds, handover.draining.seconds_left())
+                _log.warning("Stopping; workers may take up to %.0f s; Ctrl-C again ends them at once", seconds)
+        elif not self.end_at_once and PHASES[shell.state].main_state == "stopping" and shell.state is not State.GONE:
+            self.end_at_once = True
+            shell.exit_status = ExitStatus.INTERRUPTED
+            _log.warning("Ctrl-C again; ending all workers at once")
+            shell.generation_log.abandon()
+            handover.draining.kill()
+            shell.happen(Event.DEADLINE)  # of the stop

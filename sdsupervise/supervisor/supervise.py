@@ -1,0 +1,49 @@
+"""Be a supervisor, up to its exit status: what cannot be caught within is told here."""
+
+import logging
+import signal
+from collections.abc import Callable, Iterable
+
+from ..errors import ExitStatus, SdsuperviseError
+from ..handover.failure_reason import tell_reason
+from ..handover.started import Started
+from ..linux import processes
+from ..settings.settings import Settings
+from ..systemd import logs
+from ..systemd.catalog import CatalogEntry, entry_fields
+from ..workers.source import Source, WorkerContext
+from .supervisor import Supervisor
+
+_log = logging.getLogger("sdsupervise")
+
+_LAST_WORDS_SECONDS = 1.0  # to write what nobody has read yet, before we leave
+
+
+def supervise(
+    name: str,
+    source: Callable[[WorkerContext], Source],
+    settings: Settings,
+    started: Started,
+    *,
+    stop_signals: Iterable[signal.Signals],
+    can_reload: bool,
+) -> int:
+    """Be the supervisor of a generation whose workers come from a source; the exit status.
+
+    Raises SdsuperviseError for what makes the source impossible.
+    """
+    try:
+        supervisor = Supervisor(name, source, settings, started, stop_signals=stop_signals, can_reload=can_reload)
+        status = supervisor.run()
+        processes.flush_for_good()
+        return status
+    except Exception as error:
+        if started.welcome is not None:
+            tell_reason(error, started.welcome.channel)
+        if isinstance(error, SdsuperviseError):
+            raise
+        extra = entry_fields(CatalogEntry.BUG)
+        _log.critical("A bug in sdsupervise, leaving; please report it", exc_info=True, extra=extra)
+        return ExitStatus.SOFTWARE
+    finally:
+        logs.finish(within_seconds=_LAST_WORDS_SECONDS)

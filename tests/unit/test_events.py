@@ -106,7 +106,7 @@ def test_the_catalog_names_fields_the_event_has(news: CatalogEntry) -> None:
     named = set(re.findall("@([A-Z_]+)@", "\n".join(catalog()[news.value]))) - {"SDSUPERVISE_GENERATION"}
     for file, call in log_calls():
         given = extra_of(call, file)
-        if given is not None and re.search(rf"\bNews\.{news.name}\b", ast.unparse(given)):
+        if given is not None and re.search(rf"\bCatalogEntry\.{news.name}\b", ast.unparse(given)):
             keywords = {keyword.arg for keyword in given.keywords}
             fields = {f"SDSUPERVISE_{arg.upper()}" for arg in keywords - {"worker", "seconds"} if arg}
             fields |= {"SDSUPERVISE_WORKER_PID", "SDSUPERVISE_WORKER_INDEX"} if "worker" in keywords else set()
@@ -142,7 +142,7 @@ def log_calls() -> list[tuple[Path, ast.Call]]:
 
 
 def extra_of(call: ast.Call, file: Path) -> ast.Call | None:
-    """The call of told() that a log call has as its extra: there, or in the assignment before it."""
+    """The call of entry_fields() that a log call has as its extra: there, or in the assignment before it."""
     given = next((keyword.value for keyword in call.keywords if keyword.arg == "extra"), None)
     if isinstance(given, ast.Name):
         assignments = [
@@ -151,7 +151,7 @@ def extra_of(call: ast.Call, file: Path) -> ast.Call | None:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == given.id and node.lineno < call.lineno
         ]
         given = max(assignments, key=lambda node: node.lineno).value
-    assert given is None or (isinstance(given, ast.Call) and ast.unparse(given.func) == "told")
+    assert given is None or (isinstance(given, ast.Call) and ast.unparse(given.func) == "entry_fields")
     return given
 
 
@@ -167,5 +167,5 @@ def test_every_transition_has_an_event() -> None:
     sources = [
         file for file in (PROJECT / "sdsupervise").rglob("*.py") if file.name not in ("catalog.py", "notify_command.py")
     ]
-    used = set(re.findall(r"\bNews\.([A-Z_]+)\b", "".join(file.read_text() for file in sources)))
+    used = set(re.findall(r"\bCatalogEntry\.([A-Z_]+)\b", "".join(file.read_text() for file in sources)))
     assert used | {"NOTIFY_FAILED"} == {news.name for news in CatalogEntry}

@@ -9,7 +9,8 @@ import signal
 import pytest
 
 from tests.processes.test_control import ROOT_ONLY, STRANGER, call_as
-from tests.processes.test_varlink import OURS, Caller, assert_conforms
+from tests.processes.test_varlink import Caller, assert_conforms
+from tests.support.descriptions import CONTROL
 from tests.support.harness import Ground
 
 RELOAD = "io.sdsupervise.Reload"
@@ -42,7 +43,7 @@ def test_the_same_answers(ground: Ground, code: str) -> None:
             assert_conforms(answer, "Follow")
     if code:
         assert answers[-1]["error"] == "io.sdsupervise.ReloadFailed"
-        assert list(OURS.complaints(OURS.errors["ReloadFailed"], answers[-1]["parameters"])) == []
+        assert list(CONTROL.complaints(CONTROL.errors["ReloadFailed"], answers[-1]["parameters"])) == []
     else:
         assert "error" not in answers[-1]
 

@@ -20,10 +20,8 @@ import pytest
 import sdsupervise
 from sdsupervise.handover.messages import HANDOVER_VERSION
 from tests.processes.test_overlap import deploy, let_drain, reload
+from tests.support.descriptions import FIXTURES, HANDOVER_FIXTURES
 from tests.support.harness import Ground
-
-FIXTURES = Path(__file__).parents[1] / "support" / "fixtures"
-KNOWN = sorted(FIXTURES.glob("handover-v*.json"))
 
 # In the supervisor of each generation, before it says or hears anything: note what it says; if there is a fixture to
 # speak as, leave out what that does not have.
@@ -95,17 +93,17 @@ def missing(then: object, now: object, at: str) -> list[str]:
 
 def test_this_version_has_a_fixture() -> None:
     """What HANDOVER_VERSION names was recorded."""
-    assert FIXTURES / f"handover-v{HANDOVER_VERSION}.json" in KNOWN
+    assert FIXTURES / f"handover-v{HANDOVER_VERSION}.json" in HANDOVER_FIXTURES
 
 
-@pytest.mark.parametrize("fixture", KNOWN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("fixture", HANDOVER_FIXTURES, ids=lambda path: path.stem)
 def test_an_older_release_understands_what_we_say(ground: Ground, fixture: Path) -> None:
     """Each message of the fixture is still said, with all of its fields, of the same types, and as many descriptors."""
     then, now = json.loads(fixture.read_text())["said"], converse(ground, None)
     assert missing({say: shape(message) for say, message in then.items()}, shape(now), "said") == []
 
 
-@pytest.mark.parametrize("fixture", KNOWN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("fixture", HANDOVER_FIXTURES, ids=lambda path: path.stem)
 def test_we_understand_what_an_older_release_says(ground: Ground, fixture: Path) -> None:
     """Reloads succeed, and one that fails is undone, between supervisors that say only what is in the fixture."""
     said = json.loads(fixture.read_text())["said"]

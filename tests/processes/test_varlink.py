@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
-import sdsupervise
 from sdsupervise import __version__
 from sdsupervise.control.varlink import METHODS
 from sdsupervise.core.takeover import State
 from sdsupervise.supervisor.status_text import DOWN
+from tests.support.descriptions import CONTROL, EVERY_SERVICE
 from tests.support.harness import Ground
 from tests.support.running import LIMIT_SECONDS
 from tests.support.varlink_idl import Enum, Interface, Struct
-
-PACKAGE = Path(sdsupervise.__file__).parent
-OURS = Interface((PACKAGE / "control" / "io.sdsupervise.varlink").read_text())
-EVERYBODYS = Interface((PACKAGE / "control" / "org.varlink.service.varlink").read_text())
 
 
 class Caller:
@@ -66,7 +61,7 @@ def caller(ground: Ground) -> Iterator[Caller]:
 
 def assert_conforms(answer: Mapping[str, object], method: str) -> None:
     """The answer is what the description says of this method."""
-    assert list(OURS.complaints(OURS.methods[method][1], answer.get("parameters", {}), method)) == []
+    assert list(CONTROL.complaints(CONTROL.methods[method][1], answer.get("parameters", {}), method)) == []
 
 
 def test_it_describes_itself(caller: Caller) -> None:
@@ -74,7 +69,7 @@ def test_it_describes_itself(caller: Caller) -> None:
     info = caller.call("org.varlink.service.GetInfo")["parameters"]
     assert isinstance(info, dict)
     assert (info["product"], info["version"]) == ("sdsupervise", __version__)
-    assert list(EVERYBODYS.complaints(EVERYBODYS.methods["GetInfo"][1], info)) == []
+    assert list(EVERY_SERVICE.complaints(EVERY_SERVICE.methods["GetInfo"][1], info)) == []
     describe = "org.varlink.service.GetInterfaceDescription"
     described = set()
     for name in info["interfaces"]:
@@ -93,7 +88,7 @@ def test_parameters_are_those_described() -> None:
     """What a method takes stands once in the description and once in the code, and is the same."""
     names = {bool: "bool", int: "int", str: "string"}
     for method, parameters in METHODS.items():
-        interface = OURS if method.startswith(OURS.name) else EVERYBODYS
+        interface = CONTROL if method.startswith(CONTROL.name) else EVERY_SERVICE
         given = interface.methods[method.rpartition(".")[2]][0]
         assert isinstance(given, Struct)
         described = {name: getattr(kind, "what", kind) for name, kind in given.fields.items()}
@@ -102,7 +97,7 @@ def test_parameters_are_those_described() -> None:
 
 def test_every_state_is_described() -> None:
     """A supervisor can be in no state that the description does not know."""
-    state = OURS.types["State"]
+    state = CONTROL.types["State"]
     assert isinstance(state, Enum) and set(state.words) == {DOWN, *(state.name.lower() for state in State)}
 
 
@@ -143,7 +138,7 @@ def test_answers_are_as_described(ground: Ground, caller: Caller) -> None:
     assert_conforms(caller.call("io.sdsupervise.Scale", {"workers": 1}), "Scale")
     refused = caller.call("io.sdsupervise.Scale", {"workers": 0})
     assert refused["error"] == "io.sdsupervise.ScaleRefused"
-    assert list(OURS.complaints(OURS.errors["ScaleRefused"], refused["parameters"])) == []
+    assert list(CONTROL.complaints(CONTROL.errors["ScaleRefused"], refused["parameters"])) == []
     ground.deploy(2)
     assert_conforms(caller.call("io.sdsupervise.Reload", more=True), "Reload")
     for answer in caller.answers():
@@ -152,13 +147,13 @@ def test_answers_are_as_described(ground: Ground, caller: Caller) -> None:
     ground.deploy(3, "1/0")
     failed = caller.call("io.sdsupervise.Reload")
     assert failed["error"] == "io.sdsupervise.ReloadFailed"
-    assert list(OURS.complaints(OURS.errors["ReloadFailed"], failed["parameters"])) == []
+    assert list(CONTROL.complaints(CONTROL.errors["ReloadFailed"], failed["parameters"])) == []
 
 
 def test_the_check_can_fail() -> None:
     """What is missing, of another type, or not described, is seen."""
     wanted = Interface("interface a.b\nmethod M() -> (a: int, b: ?[]string, c: (x, y))").methods["M"][1]
-    assert list(OURS.complaints(wanted, {"a": 1, "c": "x"})) == []
+    assert list(CONTROL.complaints(wanted, {"a": 1, "c": "x"})) == []
     wrong = ({"a": 1}, {"a": "1", "c": "x"}, {"a": 1, "c": "z"}, {"a": 1, "c": "x", "d": 0})
     for value in ({"a": 1, "b": [2], "c": "y"}, {"a": True, "c": "x"}, *wrong):
-        assert len(list(OURS.complaints(wanted, value))) == 1, value
+        assert len(list(CONTROL.complaints(wanted, value))) == 1, value

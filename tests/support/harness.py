@@ -32,15 +32,13 @@ from typing import NamedTuple
 
 import psutil
 
-import sdsupervise
 from sdsupervise.control.client import Client, control_path
 from tests.support import breakpoints
+from tests.support.descriptions import CONTROL
 from tests.support.running import LIMIT_SECONDS, Deadline, Missed, Running, wait_gone, wait_readable
-from tests.support.varlink_idl import Interface
 
 PYTHON = sys.executable
 SDSUPERVISE = str(Path(sys.executable).with_name("sdsupervise"))
-DESCRIBED = Interface((Path(sdsupervise.__file__).parent / "control" / "io.sdsupervise.varlink").read_text())
 _PR_SET_CHILD_SUBREAPER = 36
 _MARK = b"mark"  # no report looks like this
 
@@ -67,7 +65,7 @@ def status_at(control: str) -> Mapping[str, object]:
     finally:
         client.close()
     assert not answer.error, answer
-    complaints = list(DESCRIBED.complaints(DESCRIBED.methods["Status"][1], answer.parameters))
+    complaints = list(CONTROL.complaints(CONTROL.methods["Status"][1], answer.parameters))
     assert not complaints, complaints
     return answer.parameters
 

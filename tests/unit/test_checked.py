@@ -18,8 +18,7 @@ from sdsupervise.input.checked import Unfit
 from sdsupervise.input.printable import one_line, printable
 from sdsupervise.instances import locations
 from sdsupervise.linux.files import read_regular
-from tests.processes.test_handover_format import KNOWN
-from tests.processes.test_varlink import OURS
+from tests.support.descriptions import CONTROL, HANDOVER_FIXTURES
 from tests.support.varlink_idl import Struct
 
 
@@ -211,18 +210,18 @@ def test_read_regular(tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", answers.ANSWERS)
 def test_answers_are_those_described(method: str) -> None:
     """What our commands read of an answer is what the description says that there is."""
-    described = OURS.methods[method][1]
+    described = CONTROL.methods[method][1]
     assert isinstance(described, Struct)
     assert set(answers.ANSWERS[method].names) == set(described.fields)
 
 
 def test_errors_are_those_described() -> None:
     """And of an error."""
-    described = [error.fields for error in OURS.errors.values() if isinstance(error, Struct)]
+    described = [error.fields for error in CONTROL.errors.values() if isinstance(error, Struct)]
     assert set(answers.FAILURE.names) == {name for fields in described for name in fields}
 
 
-@pytest.mark.parametrize("fixture", KNOWN, ids=lambda path: path.stem)
+@pytest.mark.parametrize("fixture", HANDOVER_FIXTURES, ids=lambda path: path.stem)
 def test_messages_of_an_older_release(fixture: Path) -> None:
     """Each message that was recorded is of a shape that we take, and nothing of it is left out."""
     said = json.loads(fixture.read_text())["said"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -129,16 +130,21 @@ def test_fields() -> None:
     assert [news.word for news in EVENTS] == [*reloads, *crashes, "gave-up"]
 
 
+@cache
+def nodes_of(file: Path) -> list[ast.AST]:
+    """The parsed module, node by node."""
+    return list(ast.walk(ast.parse(file.read_text())))
+
+
+@cache
 def log_calls() -> list[tuple[Path, ast.Call]]:
-    """Every call of a logger that people may see."""
-    found = []
-    for file in sorted((PROJECT / "sdsupervise").rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and re.fullmatch(
-                r"_log\.(info|warning|error|critical)", ast.unparse(node.func)
-            ):
-                found.append((file, node))
-    return found
+    """Every call of a logger whose line an operator sees."""
+    return [
+        (file, node)
+        for file in sorted((PROJECT / "sdsupervise").rglob("*.py"))
+        for node in nodes_of(file)
+        if isinstance(node, ast.Call) and re.fullmatch(r"_log\.(info|warning|error|critical)", ast.unparse(node.func))
+    ]
 
 
 def extra_of(call: ast.Call, file: Path) -> ast.Call | None:
@@ -147,7 +153,7 @@ def extra_of(call: ast.Call, file: Path) -> ast.Call | None:
     if isinstance(given, ast.Name):
         assignments = [
             node
-            for node in ast.walk(ast.parse(file.read_text()))
+            for node in nodes_of(file)
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == given.id and node.lineno < call.lineno
         ]
         given = max(assignments, key=lambda node: node.lineno).value

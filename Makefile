@@ -2,7 +2,9 @@
 #
 #   SYSTEMD=no    leave out what needs to boot a systemd (that needs root)
 #   SUITE=trixie  boot another Debian: bookworm has systemd 252, trixie 257
+#   FILE=...      what make check runs: a test file or a folder, or several
 #   PYTEST=...    further arguments for pytest: make test PYTEST='-k reload -x'
+#   WORKERS=N     how many processes run the tests: 4, of which half wait for something
 #   ROUNDS=N      how many rounds of random faults make soak plays, and SEED=N which (10,000 take some hours)
 #   RELOADS=N     how many reloads in a row follow them
 #   N=...         how many inputs make fuzz feeds to each surface; SEED=... makes the same ones again
@@ -11,6 +13,7 @@
 SYSTEMD ?= yes
 SUITE ?= bookworm
 SUITES ?= bookworm trixie
+WORKERS ?= 4
 ROUNDS ?= 10000
 RELOADS ?= 1000
 N ?= 100000
@@ -18,12 +21,18 @@ export SYSTEMD SUITE
 
 PYTHON := .venv/bin/python
 TYPED := sdsupervise tests packaging/man
+SPREAD := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+# What make test has done before its tests, and how long each took.
+PHASES := build/phases
+TIMED := @PHASES=$(PHASES) packaging/timed
 
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo     see what sdsupervise does, on a throw-away machine'
-	@echo 'make test     lint, check the types, run every test'
+	@echo 'make unit     run the tests that need no process, no root and no systemd: seconds'
+	@echo 'make check    run the tests in FILE, and prepare only what they need'
+	@echo 'make test     lint, check the types, run every test, and say where the time went'
 	@echo 'make fuzz     say wrong things to every surface, by chance'
 	@echo 'make bench    measure'
 	@echo 'make soak     have random things go wrong while services are reloaded, for hours'
@@ -37,12 +46,22 @@ demo:
 	@packaging/provision demo
 	@$(PYTHON) -m tests.demo
 
+unit:
+	@packaging/provision tests/unit
+	@$(PYTHON) -m pytest tests/unit --quiet --numprocesses 2 --dist loadfile $(PYTEST)
+
+check:
+	@test -n '$(FILE)' || { echo 'Name what to run: make check FILE=tests/unit/test_listen.py' >&2; exit 64; }
+	@packaging/provision $(FILE)
+	@$(PYTHON) -m pytest $(FILE) $(if $(filter %.py,$(FILE)),,$(SPREAD)) $(PYTEST)
+
 test:
-	packaging/provision test
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy --strict $(TYPED)
-	$(PYTHON) -m pytest tests --numprocesses 2 --dist loadfile $(PYTEST)
+	@mkdir -p $(dir $(PHASES)) && rm -f $(PHASES)
+	$(TIMED) provision packaging/provision test
+	$(TIMED) lint $(PYTHON) -m ruff check .
+	$(TIMED) format $(PYTHON) -m ruff format --check .
+	$(TIMED) types $(PYTHON) -m mypy --strict $(TYPED)
+	PHASES=$(PHASES) $(PYTHON) -m pytest tests $(SPREAD) $(PYTEST)
 
 bench:
 	@packaging/provision bench
@@ -69,4 +88,4 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
 	find sdsupervise tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test fuzz bench soak deb rpm matrix clean
+.PHONY: help demo unit check test fuzz bench soak deb rpm matrix clean

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import booted
 from tests.docs.documents import CLONE, prepare
 from tests.docs.shown_commands import all_of_them, texts
 from tests.docs.shown_commands import shown as shown_in
 from tests.load.ground import shown
+from tests.support.fixtures import booted
 from tests.support.machine import Machine
 
 SHOWN = all_of_them()

@@ -9,7 +9,10 @@ import pytest
 
 from tests.load.environment import PLACE
 from tests.load.ground import EXAMPLE, Program, Service, calling, serving
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+
+MACHINE = Equipment(programs=True)
 
 CELERY = Program("celery", "tasks.py")
 RELOADS = 2

@@ -7,7 +7,10 @@ import signal
 import pytest
 
 from tests.load.ground import MODES, PROGRAMS, Program, result_of, serving, under_load
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+
+MACHINE = Equipment(programs=True)
 
 TIMES = 2
 

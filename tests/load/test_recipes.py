@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 
 from tests.load.ground import EXAMPLE
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+
+MACHINE = Equipment(programs=True)
 
 PAGE = (EXAMPLE / "README.md").read_text()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.load.ground import MODES, PROGRAMS, Program, reload_under_load
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+
+MACHINE = Equipment(programs=True)
 
 RELOADS = 5
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import booted
+from tests.support.fixtures import Equipment, equipped
 from tests.support.machine import Machine
 
-UNITS = Path(__file__).parents[2] / "units"
 TEMPLATE = "sdsupervise@.service"
 SERVICE = """\
 import os
@@ -34,14 +32,12 @@ SLEEPS = "#!/bin/sh\nexec sleep 1000\n"
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A machine with the template."""
-    for machine in booted():
-        machine.write(f"/usr/lib/systemd/system/{TEMPLATE}", (UNITS / TEMPLATE).read_text())
+    for machine in equipped(Equipment(units=True)):
         machine.write("/srv/app/service.py", SERVICE)
         machine.write("/home/app/service.py", SERVICE)
         machine.write("/root/bin/mine", SLEEPS, mode=0o755)
         machine.write("/opt/bin/ours", SLEEPS, mode=0o755)
         machine.write("/etc/secret", "secret")
-        machine.run("systemctl", "daemon-reload")
         yield machine
 
 

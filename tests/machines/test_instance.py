@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import booted
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+from tests.support.units import UNITS
 
-UNITS = Path(__file__).parents[2] / "units"
+MACHINE = Equipment(units=True)
+
 TEMPLATE = "sdsupervise@.service"
 
 TICKER = '''\
@@ -36,15 +37,6 @@ class Ticker(SupervisedDaemon):
 FILE = 'directory = "/srv/ticker/current"\nservice   = "ticker.py:Ticker"\n'
 UNIT = "sdsupervise@ticker"
 CONFIGURED = "/etc/sdsupervise/ticker.toml"
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    """A machine with the template."""
-    for machine in booted():
-        machine.write(f"/usr/lib/systemd/system/{TEMPLATE}", (UNITS / TEMPLATE).read_text())
-        machine.run("systemctl", "daemon-reload")
-        yield machine
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
-import pytest
-
-from tests.conftest import booted
-from tests.support.machine import Machine
+from tests.support.fixtures import Equipment
 from tests.support.trial import Trial
+
+MACHINE = Equipment()  # its PID 1 says little, because it waits for journald, too
 
 # Each refusal is an entry in the journal.
 MUCH = """
@@ -18,12 +16,6 @@ client = Client.connect("/run/sdsupervise/{name}/control", timeout_seconds=20)
 for _ in range(3000):
     assert next(client.call("Scale", {{"workers": 0}})).error == "ScaleRefused"
 """
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    """One whose PID 1 has not much to say, for it waits for journald, too."""
-    yield from booted()
 
 
 def say_much(trial: Trial) -> None:

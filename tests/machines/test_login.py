@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.conftest import booted
+from tests.support.fixtures import booted
 from tests.support.machine import Machine
 
 NAMES = ("HOME", "USER", "LOGNAME", "SHELL")

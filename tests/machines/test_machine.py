@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import booted
+from tests.support.fixtures import Equipment
 from tests.support.guarded import MachineError
 from tests.support.journal import NotInJournal
 from tests.support.machine import CommandFailed, Machine
+
+MACHINE = Equipment()
 
 NOTIFYING = """#!/usr/bin/python3
 import sdnotify, signal
@@ -39,12 +41,6 @@ with Machine(with_product=False) as machine:
     print(json.dumps([machine.name, str(machine.directory), str(machine.cgroup), machine.leader]), flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    """A machine whose systemd logs as it does by itself."""
-    yield from booted()
 
 
 @pytest.fixture

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import booted
 from tests.processes.test_answers import STATUS
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
 from tests.support.trial import wait_for_all
 
-UNITS = Path(__file__).parents[2] / "units"
+MACHINE = Equipment(units=True)
+
 TEMPLATE = "sdsupervise@.service"
 USER = "games"
 
@@ -68,15 +67,6 @@ while True:
             message = {"parameters": answer, "continues": True}
             socket.send_fds(client, [json.dumps(message).encode() + b"\\0"], [theirs.fileno(), writer])
 """
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    """A machine with the template."""
-    for machine in booted():
-        machine.write(f"/usr/lib/systemd/system/{TEMPLATE}", (UNITS / TEMPLATE).read_text())
-        machine.run("systemctl", "daemon-reload")
-        yield machine
 
 
 class Instance:

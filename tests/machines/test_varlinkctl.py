@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import booted
 from tests.packages.matrix.ground import Ground, packages
+from tests.support.fixtures import booted
 from tests.support.machine import Machine
 from tests.support.trial import Trial
 

@@ -6,9 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.conftest import booted
 from tests.packages.built import built
 from tests.packages.matrix.ground import Ground
+from tests.support.fixtures import booted
 
 BUILD = "cd /tmp && dpkg-source --extract {dsc} tree && cd tree && dpkg-buildpackage --build=binary --no-sign 2>&1"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import sdsupervise
-from tests.conftest import booted
 from tests.packages.built import SHIPPED, TREE, build, built
 from tests.packages.matrix.ground import NEXT_VERSION, VERSION, Ground
 from tests.packages.matrix.rows import WEB_TOML
+from tests.support.fixtures import booted
 
 CONFIG = TREE / "packaging" / "rpm" / "rpmlint.toml"
 UNIT = "sdsupervise@web.service"

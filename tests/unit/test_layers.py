@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -68,9 +69,15 @@ def layer_of(name: str) -> int:
     return found[0]
 
 
+@cache
+def parsed(text: str) -> ast.Module:
+    """The code of a module, parsed once."""
+    return ast.parse(text)
+
+
 def statements(path: Path) -> Iterator[ast.Import | ast.ImportFrom]:
     """All import statements, also those within functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
 
@@ -96,7 +103,7 @@ def own_imports(path: Path) -> set[str]:
 
 def foreign_imports(path: Path, *, at_the_top: bool) -> set[str]:
     """The top-level names of other people's modules that a module imports, only when it is imported or ever."""
-    body = ast.parse(path.read_text()).body if at_the_top else list(statements(path))
+    body = parsed(path.read_text()).body if at_the_top else list(statements(path))
     found = set()
     for node in body:
         if isinstance(node, ast.Import):
@@ -160,7 +167,7 @@ def test_no_signal_by_number(path: Path) -> None:
     allowed = 3 if name_of(path) == "linux.processes" else 0
     calls = [
         node
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("kill", "killpg") and ast.unparse(node.value) == "os"
     ]
     assert len(calls) <= allowed
@@ -169,7 +176,7 @@ def test_no_signal_by_number(path: Path) -> None:
 def patchable(path: Path) -> set[str]:
     """The modules of which a module uses something that gevent or eventlet replaces."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path.read_text())):
         used = [node.func] if isinstance(node, ast.Call) else node.bases if isinstance(node, ast.ClassDef) else []
         for name in used:
             if isinstance(name, ast.Attribute) and isinstance(name.value, ast.Name) and name.value.id in PATCHED:
@@ -193,9 +200,7 @@ def test_a_services_patches_are_its_own(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nobody_sleeps(path: Path) -> None:
     """Nothing sleeps to wait."""
-    assert "sleep" not in {
-        getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(ast.parse(path.read_text()))
-    }
+    assert "sleep" not in {getattr(node, "attr", getattr(node, "id", "")) for node in ast.walk(parsed(path.read_text()))}
 
 
 def test_the_rules_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from sdsupervise.control import answers, varlink
 from sdsupervise.handover.messages import SHAPES
-from tests.processes.conftest import ground
 from tests.support.harness import Ground
 from tests.support.running import Deadline
 
@@ -24,8 +23,6 @@ from .surface import Find, Surface, fuzz, seeded
 from .surfaces import SURFACES
 from .things import Crowd, opened
 from .workers import NotifySurface, _Datagram
-
-__all__ = ["ground"]
 
 SEED = 2026
 NULL = {"credentials_directory"}  # is null in what is answered

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+
+MACHINE = Equipment(units=True, programs=True)
 
 UNIT = "[Service]\nExecStart=/bin/sleep infinity\n"
 DIRECTORY = "/etc/systemd/system/planted.service.d"

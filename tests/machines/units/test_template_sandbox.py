@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import booted
-from tests.machines.units.conftest import SHIPPED, UNITS
+from tests.support.fixtures import Equipment, booted
 from tests.support.machine import Machine
+from tests.support.units import UNITS, install_units
+
+MACHINE = Equipment(units=True, programs=True)
 
 TEMPLATE = (UNITS / "sdsupervise@.service").read_text()
 SANDBOX = TEMPLATE.partition("# What follows is forbidden")[2].partition("[Install]")[0]
@@ -226,8 +228,7 @@ def test_exposure(suite: str) -> None:
     unit = "sdsupervise@scored.service"
     for machine in booted(suite=suite, bare=True):
         assert machine.systemd_version.partition(".")[0] == {"bookworm": "252", "trixie": "257"}[suite]
-        for name in SHIPPED:
-            machine.write(f"/usr/lib/systemd/system/{name}", (UNITS / name).read_text())
+        install_units(machine)
         for drop_in, exposure in (("", HIGHEST_EXPOSURE), ((UNITS / "hardened.conf").read_text(), 11)):
             machine.write(f"/etc/systemd/system/{unit}.d/hardened.conf", drop_in)
             machine.run("systemctl", "daemon-reload")

@@ -11,7 +11,10 @@ import pytest
 
 from tests.docs.guide import CURL
 from tests.machines.units.test_templates import ask
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+
+MACHINE = Equipment(units=True, programs=True)
 
 # Uses what services use, and says how that went.
 CODE = """\

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.machines.units.conftest import SHIPPED, UNITS
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+from tests.support.units import SHIPPED, UNITS
+
+MACHINE = Equipment(units=True, programs=True)
 
 EXAMPLE = UNITS / "example"
 PORT = 8080

@@ -10,7 +10,10 @@ import pytest
 
 from tests.load.environment import PLACE
 from tests.load.ground import Program, Service, result_of, under_load
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+
+MACHINE = Equipment(units=True, programs=True)
 
 # As their users write them, by the programs' own documentation.
 UNIT = """\

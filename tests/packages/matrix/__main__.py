@@ -13,9 +13,9 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.conftest import journal_tail
 from tests.packages.matrix.ground import Ground, packages
 from tests.packages.matrix.rows import ROWS, Row
+from tests.support.failures import journal_tail
 from tests.support.machine import Machine
 
 README = Path(__file__).parents[3] / "README.md"

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import booted
 from tests.packages.matrix.ground import Ground, packages
 from tests.packages.matrix.rows import ROWS, Row
+from tests.support.fixtures import booted
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from sdsupervise.settings.settings import check_settings
 from sdsupervise.unitfiles import text
 from sdsupervise.unitfiles.fit import fit
 from sdsupervise.unitfiles.lint import lint
-from tests.machines.units.conftest import SHIPPED, UNITS
+from tests.support.units import SHIPPED, UNITS
 
 TEMPLATE = (UNITS / SHIPPED[0]).read_text()
 

@@ -11,7 +11,7 @@ from sdsupervise.unitfiles import text
 from sdsupervise.unitfiles.lint import lint
 from sdsupervise.unitfiles.rotation import Rotation
 from sdsupervise.unitfiles.subject import Host
-from tests.machines.units.conftest import SHIPPED, UNITS
+from tests.support.units import SHIPPED, UNITS
 
 GOOD = (UNITS / "example" / "counter.service").read_text()
 COMMAND = "ExecStart=/usr/bin/sdsupervise run --listen http=127.0.0.1:80,lanes --handover overlap -- /bin/any"

@@ -31,6 +31,9 @@ SUITE = os.environ.get("SUITE", "bookworm")
 
 RUN_LIMIT_SECONDS = 60.0
 
+cpu_seconds_of_machines: list[float] = []
+"""What each machine of this process has used, once it is gone."""
+
 # Nothing of ours: a pyenv on our PATH or our LANG is not there inside.
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -96,6 +99,12 @@ class Machine:
         """Take the machine away, with all that ran in it; on return nothing is left of it."""
         self.cleanup.close()
 
+    def note_cpu_seconds(self) -> None:
+        """Add what the machine has used to `cpu_seconds_of_machines`; visitors are this process's own children."""
+        with contextlib.suppress(OSError):  # somebody has taken it away
+            used = _cpu_seconds(self.cgroup) - _cpu_seconds(self.cgroup / "visitors")
+            cpu_seconds_of_machines.append(used)
+
     def boot(self, undo: contextlib.ExitStack) -> None:
         limit_seconds = self.boot_limit_seconds
         place = undo.enter_context(
@@ -111,6 +120,7 @@ class Machine:
         """A directory that both sides can write to; the machine sees it as /exchange."""
         self.inside = Inside(self.leader)
         undo.callback(self.inside.close)
+        undo.callback(self.note_cpu_seconds)
         manager = (
             "org.freedesktop.systemd1",
             "/org/freedesktop/systemd1",
@@ -258,6 +268,12 @@ class Machine:
                 raise MachineError(f"Process {pid} of {self.name} is still there after {timeout_seconds:g} s.")
         finally:
             os.close(pidfd)
+
+
+def _cpu_seconds(cgroup: Path) -> float:
+    usage, microseconds = (cgroup / "cpu.stat").read_text().splitlines()[0].split()
+    assert usage == "usage_usec"
+    return int(microseconds) / 1e6
 
 
 def journal_choice(unit: str | None, matches: tuple[str, ...], after: str | None) -> list[str]:

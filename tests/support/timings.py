@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.machine import cpu_seconds_of_machines
+
 ORDER = ("model", "docs", "chaos", "packages", "load", "machines", "processes", "unit")
 """The folders whose files take longest come first: a worker that gets one last keeps the others waiting."""
 
@@ -49,14 +51,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class _Clock:
-    """The CPU seconds of a process and its children that have ended, since it was asked last."""
+    """The CPU seconds of this process, and of its children and machines that have ended, since it was asked last."""
 
     def __init__(self) -> None:
-        self._before = sum(os.times()[:4])
+        self._before = self._now()
 
     def lap(self) -> float:
-        before, self._before = self._before, sum(os.times()[:4])
+        before, self._before = self._before, self._now()
         return self._before - before
+
+    @staticmethod
+    def _now() -> float:
+        return sum(os.times()[:4]) + sum(cpu_seconds_of_machines)
 
 
 _clock = _Clock()

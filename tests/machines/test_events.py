@@ -24,11 +24,8 @@ def only(trial: Trial, word: str) -> Entry:
     return entry
 
 
-def test_a_life(trial: Trial) -> None:
-    """A start, a crash, a reload that fails, one that does not, and a stop: each transition has one entry, which tells
-    whom, why and how long."""
-    trial.start()
-    first = trial.main_pid
+def crash_and_reload(trial: Trial) -> int:
+    """Kill the worker, fail to reload, and reload; the pid of that worker."""
     journal = trial.follow()
     worker = trial.worker_pid
     trial.kill(worker, signal.SIGKILL)
@@ -37,6 +34,15 @@ def test_a_life(trial: Trial) -> None:
     assert trial.reload() == 1
     trial.deploy(3)
     assert trial.reload() == 0
+    return worker
+
+
+def test_a_life(trial: Trial) -> None:
+    """A start, a crash, a reload that fails, one that does not, and a stop: each transition has one entry, which tells
+    whom, why and how long."""
+    trial.start()
+    first = trial.main_pid
+    worker = crash_and_reload(trial)
     trial.machine.wait_until_gone(first, timeout_seconds=10)
     trial.stop()
     told = events(trial)
@@ -79,14 +85,7 @@ def test_what_the_catalog_says(trial: Trial) -> None:
         news.value for news in CatalogEntry
     }
     trial.start()
-    journal = trial.follow()
-    worker = trial.worker_pid
-    trial.kill(worker, signal.SIGKILL)
-    journal.wait_for("of generation 1 is ready")
-    trial.deploy(2, source(2, top="import requsts"))
-    assert trial.reload() == 1
-    trial.deploy(3)
-    assert trial.reload() == 0
+    worker = crash_and_reload(trial)
     machine.run("journalctl", "--sync")
     shown = machine.run("journalctl", "--catalog", f"--after-cursor={trial.began}", "SYSLOG_IDENTIFIER=Trial").stdout
     for sentence in (

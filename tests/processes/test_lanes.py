@@ -19,19 +19,12 @@ from sdsupervise.linux import lanes
 from sdsupervise.linux.lanes import Steering
 from sdsupervise.settings.listen import check
 from sdsupervise.settings.settings import check_settings
-from tests.processes.test_sockets import ask, connect, echo, host, port
+from tests.processes.test_sockets import HANDOVERS, ask, connect, echo, host, port
 from tests.support.harness import Ground
 
 __all__ = ["host", "port"]  # fixtures
 
-_OVERLAP = """
-handover = "overlap"
-def supervised_process(self):
-    self.warm_up()
-    self.ready_to_take_over()
-    report("serves", release=self.release)
-    self.serve()
-"""
+_OVERLAP = HANDOVERS["overlap"]
 
 
 @pytest.fixture

@@ -96,6 +96,17 @@ def test_whoever_is_notified(ground: Ground) -> None:
     assert re.fullmatch(rf"OSError: no disk.* {outcome}", report.said("sdsupervise_reason"))
 
 
+def held_while_the_old_code_comes_back(ground: Ground, body: str) -> tuple[Running, Running]:
+    """The service and its reload: the new code has failed, and a worker of the old, which has this body, warms up."""
+    ground.deploy(1, service(body))
+    running = ground.serving()
+    (ground.directory / "held").touch()
+    ground.deploy(2, service("probation = 60.0\ndef serve(self): raise OSError('no disk')"))
+    reload = ground.reload_process()
+    ground.expect("held")
+    return running, reload
+
+
 def test_the_verdict_waits_until_the_old_code_serves_again(ground: Ground) -> None:
     """Where the old workers were stopped it is only known then that they still serve; until then nobody does, which is
     said meanwhile."""
@@ -106,12 +117,7 @@ def warm_up(self):
         report("held")
         open(os.environ["GROUND"] + "/go").close()
 """
-    ground.deploy(1, service(body))
-    running = ground.serving()
-    (ground.directory / "held").touch()
-    ground.deploy(2, service("probation = 60.0\ndef serve(self): raise OSError('no disk')"))
-    reload = ground.reload_process()
-    ground.expect("held")
+    running, reload = held_while_the_old_code_comes_back(ground, body)
     reload.expect_line(r"Nobody serves \(generation 1\): a worker is starting; generation 2 failed", stream="out")
     status = ground.status()
     assert (status["state"], status["serves"]) == ("restoring", False)
@@ -186,12 +192,7 @@ def warm_up(self):
         report("held")
         wait_for_signal()
 """
-    ground.deploy(1, service(body))
-    running = ground.serving()
-    (ground.directory / "held").touch()
-    ground.deploy(2, service("probation = 60.0\ndef serve(self): raise OSError('no disk')"))
-    reload = ground.reload_process()
-    ground.expect("held")
+    running, reload = held_while_the_old_code_comes_back(ground, body)
     reload.expect_line("generation 2 failed$", stream="out")
     running.signal(signal.SIGTERM)
     assert reload.wait() == 1

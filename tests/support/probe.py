@@ -1,11 +1,12 @@
 """What services on the test ground are made of. It runs in the services, not in the tests; see harness.py."""
 
 import fcntl
-import json
 import os
 import signal
-import socket
 import struct
+
+import told  # type: ignore[import-not-found]
+from told import GROUND, report
 
 from sdsupervise import Daemon, SupervisedDaemon
 
@@ -19,16 +20,6 @@ __all__ = [
     "report",
     "wait_for_signal",
 ]
-
-GROUND = os.environ.get("GROUND") or os.path.dirname(os.path.dirname(__file__))  # root gives others no variables
-_one_at_a_time: list[int] = []
-
-
-def report(word: str, **details: object) -> None:
-    """Tell the test; a datagram with our pid on it."""
-    message = json.dumps([word, {name: str(value) for name, value in details.items()}]).encode()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendto(message, f"{GROUND}/reports")
 
 
 def wait_for_signal() -> None:
@@ -45,15 +36,10 @@ def wait_for_signal() -> None:
 
 
 def be_the_only_one() -> None:
-    """From here to the end of this process no other may get past this line; it is told to the test if one does."""
-    fd = os.open(f"{GROUND}/one-at-a-time", os.O_RDWR)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        report("VIOLATION")
-    _one_at_a_time.append(fd)
-    # A child of the service is not the service.
-    os.register_at_fork(after_in_child=lambda: os.close(_one_at_a_time.pop()) if _one_at_a_time else None)
+    """As of a program; but a child of the service is not the service."""
+    told.be_the_only_one()
+    locks = told.locks_of_the_only_one
+    os.register_at_fork(after_in_child=lambda: os.close(locks.pop()) if locks else None)
 
 
 def be_one_of_a_pool(index: str, generation: str) -> None:

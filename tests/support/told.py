@@ -7,8 +7,8 @@ import signal
 import socket
 from collections.abc import Sequence
 
-GROUND = os.environ["GROUND"]
-_one_at_a_time: list[int] = []
+GROUND = os.environ.get("GROUND") or os.path.dirname(os.path.dirname(__file__))  # root gives others no variables
+locks_of_the_only_one: list[int] = []
 
 
 def report(word: str, **details: object) -> None:
@@ -25,7 +25,7 @@ def be_the_only_one() -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         report("VIOLATION")
-    _one_at_a_time.append(fd)
+    locks_of_the_only_one.append(fd)
 
 
 def notify(*lines: str, fds: Sequence[int] = ()) -> None:

@@ -14,7 +14,7 @@ from ..errors import ExitStatus, UsageError
 from ..input.toml_text import written
 from ..instances import example, instance_file
 from ..instances.instance import Instance
-from ..instances.keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
+from ..instances.keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
 from ..settings.settings import KINDS
 
 _DEFAULT = "default"
@@ -108,11 +108,11 @@ def _lines(values: list[_Value]) -> Iterator[str]:
     keys = max(map(len, texts))
     width = max(len(text) for text in texts.values() if len(text) <= _WIDEST_VALUE)
     for each in values:
-        counted = unit(FILE_KEYS[each.key])
+        counted = FILE_KEYS[each.key].unit
         note = f"{counted}, {each.origin}" if counted else each.origin
         yield f"{each.key:{keys}} = {texts[each.key]:{width}}  # {note}"
 
 
 def _as_json(instance: Instance, values: list[_Value]) -> str:
-    found = {each.key: {"value": each.value, "from": each.origin, "unit": unit(FILE_KEYS[each.key])} for each in values}
+    found = {each.key: {"value": each.value, "from": each.origin, "unit": FILE_KEYS[each.key].unit} for each in values}
     return json.dumps({"name": instance.name, "file": instance.file, "values": found}, default=str)

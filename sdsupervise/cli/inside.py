@@ -22,12 +22,11 @@ from ..linux.unpatched import socket
 from ..service import start
 from ..service.daemon import SupervisedDaemon
 from ..service.wanted import Wanted
-from ..settings.settings import KINDS, ONLY_FOR_COMMANDS
+from ..settings.settings import OF_CLASSES
 from ..systemd import logs
 from .run import make
 
 _EXIT_SECONDS = 2.0  # for what the code has registered to be run when this process ends
-_FOR_CLASSES = tuple(name for name in KINDS if name not in ONLY_FOR_COMMANDS)
 
 
 def main() -> NoReturn:
@@ -81,7 +80,7 @@ def _facts_of(wanted: Wanted) -> dict[str, object]:
         "can_reload": service.can_do_hot_reload,
         "shutdown_signals": [int(number) for number in service.shutdown_signals],
         "code_version": read_code_version(type(service).__module__).facts(),
-        "settings": {name: getattr(service, name) for name in _FOR_CLASSES if hasattr(service, name)},
+        "settings": {name: getattr(service, name) for name in OF_CLASSES if hasattr(service, name)},
     }
 
 

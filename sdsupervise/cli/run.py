@@ -17,14 +17,13 @@ from ..service.daemon import Daemon, SupervisedDaemon
 from ..service.loading import load, not_loadable
 from ..service.start import say_failure, tell_where_it_starts
 from ..service.wanted import Wanted, own_options
+from ..settings.kinds import Kind
 from ..settings.listen import check as check_listen
 from ..settings.listen import with_lanes_ahead
 from ..settings.settings import (
     KINDS,
     ONLY_FOR_COMMANDS,
     CommandSettings,
-    Flag,
-    Kind,
     Settings,
     check_settings,
     in_words,
@@ -75,7 +74,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     for name, kind in KINDS.items():
         meaning = f"{kind.meaning} (default {in_words(Settings._field_defaults[name])})"
         option = f"--{name.replace('_', '-')}"
-        if isinstance(kind, Flag):
+        if kind.form == "flag":
             settings.add_argument(option, dest=f"set_{name}", action="store_const", const=True, help=meaning)
         else:
             settings.add_argument(

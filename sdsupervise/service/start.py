@@ -29,7 +29,7 @@ from ..linux.unpatched import os, signal, socket
 from ..linux.writers import who_else_may_write
 from ..settings.addresses import Address
 from ..settings.listen import Listen
-from ..settings.settings import KINDS, ONLY_FOR_COMMANDS, Settings, check_settings
+from ..settings.settings import OF_CLASSES, Settings, check_settings
 from ..sockets import check_reach
 from ..sockets.early import Ahead, check_before_start
 from ..sockets.listeners import Listening
@@ -473,8 +473,7 @@ def settings_of(service: object) -> Settings:
 
     Raises ConfigError.
     """
-    names = [name for name in KINDS if name not in ONLY_FOR_COMMANDS]
-    return check_settings(type(service).__name__, {name: getattr(service, name) for name in names})
+    return check_settings(type(service).__name__, {name: getattr(service, name) for name in OF_CLASSES})
 
 
 def is_successor() -> bool:

@@ -32,7 +32,14 @@ LAYERS: tuple[tuple[str, ...], ...] = tuple(
     """.strip().splitlines()
 )
 APART = ("alone",)  # it imports the package by its path, for another interpreter
-WITHOUT_THE_SYSTEM = ("core", "settings.settings", "settings.listen", "child.protocol", "control.varlink")
+WITHOUT_THE_SYSTEM = (
+    "core",
+    "settings.settings",
+    "settings.kinds",
+    "settings.listen",
+    "child.protocol",
+    "control.varlink",
+)
 SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "threading", "asyncio", "ctypes"}
 # What costs every service memory or start-up time is imported where it is used; DESIGN.md, "Libraries".
 COSTLY = {"asyncio", "curses", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}

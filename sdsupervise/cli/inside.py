@@ -19,8 +19,8 @@ from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
 from ..handover.failure_reason import in_words
 from ..linux import prctl, processes
 from ..linux.unpatched import socket
-from ..service import start
 from ..service.daemon import SupervisedDaemon
+from ..service.failure import say_failure
 from ..service.wanted import Wanted
 from ..settings.settings import OF_CLASSES
 from ..systemd import logs
@@ -52,7 +52,7 @@ def _describe(wanted: Wanted, facts: Mapping[str, Any]) -> int:
         description = _facts_of(wanted)
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
-        description = {"exit_status": start.say_failure(error), "why": in_words(error)}
+        description = {"exit_status": say_failure(error), "why": in_words(error)}
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)
         description = {"exit_status": ExitStatus.CONFIG, "why": in_words(error)}

@@ -12,10 +12,12 @@ from ..code.code_version import CodeVersion
 from ..errors import ConfigError, SdsuperviseError, ServiceNotLoadable, UsageError
 from ..linux import privileges
 from ..linux.inheritance import directory_of_code, named_directory
-from ..service import start
+from ..service.claim import Claim, claim
 from ..service.daemon import Daemon, SupervisedDaemon
+from ..service.failure import say_failure
 from ..service.loading import load, not_loadable
-from ..service.start import say_failure, tell_where_it_starts
+from ..service.plan import Plan, default_pid_file
+from ..service.start import tell_where_it_starts
 from ..service.wanted import Wanted, own_options
 from ..settings.kinds import Kind
 from ..settings.listen import check as check_listen
@@ -126,7 +128,7 @@ def _run(parsed: argparse.Namespace) -> int:
     given = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
     listen: Mapping[str, object] = {name: entry for each in given.pop("listen", ()) for name, entry in each.items()}
     overrides: Mapping[str, object] = given
-    claimed: start.Claim | None = None
+    claimed: Claim | None = None
     try:
         if parsed.config is not None or _may_be_name(parsed):
             from . import by_name  # a class that is told all on its command line needs nothing of it
@@ -140,7 +142,7 @@ def _run(parsed: argparse.Namespace) -> int:
         _name_process("sdsupervise")  # not later: a process that has changed its user may not
         if parsed.target is not None and _loads_as_another(parsed):
             # Before its code is loaded: whoever may write that is this user, and not root.
-            made = start.claim(_plan(parsed, overrides, listen), drop=True)
+            made = claim(_plan(parsed, overrides, listen), drop=True)
             if isinstance(made, int):
                 return made
             claimed = made
@@ -173,7 +175,7 @@ def _loads_as_another(parsed: argparse.Namespace) -> bool:
     return identity is not None and identity.uid != 0
 
 
-def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> start.Plan:
+def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> Plan:
     """What can be known of a class before its code is loaded."""
     name = parsed.instance or parsed.target.partition(":")[2]
     if not name:
@@ -181,9 +183,9 @@ def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: M
             f"Say which class of {parsed.target} is to run, as {parsed.target}:Class: with --user its code is loaded "
             "as that user, and before that its pid file is opened, which has the name of the class."
         )
-    pid_file = None if parsed.no_pid_file else parsed.pid_file or start.default_pid_file(name)
+    pid_file = None if parsed.no_pid_file else parsed.pid_file or default_pid_file(name)
     listed = check_listen(listen)
-    return start.Plan(
+    return Plan(
         name,
         read_code_version=lambda: CodeVersion("", ""),  # of no code yet
         pid_file=pid_file,
@@ -202,7 +204,7 @@ def _command(
     parsed: argparse.Namespace,
     overrides: Mapping[str, object],
     listen: Mapping[str, object],
-    _claimed: start.Claim | None,
+    _claimed: Claim | None,
 ) -> "Command":
     from ..service.command import Command  # the supervisor of a class needs nothing of it
 
@@ -226,7 +228,7 @@ def _service(
     parsed: argparse.Namespace,
     overrides: Mapping[str, object],
     listen: Mapping[str, object],
-    claimed: start.Claim | None,
+    claimed: Claim | None,
 ) -> "Daemon | OtherPython":
     if parsed.name is not None and not parsed.instance:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")

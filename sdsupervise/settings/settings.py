@@ -244,6 +244,14 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
     return settings
 
 
+def settings_of(service: object) -> Settings:
+    """The settings among the attributes of a service.
+
+    Raises ConfigError.
+    """
+    return check_settings(type(service).__name__, {name: getattr(service, name) for name in OF_CLASSES})
+
+
 def too_few(workers: int, max_workers: int) -> str:
     """A sentence: the two contradict each other."""
     return f"max_workers is {max_workers}, and workers is {workers}; it must be at least as many."

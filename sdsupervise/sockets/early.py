@@ -1,5 +1,5 @@
 """What is open before all that a service lists is known: only root may open some of what a file lists, and what a class
-lists, and how it is reloaded, is known when the rights are gone. See service/start.py.
+lists, and how it is reloaded, is known when the rights are gone. See service/claim.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

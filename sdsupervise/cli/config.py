@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..checks import dry_run
-from ..checks.dry_run import Surroundings
+from ..checks.dry_run import RunContext
 from ..errors import ExitStatus, UsageError
 from ..input.toml_text import written
 from ..instances import example, instance_file
@@ -59,7 +59,7 @@ def _config(parsed: argparse.Namespace) -> int:
     return ExitStatus.OK
 
 
-def _values(instance: Instance, around: Surroundings) -> Iterator[_Value]:
+def _values(instance: Instance, around: RunContext) -> Iterator[_Value]:
     """Of all keys that have one and mean something, in the order of FILE_KEYS."""
     facts = dry_run.describe(instance, around, around.identity()) if "service" in instance.values else None
     lines = instance_file.lines(instance.file)
@@ -93,7 +93,7 @@ def _of_class(instance: Instance, facts: Mapping[str, Any] | None) -> dict[str, 
     }
 
 
-def _of_unit(instance: Instance, around: Surroundings) -> dict[str, tuple[object, str]]:
+def _of_unit(instance: Instance, around: RunContext) -> dict[str, tuple[object, str]]:
     """Of whom it runs as the unit has the last word, for whom systemd makes it nobody can change but root; of where it
     runs the file has."""
     said = {key: around.properties.get(key.capitalize()) for key in ("user", "group")}

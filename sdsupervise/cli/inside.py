@@ -21,7 +21,7 @@ from ..linux import prctl, processes
 from ..linux.unpatched import socket
 from ..service.daemon import SupervisedDaemon
 from ..service.failure import say_failure
-from ..service.wanted import Wanted
+from ..service.wanted import WantedService
 from ..settings.settings import OF_CLASSES
 from ..systemd import logs
 from .run import make
@@ -33,7 +33,7 @@ def main() -> NoReturn:
     """Be what the command line says."""
     role, facts = sys.argv[2], json.loads(sys.argv[3])
     sys.argv[:] = [sys.argv[0]]
-    wanted = Wanted(*facts["wanted"])
+    wanted = WantedService(*facts["wanted"])
     if role == "describe":
         status = _describe(wanted, facts)
         run_exit_functions(status, at_most_seconds=_EXIT_SECONDS)
@@ -43,7 +43,7 @@ def main() -> NoReturn:
     os._exit(status)
 
 
-def _describe(wanted: Wanted, facts: Mapping[str, Any]) -> int:
+def _describe(wanted: WantedService, facts: Mapping[str, Any]) -> int:
     answer = facts["answer"]
     os.set_inheritable(answer, False)
     if not prctl.die_with_parent(facts["parent"], signal.SIGKILL):
@@ -61,7 +61,7 @@ def _describe(wanted: Wanted, facts: Mapping[str, Any]) -> int:
     return ExitStatus.OK
 
 
-def _facts_of(wanted: Wanted) -> dict[str, object]:
+def _facts_of(wanted: WantedService) -> dict[str, object]:
     service = make(wanted)
     plan = service.plan()
     if plan is None:
@@ -84,7 +84,7 @@ def _facts_of(wanted: Wanted) -> dict[str, object]:
     }
 
 
-def _be_worker(wanted: Wanted, facts: Mapping[str, Any]) -> int:
+def _be_worker(wanted: WantedService, facts: Mapping[str, Any]) -> int:
     beginning = class_main.Beginning(*facts["beginning"])
     link = Link(_own_socket(facts["link"]))
     if facts["lock"] is not None:

@@ -18,7 +18,7 @@ from ..service.failure import say_failure
 from ..service.loading import load, not_loadable
 from ..service.plan import Plan, default_pid_file
 from ..service.start import tell_where_it_starts
-from ..service.wanted import Wanted, own_options
+from ..service.wanted import WantedService, own_options
 from ..settings.kinds import Kind
 from ..settings.listen import check as check_listen
 from ..settings.listen import with_lanes_ahead
@@ -72,6 +72,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--name", help="what a COMMAND is called, in the journal and by its pid file; else as the program"
     )
+    _add_settings(parser)
+    parser.add_argument(
+        "target",
+        metavar="NAME | TARGET",
+        nargs="?",
+        help="an instance; or package.module:Class or path/to/file.py:Class",
+    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(command=_run, words=[], instance="", no_file="")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """An option for each setting, in a group of their own."""
     settings = parser.add_argument_group("settings", "they override those of the class; times in seconds")
     for name, kind in KINDS.items():
         meaning = f"{kind.meaning} (default {in_words(Settings._field_defaults[name])})"
@@ -87,14 +100,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                 action="append" if name == "listen" else "store",
                 help=meaning,
             )
-    parser.add_argument(
-        "target",
-        metavar="NAME | TARGET",
-        nargs="?",
-        help="an instance; or package.module:Class or path/to/file.py:Class",
-    )
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(command=_run, words=[], instance="", no_file="")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -232,7 +237,7 @@ def _service(
 ) -> "Daemon | OtherPython":
     if parsed.name is not None and not parsed.instance:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
-    wanted = Wanted(
+    wanted = WantedService(
         *(parsed.target, [*own_options(vars(parsed)), *parsed.arguments], overrides, listen),
         foreground=not parsed.daemonize,
         instance=parsed.instance,
@@ -264,7 +269,7 @@ def _enter(directory: str) -> None:
     directory_of_code()
 
 
-def make(wanted: Wanted) -> Daemon:
+def make(wanted: WantedService) -> Daemon:
     """The service that is wanted. What it is to listen on beats its own, name by name.
 
     Raises ServiceNotLoadable, UsageError.

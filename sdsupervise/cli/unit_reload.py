@@ -17,7 +17,7 @@ from ..systemd.manager import PLAIN
 from ..systemd.own_programs import program, search_path
 from . import own_unit
 from .own_unit import Unit
-from .reload_output import Reporter
+from .reload_output import ReloadOutput
 
 if TYPE_CHECKING:
     import subprocess
@@ -50,7 +50,7 @@ class UnitReload:
         """systemd has been asked."""
         return self._systemctl is not None
 
-    def begin(self, sender: Sender | None, reporter: Reporter) -> None:
+    def begin(self, sender: Sender | None, reporter: ReloadOutput) -> None:
         """Have systemd reload the unit of this supervisor.
 
         Raises AskSupervisor, ReloadFailed where it does so already, HandoverError where a unit runs the instance and

@@ -231,7 +231,7 @@ class OwnSource(SourceFileLoader):
     where there is none, of the source, set_data."""
 
     file = ""  # resolved
-    _source: bytecode.Source | None = None
+    _source: bytecode.SourceFile | None = None
     _content: bytes | None = None
 
     def path_stats(self, path: str) -> dict[str, float]:

@@ -22,13 +22,13 @@ from .claim import Claim
 from .failure import say_failure
 from .plan import Plan
 from .start import start
-from .wanted import Wanted
+from .wanted import WantedService
 
 
 class OtherPython:
     """A wanted service, and the interpreter that knows it."""
 
-    def __init__(self, python: str, wanted: Wanted, claimed: Claim | None) -> None:
+    def __init__(self, python: str, wanted: WantedService, claimed: Claim | None) -> None:
         self._python, self._wanted, self._claimed = python, wanted, claimed
 
     def run(self) -> int:
@@ -79,7 +79,7 @@ class OtherPython:
         )
 
 
-def _describe(python: str, wanted: Wanted) -> dict[str, Any]:
+def _describe(python: str, wanted: WantedService) -> dict[str, Any]:
     """What the interpreter says of the service; with "exit_status" if there is nothing more to do.
 
     Raises ConfigError where it says nothing.

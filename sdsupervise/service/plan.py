@@ -11,7 +11,7 @@ from ..linux.unpatched import os, socket
 from ..settings.addresses import Address
 from ..settings.listen import Listen
 from ..sockets import check_reach
-from ..sockets.opening import Wanted
+from ..sockets.opening import WantedListener
 
 
 class Plan(NamedTuple):
@@ -33,13 +33,13 @@ class Plan(NamedTuple):
     code: str = ""  # the file of a class that is loaded by the time of start()
 
 
-def wanted_listeners(plan: Plan, identity: Identity | None) -> list[Wanted]:
+def wanted_listeners(plan: Plan, identity: Identity | None) -> list[WantedListener]:
     """The sockets that are listed; a UNIX socket's file is the service's own, unless its entry says another owner.
 
     Raises ConfigError.
     """
     uid, gid = (identity.uid, identity.gid) if identity is not None and os.geteuid() == 0 else (None, None)
-    wanted = [Wanted.of(listen, uid, gid) for listen in plan.listen]
+    wanted = [WantedListener.of(listen, uid, gid) for listen in plan.listen]
     names: dict[Address, str] = {}
     control_socket = Address(socket.AF_UNIX, client.control_path(plan.pid_file))
     for listener in wanted:

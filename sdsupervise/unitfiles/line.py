@@ -11,7 +11,7 @@ _NAMES_OF_THIS_HOST = {"localhost": "127.0.0.1"}
 _GIVEN_BY_SYSTEMD = ("$", "%")  # what begins a variable or a specifier, of which we do not know what it stands for
 
 
-class Line:
+class CommandLine:
     """One command line, and what is to be said of it."""
 
     def __init__(

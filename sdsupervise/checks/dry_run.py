@@ -177,7 +177,7 @@ def look(
 
 
 def describe(instance: Instance, around: RunContext, identity: Identity | None) -> dict[str, Any]:
-    """What the class says of itself, told what the file says: see cli/inside.py; settings are checked.
+    """What the class says of itself, told what the file says: see cli/other_python.py; settings are checked.
 
     It is imported by its own interpreter, in a process that ends with it, as this identity (None: as we are; only root
     can be another), and within the time that a reload gives to new code. What the service writes goes to standard

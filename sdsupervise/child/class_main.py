@@ -139,7 +139,7 @@ class _Stop:
         self._stop_timeout, self._mark = beginning.stop_timeout, beginning.mark
         self._worker_pid = os.getpid()
         self._is_orphan = False
-        self._told_at: float | None = None
+        self._stop_asked_at: float | None = None
         self._end: WorkerEnd | None = None
         signal.signal(NUDGE_SIGNAL, take_note)
         self._listen()
@@ -157,7 +157,7 @@ class _Stop:
         if self._end is not None:
             self._end.take_signal(frame)
             return
-        self._told_at = self._told_at or time.monotonic()
+        self._stop_asked_at = self._stop_asked_at or time.monotonic()
         if not self._is_orphan and (self._link.lost or self._tie.is_cut):
             self._tie.let_go()
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
@@ -172,9 +172,9 @@ class _Stop:
     def end(self, status: int) -> None:
         """Have the process do what Python does at its end. One that failed is to be replaced at once: its threads are
         not waited for, unless it was told to stop."""
-        begun = self._told_at or time.monotonic()
+        begun = self._stop_asked_at or time.monotonic()
         limit = self._stop_timeout or _SECONDS_WITHOUT_LIMIT
-        wait = self._told_at is not None or status == 0
+        wait = self._stop_asked_at is not None or status == 0
         if wait and threads_to_wait_for():
             self._link.tell_stopping()  # it is silent from now on
         self._end = WorkerEnd()

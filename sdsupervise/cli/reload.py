@@ -240,7 +240,7 @@ def _last_answer(
         elif answer.continues:
             reporter.progress(answer.parameters)
             if job is not None:
-                job.told = True
+                job.has_progress = True
     assert answer is not None
     return answer
 

@@ -42,7 +42,7 @@ class UnitReload:
         self._said = os.memfd_create("systemctl")
         self._ended_at: float | None = None
         self._command = ""
-        self.told = False  # of a reload that goes on
+        self.has_progress = False  # the supervisor has reported a step of the reload
         self.wake_fds: set[int] = set()
 
     @property
@@ -107,7 +107,7 @@ class UnitReload:
 
         Raises ReloadFailed where systemctl has ended, and there will be no verdict.
         """
-        if self._systemctl is None or self.told or self._systemctl.poll() is None:
+        if self._systemctl is None or self.has_progress or self._systemctl.poll() is None:
             return math.inf
         now = time.monotonic()
         self._ended_at = self._ended_at or now

@@ -86,7 +86,7 @@ class Ahead(NamedTuple):
         return ahead
 
     def only_at(self, wanted: Sequence[WantedListener]) -> "Ahead":
-        """The same, where nothing is done to files elsewhere than at these paths; see Kept.only_at."""
+        """The same, where nothing is done to files elsewhere than at these paths; see OpenListener.only_at."""
         paths = {listener.address.path for listener in wanted}
         return self._replace(found=[existing.only_at(paths) for existing in self.found])
 

@@ -124,9 +124,9 @@ def _binds_of_variables(line: CommandLine) -> list[str]:
         words = shlex.split(line.environment.get("GUNICORN_CMD_ARGS", ""))
     except ValueError as error:
         raise CannotWrap(f"$GUNICORN_CMD_ARGS is no command line: {error}.") from None
-    told = CommandLine(["gunicorn", *words]).values("-b", "--bind")
+    binds = CommandLine(["gunicorn", *words]).values("-b", "--bind")
     port = line.environment.get("PORT")
-    return told or ([f"0.0.0.0:{port}"] if port else [])
+    return binds or ([f"0.0.0.0:{port}"] if port else [])
 
 
 def _bound(line: CommandLine, bind: str) -> str:
@@ -266,10 +266,10 @@ def _one_process(line: CommandLine, name: str, number: str, *others: str) -> Non
     variable = line.environment.get("WEB_CONCURRENCY", "") if line.program == "uvicorn" else ""
     if variable and decimal(variable, MOST_WORKERS) is None:
         raise CannotWrap(f"WEB_CONCURRENCY is {one_line(variable, 100)!r}, which is no number of processes; mend it.")
-    told = line.take(name, *others) or [variable or "1"]
-    if told[-1] not in ("0", "1"):
-        line.options["workers"] = told[-1]
-        line.note(f"{name} {told[-1]} became one of sdsupervise: each process is supervised, and replaced when it dies")
+    count = (line.take(name, *others) or [variable or "1"])[-1]
+    if count not in ("0", "1"):
+        line.options["workers"] = count
+        line.note(f"{name} {count} became one of sdsupervise: each process is supervised, and replaced when it dies")
     if number == "0" or variable:
         line.arguments[:0] = [name, number]
 

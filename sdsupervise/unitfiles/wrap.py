@@ -139,13 +139,13 @@ def _line(
     listen: Sequence[str],
     variables: Mapping[str, str] | None,
 ) -> CommandLine:
-    told = list(start.words)
+    command = list(start.words)
     if "@" in start.prefixes:
-        del told[1:2]
+        del command[1:2]
     place = unit.value("WorkingDirectory").removeprefix("-")
     line = CommandLine(
-        told,
-        program=programs.find_program(told),
+        command,
+        program=programs.find_program(command),
         notifies=unit.value("Type").startswith("notify"),
         directory="" if place == "~" else place,
         environment={
@@ -285,8 +285,8 @@ def _rotated(unit: UnitText, rotations: Sequence[Rotation]) -> Iterator[str]:
 
 
 def _exec_lines(start: words.Exec, line: CommandLine, program: str) -> list[str]:
-    told = [_PLACE_HOLDER.sub(r"{\1}", word) if word in start.words else word for word in line.words]
-    name = ["--name", line.program] if os.path.basename(told[0]) != line.program else []
-    run = words.joined([program, "run", *line.run_options, *name, "--", *told])
+    command = [_PLACE_HOLDER.sub(r"{\1}", word) if word in start.words else word for word in line.words]
+    name = ["--name", line.program] if os.path.basename(command[0]) != line.program else []
+    run = words.joined([program, "run", *line.run_options, *name, "--", *command])
     prefixes = start.prefixes.replace("@", "")
     return ["ExecStart=", f"ExecStart={prefixes}{run}", "ExecReload=", f"ExecReload={start.privileged}{program} reload"]

@@ -93,7 +93,7 @@ def _be_worker(wanted: WantedService, facts: Mapping[str, Any]) -> int:
         service = make(wanted)
         plan = service.plan()
         early_code.assure(type(service).__module__, may_execute_anew=False)
-        own_code.forget_if_told(facts["fingerprint"])
+        own_code.forget_if_reported(facts["fingerprint"])
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
         text = f"{getattr(error, 'traceback_text', '')}{error}"
         print(text, file=sys.stderr)

@@ -11,7 +11,7 @@ from markup import defined, escaped, literal, sentence
 from sdsupervise.child.draining import Draining
 from sdsupervise.service.daemon import Daemon, SupervisedDaemon
 from sdsupervise.service.options import BUILT_IN
-from sdsupervise.settings.settings import KINDS, ONLY_FOR_COMMANDS
+from sdsupervise.settings.settings import OF_CLASSES
 
 # Of what has no underscore in front this is between us and ourselves.
 OURS = frozenset({"plan", "shut_down", "become_worker", "be_worker", "drain_worker", "prepare_workers"})
@@ -70,9 +70,8 @@ def built_in_options() -> str:
 
 def defaults() -> str:
     """The settings that are attributes of a class, with their types and defaults."""
-    names = [name for name in KINDS if name not in ONLY_FOR_COMMANDS]
     types = inspect.get_annotations(SupervisedDaemon)
-    rows = [(name, _type_name(types[name]), repr(getattr(SupervisedDaemon, name))) for name in names]
+    rows = [(name, _type_name(types[name]), repr(getattr(SupervisedDaemon, name))) for name in OF_CLASSES]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return literal("\n".join(f"{name:{widths[0]}}  {kind:{widths[1]}}  {default}" for name, kind, default in rows))
 

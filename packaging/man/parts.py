@@ -20,18 +20,9 @@ from sdsupervise.cli import commands
 from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import State
 from sdsupervise.errors import ExitStatus
-from sdsupervise.instances.keys import FILE_KEYS, ONLY_FOR_CLASSES, Text
-from sdsupervise.settings.settings import (
-    KINDS,
-    ONLY_FOR_COMMANDS,
-    Choice,
-    Count,
-    Flag,
-    Kind,
-    Number,
-    Settings,
-    in_words,
-)
+from sdsupervise.instances.keys import FILE_KEYS
+from sdsupervise.settings.kinds import Kind
+from sdsupervise.settings.settings import KINDS, Settings, in_words
 
 _TREE = Path(__file__).parents[2]
 _DAY = 86400
@@ -111,8 +102,8 @@ def file_keys() -> str:
 
 
 def _key(name: str, kind: Kind) -> str:
-    text = [sentence(kind.meaning), sentence(_may_be(kind))][: 1 if isinstance(kind, Text) else 2]
-    text += ["For classes only."] * (name in ONLY_FOR_CLASSES)
+    text = [sentence(kind.meaning), sentence(_may_be(kind))][: 1 if kind.form == "text" else 2]
+    text += ["For classes only."] * (kind.only_for == "class")
     return defined(f"**{escaped(name)}**", escaped(" ".join(text)))
 
 
@@ -123,7 +114,7 @@ def settings() -> str:
 
 def _setting(name: str, kind: Kind) -> str:
     facts = f"{sentence(_may_be(kind))} Default: {_default(name)}."
-    if name in ONLY_FOR_COMMANDS:
+    if kind.only_for == "command":
         facts += " For commands only."
     return defined(f"**{escaped(name)}**", escaped(sentence(kind.meaning)), escaped(facts))
 
@@ -134,17 +125,15 @@ def _default(name: str) -> str:
 
 
 def _may_be(kind: Kind) -> str:
-    match kind:
-        case Number(low, high, _, whole=False):
-            return f"seconds, {low:g} to {high / _DAY:g} days"
-        case Number(low, high, _, whole=True):
-            return f"a whole number, {low:g} to {high:g}"
-        case Choice(words, _):
-            return "one of " + ", ".join(f'"{word}"' for word in words)
-        case Flag():
-            return "true or false"
-        case Count(high, _):
-            return f'a whole number, 1 to {high}, or "auto"'
+    match kind.form:
+        case "seconds":
+            return f"seconds, {kind.low:g} to {kind.high / _DAY:g} days"
+        case "whole number":
+            return f"a whole number, {kind.low:g} to {kind.high:g}"
+        case "choice":
+            return "one of " + ", ".join(f'"{word}"' for word in kind.choices)
+        case "count":
+            return f'a whole number, {kind.low:g} to {kind.high:g}, or "auto"'
         case _:
             return kind.wanted
 

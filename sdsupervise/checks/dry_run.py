@@ -21,7 +21,7 @@ from ..linux import prctl, privileges, processes
 from ..linux.inheritance import without_supervisors_own
 from ..linux.privileges import Identity
 from ..service import description
-from ..service.wanted import Wanted, own_options
+from ..service.wanted import WantedService, own_options
 from ..settings.settings import Settings, check_settings
 from ..systemd.own_programs import program, search_path
 from ..workers.command_source import find
@@ -40,7 +40,7 @@ _FOR_ANYBODY = {"PATH", "PYTHONPATH", "LANG", "LANGUAGE", "TZ"}
 _FOUND = list_of(tuple_of(line(), flag), 1000)
 
 
-class Surroundings(NamedTuple):
+class RunContext(NamedTuple):
     """Where an instance runs, and as whom, as far as it can be known."""
 
     unit: str  # "" if systemd knows none
@@ -97,7 +97,7 @@ def default_pid_file(name: str) -> str:
     return os.path.join(locations.run_directory(name), f"{name}.pid")
 
 
-def load(file: str) -> tuple[Instance, Surroundings]:
+def load(file: str) -> tuple[Instance, RunContext]:
     """The instance that a file describes, and where it runs: by its unit, and else by the file.
 
     The file must be where that unit looks for it: a draft elsewhere is no part of it. Raises as instance_file.read.
@@ -113,13 +113,13 @@ def load(file: str) -> tuple[Instance, Surroundings]:
         started_in = "/" if unit else os.getcwd()
     if unit:
         found = {**found, **_manager_path()}
-    environment = Surroundings(unit, None, None, "", found).environment
+    environment = RunContext(unit, None, None, "", found).environment
     instance = instance_file.read(file, started_in=started_in, search=os.get_exec_path({**os.environ, **environment}))
     values = instance.values
     user, group = found.get("User") or values.get("user"), found.get("Group") or values.get("group")
     if found.get("DynamicUser") == "yes":
         user, group = "nobody", None
-    return instance, Surroundings(unit, user, group, values.get("directory") or started_in, found)
+    return instance, RunContext(unit, user, group, values.get("directory") or started_in, found)
 
 
 def _properties(unit: str) -> Mapping[str, str]:
@@ -151,7 +151,7 @@ def _ask(*words: str) -> Mapping[str, str]:
 
 
 def look(
-    instance: Instance, around: Surroundings, identity: Identity | None, at: Callable[[], Iterable[Said]]
+    instance: Instance, around: RunContext, identity: Identity | None, at: Callable[[], Iterable[Said]]
 ) -> list[Said]:
     """What is found by this identity, and from where it is to run, in a process that ends with it."""
     answer = os.memfd_create("answer", os.MFD_CLOEXEC)
@@ -176,8 +176,8 @@ def look(
         os.close(answer)
 
 
-def describe(instance: Instance, around: Surroundings, identity: Identity | None) -> dict[str, Any]:
-    """What the class says of itself, told what the file says: see cli/inside.py; settings are checked.
+def describe(instance: Instance, around: RunContext, identity: Identity | None) -> dict[str, Any]:
+    """What the class says of itself, told what the file says: see cli/other_python.py; settings are checked.
 
     It is imported by its own interpreter, in a process that ends with it, as this identity (None: as we are; only root
     can be another), and within the time that a reload gives to new code. What the service writes goes to standard
@@ -188,7 +188,7 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
     """
     values = instance.values
     arguments = [*own_options(values), *values.get("arguments", ())]
-    wanted = Wanted(values["service"], arguments, instance.settings, instance.listen, True, instance.name)
+    wanted = WantedService(values["service"], arguments, instance.settings, instance.listen, True, instance.name)
     python = values.get("python") or sys.executable
     answer = os.memfd_create("answer", os.MFD_CLOEXEC)
 
@@ -213,18 +213,24 @@ def describe(instance: Instance, around: Surroundings, identity: Identity | None
         said = os.pread(answer, description.MOST_BYTES + 1, 0)
     finally:
         os.close(answer)
-    try:
-        facts = description.read(said or b"{}")
-    except Unfit as error:
-        what = f"describes itself by what is no description: {error}" if said else "cannot be loaded, see above"
-        raise ServiceNotLoadable(f"{values['service']} {what}.") from None
-    if "exit_status" in facts:
-        raise ServiceNotLoadable(f"{values['service']} cannot be loaded, see above.")
+    facts = _read_description(said, values["service"])
     if facts["supervised"]:
         check_settings(facts["class"], facts["settings"])
     privileges.look_up(facts["user"], facts["group"])
     settings = facts["settings"].items()
     return {**facts, "settings": {key: tuple(said) if isinstance(said, list) else said for key, said in settings}}
+
+
+def _read_description(said: bytes, target: str) -> dict[str, Any]:
+    """What the process of this class has written; raises ServiceNotLoadable where that is no description."""
+    try:
+        facts = description.read(said or b"{}")
+    except Unfit as error:
+        what = f"describes itself by what is no description: {error}" if said else "cannot be loaded, see above"
+        raise ServiceNotLoadable(f"{target} {what}.") from None
+    if "exit_status" in facts:
+        raise ServiceNotLoadable(f"{target} cannot be loaded, see above.")
+    return facts
 
 
 def _forget_environment(identity: Identity) -> None:

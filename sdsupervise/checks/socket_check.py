@@ -13,7 +13,7 @@ from ..errors import ListenError, NotPermitted
 from ..linux.unix_sockets import Row, rows
 from ..linux.unpatched import os, socket
 from ..settings.addresses import Address, parse, why_too_long
-from ..sockets.opening import Wanted
+from ..sockets.opening import WantedListener
 
 # What systemd makes before a unit starts, and where.
 _MADE_BY_SYSTEMD = {
@@ -35,7 +35,7 @@ class Said(NamedTuple):
     is_mistake: bool  # else something to know, that may be meant
 
 
-class Place(NamedTuple):
+class RunPlace(NamedTuple):
     """Where an instance will run."""
 
     run_directory: str
@@ -72,7 +72,7 @@ class Place(NamedTuple):
         return not (self.hides(path) or _is_below(path, [each.lstrip("-+") for each in may]))
 
 
-def of_place(place: Place, pid_file: str | None) -> Iterator[Said]:
+def of_place(place: RunPlace, pid_file: str | None) -> Iterator[Said]:
     """Of what every start opens; `pid_file` is where the instance's file has it."""
     if too_long := why_too_long(place.control):
         yield Said(
@@ -82,7 +82,9 @@ def of_place(place: Place, pid_file: str | None) -> Iterator[Said]:
         yield from _of_pid_file(pid_file, place)
 
 
-def of_listeners(listens: Sequence[Wanted], others: Sequence[Wanted], place: Place) -> Iterator[Said]:
+def of_listeners(
+    listens: Sequence[WantedListener], others: Sequence[WantedListener], place: RunPlace
+) -> Iterator[Said]:
     """Of the sockets that a start will open beside others."""
     taken = [*_taken()]
     runs = any(other.path == place.control for other in taken)  # then it is this instance that has them
@@ -102,7 +104,7 @@ def of_listeners(listens: Sequence[Wanted], others: Sequence[Wanted], place: Pla
             yield Said(f"As it is now, a start will say: {wanted.failure(OSError(errno.EADDRINUSE, ''))}", False)
 
 
-def _look_at(wanted: Wanted, place: Place) -> None:
+def _look_at(wanted: WantedListener, place: RunPlace) -> None:
     """Raises ListenError, NotPermitted."""
     path = wanted.address.path
     if not path:
@@ -124,7 +126,7 @@ def _look_at(wanted: Wanted, place: Place) -> None:
         raise wanted.failure(OSError(errno.EACCES, ""))
 
 
-def _look_at_port(wanted: Wanted, place: Place) -> None:
+def _look_at_port(wanted: WantedListener, place: RunPlace) -> None:
     """Raises ListenError, NotPermitted."""
     assert isinstance(wanted.address.name, tuple)
     host, port, *scope = wanted.address.name
@@ -145,7 +147,7 @@ def _look_at_port(wanted: Wanted, place: Place) -> None:
         raise wanted.failure(OSError(errno.EACCES, ""))
 
 
-def _of_pid_file(path: str, place: Place) -> Iterator[Said]:
+def _of_pid_file(path: str, place: RunPlace) -> Iterator[Said]:
     directory = os.path.dirname(os.path.abspath(path))
     try:
         if os.path.lexists(path):

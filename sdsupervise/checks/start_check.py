@@ -17,21 +17,21 @@ from ..settings import listen
 from ..settings.check_words import may_ask_old_code
 from ..settings.settings import CommandSettings, check_settings
 from ..sockets import check_reach
-from ..sockets.opening import Wanted
+from ..sockets.opening import WantedListener
 from . import dry_run, program_check, socket_check
-from .dry_run import Surroundings
-from .socket_check import Place, Said
+from .dry_run import RunContext
+from .socket_check import RunPlace, Said
 
 _HELPERS = ("before_commit", "notify_command")
 
 
-def of_instance(instance: Instance, around: Surroundings, settings: Mapping[str, Any]) -> Iterator[Said]:
+def of_instance(instance: Instance, around: RunContext, settings: Mapping[str, Any]) -> Iterator[Said]:
     """All of it; `settings` are those that are known, of a class perhaps not all.
 
     Raises SdsuperviseError.
     """
     values = instance.values
-    place = Place(locations.run_directory(instance.name), around.properties)
+    place = RunPlace(locations.run_directory(instance.name), around.properties)
     programs = [values["python"]] if "python" in values else list(values.get("command", ())[:1])
     for path in (around.directory, *programs):
         if path.startswith("/") and (hidden := place.hides(path)):
@@ -71,10 +71,10 @@ def _of_class(values: Mapping[str, Any], directory: str) -> Iterator[Said]:
         yield Said(missing, True)
 
 
-def _of_sockets(instance: Instance, around: Surroundings, settings: Mapping[str, Any], place: Place) -> Iterator[Said]:
+def _of_sockets(instance: Instance, around: RunContext, settings: Mapping[str, Any], place: RunPlace) -> Iterator[Said]:
     try:
         entries = () if around.has_socket_unit else listen.check(settings.get("listen"))
-        listens = [Wanted.of(entry, None, None) for entry in entries]
+        listens = [WantedListener.of(entry, None, None) for entry in entries]
     except ConfigError:
         return  # it is said where it stands
     # What only the class lists is opened when its code is loaded, as whom the file names.
@@ -87,7 +87,7 @@ def _of_sockets(instance: Instance, around: Surroundings, settings: Mapping[str,
         )
 
 
-def _why_check_cannot_reach(settings: Mapping[str, Any], around: Surroundings) -> str:
+def _why_check_cannot_reach(settings: Mapping[str, Any], around: RunContext) -> str:
     """Why before_commit cannot reach the new code alone where this instance runs: a sentence, or ""."""
     try:
         checked = check_settings("", settings)
@@ -97,7 +97,7 @@ def _why_check_cannot_reach(settings: Mapping[str, Any], around: Surroundings) -
         return ""
     if around.has_socket_unit:
         return check_reach.SHARED
-    wanted = [Wanted.of(entry, None, None) for entry in checked.listen]
+    wanted = [WantedListener.of(entry, None, None) for entry in checked.listen]
     why_not = check_reach.why_not_by_ports(wanted)
     if not around.has_user_of_its_own and (os.geteuid() == 0 or not around.is_somebody_else):
         why_not = why_not or check_reach.why_not_by_files(wanted, around.identity())

@@ -29,7 +29,7 @@ INDEX_VARIABLE = "SDSUPERVISE_WORKER_INDEX"
 GENERATION_VARIABLE = "SDSUPERVISE_GENERATION"
 
 
-class Link(Protocol):
+class WorkersLink(Protocol):
     """What we ourselves use of the link to the supervisor."""
 
     @property
@@ -87,7 +87,7 @@ def prepare() -> None:
     gc.freeze()  # a worker's garbage collector need not look at, and so copy, what the supervisor imported
 
 
-def run(service: Service, link: Link, beginning: Beginning) -> int:
+def run(service: Service, link: WorkersLink, beginning: Beginning) -> int:
     """Be a worker, in a freshly forked process; the exit status."""
     gc.freeze()  # nor at what the supervisor has made since, of hundreds of other workers
     forget_systemd()
@@ -103,7 +103,7 @@ def run(service: Service, link: Link, beginning: Beginning) -> int:
     return status
 
 
-def _serve(service: Service, link: Link, tie: Tie, beginning: Beginning) -> int:
+def _serve(service: Service, link: WorkersLink, tie: Tie, beginning: Beginning) -> int:
     """Run the service's code to its end, and say what that was."""
     wait_for_go, index = beginning.wait_for_go, beginning.slot
     try:
@@ -134,12 +134,12 @@ def _serve(service: Service, link: Link, tie: Tie, beginning: Beginning) -> int:
 class _Stop:
     """What becomes of a worker that is told to stop, by its supervisor or by the end of that, and of one that ends."""
 
-    def __init__(self, service: Service, link: Link, tie: Tie, beginning: Beginning) -> None:
+    def __init__(self, service: Service, link: WorkersLink, tie: Tie, beginning: Beginning) -> None:
         self._service, self._link, self._tie = service, link, tie
         self._stop_timeout, self._mark = beginning.stop_timeout, beginning.mark
         self._worker_pid = os.getpid()
         self._is_orphan = False
-        self._told_at: float | None = None
+        self._stop_asked_at: float | None = None
         self._end: WorkerEnd | None = None
         signal.signal(NUDGE_SIGNAL, take_note)
         self._listen()
@@ -157,7 +157,7 @@ class _Stop:
         if self._end is not None:
             self._end.take_signal(frame)
             return
-        self._told_at = self._told_at or time.monotonic()
+        self._stop_asked_at = self._stop_asked_at or time.monotonic()
         if not self._is_orphan and (self._link.lost or self._tie.is_cut):
             self._tie.let_go()
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
@@ -172,9 +172,9 @@ class _Stop:
     def end(self, status: int) -> None:
         """Have the process do what Python does at its end. One that failed is to be replaced at once: its threads are
         not waited for, unless it was told to stop."""
-        begun = self._told_at or time.monotonic()
+        begun = self._stop_asked_at or time.monotonic()
         limit = self._stop_timeout or _SECONDS_WITHOUT_LIMIT
-        wait = self._told_at is not None or status == 0
+        wait = self._stop_asked_at is not None or status == 0
         if wait and threads_to_wait_for():
             self._link.tell_stopping()  # it is silent from now on
         self._end = WorkerEnd()
@@ -250,7 +250,7 @@ def _service_frames(frames: TracebackType | None) -> TracebackType | None:
     return inner or frames
 
 
-def _status(leaving: SystemExit, link: Link) -> int:
+def _status(leaving: SystemExit, link: WorkersLink) -> int:
     """The status the interpreter itself would give; sys.exit(3)."""
     if leaving.code is None:
         return 0

@@ -69,7 +69,7 @@ class Link:
         """Say which of the service's modules were loaded here and not in the supervisor; one that is gone need not
         know."""
         lines: list[bytes] = []
-        for module in own_code.take_untold():
+        for module in own_code.take_unreported():
             text = json.dumps(module).encode()
             if lines and len(lines[-1]) + len(text) < protocol.MAX_LINE_BYTES // 2:
                 lines[-1] += b", " + text

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..checks import dry_run, start_check
-from ..checks.dry_run import Surroundings
+from ..checks.dry_run import RunContext
 from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
 from ..input.printable import printable
 from ..instances import code_of_root, instance_file, locations
@@ -111,7 +111,7 @@ def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
     return _Verdict(name, file, mistakes, notes)
 
 
-def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> Mapping[str, object] | None:
+def _look_beyond(instance: Instance, around: RunContext, *, imports: bool) -> Mapping[str, object] | None:
     """At what the file does not say itself; all settings of a class that is imported.
 
     Raises SdsuperviseError.
@@ -131,14 +131,14 @@ def _look_beyond(instance: Instance, around: Surroundings, *, imports: bool) -> 
     return facts["settings"] if facts["supervised"] else None
 
 
-def _written_by_others(instance: Instance, around: Surroundings) -> Iterator[code_of_root.Writable]:
+def _written_by_others(instance: Instance, around: RunContext) -> Iterator[code_of_root.Writable]:
     """The code that root is to load or execute, where a unit starts the supervisor as root, or we are who would."""
     user = "nobody" if around.has_user_of_its_own else around.properties.get("User")
     if user in ("root", "0") or (not user and (around.unit or os.geteuid() == 0)):
         yield from code_of_root.written_by_others(code_of_root.of_instance(instance, around.directory))
 
 
-def _whom(name: str, around: Surroundings) -> Iterator[str]:
+def _whom(name: str, around: RunContext) -> Iterator[str]:
     """As whom it is looked at, if not as whom it runs."""
     if os.geteuid() != 0 and around.is_somebody_else:
         whom = around.user or around.group

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..checks import dry_run
-from ..checks.dry_run import Surroundings
+from ..checks.dry_run import RunContext
 from ..errors import ExitStatus, UsageError
 from ..input.toml_text import written
 from ..instances import example, instance_file
 from ..instances.instance import Instance
-from ..instances.keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
+from ..instances.keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
 from ..settings.settings import KINDS
 
 _DEFAULT = "default"
@@ -59,7 +59,7 @@ def _config(parsed: argparse.Namespace) -> int:
     return ExitStatus.OK
 
 
-def _values(instance: Instance, around: Surroundings) -> Iterator[_Value]:
+def _values(instance: Instance, around: RunContext) -> Iterator[_Value]:
     """Of all keys that have one and mean something, in the order of FILE_KEYS."""
     facts = dry_run.describe(instance, around, around.identity()) if "service" in instance.values else None
     lines = instance_file.lines(instance.file)
@@ -93,7 +93,7 @@ def _of_class(instance: Instance, facts: Mapping[str, Any] | None) -> dict[str, 
     }
 
 
-def _of_unit(instance: Instance, around: Surroundings) -> dict[str, tuple[object, str]]:
+def _of_unit(instance: Instance, around: RunContext) -> dict[str, tuple[object, str]]:
     """Of whom it runs as the unit has the last word, for whom systemd makes it nobody can change but root; of where it
     runs the file has."""
     said = {key: around.properties.get(key.capitalize()) for key in ("user", "group")}
@@ -108,11 +108,11 @@ def _lines(values: list[_Value]) -> Iterator[str]:
     keys = max(map(len, texts))
     width = max(len(text) for text in texts.values() if len(text) <= _WIDEST_VALUE)
     for each in values:
-        counted = unit(FILE_KEYS[each.key])
+        counted = FILE_KEYS[each.key].unit
         note = f"{counted}, {each.origin}" if counted else each.origin
         yield f"{each.key:{keys}} = {texts[each.key]:{width}}  # {note}"
 
 
 def _as_json(instance: Instance, values: list[_Value]) -> str:
-    found = {each.key: {"value": each.value, "from": each.origin, "unit": unit(FILE_KEYS[each.key])} for each in values}
+    found = {each.key: {"value": each.value, "from": each.origin, "unit": FILE_KEYS[each.key].unit} for each in values}
     return json.dumps({"name": instance.name, "file": instance.file, "values": found}, default=str)

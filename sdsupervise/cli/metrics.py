@@ -199,11 +199,11 @@ def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any], uid: int) -> None
         numbers.gauge("start_time_seconds", "When the main supervisor was started, since the epoch.", started)
     # Of two of one number, one of which leaves, the one that stays.
     by_index = {worker["index"]: worker for worker in sorted(workers, key=lambda worker: -worker["age"])}
-    told = {facts["pid"]}
+    counted = {facts["pid"]}
     for index, worker in sorted(by_index.items()):
         pid = worker["pid"]
-        if pid not in told:  # no process is two workers, nor below two of them
-            told.add(pid)
+        if pid not in counted:  # no process is two workers, nor below two of them
+            counted.add(pid)
             usage = processes.usage(pid, apart_from=children)
             _tell_process(numbers, usage, process="worker", worker=index)
         if worker["last_ping"] is not None:

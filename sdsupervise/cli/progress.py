@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..core.phases import PHASES
 from ..linux.channel import Sender
-from .reload_output import Reporter, success
+from .reload_output import ReloadOutput, success
 from .terminal import Screen, cut, duration
 
 _TICK_SECONDS = 0.1
@@ -16,15 +16,15 @@ _BAR_CELLS = 20
 _WAITING = "the last generation leaves"
 
 
-def reporter(*, as_json: bool) -> Reporter:
+def reporter(*, as_json: bool) -> ReloadOutput:
     """For a terminal that can redraw a line, or for a program."""
     if as_json:
         return _Json()
     screen = Screen()
-    return _Live(screen) if screen.can_redraw else Reporter()
+    return _Live(screen) if screen.can_redraw else ReloadOutput()
 
 
-class _Live(Reporter):
+class _Live(ReloadOutput):
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         fancy = (screen.stream.encoding or "").lower().replace("-", "") == "utf8"
@@ -82,7 +82,7 @@ def _doing(phase: str) -> str:
     return next((row.doing for state, row in PHASES.items() if state.name.lower() == phase and row.doing), phase)
 
 
-class _Json(Reporter):
+class _Json(ReloadOutput):
     def __init__(self) -> None:
         self._name: Mapping[str, str] = {}
 

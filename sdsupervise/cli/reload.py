@@ -18,7 +18,7 @@ from ..errors import ExitStatus, HandoverError, ReloadFailed, ReloadGoesOn, Sdsu
 from ..input.printable import as_sentence
 from ..linux.channel import Sender
 from . import target
-from .reload_output import Reporter, outlive_reader
+from .reload_output import ReloadOutput, outlive_reader
 
 if TYPE_CHECKING:
     from .exec_reload import Successor
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 10.0
 
 
-class _Quiet(Reporter):
+class _Quiet(ReloadOutput):
     """An ExecReload= process writes to the journal of its unit, where the supervisor has said all this already."""
 
     def progress(self, facts: Mapping[str, object]) -> None:
@@ -116,7 +116,7 @@ def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
         raise
 
 
-def _ask_by_systemd(path: str, reporter: Reporter, timeout_seconds: float | None, name: str) -> int:
+def _ask_by_systemd(path: str, reporter: ReloadOutput, timeout_seconds: float | None, name: str) -> int:
     """By systemd, which knows the unit of today, where it runs the instance and does what we ask; else directly."""
     from ..systemd import manager
 
@@ -134,9 +134,9 @@ def _ask_by_systemd(path: str, reporter: Reporter, timeout_seconds: float | None
     return ask(path, reporter, timeout_seconds, name=name)
 
 
-def _reporter(parsed: argparse.Namespace) -> Reporter:
+def _reporter(parsed: argparse.Namespace) -> ReloadOutput:
     if not parsed.json and not sys.stdout.isatty():
-        return Reporter()
+        return ReloadOutput()
     from . import progress
 
     return progress.reporter(as_json=parsed.json)
@@ -150,7 +150,7 @@ def _reload_for_systemd(path: str, timeout_seconds: float | None) -> NoReturn:
 
 def ask(
     path: str,
-    reporter: Reporter,
+    reporter: ReloadOutput,
     timeout_seconds: float | None,
     successor_of: "Callable[[str, int], Successor] | None" = None,
     *,
@@ -165,36 +165,12 @@ def ask(
     """
     reporter.begin(name)
     connection = Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
-    deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
-
-    def while_waiting() -> float:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            if answer is None:
-                raise ReloadGoesOn(
-                    f"The supervisor on {path} has not answered in {timeout_seconds:g} s; it hangs, or reloads later.",
-                    ExitStatus.TIMED_OUT,
-                )
-            raise _goes_on(f"No verdict within {timeout_seconds:g} s", name, ExitStatus.TIMED_OUT)
-        return min(left, reporter.tick(), job.tick() if job is not None else math.inf)
-
-    answer = None
-    method, wake_fds = ("Reload", None) if job is None else ("Follow", job.wake_fds)
+    patience = _Patience(path, name, timeout_seconds)
     try:
         successor = successor_of(path, connection.listener_uid) if successor_of is not None else None
-        parameters = successor.parameters if successor is not None else {}
-        for answer in connection.call(method, parameters, more=True, while_waiting=while_waiting, wake_fds=wake_fds):
-            if successor is not None and answer.parameters.get("spawn") is True:
-                successor.spawn(answer)
-                successor = successor._replace(record=None)  # one, and no more
-            elif job is not None and answer.continues and not job.began:
-                job.begin(answer.sender, reporter)
-            elif answer.continues:
-                reporter.progress(answer.parameters)
-                if job is not None:
-                    job.told = True
+        answer = _last_answer(connection, reporter, patience, successor, job)
     except HandoverError:
-        if job is None or not job.went_well(deadline - time.monotonic()):
+        if job is None or not job.went_well(patience.seconds_left()):
             raise
         reporter.progress({"verdict": "done", "message": "Reloaded, says systemd; the supervisor tells no more."})
         return ExitStatus.OK
@@ -203,7 +179,6 @@ def ask(
     finally:
         reporter.end()
         connection.close()
-    assert answer is not None
     trouble = job.end() if job is not None else ""
     if answer.error:
         reporter.failed(answer.error, answer.parameters, answer.sender)
@@ -212,6 +187,62 @@ def ask(
     if trouble:
         raise ReloadFailed(f"The new code serves, and systemd calls the reload of its unit failed: {trouble}")
     return ExitStatus.OK
+
+
+class _Patience:
+    """How long the verdict is waited for."""
+
+    def __init__(self, path: str, name: str, timeout_seconds: float | None) -> None:
+        self._path, self._name, self._timeout_seconds = path, name, timeout_seconds
+        self._deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+        self.answered = False  # the supervisor has begun to
+
+    def seconds_left(self) -> float:
+        """Not above 0 where it is over."""
+        return self._deadline - time.monotonic()
+
+    def check(self) -> float:
+        """The seconds that are left; raises ReloadGoesOn where none are."""
+        left = self.seconds_left()
+        if left > 0:
+            return left
+        if self.answered:
+            raise _goes_on(f"No verdict within {self._timeout_seconds:g} s", self._name, ExitStatus.TIMED_OUT)
+        raise ReloadGoesOn(
+            f"The supervisor on {self._path} has not answered in {self._timeout_seconds:g} s; it hangs, or reloads "
+            "later.",
+            ExitStatus.TIMED_OUT,
+        )
+
+
+def _last_answer(
+    connection: Client,
+    reporter: ReloadOutput,
+    patience: _Patience,
+    successor: "Successor | None",
+    job: "UnitReload | None",
+) -> Answer:
+    """Ask, or have systemd ask; report each answer, and start the successor when one calls for it. The verdict."""
+
+    def while_waiting() -> float:
+        return min(patience.check(), reporter.tick(), job.tick() if job is not None else math.inf)
+
+    answer = None
+    method, wake_fds = ("Reload", None) if job is None else ("Follow", job.wake_fds)
+    parameters = successor.parameters if successor is not None else {}
+    for answer in connection.call(method, parameters, more=True, while_waiting=while_waiting, wake_fds=wake_fds):
+        patience.answered = True
+        if successor is not None and answer.parameters.get("spawn") is True:
+            successor.spawn(answer)
+            successor = successor._replace(record=None)  # one, and no more
+        elif job is not None and answer.continues and not job.began:
+            job.begin(answer.sender, reporter)
+        elif answer.continues:
+            reporter.progress(answer.parameters)
+            if job is not None:
+                job.has_progress = True
+    assert answer is not None
+    return answer
 
 
 def _goes_on(why: str, name: str, status: ExitStatus) -> ReloadGoesOn:

@@ -43,7 +43,7 @@ class _UnheardWriter(io.FileIO):
             return len(data)
 
 
-class Reporter:
+class ReloadOutput:
     """Tells a person how a reload goes: here in plain lines."""
 
     def begin(self, name: str) -> None:

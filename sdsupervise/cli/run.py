@@ -12,19 +12,20 @@ from ..code.code_version import CodeVersion
 from ..errors import ConfigError, SdsuperviseError, ServiceNotLoadable, UsageError
 from ..linux import privileges
 from ..linux.inheritance import directory_of_code, named_directory
-from ..service import start
+from ..service.claim import Claim, claim
 from ..service.daemon import Daemon, SupervisedDaemon
+from ..service.failure import say_failure
 from ..service.loading import load, not_loadable
-from ..service.start import say_failure, tell_where_it_starts
-from ..service.wanted import Wanted, own_options
+from ..service.plan import Plan, default_pid_file
+from ..service.start import tell_where_it_starts
+from ..service.wanted import WantedService, own_options
+from ..settings.kinds import Kind
 from ..settings.listen import check as check_listen
 from ..settings.listen import with_lanes_ahead
 from ..settings.settings import (
     KINDS,
     ONLY_FOR_COMMANDS,
     CommandSettings,
-    Flag,
-    Kind,
     Settings,
     check_settings,
     in_words,
@@ -71,11 +72,24 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--name", help="what a COMMAND is called, in the journal and by its pid file; else as the program"
     )
+    _add_settings(parser)
+    parser.add_argument(
+        "target",
+        metavar="NAME | TARGET",
+        nargs="?",
+        help="an instance; or package.module:Class or path/to/file.py:Class",
+    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(command=_run, words=[], instance="", no_file="")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """An option for each setting, in a group of their own."""
     settings = parser.add_argument_group("settings", "they override those of the class; times in seconds")
     for name, kind in KINDS.items():
         meaning = f"{kind.meaning} (default {in_words(Settings._field_defaults[name])})"
         option = f"--{name.replace('_', '-')}"
-        if isinstance(kind, Flag):
+        if kind.form == "flag":
             settings.add_argument(option, dest=f"set_{name}", action="store_const", const=True, help=meaning)
         else:
             settings.add_argument(
@@ -86,14 +100,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
                 action="append" if name == "listen" else "store",
                 help=meaning,
             )
-    parser.add_argument(
-        "target",
-        metavar="NAME | TARGET",
-        nargs="?",
-        help="an instance; or package.module:Class or path/to/file.py:Class",
-    )
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(command=_run, words=[], instance="", no_file="")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -127,7 +133,7 @@ def _run(parsed: argparse.Namespace) -> int:
     given = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
     listen: Mapping[str, object] = {name: entry for each in given.pop("listen", ()) for name, entry in each.items()}
     overrides: Mapping[str, object] = given
-    claimed: start.Claim | None = None
+    claimed: Claim | None = None
     try:
         if parsed.config is not None or _may_be_name(parsed):
             from . import by_name  # a class that is told all on its command line needs nothing of it
@@ -141,7 +147,7 @@ def _run(parsed: argparse.Namespace) -> int:
         _name_process("sdsupervise")  # not later: a process that has changed its user may not
         if parsed.target is not None and _loads_as_another(parsed):
             # Before its code is loaded: whoever may write that is this user, and not root.
-            made = start.claim(_plan(parsed, overrides, listen), drop=True)
+            made = claim(_plan(parsed, overrides, listen), drop=True)
             if isinstance(made, int):
                 return made
             claimed = made
@@ -174,7 +180,7 @@ def _loads_as_another(parsed: argparse.Namespace) -> bool:
     return identity is not None and identity.uid != 0
 
 
-def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> start.Plan:
+def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> Plan:
     """What can be known of a class before its code is loaded."""
     name = parsed.instance or parsed.target.partition(":")[2]
     if not name:
@@ -182,9 +188,9 @@ def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: M
             f"Say which class of {parsed.target} is to run, as {parsed.target}:Class: with --user its code is loaded "
             "as that user, and before that its pid file is opened, which has the name of the class."
         )
-    pid_file = None if parsed.no_pid_file else parsed.pid_file or start.default_pid_file(name)
+    pid_file = None if parsed.no_pid_file else parsed.pid_file or default_pid_file(name)
     listed = check_listen(listen)
-    return start.Plan(
+    return Plan(
         name,
         read_code_version=lambda: CodeVersion("", ""),  # of no code yet
         pid_file=pid_file,
@@ -203,7 +209,7 @@ def _command(
     parsed: argparse.Namespace,
     overrides: Mapping[str, object],
     listen: Mapping[str, object],
-    _claimed: start.Claim | None,
+    _claimed: Claim | None,
 ) -> "Command":
     from ..service.command import Command  # the supervisor of a class needs nothing of it
 
@@ -227,11 +233,11 @@ def _service(
     parsed: argparse.Namespace,
     overrides: Mapping[str, object],
     listen: Mapping[str, object],
-    claimed: start.Claim | None,
+    claimed: Claim | None,
 ) -> "Daemon | OtherPython":
     if parsed.name is not None and not parsed.instance:
         raise UsageError("--name is for a COMMAND; a class is called by its own name.")
-    wanted = Wanted(
+    wanted = WantedService(
         *(parsed.target, [*own_options(vars(parsed)), *parsed.arguments], overrides, listen),
         foreground=not parsed.daemonize,
         instance=parsed.instance,
@@ -263,7 +269,7 @@ def _enter(directory: str) -> None:
     directory_of_code()
 
 
-def make(wanted: Wanted) -> Daemon:
+def make(wanted: WantedService) -> Daemon:
     """The service that is wanted. What it is to listen on beats its own, name by name.
 
     Raises ServiceNotLoadable, UsageError.

@@ -13,6 +13,15 @@ from .outdated import why_outdated
 from .terminal import Screen, count
 
 
+class _Selection:
+    """Which instances are meant, and why."""
+
+    def __init__(self) -> None:
+        self.meant: dict[str, tuple[str, str]] = {}  # name: the control socket, and why it needs a reload, or ""
+        self.errors: dict[str, Exception] = {}  # of those that do not answer as they should
+        self.current: list[str] = []  # what runs, and is as the disk has it
+
+
 def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) -> int:
     """All that are meant, each by `reload_one(name, path)`; the exit status of the first that fails.
 
@@ -20,53 +29,79 @@ def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) ->
     """
     if parsed.all and (parsed.names or parsed.pid_file):
         raise UsageError("Name instances, or say --all, not both.")
-    named = bool(parsed.names or parsed.pid_file)
-    of_all = parsed.all or (parsed.outdated and not named)
-    paths = target.all_paths() if of_all else target.paths(parsed, otherwise_all=False)
-    failures: dict[str, int] = {}
-    meant: dict[str, tuple[str, str]] = {}
-    current = []
-    for asked in ask_all(paths):
+    of_all = parsed.all or (parsed.outdated and not (parsed.names or parsed.pid_file))
+    found = _select(parsed, of_all=of_all)
+    if not found.meant and not parsed.json:
+        count_of = len(found.current)
+        runs = f"{count(count_of, 'instance')} run{'s' * (count_of == 1)} what is on disk"
+        print(f"{runs}: nothing to reload." if found.current else "No instance runs: nothing to reload.")
+    if parsed.dry_run:
+        return _announce(found, as_json=parsed.json)
+    done, failures = _reload_each(parsed, found.meant, reload_one, of_all=of_all)
+    if len(found.meant) > 1 and not parsed.json:
+        left = [name for name in found.meant if name not in done and name not in failures]
+        print(_summary(done, failures, left))
+    return next(iter(failures.values()), ExitStatus.OK)
+
+
+def _select(parsed: argparse.Namespace, *, of_all: bool) -> _Selection:
+    """What the command line means: all that run, or those that are named; with --outdated only those that need it."""
+    found = _Selection()
+    for asked in ask_all(target.all_paths() if of_all else target.paths(parsed, otherwise_all=False)):
         if of_all and asked.condition in ("stopped", "dead"):
             continue  # it does not run
         why = _why(asked) if parsed.outdated else ""
         if parsed.outdated and not why:
-            current.append(asked.name)
+            found.current.append(asked.name)
             continue
-        meant[asked.name] = (asked.path, why)
-        if parsed.dry_run and asked.error is not None:
-            _complain(str(asked.error))
-            failures[asked.name] = getattr(asked.error, "exit_status", ExitStatus.SOFTWARE)
-        elif parsed.dry_run:
-            because = f": {why}" if why else ""
-            print(
-                json.dumps({"instance": asked.name, "why": why})
-                if parsed.json
-                else f"Would reload {asked.name}{because}."
-            )
-    if not meant and not parsed.json:
-        runs = f"{count(len(current), 'instance')} run{'s' * (len(current) == 1)} what is on disk"
-        print(f"{runs}: nothing to reload." if current else "No instance runs: nothing to reload.")
-    if parsed.dry_run or not meant:
-        return next(iter(failures.values()), ExitStatus.OK)
+        found.meant[asked.name] = (asked.path, why)
+        if asked.error is not None:
+            found.errors[asked.name] = asked.error
+    return found
+
+
+def _announce(found: _Selection, *, as_json: bool) -> int:
+    """Say what would be reloaded; the exit status of the first that cannot be."""
+    for name, (_path, why) in found.meant.items():
+        if name in found.errors:
+            _complain(str(found.errors[name]))
+        elif as_json:
+            print(json.dumps({"instance": name, "why": why}))
+        else:
+            print(f"Would reload {_with_reason(name, why)}.")
+    statuses = (getattr(error, "exit_status", ExitStatus.SOFTWARE) for error in found.errors.values())
+    return next(statuses, ExitStatus.OK)
+
+
+def _reload_each(
+    parsed: argparse.Namespace,
+    meant: Mapping[str, tuple[str, str]],
+    reload_one: Callable[[str, str], int],
+    *,
+    of_all: bool,
+) -> tuple[list[str], dict[str, int]]:
+    """One after the other, up to the first that fails where nothing else is said: which are done, and the exit
+    statuses of those that failed."""
     done: list[str] = []
+    failures: dict[str, int] = {}
     for number, (name, (path, why)) in enumerate(meant.items(), 1):
         if not parsed.json:
-            because = f": {why}" if why else ""
-            print(Screen().paint(f"[{number}/{len(meant)}] {name}{because}", "bold"), flush=True)
+            print(Screen().paint(f"[{number}/{len(meant)}] {_with_reason(name, why)}", "bold"), flush=True)
         try:
             reload_one(name, path)
             done.append(name)
         except SdsuperviseError as error:
             _complain(f"{error}{target.hint_of(name) if isinstance(error, NotRunning) else ''}")
             failures[name] = error.exit_status
-            # Of all that run some are others': they refuse, and are as they were.
+            # Some of those that run are others': they refuse, and are as they were.
             is_others = of_all and isinstance(error, NotPermitted)
             if error.exit_status == ExitStatus.INTERRUPTED or not (parsed.keep_going or is_others):
                 break
-    if len(meant) > 1 and not parsed.json:
-        print(_summary(done, failures, [name for name in meant if name not in done and name not in failures]))
-    return next(iter(failures.values()), ExitStatus.OK)
+    return done, failures
+
+
+def _with_reason(name: str, why: str) -> str:
+    return f"{name}: {why}" if why else name
 
 
 def _why(asked: Asked) -> str:

@@ -11,7 +11,7 @@ from ..linux.usage import Processes, unit_of
 from . import target
 from .ask import Asked, ask_all
 from .terminal import Screen
-from .tree import Line, Meter, lines
+from .tree import Meter, StyledLine, lines
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -60,9 +60,9 @@ def nothing_runs() -> str:
     return f"No instance runs in {' or '.join(locations.run_directories())}.{start}"
 
 
-def _lines(asked: Asked, screen: Screen, full: bool) -> Sequence[Line]:
+def _lines(asked: Asked, screen: Screen, full: bool) -> Sequence[StyledLine]:
     if asked.facts is None:
-        return [Line(f"○ {asked.name}   {asked.condition}", "bad"), Line(f"  {asked.sentence}")]
+        return [StyledLine(f"○ {asked.name}   {asked.condition}", "bad"), StyledLine(f"  {asked.sentence}")]
     meter = Meter(asked.facts["pid"], uid=asked.uid)
     return lines(asked.name, asked.facts, asked.sender, meter, screen, full=full)
 

@@ -29,7 +29,7 @@ _TO_THE_LEFT = {"PROCESS", "STATE", "SAYS"}
 _STEPS = {"waiting": "waited", **{state.name.lower(): phase.step for state, phase in PHASES.items() if phase.step}}
 
 
-class Line(NamedTuple):
+class StyledLine(NamedTuple):
     """Text and how it is to look: bold, dim, good, busy, bad, or plain."""
 
     text: str
@@ -82,7 +82,7 @@ def lines(
     *,
     most: int | None = MOST_WORKERS,
     full: bool,
-) -> list[Line]:
+) -> list[StyledLine]:
     """All there is to say of one instance, by what this process answered, each line as wide as the screen at most.
     `full` cuts nothing."""
     state, style = state_in_words(facts)
@@ -91,7 +91,7 @@ def lines(
     since = facts.get("since")
     when = [f"since {clock(since)}"] if since is not None else []
     head = " · ".join([state, f"generation {facts['generation']}", str(facts["handover"]), *when])
-    found = [Line(f"● {title}   {head}", style)]
+    found = [StyledLine(f"● {title}   {head}", style)]
     width = None if full else screen.columns
     if not facts["healthy"]:
         found += _entry("status", str(facts["status"]), width, "bad" if style == "bad" else "busy")
@@ -115,7 +115,7 @@ def lines(
     return found + (_entry("logs", logs, width) if logs else [])
 
 
-def table(facts: Mapping[str, Any], meter: Meter, width: int | None, *, most: int | None) -> list[Line]:
+def table(facts: Mapping[str, Any], meter: Meter, width: int | None, *, most: int | None) -> list[StyledLine]:
     """The tree of processes under its headings. Columns in which nobody has anything to show are left out."""
     rows = list(_rows(facts, meter, most))
     headings = list(_HEADINGS)
@@ -129,7 +129,7 @@ def table(facts: Mapping[str, Any], meter: Meter, width: int | None, *, most: in
             to_the_left = headings[number] in _TO_THE_LEFT
             cells.append(row[number].ljust(widths[number]) if to_the_left else row[number].rjust(widths[number]))
         text = "  " + "  ".join(cells).rstrip()
-        found.append(Line(text if width is None else cut(text, width), style))
+        found.append(StyledLine(text if width is None else cut(text, width), style))
     return found
 
 
@@ -167,7 +167,7 @@ def logs_in_words(pid: int) -> str:
         return ""
 
 
-def _entry(title: str, text: str, width: int | None, style: str = "") -> list[Line]:
+def _entry(title: str, text: str, width: int | None, style: str = "") -> list[StyledLine]:
     """A title in the margin, and beside it a text, on as many lines as it needs."""
     if not text:
         return []
@@ -178,7 +178,7 @@ def _entry(title: str, text: str, width: int | None, style: str = "") -> list[Li
 
         parts = textwrap.wrap(text, max(20, width - _MARGIN), break_on_hyphens=False)
     heads = [f"  {title}", *[""] * (len(parts) - 1)]
-    return [Line(f"{head:<{_MARGIN}}{part}", style) for head, part in zip(heads, parts, strict=True)]
+    return [StyledLine(f"{head:<{_MARGIN}}{part}", style) for head, part in zip(heads, parts, strict=True)]
 
 
 def _typed_directories(facts: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from ..systemd.manager import PLAIN
 from ..systemd.own_programs import program, search_path
 from . import own_unit
 from .own_unit import Unit
-from .reload_output import Reporter
+from .reload_output import ReloadOutput
 
 if TYPE_CHECKING:
     import subprocess
@@ -42,7 +42,7 @@ class UnitReload:
         self._said = os.memfd_create("systemctl")
         self._ended_at: float | None = None
         self._command = ""
-        self.told = False  # of a reload that goes on
+        self.has_progress = False  # the supervisor has reported a step of the reload
         self.wake_fds: set[int] = set()
 
     @property
@@ -50,7 +50,7 @@ class UnitReload:
         """systemd has been asked."""
         return self._systemctl is not None
 
-    def begin(self, sender: Sender | None, reporter: Reporter) -> None:
+    def begin(self, sender: Sender | None, reporter: ReloadOutput) -> None:
         """Have systemd reload the unit of this supervisor.
 
         Raises AskSupervisor, ReloadFailed where it does so already, HandoverError where a unit runs the instance and
@@ -107,7 +107,7 @@ class UnitReload:
 
         Raises ReloadFailed where systemctl has ended, and there will be no verdict.
         """
-        if self._systemctl is None or self.told or self._systemctl.poll() is None:
+        if self._systemctl is None or self.has_progress or self._systemctl.poll() is None:
             return math.inf
         now = time.monotonic()
         self._ended_at = self._ended_at or now

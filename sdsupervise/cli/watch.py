@@ -16,7 +16,7 @@ from ..errors import ConfigError, ExitStatus, UsageError
 from ..linux.usage import Usage
 from .ask import Asked, ask_all
 from .terminal import Screen, count
-from .tree import Line, Meter, lines
+from .tree import Meter, StyledLine, lines
 
 _EVERY_SECONDS = 1.0  # and no faster, whatever keys are pressed
 _ANSWER_SECONDS = 1.0
@@ -100,25 +100,25 @@ class _Watch:
         """Draw all anew; how many lines there would be to see."""
         height, width = self._window.getmaxyx()
         title = f"sdsupervise status --watch   {time.strftime('%H:%M:%S')}"
-        shown = [line for asked in self._asked for line in (*self._lines(asked, height, width), Line(""))]
+        shown = [line for asked in self._asked for line in (*self._lines(asked, height, width), StyledLine(""))]
         room = height - 2
         self._top = max(0, min(self._top, len(shown) - room))
         hidden = len(shown) - self._top - room
         foot = "q leaves" + (f"   ↓ {count(hidden, 'more line')}" if hidden > 0 else "") + ("   ↑" if self._top else "")
         self._window.erase()
-        for number, line in enumerate([Line(title, "dim"), *shown[self._top : self._top + room]]):
+        for number, line in enumerate([StyledLine(title, "dim"), *shown[self._top : self._top + room]]):
             self._put(number, line, width)
-        self._put(height - 1, Line(foot, "dim"), width)
+        self._put(height - 1, StyledLine(foot, "dim"), width)
         self._window.refresh()
         return len(shown)
 
-    def _lines(self, asked: Asked, height: int, width: int) -> list[Line]:
+    def _lines(self, asked: Asked, height: int, width: int) -> list[StyledLine]:
         facts = asked.facts
         if facts is None:
             name = asked.name or asked.path
             if asked.condition in ("stopped", "dead"):
-                return [Line(f"○ {name}   waiting for {name}…", "busy")]
-            return [Line(f"○ {name}   {asked.condition}", "bad"), Line(f"  {asked.sentence}")]
+                return [StyledLine(f"○ {name}   waiting for {name}…", "busy")]
+            return [StyledLine(f"○ {name}   {asked.condition}", "bad"), StyledLine(f"  {asked.sentence}")]
         room = height - 3 if len(self._asked) == 1 else 0
         meter = self._meters[asked.name]
         found = lines(asked.name, facts, asked.sender, meter, self._screen, full=False, most=max(10, room))
@@ -127,7 +127,7 @@ class _Watch:
             found = lines(asked.name, facts, asked.sender, meter, self._screen, full=False, most=fewer)
         return found
 
-    def _put(self, row: int, line: Line, width: int) -> None:
+    def _put(self, row: int, line: StyledLine, width: int) -> None:
         encoding = self._window.encoding
         text = line.text.encode(encoding, "replace").decode(encoding)
         with contextlib.suppress(self._curses.error):  # a terminal can become smaller at any moment

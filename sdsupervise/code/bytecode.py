@@ -31,7 +31,7 @@ _OVERFLOW_UID = 65534  # in a user namespace: of everybody who has no uid there
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 
 
-class Source(NamedTuple):
+class SourceFile(NamedTuple):
     """A source file, as it was read."""
 
     path: str
@@ -44,7 +44,7 @@ class Source(NamedTuple):
         return header == self.hash_header or header == _UNCHECKED_START + self.hash_header[8:]
 
 
-def read_source(path: str) -> tuple[Source, bytes]:
+def read_source(path: str) -> tuple[SourceFile, bytes]:
     """A source file and its content; raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -56,10 +56,10 @@ def read_source(path: str) -> tuple[Source, bytes]:
         os.close(fd)
     modified, size = int(facts.st_mtime) & 0xFFFFFFFF, facts.st_size & 0xFFFFFFFF
     by_time = _TIME_START + modified.to_bytes(4, "little") + size.to_bytes(4, "little")
-    return Source(path, facts, by_time, _HASH_START + source_hash(content)), content
+    return SourceFile(path, facts, by_time, _HASH_START + source_hash(content)), content
 
 
-def read(path: str, source: Source) -> bytearray:
+def read(path: str, source: SourceFile) -> bytearray:
     """The compiled file at this path, as if it were by time, which Python need not prove again.
 
     Raises OSError where there is none that is proven to be of this source.
@@ -82,7 +82,7 @@ def read(path: str, source: Source) -> bytearray:
     return data
 
 
-def write(path: str, body: bytes, source: Source) -> None:
+def write(path: str, body: bytes, source: SourceFile) -> None:
     """Write the compiled file of a source by hash, or leave it where we may not."""
     directory = os.path.dirname(path)
     if not may_write_in(directory):
@@ -99,7 +99,7 @@ def write(path: str, body: bytes, source: Source) -> None:
         os.unlink(fresh)  # the disk is full, say
 
 
-def taken_by_python(path: str, source: Source) -> tuple[bool, CodeType | None]:
+def taken_by_python(path: str, source: SourceFile) -> tuple[bool, CodeType | None]:
     """Of a compiled file, when Python has loaded the source's module: whether it proves that what was loaded is of this
     source; and else, what it holds if Python took it without a proof."""
     try:
@@ -125,7 +125,7 @@ def remove(path: str) -> bool:
     return not os.path.lexists(path)
 
 
-def is_later(facts: os.stat_result, path: str, source: Source) -> bool:
+def is_later(facts: os.stat_result, path: str, source: SourceFile) -> bool:
     """This compiled file by time was written after its source was last changed, and no better one can be had."""
     if may_write_in(os.path.dirname(path)) and not any(part in source.path for part in _INSTALLED):
         return False

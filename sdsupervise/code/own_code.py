@@ -39,7 +39,7 @@ class Loaded(NamedTuple):
 
 _directories: list[str] = []
 _loaded: dict[str, Loaded] = {}
-_untold: list[Loaded] = []
+_unreported: list[Loaded] = []
 
 
 def watch(directories: Iterable[str]) -> None:
@@ -103,7 +103,7 @@ def note(name: str, file: str, hash_of_it: str) -> None:
     loaded = Loaded(name, file, hash_of_it)
     if _loaded.get(name) != loaded:
         _loaded[name] = loaded
-        _untold.append(loaded)
+        _unreported.append(loaded)
 
 
 def note_as_it_is(name: str, file: str) -> None:
@@ -114,10 +114,10 @@ def note_as_it_is(name: str, file: str) -> None:
         note(name, file, "unreadable")
 
 
-def forget_if_told(fingerprint: str) -> None:
-    """Take nothing for untold if all that was loaded until now is what this is of."""
+def forget_if_reported(fingerprint: str) -> None:
+    """Take all that is loaded for reported if this is its fingerprint."""
     if fingerprint_of((loaded.name, loaded.hash) for loaded in _loaded.values()) == fingerprint:
-        _untold.clear()
+        _unreported.clear()
 
 
 def note_the_rest() -> None:
@@ -139,16 +139,16 @@ def unknown() -> list[tuple[str, str]]:
 
 def take_all() -> list[Loaded]:
     """Every module of the service that was loaded until now, by name."""
-    _untold.clear()
+    _unreported.clear()
     return sorted(_loaded.values())
 
 
-def take_untold() -> list[Loaded]:
+def take_unreported() -> list[Loaded]:
     """Those that were loaded since they were taken last, in this process or in the one that forked it."""
-    untold = []
-    while _untold:  # another thread may import something meanwhile
-        untold.append(_untold.pop())
-    return sorted(untold)
+    unreported = []
+    while _unreported:  # another thread may import something meanwhile
+        unreported.append(_unreported.pop())
+    return sorted(unreported)
 
 
 def resolved(file: str) -> str:
@@ -231,7 +231,7 @@ class OwnSource(SourceFileLoader):
     where there is none, of the source, set_data."""
 
     file = ""  # resolved
-    _source: bytecode.Source | None = None
+    _source: bytecode.SourceFile | None = None
     _content: bytes | None = None
 
     def path_stats(self, path: str) -> dict[str, float]:

@@ -30,7 +30,7 @@ class Position(NamedTuple):
     column: int
 
 
-class Place(NamedTuple):
+class KeyPosition(NamedTuple):
     """Of a key and its value; both are the key's where there is no value to point at, as for a [table]."""
 
     key: Position
@@ -42,7 +42,7 @@ class Place(NamedTuple):
         return cls(Position(line, column), Position(line, column))
 
 
-def locate(text: str) -> dict[Path, Place]:
+def locate(text: str) -> dict[Path, KeyPosition]:
     """Where everything stands in a text that tomllib accepts, with "\\n" at its lines' ends."""
     return _Walk(text).places
 
@@ -52,7 +52,7 @@ class _Walk:
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
-        self.places: dict[Path, Place] = {}
+        self.places: dict[Path, KeyPosition] = {}
         self._last: dict[Path, int] = {}  # the number of the last table of each array of tables
         table: Path = ()
         while self._skip(_BLANK):
@@ -88,7 +88,7 @@ class _Walk:
             if path in self._last:
                 path = (*path, self._last[path])  # a key below an array of tables means its last one
             path = (*path, self._name())
-            self.places.setdefault(path, Place(here, here))
+            self.places.setdefault(path, KeyPosition(here, here))
             self._skip(_SPACE)
             if self._text[self._at] != ".":
                 return path
@@ -120,7 +120,7 @@ class _Walk:
                 self._at += 1
                 continue
             here = self._here()
-            self.places[(*path, number)] = Place(here, here)
+            self.places[(*path, number)] = KeyPosition(here, here)
             self._value((*path, number))
             number += 1
         self._at += 1

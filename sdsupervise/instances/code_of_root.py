@@ -15,7 +15,7 @@ from .instance import Instance
 _HELPERS = ("before_commit", "notify_command")
 
 
-class Place(NamedTuple):
+class CodePlace(NamedTuple):
     """A file or directory from which root takes code."""
 
     what: str  # what root does with it, a clause: "root loads the class from it"
@@ -33,7 +33,7 @@ class Writable(NamedTuple):
         return f"{self.who}, and {self.what}: whoever may write it is root at the next start or reload"
 
 
-def written_by_others(places: Iterable[Place]) -> Iterator[Writable]:
+def written_by_others(places: Iterable[CodePlace]) -> Iterator[Writable]:
     """Each place, or directory on the way to one, that others may write; once."""
     seen = set()
     for what, path, may_be_made in places:
@@ -43,10 +43,10 @@ def written_by_others(places: Iterable[Place]) -> Iterator[Writable]:
             yield Writable(what, who)
 
 
-def of_instance(instance: Instance, directory: str, search: Sequence[str] | None = None) -> Iterator[Place]:
+def of_instance(instance: Instance, directory: str, search: Sequence[str] | None = None) -> Iterator[CodePlace]:
     """For an instance whose supervisor root starts: its file, and what it names where it does not name another user."""
     values = instance.values
-    yield Place("root does what it says", os.path.abspath(instance.file))
+    yield CodePlace("root does what it says", os.path.abspath(instance.file))
     if values.get("user") not in (None, "root", "0"):
         return
     for key in _HELPERS:
@@ -57,50 +57,50 @@ def of_instance(instance: Instance, directory: str, search: Sequence[str] | None
         yield from of_class(values["service"], directory, values.get("python", ""), search)
 
 
-def of_class(target: str, directory: str, python: str, search: Sequence[str] | None = None) -> Iterator[Place]:
+def of_class(target: str, directory: str, python: str, search: Sequence[str] | None = None) -> Iterator[CodePlace]:
     """For a TARGET: the directory it is loaded in, the class's file, and the interpreter, or where ours has modules."""
     what = "root loads the service from it"
     name = target.partition(":")[0]
-    yield Place(what, directory)
+    yield CodePlace(what, directory)
     if "/" in name or name.endswith(".py"):
-        yield Place(what, os.path.join(directory, name))
+        yield CodePlace(what, os.path.join(directory, name))
     else:
         for path in _files_of_module(name, directory):
-            yield Place(what, path)
+            yield CodePlace(what, path)
     if python:
         yield from of_program(python, directory, search, "root executes it (python)")
     elif os.geteuid() == 0:  # whose sys.path is the supervisor's, too
         for path in sys.path:
-            yield Place("root loads modules from it", path or directory)
+            yield CodePlace("root loads modules from it", path or directory)
 
 
 def of_command(
     words: Sequence[str], directory: str, search: Sequence[str] | None, what: str = "root executes it"
-) -> Iterator[Place]:
+) -> Iterator[CodePlace]:
     """For a command: its program, its directory, and the files that it is given."""
     for word in words[:1]:
         yield from of_program(word, directory, search, what)
     if directory:
-        yield Place("root's command runs in it", directory)
+        yield CodePlace("root's command runs in it", directory)
         for word in words[1:]:
             path = os.path.join(directory, word)
             if os.path.isfile(path):
-                yield Place("root's command is given it", path)
+                yield CodePlace("root's command is given it", path)
 
 
-def of_program(word: str, directory: str, search: Sequence[str] | None, what: str) -> Iterator[Place]:
+def of_program(word: str, directory: str, search: Sequence[str] | None, what: str) -> Iterator[CodePlace]:
     """For a program: its file, and what belongs to the virtual environment that it is in."""
     found = word if "/" in word else shutil.which(word, path=os.pathsep.join(search) if search is not None else None)
     if not found:
         return
     path = os.path.join(directory, found)
-    yield Place(what, path)
+    yield CodePlace(what, path)
     environment = os.path.dirname(os.path.dirname(path))
     settings = os.path.join(environment, "pyvenv.cfg")
     if os.path.exists(settings):
         libraries = glob.glob(os.path.join(glob.escape(environment), "lib*", "python3*", "site-packages"))
         for each in (settings, *libraries):
-            yield Place("root executes Python with it", each)
+            yield CodePlace("root executes Python with it", each)
 
 
 def _files_of_module(name: str, directory: str) -> Iterator[str]:

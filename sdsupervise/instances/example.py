@@ -3,7 +3,7 @@
 import textwrap
 
 from ..input.toml_text import written
-from .keys import DEFAULTS, EXAMPLES, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, Text
+from .keys import DEFAULTS, EXAMPLES, FILE_KEYS
 
 _COLUMNS = 110
 _TOP = """\
@@ -20,9 +20,9 @@ def text() -> str:
 
 def _entry(key: str) -> str:
     kind = FILE_KEYS[key]
-    whose = "For a class: " if key in ONLY_FOR_CLASSES else "For a command: " if key in ONLY_FOR_COMMANDS else ""
+    whose = f"For a {kind.only_for}: " if kind.only_for else ""
     meaning = f"{whose}{kind.meaning}"
-    wanted = "" if isinstance(kind, Text) else f" {kind.wanted[:1].upper()}{kind.wanted[1:]}."
+    wanted = "" if kind.form == "text" else f" {kind.wanted[:1].upper()}{kind.wanted[1:]}."
     value = EXAMPLES.get(key, DEFAULTS[key])
     return f"{_comment(f'{meaning[:1].upper()}{meaning[1:]}.{wanted}')}\n#{key} = {written(value)}"
 

@@ -11,7 +11,7 @@ from ..linux import privileges
 from ..settings import listen
 from ..settings.addresses import Address
 from ..settings.settings import EACH_IN_EXCLUSIVE, KINDS, too_few, why_never_ready, why_not_checked
-from ..sockets.opening import Wanted
+from ..sockets.opening import WantedListener
 from .keys import FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
 
 _ADDRESS = 'such as http = "127.0.0.1:8000"'
@@ -125,7 +125,7 @@ def _in_listen(value: object) -> Iterator[Mistake]:
 def _in_entry(path: tuple[str, ...], entry: Mapping[str, object]) -> Iterator[Mistake]:
     try:
         for checked in listen.check(entry):
-            Wanted.of(checked, None, None)
+            WantedListener.of(checked, None, None)
     except ConfigError as error:
         yield Mistake(path, str(error), in_key=not listen.is_name(path[-1]))
 
@@ -136,7 +136,7 @@ def _between_listeners(values: Mapping[str, Any]) -> Iterator[Mistake]:
     for name, entry in values["listen"].items():
         try:
             (checked,) = listen.check({name: entry})
-            address = Wanted.of(checked, None, None).address
+            address = WantedListener.of(checked, None, None).address
         except ConfigError:
             continue
         other = taken.setdefault(address, name)

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import BadFile, ConfigError, NotReadable, UsageError
 from ..input.nearest import nearest
 from ..input.printable import one_line
-from ..input.toml_text import Place, locate, position
+from ..input.toml_text import KeyPosition, locate, position
 from ..linux.files import read_regular
 from ..linux.unpatched import os
 from . import instance_check, locations
@@ -16,7 +16,7 @@ from .instance import Instance, is_file, name_of
 from .keys import FILE_KEYS
 
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")  # tomllib's, before Python 3.14
-_START = Place.at(1, 1)
+_START = KeyPosition.at(1, 1)
 _MOST_BYTES = 64 * 1024  # the example, with every key and what it means, has 5,000
 _DEEPEST = 10  # of a table in a table
 
@@ -69,7 +69,7 @@ def read(
     return Instance(name, file, {key: values[key] for key in FILE_KEYS if key in values})
 
 
-def _place(located: Mapping[tuple[str | int, ...], Place], mistake: instance_check.Mistake) -> tuple[int, int]:
+def _place(located: Mapping[tuple[str | int, ...], KeyPosition], mistake: instance_check.Mistake) -> tuple[int, int]:
     place = located.get(mistake.path, _START)
     return place.key if mistake.in_key else place.value
 

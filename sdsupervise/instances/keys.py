@@ -4,108 +4,44 @@ settings themselves.
 It stands apart from settings/settings.py because a supervisor that runs by its command line alone needs none of it.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
-from ..settings.settings import KINDS, ONLY_FOR_COMMANDS, Command, Flag, Kind, Number, Settings, Size
+from ..settings import kinds
+from ..settings.kinds import Kind
+from ..settings.settings import KINDS, ONLY_FOR_COMMANDS, Settings
 
-__all__ = ["DEFAULTS", "EXAMPLES", "FILE_KEYS", "ONLY_FOR_CLASSES", "ONLY_FOR_COMMANDS", "unit"]
-
-
-class Text(NamedTuple):
-    """A text that is not empty: a path, or a name."""
-
-    metavar: str
-    meaning: str
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        return "a text that is not empty"
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401 (as Kind)
-        """As Kind."""
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise ValueError(self.wanted)
-        return value
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind."""
-        return text
-
-
-class Account(NamedTuple):
-    """A user or a group: its name, or its number."""
-
-    metavar: str
-    meaning: str
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        return "a name, or a number from 0 on"
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401
-        """As Kind: always a text."""
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32:
-            value = str(value)
-        if not isinstance(value, str) or not value or "\0" in value:
-            raise ValueError(self.wanted)
-        return value
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind."""
-        return text
-
-
-class Words(NamedTuple):
-    """A list of words."""
-
-    meaning: str
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        return "a list of words"
-
-    @property
-    def metavar(self) -> str:
-        """As Kind."""
-        return "WORDS"
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401
-        """As Kind."""
-        words = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        if not words or not all(isinstance(word, str) and "\0" not in word for word in value):
-            raise ValueError(self.wanted)
-        return tuple(value)
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind: split as a shell would."""
-        import shlex
-
-        return shlex.split(text)
-
+__all__ = ["DEFAULTS", "EXAMPLES", "FILE_KEYS", "ONLY_FOR_CLASSES", "ONLY_FOR_COMMANDS"]
 
 _KEYS: Mapping[str, Kind] = {
-    "service": Text(
-        "TARGET", "the class to run: package.module:Class or path/to/file.py:Class, the path from directory"
+    "service": kinds.text(
+        *("TARGET", "the class to run: package.module:Class or path/to/file.py:Class, the path from directory"),
+        example="myapp.service:MyApp",
     ),
-    "command": Command(
+    "command": kinds.command(
         "the program to run instead of a class, and its arguments, in which {NAME} is the number of the descriptor at "
-        "which it finds the listener of that name"
+        "which it finds the listener of that name",
+        example=["venv/bin/gunicorn", "--preload", "myapp.wsgi"],
     ),
-    "arguments": Words("the class's own options"),
-    "directory": Text(
-        "DIR", "where the service runs, from where this file stands; a symlink is followed anew by each reload"
+    "arguments": kinds.words("the class's own options", only_for="class", example=["--verbose"]),
+    "directory": kinds.text(
+        *("DIR", "where the service runs, from where this file stands; a symlink is followed anew by each reload"),
+        example="/srv/myapp/current",
     ),
-    "python": Text("PATH", "the interpreter of the class's own virtual environment; needs nothing of ours"),
-    "user": Account("USER", "user to run as; only root can change it"),
-    "group": Account("GROUP", "group to run as; only root can change it"),
-    "pid_file": Text("PATH", "the pid file; else NAME.pid in the directory where the instance runs"),
-    "no_warn": Flag("say nothing"),
+    "python": kinds.text(
+        *("PATH", "the interpreter of the class's own virtual environment; needs nothing of ours"),
+        only_for="class",
+        example="venv/bin/python",
+    ),
+    "user": kinds.account("USER", "user to run as; only root can change it", example="myapp"),
+    "group": kinds.account("GROUP", "group to run as; only root can change it", example="myapp"),
+    "pid_file": kinds.text(
+        *("PATH", "the pid file; else NAME.pid in the directory where the instance runs"),
+        example="/run/myapp.pid",
+    ),
+    "no_warn": kinds.flag("say nothing"),
 }
 FILE_KEYS: Mapping[str, Kind] = {**_KEYS, **KINDS}
+ONLY_FOR_CLASSES = frozenset(key for key, kind in FILE_KEYS.items() if kind.only_for == "class")
 
 # None: there is no value until one is given.
 DEFAULTS: Mapping[str, object] = {
@@ -113,25 +49,5 @@ DEFAULTS: Mapping[str, object] = {
     **{**Settings._field_defaults, "listen": {}},  # as a file has it
 }
 
-# Of what has no default, or one that shows nothing.
-EXAMPLES: Mapping[str, object] = {
-    "service": "myapp.service:MyApp",
-    "command": ["venv/bin/gunicorn", "--preload", "myapp.wsgi"],
-    "arguments": ["--verbose"],
-    "directory": "/srv/myapp/current",
-    "python": "venv/bin/python",
-    "user": "myapp",
-    "group": "myapp",
-    "pid_file": "/run/myapp.pid",
-    "listen": {"http": "127.0.0.1:8000", "admin": {"address": "/run/myapp/admin.sock", "mode": "0660", "group": "adm"}},
-    "before_commit": ["curl", "-fsS", "--local-port", "61000-61999", "http://127.0.0.1:8000/health"],
-}
-
-ONLY_FOR_CLASSES = frozenset({"arguments", "python"})
-
-
-def unit(kind: Kind) -> str:
-    """What a value is counted in: "seconds", "bytes", or nothing, ""."""
-    if isinstance(kind, Size):
-        return "bytes"
-    return "seconds" if isinstance(kind, Number) and not kind.whole else ""
+# A value for each key that has no default, or one that shows nothing.
+EXAMPLES: Mapping[str, object] = {key: kind.example for key, kind in FILE_KEYS.items() if kind.example is not None}

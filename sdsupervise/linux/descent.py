@@ -16,7 +16,7 @@ class Relative(NamedTuple):
     pidfd: int
 
 
-class _Stat(NamedTuple):
+class _ProcessStat(NamedTuple):
     """What proc_pid_stat(5) says of a process, or a thread."""
 
     state: bytes
@@ -56,14 +56,14 @@ def is_stopped(pid: int) -> bool:
     return all(its is None or its.state in (b"T", b"t", *_DEAD) for its in found)
 
 
-def _all() -> Iterator[tuple[bytes, _Stat]]:
+def _all() -> Iterator[tuple[bytes, _ProcessStat]]:
     for name in os.listdir("/proc"):
         its = _stat(name) if name.isdecimal() else None
         if its is not None and its.state not in _DEAD:
             yield name.encode(), its
 
 
-def _stat(place: str) -> _Stat | None:
+def _stat(place: str) -> _ProcessStat | None:
     """None if it is gone."""
     fields = stat_fields(place)
-    return _Stat(fields[0], tuple(fields[1:4]), fields[19]) if fields else None
+    return _ProcessStat(fields[0], tuple(fields[1:4]), fields[19]) if fields else None

@@ -114,6 +114,11 @@ def inherited_handover(environment: Mapping[str, str]) -> tuple[int, int] | None
     return numbers[0], numbers[1]
 
 
+def is_successor() -> bool:
+    """This process was started for a reload."""
+    return HANDOVER_VARIABLE in this_invocation().environment
+
+
 def fill_standard_descriptors() -> None:
     """Where standard input, output or error was closed, put /dev/null: what we open must not get their numbers."""
     while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:

@@ -16,29 +16,29 @@ from .writers import who_else_may_write
 _LIBRARIES = os.path.join("lib", f"python{sys.version_info.major}.{sys.version_info.minor}")
 
 
-class Source(NamedTuple):
+class CodePath(NamedTuple):
     """Code that a variable has a program execute."""
 
     variable: str
     path: str  # absolute, if the directory is
 
 
-def sources(environment: Mapping[str, str], directory: str) -> Iterator[Source]:
+def sources(environment: Mapping[str, str], directory: str) -> Iterator[CodePath]:
     """All that these variables name, for a program that begins in this directory."""
     for variable, or_by in (("LD_PRELOAD", " "), ("LD_AUDIT", ":"), ("LD_LIBRARY_PATH", ";")):
         value = environment.get(variable, "")
         for path in value.replace(or_by, ":").split(":") if value else ():
             if "/" in path or variable == "LD_LIBRARY_PATH":  # a bare name is looked up there
-                yield Source(variable, os.path.join(directory, path))
+                yield CodePath(variable, os.path.join(directory, path))
     for variable, below in (("PYTHONHOME", _LIBRARIES), ("PYTHONPATH", ""), ("PYTHONPYCACHEPREFIX", "")):
         value = environment.get(variable, "")
         for path in value.split(":") if value else ():
-            yield Source(variable, os.path.join(directory, path, below).rstrip("/") or "/")
+            yield CodePath(variable, os.path.join(directory, path, below).rstrip("/") or "/")
     of_user = os.path.join(_LIBRARIES, "site-packages")
     if environment.get("PYTHONUSERBASE"):
-        yield Source("PYTHONUSERBASE", os.path.join(directory, environment["PYTHONUSERBASE"], of_user))
+        yield CodePath("PYTHONUSERBASE", os.path.join(directory, environment["PYTHONUSERBASE"], of_user))
     elif "HOME" in environment:
-        yield Source("HOME", os.path.join(directory, environment["HOME"] or "/", ".local", of_user))
+        yield CodePath("HOME", os.path.join(directory, environment["HOME"] or "/", ".local", of_user))
 
 
 def refuse_code_of_others(environment: Mapping[str, str], directory: str) -> None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 else:
     _thread, os, select, signal, socket = map(_unpatched, ("_thread", "os", "select", "signal", "socket"))
 
-    class _Socket(socket.socket):
+    class _PlainSocket(socket.socket):
         """What it has in Python creates whatever `socket.socket` is by then."""
 
         def accept(self) -> tuple[socket.socket, object]:
@@ -61,4 +61,4 @@ else:
         return tuple(_Plain(end.family, end.type, end.proto, fileno=end.detach()) for end in (one, other))
 
     _socket_of_c = importlib.import_module("_socket")
-    _Plain, socket.socket, socket.socketpair = socket.socket, _Socket, _socketpair
+    _Plain, socket.socket, socket.socketpair = socket.socket, _PlainSocket, _socketpair

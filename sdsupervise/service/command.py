@@ -6,11 +6,14 @@ from typing import NamedTuple
 
 from ..code.code_version import read_version_of_command
 from ..errors import SdsuperviseError
+from ..linux.inheritance import is_successor
 from ..settings.settings import CommandSettings
 from ..sockets.given_names import expected_names
 from ..supervisor.supervise import supervise
 from ..workers.command_source import CommandWorkers, find, pinned, with_descriptors
-from . import start
+from .failure import say_failure
+from .plan import Plan, default_pid_file
+from .start import start
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
@@ -33,17 +36,17 @@ class Command(NamedTuple):
         try:
             return self._run()
         except SdsuperviseError as error:
-            return start.say_failure(error)
+            return say_failure(error)
 
     def _run(self) -> int:
         executable = find(self.words)
-        if not start.is_successor():  # whose words are the same; before anything is locked or opened
+        if not is_successor():  # whose words are the same; before anything is locked or opened
             with_descriptors(self.words, expected_names([listen.name for listen in self.settings.listen]))
         name = self.name or os.path.basename(self.words[0])
-        plan = start.Plan(
+        plan = Plan(
             name=name,
             read_code_version=lambda: read_version_of_command(executable, self.words),
-            pid_file=start.default_pid_file(name) if self.pid_file == "" else self.pid_file,
+            pid_file=default_pid_file(name) if self.pid_file == "" else self.pid_file,
             user=self.user,
             group=self.group,
             silent=self.silent,
@@ -55,7 +58,7 @@ class Command(NamedTuple):
             overlaps=self.settings.overlaps,
             checked=self.settings.checked_beside,
         )
-        started = start.start(plan)
+        started = start(plan)
         if isinstance(started, int):
             return started
         return supervise(

@@ -19,13 +19,14 @@ from ..code import own_code
 from ..code.code_names import names_used
 from ..errors import ExitStatus, LinkLost
 from ..linux import processes
-from ..linux.inheritance import directory_of_code, this_invocation
+from ..linux.inheritance import directory_of_code, is_successor, this_invocation
 from ..linux.signals import interrupt_later
-from ..settings.settings import Settings
+from ..settings.settings import Settings, settings_of
 from ..supervisor.supervise import supervise
 from ..workers.class_source import ClassWorkers
-from . import start
+from .failure import tell_uncaught
 from .plain_daemon import Daemon
+from .start import start
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,8 +38,8 @@ _DEFAULTS = Settings()
 # A service that changes its directory or environment must not change where its successor begins.
 this_invocation()
 directory_of_code()
-if start.is_successor():
-    start.tell_of_what_is_not_caught()
+if is_successor():
+    tell_uncaught()
 own_code.watch_script()  # for what it imports after us
 
 
@@ -270,7 +271,7 @@ class SupervisedDaemon(Daemon):
         return status
 
     def _run(self) -> int:
-        settings = start.settings_of(self)
+        settings = settings_of(self)
         plan = self._plan()._replace(
             supervised=True,
             can_reload=self.can_do_hot_reload,
@@ -278,7 +279,7 @@ class SupervisedDaemon(Daemon):
             overlaps=settings.overlaps,
             checked=settings.checked_beside,
         )
-        started = start.start(plan, self._claimed)
+        started = start(plan, self._claimed)
         if isinstance(started, int):
             return started
         self.prepare_workers(started.listeners)

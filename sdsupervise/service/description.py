@@ -1,5 +1,5 @@
-"""What a service's interpreter says of it, which a process of its own has found: see cli/inside.py. It may be wrong, or
-that process may have had fewer rights than who reads it, so it is checked as a whole."""
+"""What a service's interpreter says of it, which a process of its own has found: see cli/other_python.py. It may be
+wrong, or that process may have had fewer rights than who reads it, so it is checked as a whole."""
 
 from typing import Any
 

@@ -17,14 +17,18 @@ from ..settings.settings import check_settings
 from ..supervisor.supervise import supervise
 from ..workers.command_source import find, pinned
 from ..workers.other_python_source import OtherPythonWorkers, command_line
-from . import description, start
-from .wanted import Wanted
+from . import description
+from .claim import Claim
+from .failure import say_failure
+from .plan import Plan
+from .start import start
+from .wanted import WantedService
 
 
 class OtherPython:
     """A wanted service, and the interpreter that knows it."""
 
-    def __init__(self, python: str, wanted: Wanted, claimed: start.Claim | None) -> None:
+    def __init__(self, python: str, wanted: WantedService, claimed: Claim | None) -> None:
         self._python, self._wanted, self._claimed = python, wanted, claimed
 
     def run(self) -> int:
@@ -32,7 +36,7 @@ class OtherPython:
         try:
             return self._run()
         except SdsuperviseError as error:
-            return start.say_failure(error)
+            return say_failure(error)
 
     def _run(self) -> int:
         python, _ = pinned(find([self._python]), [self._python])
@@ -47,7 +51,7 @@ class OtherPython:
         if not facts["supervised"]:
             raise UsageError(f"{facts['class']} is not supervised, so --python means nothing to it.")
         settings = check_settings(facts["class"], facts["settings"])
-        plan = start.Plan(
+        plan = Plan(
             name=facts["name"],
             read_code_version=lambda: CodeVersion(*facts["code_version"]),
             pid_file=facts["pid_file"],
@@ -62,7 +66,7 @@ class OtherPython:
             overlaps=settings.overlaps,
             checked=settings.checked_beside,
         )
-        started = start.start(plan, self._claimed)
+        started = start(plan, self._claimed)
         if isinstance(started, int):
             return started
         return supervise(
@@ -75,7 +79,7 @@ class OtherPython:
         )
 
 
-def _describe(python: str, wanted: Wanted) -> dict[str, Any]:
+def _describe(python: str, wanted: WantedService) -> dict[str, Any]:
     """What the interpreter says of the service; with "exit_status" if there is nothing more to do.
 
     Raises ConfigError where it says nothing.

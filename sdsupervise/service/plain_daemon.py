@@ -14,8 +14,13 @@ from ..code import early_code
 from ..code.code_version import read_code_version
 from ..errors import ExitStatus, SdsuperviseError, UsageError
 from ..handover.failure_reason import tell_reason
+from ..linux.inheritance import is_successor
 from ..linux.signals import handle
-from . import options, start
+from . import options
+from .claim import Claim
+from .failure import say_failure
+from .plan import Plan, default_pid_file
+from .start import start
 
 _log = logging.getLogger("sdsupervise")
 
@@ -44,7 +49,7 @@ class Daemon(ABC):
         self._parsed: options.Parsed | None = None
         self._shutting_down = False
         self._coroutines = Coroutines()
-        self._claimed: start.Claim | None = None
+        self._claimed: Claim | None = None
 
     @abstractmethod
     def handle_shutdown(self) -> int | None:
@@ -88,24 +93,24 @@ class Daemon(ABC):
                 return ExitStatus.OK
         except UsageError as error:
             tell_reason(error)  # of a successor
-            print(error if start.is_successor() else f"{error}\n\n{self.usage().rstrip()}", file=sys.stderr)
+            print(error if is_successor() else f"{error}\n\n{self.usage().rstrip()}", file=sys.stderr)
             return ExitStatus.FAILED  # the original's status; `sdsupervise` itself uses 64
         try:
             self._assure_code()
             return self._run()
         except SdsuperviseError as error:
-            return start.say_failure(error)
+            return say_failure(error)
 
     # ------------------------------------------------------------------------------------------------- our side
 
-    def plan(self) -> start.Plan | None:
+    def plan(self) -> Plan | None:
         """What it asks for; None if its command line asked for help, which has been given.
 
         Raises UsageError.
         """
         return self._plan() if self._parse() else None
 
-    def take_claim(self, claimed: start.Claim | None) -> None:
+    def take_claim(self, claimed: Claim | None) -> None:
         """What `sdsupervise run` took before it loaded this code; None if nothing."""
         self._claimed = claimed
 
@@ -120,7 +125,7 @@ class Daemon(ABC):
             raise
 
     def _run(self) -> int:
-        started = start.start(self._plan(), self._claimed)
+        started = start(self._plan(), self._claimed)
         if isinstance(started, int):
             return started
         handle(self.shutdown_signals, lambda _number, _frame: self.shut_down())
@@ -160,8 +165,8 @@ class Daemon(ABC):
         """Also where the service's code has come to its end by itself."""
         return False
 
-    def _plan(self) -> start.Plan:
-        return start.Plan(
+    def _plan(self) -> Plan:
+        return Plan(
             name=self.instance_name or type(self).__name__,
             read_code_version=lambda: read_code_version(type(self).__module__),
             pid_file=None if self.get_option("no-pid-file") else self.pid_file,
@@ -193,7 +198,7 @@ class Daemon(ABC):
             self._parsed = usage.parse(parser, self.orig_args)
         self.parsed_args = self._parsed.rest
         name = self.instance_name or type(self).__name__
-        self.pid_file = self._text_option("pid-file") or self.pid_file or start.default_pid_file(name)
+        self.pid_file = self._text_option("pid-file") or self.pid_file or default_pid_file(name)
         if self._parsed.get("help"):
             print(self.usage(), end="")
         return not self._parsed.get("help")

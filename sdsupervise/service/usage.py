@@ -40,7 +40,7 @@ def _terminal_columns() -> int:
         return 80
 
 
-class _Parser(argparse.ArgumentParser):
+class _OptionParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message[:1].upper() + message[1:] + ".")
 
@@ -52,7 +52,7 @@ def parser_for(
 
     Raises ValueError for a definition that is none.
     """
-    parser = _Parser(
+    parser = _OptionParser(
         prog=script_name,
         description=documentation,
         add_help=False,

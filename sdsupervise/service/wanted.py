@@ -7,7 +7,7 @@ _TEXTS = ("pid_file", "user", "group")
 _FLAGS = ("no_pid_file", "no_warn")
 
 
-class Wanted(NamedTuple):
+class WantedService(NamedTuple):
     """What the command line says of a service class; see cli/run.py, and other_python.py if it has its own Python."""
 
     target: str

@@ -1,14 +1,22 @@
-"""Every setting, its default, unit and limits; and the frozen set of them a supervisor runs by."""
+"""Every setting, declared once: its name, type, kind and default; and the frozen set of them a supervisor runs by.
+
+Its kind says what it means, its unit and limits, and whether it is for classes or commands only. The options of
+`sdsupervise run` and their --help, the keys of an instance's file, the manual pages and the completions follow from it.
+Only a service author's class repeats the name: SupervisedDaemon, in service/daemon.py, for the type that a class may
+write there.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple
 
 from ..errors import ConfigError
-from . import listen
+from . import kinds, listen
 from .addresses import NEXT, has_room_for_next
+from .kinds import Kind
 from .listen import Listen
 
 MOST_WORKERS = 10_000  # the least are 1
+STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
 EACH_IN_EXCLUSIVE = (
     "before_commit_each is for handover overlap; in an exclusive service the new workers have clients by then, and "
     "none can be held while another is checked."
@@ -16,35 +24,135 @@ EACH_IN_EXCLUSIVE = (
 
 
 class Settings(NamedTuple):
-    """All times are seconds. See KINDS for what each may be, and means."""
+    """All times are seconds. What stands beside a type is the setting's kind, which KINDS has by its name."""
 
-    listen: tuple[Listen, ...] = ()
-    handover: str = "exclusive"
-    workers: int | str = 1  # a number, or "auto"
-    max_workers: int = 0  # 0: in exclusive as many as are configured, in overlap as many as there can be
-    delay_before_respawn: float = 5.0
-    respawn_backoff_limit: float = 30.0
-    respawn_forgiven_after: float = 60.0
-    crash_limit: int = 0
-    crash_window: float = 60.0
-    start_timeout: float = 60.0
-    worker_timeout: float = 0.0
-    stop_timeout: float = 30.0
-    stop_signal: str = "SIGTERM"
-    kill_mode: str = "mixed"
-    ready_after: float = 0.0
-    waits_for_release: bool = False
-    max_lifetime: float = 0.0
-    max_memory: int = 0  # bytes
-    reload_timeout: float = 60.0
-    takeover_timeout: float = 5.0
-    before_commit: tuple[str, ...] = ()
-    before_commit_timeout: float = 30.0
-    before_commit_each: bool = False
-    probation: float = 0.0
-    barrier_timeout: float = 15.0
-    notify_command: tuple[str, ...] = ()
-    notify_timeout: float = 30.0
+    listen: Annotated[
+        tuple[Listen, ...],
+        kinds.sockets(
+            "a socket the service keeps: port, 127.0.0.1:8000, [::1]:8000, /path or @abstract; after it, if need be, "
+            ",backlog=N,mode=0660,user=U,group=G,reuse-port",
+            example={
+                "http": "127.0.0.1:8000",
+                "admin": {"address": "/run/myapp/admin.sock", "mode": "0660", "group": "adm"},
+            },
+        ),
+    ] = ()
+    handover: Annotated[
+        str,
+        kinds.choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
+    ] = "exclusive"
+    workers: Annotated[
+        int | str,
+        kinds.count(MOST_WORKERS, "so many processes; auto: one for each CPU that the affinity and quota allow"),
+    ] = 1
+    max_workers: Annotated[
+        int,
+        kinds.whole(0, MOST_WORKERS, "scaling stops here; 0: at workers in exclusive, nowhere in overlap"),
+    ] = 0
+    delay_before_respawn: Annotated[
+        float,
+        kinds.seconds(0, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
+    ] = 5.0
+    respawn_backoff_limit: Annotated[
+        float,
+        kinds.seconds(0, "the wait doubles with each crash in a row, up to this; 0: it does not"),
+    ] = 30.0
+    respawn_forgiven_after: Annotated[
+        float,
+        kinds.seconds(0, "a worker that lived so long has paid for the crashes before it"),
+    ] = 60.0
+    crash_limit: Annotated[
+        int,
+        kinds.whole(0, 10_000, "give up after so many crashes within crash_window; 0: never"),
+    ] = 0
+    crash_window: Annotated[float, kinds.seconds(0, "see crash_limit")] = 60.0
+    start_timeout: Annotated[
+        float,
+        kinds.seconds(0, "a worker not ready after this is killed; 0: no limit"),
+    ] = 60.0
+    worker_timeout: Annotated[
+        float,
+        kinds.seconds(0, "a worker silent for so long since its last ping is killed; 0: never"),
+    ] = 0.0
+    stop_timeout: Annotated[
+        float,
+        kinds.seconds(0, "a worker still there so long after SIGTERM gets SIGKILL"),
+    ] = 30.0
+    stop_signal: Annotated[
+        str,
+        kinds.choice(STOP_SIGNALS, "what a command is told to stop by", only_for="command"),
+    ] = "SIGTERM"
+    kill_mode: Annotated[
+        str,
+        kinds.choice(
+            *(("mixed", "group"), "stop_signal goes to a command's first process alone, or to all its group"),
+            only_for="command",
+        ),
+    ] = "mixed"
+    ready_after: Annotated[
+        float,
+        kinds.seconds(
+            0, "a command is ready when it has lived so long; 0: when it has sent READY=1", only_for="command"
+        ),
+    ] = 0.0
+    waits_for_release: Annotated[
+        bool,
+        kinds.flag(
+            "an exclusive command starts beside the old one, and calls 'sdsupervise ready' in time",
+            only_for="command",
+        ),
+    ] = False
+    max_lifetime: Annotated[
+        float,
+        kinds.seconds(0, "a worker is replaced after this, or up to a tenth sooner; 0: never"),
+    ] = 0.0
+    max_memory: Annotated[
+        int,
+        kinds.size("a worker with more private memory than this is replaced; 0: never"),
+    ] = 0
+    reload_timeout: Annotated[
+        float,
+        kinds.seconds(0.1, "new code not ready after this is killed, the old code serves on"),
+    ] = 60.0
+    takeover_timeout: Annotated[
+        float,
+        kinds.seconds(0.1, "grace for the other supervisor, beyond its own stop_timeout"),
+    ] = 5.0
+    before_commit: Annotated[
+        tuple[str, ...],
+        kinds.command(
+            "a check that reaches the new workers alone, see BEFORE_COMMIT in sdsupervise.toml(5); if it fails, the "
+            "old ones go on, and its last words are the reason",
+            example=["curl", "-fsS", "--local-port", "61000-61999", "http://127.0.0.1:8000/health"],
+        ),
+    ] = ()
+    before_commit_timeout: Annotated[
+        float,
+        kinds.seconds(0.1, "how long before_commit may take, all its runs together"),
+    ] = 30.0
+    before_commit_each: Annotated[
+        bool,
+        kinds.flag("run before_commit once for each new worker, which then is the only one to answer"),
+    ] = False
+    probation: Annotated[
+        float,
+        kinds.seconds(0, "how long new code must serve well before the old supervisor leaves"),
+    ] = 0.0
+    barrier_timeout: Annotated[
+        float,
+        kinds.seconds(0.1, "how long systemd may take to process the new main pid"),
+    ] = 15.0
+    notify_command: Annotated[
+        tuple[str, ...],
+        kinds.command(
+            "told of what people want to hear: reloaded, rolled-back, nobody-serves, crash-loop, gave-up; in "
+            "$SDSUPERVISE_EVENT"
+        ),
+    ] = ()
+    notify_timeout: Annotated[
+        float,
+        kinds.seconds(0.1, "a notify_command that takes longer is killed"),
+    ] = 30.0
 
     @property
     def check_timeout(self) -> float:
@@ -95,284 +203,9 @@ class CommandSettings(Settings):
         return True
 
 
-class Kind(Protocol):
-    """What a setting may be, and means."""
-
-    @property
-    def meaning(self) -> str:
-        """What it means, in a few words."""
-
-    @property
-    def wanted(self) -> str:
-        """What it must be, in words: "it must be ..."."""
-
-    @property
-    def metavar(self) -> str:
-        """What stands for its value in a usage statement."""
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401 (whatever stands in a class or a file)
-        """The value as Settings has it; raises ValueError for one of a wrong type or out of range."""
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """The value that a command line's text means, not checked yet; raises ValueError."""
-
-
-class Number(NamedTuple):
-    """A number of seconds, or a whole number, with both ends of its range."""
-
-    low: float
-    high: float
-    meaning: str
-    whole: bool = False
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        kind = "a whole number" if self.whole else "a number of seconds"
-        return f"{kind} from {self.low:g} to {self.high:.8g}"
-
-    @property
-    def metavar(self) -> str:
-        """As Kind."""
-        return "N" if self.whole else "SECONDS"
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401
-        """As Kind."""
-        right_type = isinstance(value, int if self.whole else (int, float)) and not isinstance(value, bool)
-        if not right_type or not self.low <= value <= self.high:
-            raise ValueError(self.wanted)
-        return value
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind."""
-        return int(text) if self.whole else float(text)
-
-
-class Choice(NamedTuple):
-    """One of a few words."""
-
-    words: tuple[str, ...]
-    meaning: str
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        return " or ".join(map(repr, self.words))
-
-    @property
-    def metavar(self) -> str:
-        """As Kind."""
-        return "|".join(self.words)
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401
-        """As Kind."""
-        if value not in self.words:
-            raise ValueError(self.wanted)
-        return value
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind."""
-        return text
-
-
-class Flag(NamedTuple):
-    """Yes or no; on a command line it is there or not."""
-
-    meaning: str
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        return "true or false"
-
-    @property
-    def metavar(self) -> str:
-        """As Kind."""
-        return ""
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401
-        """As Kind."""
-        if not isinstance(value, bool):
-            raise ValueError(self.wanted)
-        return value
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind."""
-        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if text.lower() not in words:
-            raise ValueError(self.wanted)
-        return words[text.lower()]
-
-
-class Count(NamedTuple):
-    """A whole number, or "auto"."""
-
-    high: int
-    meaning: str
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        return f"'auto' or a whole number from 1 to {self.high}"
-
-    @property
-    def metavar(self) -> str:
-        """As Kind."""
-        return "N|auto"
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401
-        """As Kind."""
-        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= self.high):
-            raise ValueError(self.wanted)
-        return value
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind."""
-        return text if text == "auto" else int(text)
-
-
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
-class Size(NamedTuple):
-    """Bytes, as a number or as systemd writes them: "512M"."""
-
-    meaning: str
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        return "a number of bytes, such as 536870912 or '512M'"
-
-    @property
-    def metavar(self) -> str:
-        """As Kind."""
-        return "BYTES"
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401
-        """As Kind."""
-        if isinstance(value, str):
-            value = self.read(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-            raise ValueError(self.wanted)
-        return value
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind."""
-        digits = text.rstrip("KMGT")
-        unit = text[len(digits) :]
-        if not (digits.isascii() and digits.isdigit()) or unit not in _UNITS:
-            raise ValueError(self.wanted)
-        return int(digits) * _UNITS[unit]
-
-
-class Command(NamedTuple):
-    """A command with its arguments, as a list; an empty one is none."""
-
-    meaning: str
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        return "a list of words, a command and its arguments"
-
-    @property
-    def metavar(self) -> str:
-        """As Kind."""
-        return "COMMAND"
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401
-        """As Kind."""
-        words = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        if not words or not all(isinstance(word, str) and "\0" not in word for word in value):
-            raise ValueError(self.wanted)
-        if value and not value[0]:
-            raise ValueError(self.wanted)
-        return tuple(value)
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind: split as a shell would."""
-        import shlex
-
-        return shlex.split(text)
-
-
-class Sockets(NamedTuple):
-    """Names and addresses; see settings/listen.py, whose sentences say what is wrong with one."""
-
-    meaning: str
-
-    @property
-    def wanted(self) -> str:
-        """As Kind."""
-        return "a mapping of names to addresses"
-
-    @property
-    def metavar(self) -> str:
-        """As Kind."""
-        return "NAME=ADDRESS"
-
-    def check(self, value: Any) -> Any:  # noqa: ANN401
-        """As Kind, but raises ConfigError with a sentence of its own."""
-        return listen.check(value)
-
-    def read(self, text: str) -> Any:  # noqa: ANN401
-        """As Kind: a mapping with one name."""
-        return listen.read(text)
-
-
-STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
-_YEAR = 366 * 86400.0
-
-
-def _seconds(low: float, meaning: str) -> Number:
-    return Number(low, _YEAR, meaning)
-
-
-KINDS: Mapping[str, Kind] = {
-    "listen": Sockets(
-        "a socket the service keeps: port, 127.0.0.1:8000, [::1]:8000, /path or @abstract; after it, if need be, "
-        ",backlog=N,mode=0660,user=U,group=G,reuse-port"
-    ),
-    "handover": Choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
-    "workers": Count(MOST_WORKERS, "so many processes; auto: one for each CPU that the affinity and quota allow"),
-    "max_workers": Number(
-        *(0, MOST_WORKERS, "scaling stops here; 0: at workers in exclusive, nowhere in overlap"),
-        whole=True,
-    ),
-    "delay_before_respawn": _seconds(0, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
-    "respawn_backoff_limit": _seconds(0, "the wait doubles with each crash in a row, up to this; 0: it does not"),
-    "respawn_forgiven_after": _seconds(0, "a worker that lived so long has paid for the crashes before it"),
-    "crash_limit": Number(0, 10_000, "give up after so many crashes within crash_window; 0: never", whole=True),
-    "crash_window": _seconds(0, "see crash_limit"),
-    "start_timeout": _seconds(0, "a worker not ready after this is killed; 0: no limit"),
-    "worker_timeout": _seconds(0, "a worker silent for so long since its last ping is killed; 0: never"),
-    "stop_timeout": _seconds(0, "a worker still there so long after SIGTERM gets SIGKILL"),
-    "stop_signal": Choice(STOP_SIGNALS, "what a command is told to stop by"),
-    "kill_mode": Choice(("mixed", "group"), "stop_signal goes to a command's first process alone, or to all its group"),
-    "ready_after": _seconds(0, "a command is ready when it has lived so long; 0: when it has sent READY=1"),
-    "waits_for_release": Flag("an exclusive command starts beside the old one, and calls 'sdsupervise ready' in time"),
-    "max_lifetime": _seconds(0, "a worker is replaced after this, or up to a tenth sooner; 0: never"),
-    "max_memory": Size("a worker with more private memory than this is replaced; 0: never"),
-    "reload_timeout": _seconds(0.1, "new code not ready after this is killed, the old code serves on"),
-    "takeover_timeout": _seconds(0.1, "grace for the other supervisor, beyond its own stop_timeout"),
-    "before_commit": Command(
-        "a check that reaches the new workers alone, see BEFORE_COMMIT in sdsupervise.toml(5); if it fails, the old "
-        "ones go on, and its last words are the reason"
-    ),
-    "before_commit_timeout": _seconds(0.1, "how long before_commit may take, all its runs together"),
-    "before_commit_each": Flag("run before_commit once for each new worker, which then is the only one to answer"),
-    "probation": _seconds(0, "how long new code must serve well before the old supervisor leaves"),
-    "barrier_timeout": _seconds(0.1, "how long systemd may take to process the new main pid"),
-    "notify_command": Command(
-        "told of what people want to hear: reloaded, rolled-back, nobody-serves, crash-loop, gave-up; in "
-        "$SDSUPERVISE_EVENT"
-    ),
-    "notify_timeout": _seconds(0.1, "a notify_command that takes longer is killed"),
-}
-
-# What means nothing to a class, which runs in a worker of ours.
-ONLY_FOR_COMMANDS = frozenset({"stop_signal", "kill_mode", "ready_after", "waits_for_release"})
+KINDS: Mapping[str, Kind] = {name: declared.__metadata__[0] for name, declared in Settings.__annotations__.items()}
+ONLY_FOR_COMMANDS = frozenset(name for name, kind in KINDS.items() if kind.only_for == "command")
+OF_CLASSES = tuple(name for name in KINDS if name not in ONLY_FOR_COMMANDS)
 
 
 def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
@@ -409,6 +242,14 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
     if settings.checked_beside or any(entry.lanes for entry in settings.listen):
         settings = settings._replace(listen=listen.check_number(listen.with_lanes(settings.listen)))
     return settings
+
+
+def settings_of(service: object) -> Settings:
+    """The settings among the attributes of a service.
+
+    Raises ConfigError.
+    """
+    return check_settings(type(service).__name__, {name: getattr(service, name) for name in OF_CLASSES})
 
 
 def too_few(workers: int, max_workers: int) -> str:

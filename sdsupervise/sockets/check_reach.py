@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ..linux import lanes
 from ..linux.privileges import Identity
 from ..linux.unpatched import os
-from .opening import Wanted, may_replace
+from .opening import WantedListener, may_replace
 
 SHARED = (
     "before_commit in an overlap cannot reach the new code alone through the sockets of a .socket unit, which both "
@@ -14,17 +14,17 @@ SHARED = (
 )
 
 
-def why_not(wanted: Sequence[Wanted], identity: Identity | None) -> str:
+def why_not(wanted: Sequence[WantedListener], identity: Identity | None) -> str:
     """Of a service with these listeners that runs as this identity (None: as we do)."""
     return why_not_by_ports(wanted) or why_not_by_files(wanted, identity)
 
 
-def why_not_by_ports(wanted: Sequence[Wanted]) -> str:
+def why_not_by_ports(wanted: Sequence[WantedListener]) -> str:
     """Clients on this host may have the ports that its connections are known by."""
     return lanes.why_ports_are_taken() if any(not listener.address.path for listener in wanted) else ""
 
 
-def why_not_by_files(wanted: Sequence[Wanted], identity: Identity | None) -> str:
+def why_not_by_files(wanted: Sequence[WantedListener], identity: Identity | None) -> str:
     """The socket of the new code could not take a path."""
     uid, groups = (os.geteuid(), os.getgroups()) if identity is None else (identity.uid, identity.groups)
     for listener in wanted:

@@ -1,5 +1,5 @@
 """What is open before all that a service lists is known: only root may open some of what a file lists, and what a class
-lists, and how it is reloaded, is known when the rights are gone. See service/start.py.
+lists, and how it is reloaded, is known when the rights are gone. See service/claim.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from ..settings.addresses import Address
 from ..systemd.notify import Notifier
 from .given_names import given_by_units
 from .open_listener import OpenListener, inherited, opened, second, taken_from_systemd
-from .opening import Wanted
+from .opening import WantedListener
 from .passed_fds import LISTENER, OTHER_LANE
 
 BARRIER_SECONDS = 5.0
@@ -26,7 +26,7 @@ class Ahead(NamedTuple):
     ]  # beside one of those found, if the service wants that (BEFORE_COMMIT in the manual)
 
     @classmethod
-    def of_first(cls, wanted: Sequence[Wanted], notifier: Notifier) -> "Ahead":
+    def of_first(cls, wanted: Sequence[WantedListener], notifier: Notifier) -> "Ahead":
         """A first generation's.
 
         Raises ListenError, NotPermitted.
@@ -52,7 +52,7 @@ class Ahead(NamedTuple):
         return cls._beside(found, wanted)
 
     @classmethod
-    def of_successor(cls, wanted: Sequence[Wanted], facts: Iterable[object], fds: Mapping[str, int]) -> "Ahead":
+    def of_successor(cls, wanted: Sequence[WantedListener], facts: Iterable[object], fds: Mapping[str, int]) -> "Ahead":
         """A successor's.
 
         Raises ConfigError, ListenError, NotPermitted, HandoverError.
@@ -64,7 +64,9 @@ class Ahead(NamedTuple):
         return cls._beside(found, wanted, is_successor=True)
 
     @classmethod
-    def _beside(cls, found: list[OpenListener], wanted: Sequence[Wanted], *, is_successor: bool = False) -> "Ahead":
+    def _beside(
+        cls, found: list[OpenListener], wanted: Sequence[WantedListener], *, is_successor: bool = False
+    ) -> "Ahead":
         there = [existing for existing in found if existing.can_be_reached]
         ahead = cls(found, {}, {})
         try:
@@ -83,12 +85,12 @@ class Ahead(NamedTuple):
             raise
         return ahead
 
-    def only_at(self, wanted: Sequence[Wanted]) -> "Ahead":
-        """The same, where nothing is done to files elsewhere than at these paths; see Kept.only_at."""
+    def only_at(self, wanted: Sequence[WantedListener]) -> "Ahead":
+        """The same, where nothing is done to files elsewhere than at these paths; see OpenListener.only_at."""
         paths = {listener.address.path for listener in wanted}
         return self._replace(found=[existing.only_at(paths) for existing in self.found])
 
-    def _open_second(self, existing: OpenListener, listener: Wanted) -> None:
+    def _open_second(self, existing: OpenListener, listener: WantedListener) -> None:
         try:
             self.seconds[listener.address] = second(existing, listener)
         except (ListenError, NotPermitted):
@@ -102,13 +104,13 @@ class Ahead(NamedTuple):
         self.seconds.clear()
 
 
-def check_before_start(wanted: Sequence[Wanted]) -> None:
+def check_before_start(wanted: Sequence[WantedListener]) -> None:
     """Of a first start, before it has touched anything. Raises ConfigError for two that cannot be open at a time."""
     if not given_by_units():
         see_that_all_can_be(wanted)
 
 
-def see_that_all_can_be(wanted: Sequence[Wanted]) -> None:
+def see_that_all_can_be(wanted: Sequence[WantedListener]) -> None:
     """Raises ConfigError for two that cannot be open at a time."""
     for place, listener in enumerate(wanted):
         for other in wanted[:place]:
@@ -116,7 +118,7 @@ def see_that_all_can_be(wanted: Sequence[Wanted]) -> None:
                 raise ConfigError(why)
 
 
-def see_that_none_is_in_the_way(wanted: Sequence[Wanted], found: Sequence[OpenListener]) -> None:
+def see_that_none_is_in_the_way(wanted: Sequence[WantedListener], found: Sequence[OpenListener]) -> None:
     """Of the ports that the old generation has until the reload is over.
 
     Raises ListenError.

@@ -30,7 +30,7 @@ from . import check_reach
 from .early import BARRIER_SECONDS, Ahead, handed_on, see_that_all_can_be, see_that_none_is_in_the_way
 from .given_names import agreed
 from .open_listener import OpenListener, brought_back, opened, remove_left_behind, second, taken_from_systemd
-from .opening import File, Listener, Wanted
+from .opening import File, Listener, WantedListener
 from .passed_fds import LISTENER, OTHER_LANE
 from .successor_listeners import SuccessorListeners
 
@@ -44,7 +44,7 @@ class Listening:
         """With `checked` before_commit must reach this generation alone, while the one before it serves."""
         self._notifier, self._checked = notifier, checked
         self._by_name: dict[str, OpenListener] = {}
-        self._wanted: dict[str, Wanted] = {}  # how ours shall be
+        self._wanted: dict[str, WantedListener] = {}  # how ours shall be
         self._opened: list[OpenListener] = []  # by this generation, and not committed yet
         self._dropped: list[OpenListener] = []  # closed, not listed; their files and stored copies are left
         self._beside: dict[str, tuple[str, bool]] = {}  # what the predecessor calls its own, and whether ours is new
@@ -74,7 +74,13 @@ class Listening:
 
     @classmethod
     def begin(
-        cls, wanted: Sequence[Wanted], notifier: Notifier, ahead: Ahead | None = None, *, checked: bool, drops: bool
+        cls,
+        wanted: Sequence[WantedListener],
+        notifier: Notifier,
+        ahead: Ahead | None = None,
+        *,
+        checked: bool,
+        drops: bool,
     ) -> "Listening":
         """A first generation's, which `drops` rights then that it still has.
 
@@ -97,7 +103,7 @@ class Listening:
     @classmethod
     def inherit(
         cls,
-        wanted: Sequence[Wanted],
+        wanted: Sequence[WantedListener],
         facts: Iterable[object],
         fds: Mapping[str, int],
         notifier: Notifier,
@@ -121,7 +127,7 @@ class Listening:
         listening._open_missing(beside=beside)
         return listening
 
-    def _take_over(self, wanted: Sequence[Wanted]) -> None:
+    def _take_over(self, wanted: Sequence[WantedListener]) -> None:
         """Of what was found keep what is listed, close the rest."""
         found = self._ahead.found
         given = [existing for existing in found if existing.is_given]
@@ -171,7 +177,7 @@ class Listening:
         if self._wanted:
             self._by_name = {name: self._by_name[name] for name in self._wanted}
 
-    def _open(self, listener: Wanted) -> OpenListener:
+    def _open(self, listener: WantedListener) -> OpenListener:
         existing = self._ahead.opened.pop(listener.address, None) or opened(listener)
         if existing.other is not None and not listener.lanes:
             lanes.stop_listening(existing.other)
@@ -184,7 +190,7 @@ class Listening:
         self._beside[name] = existing.label, is_new
         return existing.in_other_lane()
 
-    def _make_lane(self, name: str, existing: OpenListener, listener: Wanted, *, beside: bool) -> None:
+    def _make_lane(self, name: str, existing: OpenListener, listener: WantedListener, *, beside: bool) -> None:
         """Have a socket of our own at an address that had only one."""
         if existing.file is not None and not beside:
             return  # it has the path, and the next generation gets one beside it

@@ -10,7 +10,7 @@ from ..linux.unpatched import os, socket
 from ..settings.addresses import NEXT, Address, address_of
 from ..systemd import listen_fds
 from ..systemd.notify import Notifier
-from .opening import File, Listener, Wanted, is_stale
+from .opening import File, Listener, WantedListener, is_stale
 
 _log = logging.getLogger("sdsupervise")
 
@@ -147,7 +147,7 @@ def inherited(fact: Any, fd: int, others: Iterator[int]) -> OpenListener:  # noq
     return existing if lane is None else existing._replace(other=Listener(fileno=next(others)), lane=int(lane))
 
 
-def opened(wanted: Wanted) -> OpenListener:
+def opened(wanted: WantedListener) -> OpenListener:
     """One that was not there before, in both lanes if it is of TCP and has them.
 
     Raises ListenError, NotPermitted.
@@ -163,7 +163,7 @@ def opened(wanted: Wanted) -> OpenListener:
         raise
 
 
-def second(existing: OpenListener, wanted: Wanted) -> OpenListener:
+def second(existing: OpenListener, wanted: WantedListener) -> OpenListener:
     """Another one at the same address: in lane 1 of TCP, or beside a path until its turn comes.
 
     Raises ListenError, NotPermitted.
@@ -222,7 +222,7 @@ def brought_back(there: Sequence[OpenListener]) -> OpenListener | None:
     return None
 
 
-def remove_left_behind(listener: Wanted) -> None:
+def remove_left_behind(listener: WantedListener) -> None:
     """The file of a successor that was killed together with its predecessor."""
     path = listener.address.path
     try:

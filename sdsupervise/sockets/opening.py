@@ -109,7 +109,7 @@ class File(NamedTuple):
         finally:
             os.close(directory)
 
-    def dress(self, wanted: "Wanted") -> None:
+    def dress(self, wanted: "WantedListener") -> None:
         """Give it its owner and mode; raises OSError."""
         with self.in_directory() as (directory, name):
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -130,7 +130,7 @@ class File(NamedTuple):
         return stat.S_ISSOCK(found.st_mode) and (found.st_dev, found.st_ino) == (self.device, self.inode)
 
 
-class Wanted(NamedTuple):
+class WantedListener(NamedTuple):
     """A listener as configured, all names looked up: nothing about it is malformed."""
 
     name: str
@@ -168,7 +168,7 @@ class Wanted(NamedTuple):
         """It cannot be opened while another socket is there."""
         return self.address.excludes(address) and not (self.reuse_port and shares_port)
 
-    def why_not_beside(self, other: "Wanted") -> str:
+    def why_not_beside(self, other: "WantedListener") -> str:
         """Why only one of the two can be open at a time: a sentence; "" if both can."""
         if self.address.is_one_with(other.address):
             spelled = "" if self.address == other.address else f" ({other.address})"

@@ -19,7 +19,7 @@ class Reporter:
         self._loop = loop
         self._notifier = notifier
         self._is_main = False
-        self._told = ("", "")  # main state and status sentence
+        self._reported = ("", "")  # main state and status sentence
         self._watchdog: Timer | None = None
         self._extension: Timer | None = None
         self._barrier: int | None = None
@@ -28,7 +28,7 @@ class Reporter:
     def become_main(self, *, systemd_believes: str) -> None:
         """From now on systemd listens to us, and believes the unit to be starting, or ready."""
         self._is_main = True
-        self._told = (systemd_believes, "")
+        self._reported = (systemd_believes, "")
         if self._notifier.active:
             self._ping()
 
@@ -47,10 +47,10 @@ class Reporter:
         newer would go on waiting for a READY=1 when that process has ended because we died, instead of restarting the
         unit; systemd 257 did for all of TimeoutStartSec=.
         """
-        if not self._is_main or not self._notifier.active or ((main_state, sentence) == self._told and not ready):
+        if not self._is_main or not self._notifier.active or ((main_state, sentence) == self._reported and not ready):
             return
-        changed = main_state != self._told[0]
-        self._told = (main_state, sentence)
+        changed = main_state != self._reported[0]
+        self._reported = (main_state, sentence)
         words: tuple[str, ...] = ("READY=1",) if ready else ()
         if changed and main_state == "stopping":
             words = ("STOPPING=1",)
@@ -68,7 +68,7 @@ class Reporter:
         """Hand the unit to another supervisor; on_processed is called when systemd has taken that in."""
         # One datagram: there is no moment in which the new main pid is known and the unit not ready.
         self._notifier.send(f"MAINPID={pid}", "READY=1", "WATCHDOG=1", status(sentence))
-        self._told = ("ready", sentence)
+        self._reported = ("ready", sentence)
         self._barrier = self._notifier.barrier()
         self._on_processed = on_processed
         if self._barrier is None:

@@ -11,7 +11,7 @@ _NAMES_OF_THIS_HOST = {"localhost": "127.0.0.1"}
 _GIVEN_BY_SYSTEMD = ("$", "%")  # what begins a variable or a specifier, of which we do not know what it stands for
 
 
-class Line:
+class CommandLine:
     """One command line, and what is to be said of it."""
 
     def __init__(
@@ -52,8 +52,8 @@ class Line:
     def run_options(self) -> list[str]:
         """The words of `sdsupervise run` that go before it."""
         listens = [word for entry in self.listen for word in ("--listen", entry)]
-        told = [word for name, value in self.options.items() for word in (f"--{name}", value) if word]
-        return [*told[:2], *(["--directory", self.directory] if self.directory else []), *listens, *told[2:]]
+        options = [word for name, value in self.options.items() for word in (f"--{name}", value) if word]
+        return [*options[:2], *(["--directory", self.directory] if self.directory else []), *listens, *options[2:]]
 
     @property
     def is_told_more(self) -> bool:

@@ -10,7 +10,7 @@ from ..input.checked import MOST_COUNT, decimal
 from ..input.printable import one_line
 from ..linux.files import read_regular
 from ..settings.settings import MOST_WORKERS
-from .line import Line
+from .line import CommandLine
 from .words import literal
 
 _READY_AFTER = "3"  # seconds
@@ -46,7 +46,7 @@ def _is_launcher(word: str) -> bool:
     return name in _LAUNCHERS or name.startswith("python3.") or name.startswith("opentelemetry-")
 
 
-def adapt(line: Line) -> None:
+def adapt(line: CommandLine) -> None:
     """Make a command line fit, with notes.
 
     Raises CannotWrap.
@@ -54,7 +54,7 @@ def adapt(line: Line) -> None:
     _PROGRAMS.get(line.program, _anything)(line)
 
 
-def _gunicorn(line: Line) -> None:
+def _gunicorn(line: CommandLine) -> None:
     line.options["handover"] = "overlap"
     line.directory = (line.take("--chdir") or [line.directory])[-1]
     file, said = _gunicorn_file(line)
@@ -83,7 +83,7 @@ def _gunicorn(line: Line) -> None:
     _drains_within(line, (line.values("--graceful-timeout") or [_word(said.get("graceful_timeout", 30))])[-1])
 
 
-def _gunicorn_file(line: Line) -> tuple[str, Mapping[str, object]]:
+def _gunicorn_file(line: CommandLine) -> tuple[str, Mapping[str, object]]:
     """Its configuration file and what that sets, as far as it can be seen without running it: None = not seen."""
     named = line.values("-c", "--config")
     place = named[-1].removeprefix("file:") if named else "gunicorn.conf.py"
@@ -118,18 +118,18 @@ def _word(value: object) -> str:
     return word if word.isprintable() else ""
 
 
-def _binds_of_variables(line: Line) -> list[str]:
+def _binds_of_variables(line: CommandLine) -> list[str]:
     """gunicorn's own: $GUNICORN_CMD_ARGS goes before $PORT."""
     try:
         words = shlex.split(line.environment.get("GUNICORN_CMD_ARGS", ""))
     except ValueError as error:
         raise CannotWrap(f"$GUNICORN_CMD_ARGS is no command line: {error}.") from None
-    told = Line(["gunicorn", *words]).values("-b", "--bind")
+    binds = CommandLine(["gunicorn", *words]).values("-b", "--bind")
     port = line.environment.get("PORT")
-    return told or ([f"0.0.0.0:{port}"] if port else [])
+    return binds or ([f"0.0.0.0:{port}"] if port else [])
 
 
-def _bound(line: Line, bind: str) -> str:
+def _bound(line: CommandLine, bind: str) -> str:
     """The address of a --bind of gunicorn's or hypercorn's."""
     if bind.startswith("unix:"):
         return "/" + bind.removeprefix("unix:").lstrip("/")
@@ -141,7 +141,7 @@ def _bound(line: Line, bind: str) -> str:
     return line.address(host, port)
 
 
-def _uvicorn(line: Line) -> None:
+def _uvicorn(line: CommandLine) -> None:
     line.options["handover"] = "overlap"
     _without_reload(line, "--reload")
     variables = {name: line.environment.get(f"UVICORN_{name}", "") for name in ("HOST", "PORT", "UDS")}
@@ -164,7 +164,7 @@ def _uvicorn(line: Line) -> None:
     _drains_within(line, (line.values("--timeout-graceful-shutdown") or [""])[-1])
 
 
-def _hypercorn(line: Line) -> None:
+def _hypercorn(line: CommandLine) -> None:
     line.options["handover"] = "overlap"
     _without_reload(line, "--reload")
     _without_pid_file(line, "-p", "--pid")
@@ -188,7 +188,7 @@ def _hypercorn(line: Line) -> None:
     _drains_within(line, (line.values("--graceful-timeout") or ["3"])[-1])
 
 
-def _celery(line: Line) -> None:
+def _celery(line: CommandLine) -> None:
     verb = next((word for word in line.arguments if word in ("worker", "beat", "multi", "flower")), "")
     if verb == "multi":
         raise CannotWrap("celery multi starts processes in the background; let ExecStart= be `celery -A APP worker`.")
@@ -209,7 +209,7 @@ def _celery(line: Line) -> None:
     _drains_within(line, "")
 
 
-def _haproxy(line: Line) -> None:
+def _haproxy(line: CommandLine) -> None:
     line.options |= {"handover": "overlap", "stop-signal": "SIGUSR1"}
     line.note("--stop-signal SIGUSR1: SIGTERM would cut its clients off")
     line.take_flag("-D", "-W", "-db")
@@ -227,7 +227,7 @@ def _haproxy(line: Line) -> None:
     _drains_within(line, "")
 
 
-def _anything(line: Line) -> None:
+def _anything(line: CommandLine) -> None:
     """A program of which we know nothing."""
     line.options["handover"] = "exclusive"
     line.note(
@@ -242,7 +242,7 @@ def _anything(line: Line) -> None:
     _drains_within(line, "")
 
 
-_PROGRAMS: Mapping[str, Callable[[Line], None]] = {
+_PROGRAMS: Mapping[str, Callable[[CommandLine], None]] = {
     "gunicorn": _gunicorn,
     "uvicorn": _uvicorn,
     "hypercorn": _hypercorn,
@@ -251,30 +251,30 @@ _PROGRAMS: Mapping[str, Callable[[Line], None]] = {
 }
 
 
-def _without_pid_file(line: Line, *names: str) -> None:
+def _without_pid_file(line: CommandLine, *names: str) -> None:
     for path in line.take(*names):
         line.note(f"{names[-1]} {path} is gone: two generations cannot share it, and systemd knows the main process")
 
 
-def _without_reload(line: Line, name: str) -> None:
+def _without_reload(line: CommandLine, name: str) -> None:
     if line.take_flag(name):
         line.note(f"{name} is gone: it is for development, and here a reload is asked for")
 
 
-def _one_process(line: Line, name: str, number: str, *others: str) -> None:
+def _one_process(line: CommandLine, name: str, number: str, *others: str) -> None:
     """Have sdsupervise start as many as the program did."""
     variable = line.environment.get("WEB_CONCURRENCY", "") if line.program == "uvicorn" else ""
     if variable and decimal(variable, MOST_WORKERS) is None:
         raise CannotWrap(f"WEB_CONCURRENCY is {one_line(variable, 100)!r}, which is no number of processes; mend it.")
-    told = line.take(name, *others) or [variable or "1"]
-    if told[-1] not in ("0", "1"):
-        line.options["workers"] = told[-1]
-        line.note(f"{name} {told[-1]} became one of sdsupervise: each process is supervised, and replaced when it dies")
+    count = (line.take(name, *others) or [variable or "1"])[-1]
+    if count not in ("0", "1"):
+        line.options["workers"] = count
+        line.note(f"{name} {count} became one of sdsupervise: each process is supervised, and replaced when it dies")
     if number == "0" or variable:
         line.arguments[:0] = [name, number]
 
 
-def _drops_what_it_has_not_read(line: Line) -> None:
+def _drops_what_it_has_not_read(line: CommandLine) -> None:
     if line.listen and line.has_lanes():
         line.note(
             f"lanes: told to stop, {line.program} drops connections that it has not read from yet; so a reload first "
@@ -287,7 +287,7 @@ def _drops_what_it_has_not_read(line: Line) -> None:
         )
 
 
-def _is_ready_after(line: Line) -> None:
+def _is_ready_after(line: CommandLine) -> None:
     if line.notifies:
         return
     line.options["ready-after"] = _READY_AFTER
@@ -297,7 +297,7 @@ def _is_ready_after(line: Line) -> None:
     )
 
 
-def _drains_within(line: Line, own_limit: str) -> None:
+def _drains_within(line: CommandLine, own_limit: str) -> None:
     """How long an old generation may take: ten seconds beyond the program's own limit, else what its unit allowed."""
     own = decimal(own_limit, _MOST_OWN_SECONDS)
     if own is not None:

@@ -5,7 +5,7 @@ import glob
 import re
 from collections.abc import Iterator
 
-from ..instances.code_of_root import Place, Writable, of_class, of_command, of_program, written_by_others
+from ..instances.code_of_root import CodePlace, Writable, of_class, of_command, of_program, written_by_others
 from ..linux.root_environment import is_heeded, sources
 from ..systemd.own_programs import PLACES
 from . import words
@@ -32,7 +32,7 @@ def of_unit(unit: UnitText, user: str | None) -> Iterator[Finding]:
                     if key == "ExecStart" and runs_us(command):
                         yield from _findings(key, _of_service(unit, command, user))
     if starts_as_root(unit):
-        files = (Place("root's processes get their environment from it", path) for path in _environment_files(unit))
+        files = (CodePlace("root's processes get their environment from it", path) for path in _environment_files(unit))
         yield from _findings("EnvironmentFile", files)
         yield from dict.fromkeys(_of_environment(unit, user))
 
@@ -52,15 +52,15 @@ def _is_of_root(unit: UnitText, key: str, command: words.Exec) -> bool:
     return starts_as_root(unit) or bool(command.privileged) or before_user
 
 
-def _of_program(unit: UnitText, command: words.Exec) -> Iterator[Place]:
+def _of_program(unit: UnitText, command: words.Exec) -> Iterator[CodePlace]:
     return of_program(expanded(unit.name, command.words[0]), "/", PLACES, "root executes it")
 
 
-def _of_service(unit: UnitText, command: words.Exec, user: str | None) -> Iterator[Place]:
+def _of_service(unit: UnitText, command: words.Exec, user: str | None) -> Iterator[CodePlace]:
     """What `sdsupervise run` is told to run, where that is to stay root, or only the class says who it is to be."""
     for path in option(command, "--config"):
         if not unit.name.startswith("sdsupervise@"):  # whose file is looked at as the instance's
-            yield Place("root does what it says", expanded(unit.name, path))
+            yield CodePlace("root does what it says", expanded(unit.name, path))
     if (user or (option(command, "--user") or [""])[-1]) not in _ROOT:
         return
     place = (option(command, "--directory") or [unit.value("WorkingDirectory").lstrip("-!")])[-1]
@@ -77,13 +77,13 @@ def _of_service(unit: UnitText, command: words.Exec, user: str | None) -> Iterat
 def _of_environment(unit: UnitText, user: str | None) -> Iterator[Finding]:
     variables = {name: expanded(unit.name, value) for name, value in unit.environment.items()}
     for variable, path in sources(variables, expanded(unit.name, unit.value("WorkingDirectory", "/").lstrip("-!"))):
-        place = Place(f"root's processes execute code from there ({variable})", path, may_be_made=True)
+        place = CodePlace(f"root's processes execute code from there ({variable})", path, may_be_made=True)
         is_refused = (user or "") not in _ROOT and is_heeded(variable)  # by a start
         for found in written_by_others([place]):
             yield Finding("Environment", str(found), _FIX_OF_VARIABLE, ERROR if is_refused else WARNING)
     for path in variables.get("PATH", "").split(":"):
         if path.startswith("/") and path not in PLACES:
-            place = Place("root's processes look programs up there (PATH)", path, may_be_made=True)
+            place = CodePlace("root's processes look programs up there (PATH)", path, may_be_made=True)
             for found in written_by_others([place]):
                 yield Finding("Environment", str(found), _FIX_OF_VARIABLE, WARNING)
 
@@ -94,5 +94,5 @@ def _environment_files(unit: UnitText) -> Iterator[str]:
         yield from glob.glob(path) if glob.has_magic(path) else [path]
 
 
-def _findings(key: str, places: Iterator[Place]) -> Iterator[Finding]:
+def _findings(key: str, places: Iterator[CodePlace]) -> Iterator[Finding]:
     return (finding(key, writable) for writable in written_by_others(places))

@@ -13,7 +13,7 @@ from ..input.printable import one_line
 from ..settings import background_programs
 from ..settings.settings import STOP_SIGNALS
 from . import programs, words
-from .line import Line
+from .line import CommandLine
 from .rotation import Rotation, about, instead, signal_in
 from .rules import allows_unix
 from .subject import runs_us
@@ -138,14 +138,14 @@ def _line(
     given: Sequence[str],
     listen: Sequence[str],
     variables: Mapping[str, str] | None,
-) -> Line:
-    told = list(start.words)
+) -> CommandLine:
+    command = list(start.words)
     if "@" in start.prefixes:
-        del told[1:2]
+        del command[1:2]
     place = unit.value("WorkingDirectory").removeprefix("-")
-    line = Line(
-        told,
-        program=programs.find_program(told),
+    line = CommandLine(
+        command,
+        program=programs.find_program(command),
         notifies=unit.value("Type").startswith("notify"),
         directory="" if place == "~" else place,
         environment={
@@ -169,7 +169,7 @@ def _seconds(unit: UnitText, key: str, default: float) -> float:
     return unit.seconds(key, unit.seconds("TimeoutSec", default)) or math.inf
 
 
-def _changes(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
+def _changes(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     """Settings, each with what is to be said of it, "" if nothing."""
     kind = unit.value("Type", "simple")
     yield "Type=notify", f"Type was {kind}: a supervisor says when it serves" if kind == "idle" else ""
@@ -198,7 +198,7 @@ def _changes(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
     yield from _commands_beside(unit, line)
 
 
-def _kill_signal(unit: UnitText, line: Line, key: str) -> Iterator[tuple[str, str]]:
+def _kill_signal(unit: UnitText, line: CommandLine, key: str) -> Iterator[tuple[str, str]]:
     number = unit.value(key)
     name = f"SIG{number.removeprefix('SIG')}"
     if not number or name in ("SIGTERM", "SIG15"):
@@ -209,7 +209,7 @@ def _kill_signal(unit: UnitText, line: Line, key: str) -> Iterator[tuple[str, st
         line.note(f"--stop-signal {line.options['stop-signal']}: how the supervisor then stops the command")
 
 
-def _timeouts(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
+def _timeouts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     stop = int(line.options.get("stop-timeout", "30"))
     had = _seconds(unit, "TimeoutStopSec", 90.0)
     needed = max(60, stop + GRACE_SECONDS)
@@ -229,7 +229,7 @@ def _timeouts(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
         line.note(f"--start-timeout and --reload-timeout {allowed}: the unit let it take so long to start")
 
 
-def _watchdog(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
+def _watchdog(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     had = unit.seconds("WatchdogSec", 0.0)
     if had:
         line.options["worker-timeout"] = f"{had:g}"
@@ -254,7 +254,7 @@ def _obstacles(unit: UnitText) -> Iterator[tuple[str, str]]:
         yield "RestrictAddressFamilies=AF_UNIX", "AF_UNIX is allowed: through it systemd and the supervisor are told"
 
 
-def _commands_beside(unit: UnitText, line: Line) -> Iterator[tuple[str, str]]:
+def _commands_beside(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     for key in ("ExecStartPre", "ExecStartPost"):
         if unit.values(key):
             yield "", f"{key} runs at a start, and not at a reload"
@@ -284,9 +284,9 @@ def _rotated(unit: UnitText, rotations: Sequence[Rotation]) -> Iterator[str]:
             yield f"{place} runs {command}: see that it still finds the program, which is a child of the supervisor now"
 
 
-def _exec_lines(start: words.Exec, line: Line, program: str) -> list[str]:
-    told = [_PLACE_HOLDER.sub(r"{\1}", word) if word in start.words else word for word in line.words]
-    name = ["--name", line.program] if os.path.basename(told[0]) != line.program else []
-    run = words.joined([program, "run", *line.run_options, *name, "--", *told])
+def _exec_lines(start: words.Exec, line: CommandLine, program: str) -> list[str]:
+    command = [_PLACE_HOLDER.sub(r"{\1}", word) if word in start.words else word for word in line.words]
+    name = ["--name", line.program] if os.path.basename(command[0]) != line.program else []
+    run = words.joined([program, "run", *line.run_options, *name, "--", *command])
     prefixes = start.prefixes.replace("@", "")
     return ["ExecStart=", f"ExecStart={prefixes}{run}", "ExecReload=", f"ExecReload={start.privileged}{program} reload"]

@@ -15,7 +15,7 @@ from ..linux.patience import readable_within
 from ..linux.unpatched import os, socket
 from ..settings.addresses import why_too_long
 from ..systemd import logs
-from .command_worker import Identity, NotifiedWorker
+from .command_worker import CommandIdentity, NotifiedWorker
 from .notify_socket import NotifySocket
 from .shimmed_worker import ShimmedWorker
 from .source import WorkerContext
@@ -47,7 +47,7 @@ class CommandWorkers:
         self, owner: WorkerOwner, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
     ) -> NotifiedWorker:
         """As Source."""
-        notify, identity = NotifySocket(self._next_path()), Identity(self._executable, process_groups.new_mark())
+        notify, identity = NotifySocket(self._next_path()), CommandIdentity(self._executable, process_groups.new_mark())
         try:
             if self._context.settings.overlaps:
                 return self._start_directly(owner, notify, identity, index=index, wait_for_go=wait_for_go)
@@ -59,7 +59,7 @@ class CommandWorkers:
             raise
 
     def _start_directly(
-        self, owner: WorkerOwner, notify: NotifySocket, identity: Identity, *, index: int, wait_for_go: bool
+        self, owner: WorkerOwner, notify: NotifySocket, identity: CommandIdentity, *, index: int, wait_for_go: bool
     ) -> NotifiedWorker:
         """Nothing stands between it and the supervisor."""
         loop, settings, _, supervisor, *_ = self._context
@@ -91,7 +91,7 @@ class CommandWorkers:
         self,
         owner: WorkerOwner,
         notify: NotifySocket,
-        identity: Identity,
+        identity: CommandIdentity,
         *,
         index: int,
         wait_for_go: bool,

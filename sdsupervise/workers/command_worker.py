@@ -33,7 +33,7 @@ _SHOWN_CHARACTERS = 1000
 _GRACE_SECONDS = 5.0  # what a dead command left behind may take to stop; a stop has its own, longer deadline
 
 
-class Identity(NamedTuple):
+class CommandIdentity(NamedTuple):
     """Of one command that runs."""
 
     program: str  # its path
@@ -59,7 +59,7 @@ class NotifiedWorker(Worker):
         owner: WorkerOwner,
         *,
         index: int,
-        identity: Identity,
+        identity: CommandIdentity,
     ) -> None:
         self._notify, self._gate, self._identity = notify, gate, identity
         self._wait_for_release: list[int] = []  # write ends of pipes

@@ -17,7 +17,7 @@ from .source import WorkerContext
 _BEGIN = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from sdsupervise.cli.inside import main
+from sdsupervise.cli.other_python import main
 main()
 """
 

@@ -13,7 +13,7 @@ from ..linux import process_groups, processes, signals
 from ..linux.event_loop import EventLoop
 from ..linux.leftovers import Leftovers
 from ..settings.settings import Settings
-from .command_worker import Identity, NotifiedWorker
+from .command_worker import CommandIdentity, NotifiedWorker
 from .notify_socket import NotifySocket
 from .worker import WorkerOwner, WorkerState
 
@@ -41,7 +41,7 @@ class ShimmedWorker(NotifiedWorker):
         owner: WorkerOwner,
         *,
         index: int,
-        identity: Identity,
+        identity: CommandIdentity,
         waits: bool,
     ) -> None:
         self._link, self._command = link, command

@@ -42,8 +42,8 @@ def test_trying_the_lock_first_only_spares_a_kill() -> None:
 
 @pytest.mark.parametrize("effect", Effect, ids=lambda effect: effect.name)
 def test_effect_left_out_everywhere_is_caught(effect: Effect) -> None:
-    """No effect of the table is superfluous, but for the two messages that something else stands in for, and for READY=1,
-    which the model does not read."""
+    """No effect of the table is superfluous, but for the two messages that something else stands in for, and for
+    READY=1, which the model does not read."""
     rules = [(state, event) for state in State for event, rule in RULES[state].items() if effect in rule.effects]
     changes = dropping(effect, *rules)
     caught = any(_broken_in(world, changes) for world in (PATIENT, STOP, CRASH, HANG, HANG_STOP, STOP_SYSTEMD))

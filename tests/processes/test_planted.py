@@ -18,7 +18,7 @@ from sdsupervise.errors import ConfigError, ControlSocketError, ListenError, Pid
 from sdsupervise.linux import files
 from sdsupervise.linux.pid_file import PidFile
 from sdsupervise.settings.listen import Listen
-from sdsupervise.sockets.opening import Wanted
+from sdsupervise.sockets.opening import WantedListener
 from tests.support.harness import PYTHON, SDSUPERVISE, Ground, installed_package, service
 from tests.support.running import Running
 
@@ -187,8 +187,8 @@ def test_pid_file_while_everything_is_replaced(scene: Scene) -> None:
 # -------------------------------------------------------------------------------------------------------- sockets
 
 
-def wanted(path: Path) -> Wanted:
-    return Wanted.of(Listen("x", str(path)), ATTACKER, ATTACKER)
+def wanted(path: Path) -> WantedListener:
+    return WantedListener.of(Listen("x", str(path)), ATTACKER, ATTACKER)
 
 
 def test_listeners_behind_a_symlink_of_others(scene: Scene) -> None:

@@ -28,7 +28,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No knowledge from another test, nor for one; compiled files are written."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.setattr(own_code, "_loaded", {})
-    monkeypatch.setattr(own_code, "_untold", [])
+    monkeypatch.setattr(own_code, "_unreported", [])
     bytecode._may_change.cache_clear()
     yield
     bytecode._may_change.cache_clear()

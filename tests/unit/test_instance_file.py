@@ -13,7 +13,7 @@ import pytest
 from sdsupervise.errors import BadFile, ConfigError, UsageError
 from sdsupervise.input.printable import printable
 from sdsupervise.instances import example, instance_file, instance_reader, locations
-from sdsupervise.instances.keys import DEFAULTS, EXAMPLES, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS, unit
+from sdsupervise.instances.keys import DEFAULTS, EXAMPLES, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
 from sdsupervise.settings.settings import KINDS, Settings
 
 EXAMPLE = Path(__file__).parents[2] / "packaging" / "example.toml"
@@ -248,7 +248,7 @@ def test_every_key_has_its_meaning() -> None:
             kind.check(DEFAULTS[key])
         else:
             assert kind.check(EXAMPLES[key])
-    assert {unit(FILE_KEYS[key]) for key in ("stop_timeout", "max_memory", "workers")} == {"seconds", "bytes", ""}
+    assert {FILE_KEYS[key].unit for key in ("stop_timeout", "max_memory", "workers")} == {"seconds", "bytes", ""}
 
 
 def test_the_example_is_true() -> None:

@@ -33,7 +33,14 @@ LAYERS: tuple[tuple[str, ...], ...] = tuple(
     """.strip().splitlines()
 )
 APART = ("alone",)  # it imports the package by its path, for another interpreter
-WITHOUT_THE_SYSTEM = ("core", "settings.settings", "settings.listen", "child.protocol", "control.varlink")
+WITHOUT_THE_SYSTEM = (
+    "core",
+    "settings.settings",
+    "settings.kinds",
+    "settings.listen",
+    "child.protocol",
+    "control.varlink",
+)
 SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "threading", "asyncio", "ctypes"}
 # What costs every service memory or start-up time is imported where it is used; DESIGN.md, "Libraries".
 COSTLY = {"asyncio", "curses", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
@@ -151,6 +158,43 @@ def test_every_folder_has_its_line() -> None:
 def test_decisions_know_no_system(path: Path) -> None:
     """Decisions, messages and settings are free of input, output and time."""
     assert not foreign_imports(path, at_the_top=False) & SYSTEM
+
+
+def sets_of_states(text: str) -> list[str]:
+    """What lists two states or more, or chooses several at once in a match statement."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            parts = node.elts
+        elif isinstance(node, ast.Dict):
+            parts = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.BoolOp):
+            parts = [other for value in node.values if isinstance(value, ast.Compare) for other in value.comparators]
+        elif isinstance(node, ast.MatchOr):
+            parts = [pattern.value for pattern in node.patterns if isinstance(pattern, ast.MatchValue)]
+        if sum(ast.unparse(part).startswith("State.") for part in parts) > 1:
+            found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if not name_of(p).startswith("core.")], ids=name_of)
+def test_sets_of_states_are_columns(path: Path) -> None:
+    """What several states have in common is a column of core/phases.py."""
+    assert not sets_of_states(path.read_text()), "make it a column of Phase, in core/phases.py"
+
+
+def test_sets_of_states_are_seen() -> None:
+    """Each way to write one is found, and a single state is none."""
+    for text in (
+        "x in (State.SERVING, State.GONE)",
+        "SOME = frozenset({State.SERVING, State.GONE})",
+        "x = {State.SERVING: 1, State.GONE: 2}",
+        "x is State.SERVING or x is State.GONE",
+        "match x:\n    case State.SERVING | State.GONE:\n        pass",
+    ):
+        assert sets_of_states(text), text
+    assert not sets_of_states("x is State.SERVING or y")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

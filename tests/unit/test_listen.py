@@ -13,7 +13,7 @@ from sdsupervise.settings import listen
 from sdsupervise.settings.addresses import Address, address_of, parse
 from sdsupervise.settings.listen import WITHOUT_LIMIT, Listen
 from sdsupervise.settings.settings import KINDS, check_settings
-from sdsupervise.sockets.opening import Wanted
+from sdsupervise.sockets.opening import WantedListener
 
 
 def test_a_mapping() -> None:
@@ -145,7 +145,7 @@ def test_the_kernel_agrees(text: str) -> None:
 def test_wrong_addresses(text: str, sentence: str) -> None:
     """What is no address is said in one sentence that names entry and address; exit status 78."""
     with pytest.raises(ConfigError, match=f"^listen 'x': {re.escape(repr(text))} ({sentence}).*\\.$"):
-        Wanted.of(Listen("x", text), None, None)
+        WantedListener.of(Listen("x", text), None, None)
 
 
 @pytest.mark.parametrize("option", ["user", "group"])
@@ -153,4 +153,4 @@ def test_unknown_owner(option: str) -> None:
     """A user or group that nobody knows is one sentence."""
     (entry,) = listen.check({"x": {"address": "/run/x", option: "nobody-has-this-name"}})
     with pytest.raises(ConfigError, match=f"^listen 'x': there is no {option} 'nobody-has-this-name' on this host"):
-        Wanted.of(entry, None, None)
+        WantedListener.of(entry, None, None)

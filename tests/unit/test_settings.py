@@ -7,9 +7,10 @@ import random
 import pytest
 
 from sdsupervise.errors import ConfigError, ExitStatus, UsageError
+from sdsupervise.service.daemon import SupervisedDaemon
 from sdsupervise.service.options import Parsed, parse_plain
 from sdsupervise.service.usage import parse, parser_for
-from sdsupervise.settings.settings import KINDS, Number, Settings, check_settings
+from sdsupervise.settings.settings import KINDS, OF_CLASSES, Settings, check_settings
 
 OPTIONS = (
     {"name": "port", "option_type": "integer", "default": 7},
@@ -28,6 +29,15 @@ def test_every_setting_has_limits_and_a_meaning() -> None:
         assert kind.meaning
 
 
+def test_every_class_has_the_settings() -> None:
+    """Each setting of classes is an attribute of SupervisedDaemon, with its default, and no other setting is."""
+    for name in OF_CLASSES:
+        default = {} if name == "listen" else Settings._field_defaults[name]
+        assert name in vars(SupervisedDaemon), f"give SupervisedDaemon in service/daemon.py the attribute {name}"
+        assert getattr(SupervisedDaemon, name) == default
+    assert not vars(SupervisedDaemon).keys() & (set(KINDS) - set(OF_CLASSES))
+
+
 def test_defaults() -> None:
     """The original's deadlines are the defaults."""
     settings = check_settings("Service", {})
@@ -37,13 +47,13 @@ def test_defaults() -> None:
     assert (settings.respawn_backoff_limit, settings.respawn_forgiven_after) == (30.0, 60.0)
 
 
-NUMBERS = {name: kind for name, kind in KINDS.items() if isinstance(kind, Number)}
+NUMBERS = {name: kind for name, kind in KINDS.items() if kind.form in ("seconds", "whole number")}
 
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))
 def test_limits(name: str) -> None:
     """Both ends of a setting's range are allowed, and whole numbers for seconds; what lies beyond is not."""
-    limit, whole = NUMBERS[name], NUMBERS[name].whole
+    limit, whole = NUMBERS[name], NUMBERS[name].form == "whole number"
     kind = int if whole else float
     allowed: list[float] = [kind(limit.low), kind(limit.high), 1]
     room = {"start_timeout": 0, "reload_timeout": limit.high} if name == "ready_after" else {}

@@ -248,7 +248,7 @@ class SystemdSurface(Surface):
             patch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess((), 0, given, given))
             patch.setattr(shutil, "which", lambda _: "/usr/bin/systemctl")
             properties = dry_run._properties("sdsupervise@web.service")
-            assert isinstance(dry_run.Surroundings("x", None, None, "/", properties).environment, dict)
+            assert isinstance(dry_run.RunContext("x", None, None, "/", properties).environment, dict)
             assert manager.properties("x", "ActiveState").keys() == {"ActiveState"}
             assert host.version() < 1_000_000
             host._known()

@@ -16,7 +16,7 @@ from sdsupervise.linux.processes import Child
 from sdsupervise.settings.settings import CommandSettings, Settings
 from sdsupervise.systemd.notify_client import ASKS_ANSWER, FAILED
 from sdsupervise.workers.class_worker import Kin, LinkedWorker
-from sdsupervise.workers.command_worker import Identity, NotifiedWorker
+from sdsupervise.workers.command_worker import CommandIdentity, NotifiedWorker
 from sdsupervise.workers.notify_socket import NotifySocket
 from sdsupervise.workers.worker import Worker
 
@@ -154,7 +154,7 @@ _ASSIGNMENTS = (
 )
 
 
-_IDENTITY = Identity("/usr/bin/true", 2**40)
+_IDENTITY = CommandIdentity("/usr/bin/true", 2**40)
 
 
 class NotifySurface(_OfWorker):

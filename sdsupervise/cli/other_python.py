@@ -19,22 +19,21 @@ from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
 from ..handover.failure_reason import in_words
 from ..linux import prctl, processes
 from ..linux.unpatched import socket
-from ..service import start
 from ..service.daemon import SupervisedDaemon
-from ..service.wanted import Wanted
-from ..settings.settings import KINDS, ONLY_FOR_COMMANDS
+from ..service.failure import say_failure
+from ..service.wanted import WantedService
+from ..settings.settings import OF_CLASSES
 from ..systemd import logs
 from .run import make
 
 _EXIT_SECONDS = 2.0  # for what the code has registered to be run when this process ends
-_FOR_CLASSES = tuple(name for name in KINDS if name not in ONLY_FOR_COMMANDS)
 
 
 def main() -> NoReturn:
     """Be what the command line says."""
     role, facts = sys.argv[2], json.loads(sys.argv[3])
     sys.argv[:] = [sys.argv[0]]
-    wanted = Wanted(*facts["wanted"])
+    wanted = WantedService(*facts["wanted"])
     if role == "describe":
         status = _describe(wanted, facts)
         run_exit_functions(status, at_most_seconds=_EXIT_SECONDS)
@@ -44,7 +43,7 @@ def main() -> NoReturn:
     os._exit(status)
 
 
-def _describe(wanted: Wanted, facts: Mapping[str, Any]) -> int:
+def _describe(wanted: WantedService, facts: Mapping[str, Any]) -> int:
     answer = facts["answer"]
     os.set_inheritable(answer, False)
     if not prctl.die_with_parent(facts["parent"], signal.SIGKILL):
@@ -53,7 +52,7 @@ def _describe(wanted: Wanted, facts: Mapping[str, Any]) -> int:
         description = _facts_of(wanted)
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
         print(getattr(error, "traceback_text", ""), end="", file=sys.stderr)
-        description = {"exit_status": start.say_failure(error), "why": in_words(error)}
+        description = {"exit_status": say_failure(error), "why": in_words(error)}
     except Exception as error:
         sys.excepthook(type(error), error, error.__traceback__)
         description = {"exit_status": ExitStatus.CONFIG, "why": in_words(error)}
@@ -62,7 +61,7 @@ def _describe(wanted: Wanted, facts: Mapping[str, Any]) -> int:
     return ExitStatus.OK
 
 
-def _facts_of(wanted: Wanted) -> dict[str, object]:
+def _facts_of(wanted: WantedService) -> dict[str, object]:
     service = make(wanted)
     plan = service.plan()
     if plan is None:
@@ -81,11 +80,11 @@ def _facts_of(wanted: Wanted) -> dict[str, object]:
         "can_reload": service.can_do_hot_reload,
         "shutdown_signals": [int(number) for number in service.shutdown_signals],
         "code_version": read_code_version(type(service).__module__).facts(),
-        "settings": {name: getattr(service, name) for name in _FOR_CLASSES if hasattr(service, name)},
+        "settings": {name: getattr(service, name) for name in OF_CLASSES if hasattr(service, name)},
     }
 
 
-def _be_worker(wanted: Wanted, facts: Mapping[str, Any]) -> int:
+def _be_worker(wanted: WantedService, facts: Mapping[str, Any]) -> int:
     beginning = class_main.Beginning(*facts["beginning"])
     link = Link(_own_socket(facts["link"]))
     if facts["lock"] is not None:
@@ -94,7 +93,7 @@ def _be_worker(wanted: Wanted, facts: Mapping[str, Any]) -> int:
         service = make(wanted)
         plan = service.plan()
         early_code.assure(type(service).__module__, may_execute_anew=False)
-        own_code.forget_if_told(facts["fingerprint"])
+        own_code.forget_if_reported(facts["fingerprint"])
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
         text = f"{getattr(error, 'traceback_text', '')}{error}"
         print(text, file=sys.stderr)

@@ -1,0 +1,62 @@
+"""What a daemon asks for, before anything is taken or opened for it."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..code.code_version import CodeVersion
+from ..control import client
+from ..errors import ConfigError
+from ..linux.privileges import Identity
+from ..linux.unpatched import os, socket
+from ..settings.addresses import Address
+from ..settings.listen import Listen
+from ..sockets import check_reach
+from ..sockets.opening import WantedListener
+
+
+class Plan(NamedTuple):
+    """What a daemon asks for."""
+
+    name: str
+    read_code_version: Callable[[], CodeVersion]  # of the code, once this process is as it will stay
+    pid_file: str | None
+    user: str | None
+    group: str | None
+    silent: bool
+    detach: bool
+    supervised: bool
+    can_reload: bool
+    listen: Sequence[Listen] = ()
+    overlaps: bool = False
+    checked: bool = False  # by before_commit, while the generation before serves
+    is_instance: bool = False  # a file describes it, and a unit may run it
+    code: str = ""  # the file of a class that is loaded by the time of start()
+
+
+def wanted_listeners(plan: Plan, identity: Identity | None) -> list[WantedListener]:
+    """The sockets that are listed; a UNIX socket's file is the service's own, unless its entry says another owner.
+
+    Raises ConfigError.
+    """
+    uid, gid = (identity.uid, identity.gid) if identity is not None and os.geteuid() == 0 else (None, None)
+    wanted = [WantedListener.of(listen, uid, gid) for listen in plan.listen]
+    names: dict[Address, str] = {}
+    control_socket = Address(socket.AF_UNIX, client.control_path(plan.pid_file))
+    for listener in wanted:
+        if listener.address.is_one_with(control_socket):
+            raise ConfigError(
+                f"listen {listener.name!r} is {listener.address}, where sdsupervise has its own control socket; choose "
+                "another path."
+            )
+        other = names.setdefault(listener.address, listener.name)
+        if other != listener.name:
+            raise ConfigError(f"listen {other!r} and {listener.name!r} have one address, {listener.address}.")
+    why = check_reach.why_not(wanted, identity if os.geteuid() == 0 else None) if plan.checked else ""
+    if why:
+        raise ConfigError(why)
+    return wanted
+
+
+def default_pid_file(name: str) -> str:
+    """NAME.pid in $RUNTIME_DIRECTORY, else in /run."""
+    return os.path.join(client.runtime_directory() or "/run", f"{name}.pid")

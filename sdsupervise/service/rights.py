@@ -1,0 +1,51 @@
+"""Root's rights, where a service has a user of its own: what is refused while they last, and how they are given up."""
+
+import logging
+
+from ..linux import privileges
+from ..linux.inheritance import Invocation
+from ..linux.privileges import Identity
+from ..linux.unpatched import os
+from ..linux.writers import who_else_may_write
+from .plan import Plan
+
+_log = logging.getLogger("sdsupervise")
+
+
+def drops(identity: Identity | None) -> bool:
+    """There are rights to give up still."""
+    return identity is not None and os.geteuid() == 0 != identity.uid
+
+
+def drop(identity: Identity | None, *, under_systemd: bool) -> None:
+    """Become this user and group, with their login environment; nothing where none is named."""
+    if identity is None:
+        return
+    if (os.geteuid(), os.getegid()) != (identity.uid, identity.gid):
+        if os.geteuid() != 0:
+            _log.warning(
+                "Only root can run as another user or group; staying uid %d, gid %d", os.geteuid(), os.getegid()
+            )
+            return
+        privileges.become(identity)
+    privileges.set_login_environment(identity, of_systemd=under_systemd)
+
+
+def refuse_code_of_others(identity: Identity | None, invocation: Invocation) -> None:
+    """Raises ConfigError where another user may write code that root is about to load."""
+    if drops(identity):
+        from ..linux import root_environment
+
+        root_environment.refuse_code_of_others(invocation.environment, invocation.directory)
+
+
+def warn_of_code(plan: Plan, identity: Identity | None) -> None:
+    """Only the class, or its own command line, has named its user: so root has loaded its code."""
+    if not plan.code or identity is None or identity.uid == 0 or os.geteuid() != 0:
+        return
+    writer = who_else_may_write(plan.code)
+    _log.warning(
+        "Root has loaded the code of %s, before it became %s: whoever may write that code is root at the next start%s. "
+        "Name the user in the instance's file, or by 'sdsupervise run --user %s'",
+        *(plan.name, plan.user, f" ({writer})" if writer else "", plan.user),
+    )

@@ -214,8 +214,8 @@ def _reasoned(settings: Sequence[str], comment: str) -> str:
 
 
 def reload_applies() -> str:
-    """What of a unit comes into force by what, as README.md has it, where tests hold it."""
-    table = (_TREE / "README.md").read_text().partition("<!-- reload-applies -->")[2].partition("<!--")[0]
+    """What applies a change of a unit; tests hold the table of packaging/doc/systemd.md."""
+    table = (_TREE / "packaging" / "doc" / "systemd.md").read_text().partition("<!-- reload-applies -->")[2].partition("<!--")[0]
     _title, _line, *rows = re.findall(r"^\|(.*)\|(.*)\|$", table, re.MULTILINE)
     return "".join(defined(f"**{by.strip()}**", escaped(settings.replace("`", ""))) for settings, by in rows)
 

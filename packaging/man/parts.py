@@ -215,7 +215,8 @@ def _reasoned(settings: Sequence[str], comment: str) -> str:
 
 def reload_applies() -> str:
     """What applies a change of a unit; tests hold the table of packaging/doc/systemd.md."""
-    table = (_TREE / "packaging" / "doc" / "systemd.md").read_text().partition("<!-- reload-applies -->")[2].partition("<!--")[0]
+    page = (_TREE / "packaging" / "doc" / "systemd.md").read_text()
+    table = page.partition("<!-- reload-applies -->")[2].partition("<!--")[0]
     _title, _line, *rows = re.findall(r"^\|(.*)\|(.*)\|$", table, re.MULTILINE)
     return "".join(defined(f"**{by.strip()}**", escaped(settings.replace("`", ""))) for settings, by in rows)
 

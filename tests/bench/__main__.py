@@ -17,7 +17,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few samples each, to see that it works")
     parser.add_argument("--only", metavar="NAME", action="append", help=f"one of: {names}")
-    parser.add_argument("--write", action="store_true", help=f"put the table into {report.PAGE.name}, between its marks")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {report.PAGE.name}")
     parser.add_argument("--note", default="", help="a note on this run, for the line below the table")
     arguments = parser.parse_args()
     effort = QUICK if arguments.quick else Effort()

@@ -33,8 +33,8 @@ def numbers() -> str:
     """Three numbers of the benchmark's table: our median of a row."""
     failed, answer, memory = map(median, QUOTED)
     text = (
-        f"In the [benchmarks](packaging/doc/benchmarks.md), five reloads under load lose {failed}. The new code gives its "
-        f"first answer {answer} after the call for a reload. A supervisor uses {memory} of memory."
+        f"In the [benchmarks](packaging/doc/benchmarks.md), five reloads under load lose {failed}. The new code gives "
+        f"its first answer {answer} after the call for a reload. A supervisor uses {memory} of memory."
     )
     return textwrap.fill(text, 120)
 

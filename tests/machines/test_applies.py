@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.machine import Machine
 from tests.support.applies import SETTINGS, Applied, Setting
+from tests.support.machine import Machine
 from tests.support.trial import Trial, source
 
 _HELPERS = """

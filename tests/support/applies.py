@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
+
 class Applied(Enum):
     """When a change on disk comes into force, beside the `systemctl daemon-reload` that every change needs."""
 
@@ -80,7 +81,10 @@ OTHERS: Sequence[tuple[str, Applied]] = (
     ("`ExecStart=` and its options", Applied.BY_RESTART),
     ("WatchdogSec=", Applied.BY_RESTART),
     ("`LoadCredential=`, `SetCredential=`", Applied.BY_RESTART),
-    ("every setting of a unit that has credentials and a mount namespace (`PrivateTmp=`, `ProtectSystem=`, …)", Applied.BY_RESTART),
+    (
+        "every setting of a unit that has credentials and a mount namespace (`PrivateTmp=`, `ProtectSystem=`, …)",
+        Applied.BY_RESTART,
+    ),
     ("ExecReload=", Applied.AT_ONCE),
     ("`ExecStop=`, `Restart=`, `RestartSec=`, `TimeoutStopSec=`, `KillMode=`", Applied.AT_ONCE),
 )

@@ -38,7 +38,7 @@ class Counter(SupervisedDaemon):
                     client, _ = server.accept()
                     with client:
                         number += 1
-                        remember(state, number)  # before the client gets it: a crash may lose a number, but never repeats one
+                        remember(state, number)  # first: so a crash may lose a number, but never repeats one
                         client.sendall(f"release {RELEASE} says {number}\n".encode())
                 except (TimeoutError, ConnectionError):
                     pass  # no client came, or it has left

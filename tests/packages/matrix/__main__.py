@@ -10,13 +10,13 @@ import sys
 import time
 import traceback
 
-from tests.docs import systemd_page
 from tests.conftest import journal_tail
-from tests.support.machine import Machine
+from tests.docs import systemd_page
 from tests.packages.matrix import results
 from tests.packages.matrix.ground import Ground, packages
 from tests.packages.matrix.results import Column
 from tests.packages.matrix.rows import ROWS, Row
+from tests.support.machine import Machine
 
 SUITES = {
     "bookworm": "Debian 12",

@@ -175,9 +175,10 @@ def way_list() -> str:
 def _ways(state: State) -> str:
     lines = []
     for event, rule in states.ways(state):
-        lines.append(f"{states.EVENTS[event]:40}-> {states.name(rule.next)}")
-        done = ", ".join(states.EFFECTS[effect] for effect in rule.effects)
-        lines += textwrap.wrap(done, _COLUMNS - 6, initial_indent="    ", subsequent_indent="    ")
+        lines.append(f"{states.event_words(state, event):40}-> {states.name(rule.next)}")
+        lines += textwrap.wrap(
+            states.effect_words(state, rule), _COLUMNS - 6, initial_indent="    ", subsequent_indent="    "
+        )
     return f"**{states.name(state)}**, {states.role_of(state)}\n\n{literal(chr(10).join(lines))}\n"
 
 

@@ -20,6 +20,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"put the table into {report.PAGE.name}")
     parser.add_argument("--note", default="", help="a note on this run, for the line below the table")
     arguments = parser.parse_args()
+    if arguments.write and (arguments.quick or arguments.only):
+        parser.error("--write keeps a whole run: leave out --quick and --only")
     effort = QUICK if arguments.quick else Effort()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is measured is not left behind
     ground.adopt_orphans()

@@ -142,3 +142,11 @@ def test_a_quick_run_measures_the_same_quantities() -> None:
     """Quick is less of everything, never none of something."""
     full = Effort()
     assert all(0 < quick < all_of_it for quick, all_of_it in zip(QUICK, full, strict=True))
+
+
+def test_a_part_of_a_run_is_not_written() -> None:
+    """The page keeps a whole run: `--write` does not go with `--quick` or `--only`."""
+    for part in (["--quick"], ["--only", "idle"]):
+        command = [sys.executable, "-m", "tests.bench", "--write", *part]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (run.returncode, "leave out --quick and --only" in run.stderr) == (2, True)

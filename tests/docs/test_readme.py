@@ -9,7 +9,7 @@ import pytest
 
 from sdsupervise.instances.keys import FILE_KEYS
 from tests.docs import readme
-from tests.docs.documents import CLONE, comparable, number_of_sessions, put, with_sessions
+from tests.docs.documents import comparable, number_of_sessions, put, with_sessions
 from tests.support.machine import Machine
 
 TEXT = readme.README.read_text()
@@ -27,13 +27,6 @@ def test_its_sessions_go_as_they_are_shown(fresh_machine: Machine) -> None:
     assert number_of_sessions(TEXT) > 0
     ran = with_sessions(TEXT, fresh_machine)
     assert comparable(ran).splitlines() == comparable(TEXT).splitlines(), WRITE_ANEW
-
-
-def test_its_links_lead_somewhere() -> None:
-    """Every file and picture that it links to is there."""
-    targets = re.findall(r"\]\(([^)#]+)\)", TEXT) + re.findall(r'src(?:set)?="([^"]+)"', TEXT)
-    assert targets
-    assert [target for target in targets if not (CLONE / target).exists()] == []
 
 
 def test_its_settings_are_right() -> None:

@@ -7,7 +7,7 @@ RELEASE = 1
 
 
 class Poller(SupervisedDaemon):
-    can_do_hot_reload = True
+    can_do_hot_reload = True  # the new code may start while the old code runs
     worker_timeout = 10  # a worker that sends no ping for 10 seconds is replaced
 
     def supervised_process(self):

@@ -25,6 +25,8 @@ WORDS: Mapping[str, str] = {
     "workforce": "pool",
     "receipts?": "code version",
     "rehearsals?": "dry run",
+    "surroundings?": "the name of the part, or a Protocol for it",
+    "standing": "status",
     "births?|born": "spawn",
     "the other supervisor": "the predecessor or the successor",
     "old ones": "repeat the noun: the old workers, the old generation",
@@ -48,8 +50,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "units and examples": {"old ones", "told", "people", "the other supervisor"},
     "--help": {"old ones", "told", "people", "the other supervisor"},
     "sdsupervise": {
-        *("elders?", "heirlooms?", "errands?", "chronicles?", "announcers?", "succession", "workforce", "receipts?"),
-        *("births?|born", "raising", "supervised process(?:es)?"),
+        *("receipts?", "surroundings?", "births?|born", "raising", "supervised process(?:es)?"),
         *("the other supervisor", "told", "heard", "people"),
     },
 }

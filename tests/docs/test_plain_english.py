@@ -50,7 +50,7 @@ ALLOWED: Mapping[str, Set[str]] = {
     "units and examples": {"old ones", "told", "people", "the other supervisor"},
     "--help": {"old ones", "told", "people", "the other supervisor"},
     "sdsupervise": {
-        *("receipts?", "surroundings?", "births?|born", "raising", "supervised process(?:es)?"),
+        *("receipts?", "surroundings?", "births?|born", "supervised process(?:es)?"),
         *("the other supervisor", "told", "heard", "people"),
     },
 }

@@ -68,6 +68,7 @@ _EFFECTS: Mapping[Effect, str] = {
     X.WRITE_PID: "write its pid to the pid file",
     X.START_SUCCESSOR: "start the new code",
     X.ASK_YIELD: "ask {peer} for its turn",
+    X.TELL_READY: "tell systemd that it is ready",
     X.TELL_SERVING: "report that it serves",
     X.TELL_CHECKED: "report that before_commit has passed",
     X.TELL_FAILED: "report that it has failed",

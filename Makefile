@@ -34,11 +34,11 @@ help:
 	@echo 'make check    run the tests in FILE, and prepare only what they need'
 	@echo 'make test     lint, check the types, run every test, and say where the time went'
 	@echo 'make fuzz     say wrong things to every surface, by chance'
-	@echo 'make bench    measure'
+	@echo 'make bench    measure, and write packaging/doc/benchmarks.md'
 	@echo 'make soak     have random things go wrong while services are reloaded, for hours'
 	@echo 'make deb      build the Debian package, in dist/'
 	@echo 'make rpm      build the RPM package, in dist/'
-	@echo 'make matrix   try the installed Debian package on each systemd, and print how it went'
+	@echo 'make matrix   try the installed Debian package on each systemd, and write packaging/doc/systemd.md'
 	@echo 'make clean    remove what was built here (the Debian root stays in ~/.cache/sdsupervise)'
 	@sed -n 's/^#   /    /p' Makefile
 
@@ -65,7 +65,7 @@ test:
 
 bench:
 	@packaging/provision bench
-	@$(PYTHON) -m tests.bench
+	@$(PYTHON) -m tests.bench --write
 
 soak:
 	@packaging/provision test
@@ -82,7 +82,7 @@ deb rpm:
 
 matrix:
 	@packaging/provision test
-	@$(PYTHON) -m tests.packages.matrix $(SUITES)
+	@$(PYTHON) -m tests.packages.matrix --write $(SUITES)
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

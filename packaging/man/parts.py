@@ -164,9 +164,10 @@ def way_list() -> str:
 def _ways(state: State) -> str:
     lines = []
     for event, rule in states.ways(state):
-        lines.append(f"{states.EVENTS[event]:40}-> {states.name(rule.next)}")
-        done = ", ".join(states.EFFECTS[effect] for effect in rule.effects)
-        lines += textwrap.wrap(done, _COLUMNS - 6, initial_indent="    ", subsequent_indent="    ")
+        lines.append(f"{states.event_words(state, event):40}-> {states.name(rule.next)}")
+        lines += textwrap.wrap(
+            states.effect_words(state, rule), _COLUMNS - 6, initial_indent="    ", subsequent_indent="    "
+        )
     return f"**{states.name(state)}**, {states.role_of(state)}\n\n{literal(chr(10).join(lines))}\n"
 
 
@@ -203,8 +204,9 @@ def _reasoned(settings: Sequence[str], comment: str) -> str:
 
 
 def reload_applies() -> str:
-    """What of a unit comes into force by what, as README.md has it, where tests hold it."""
-    table = (_TREE / "README.md").read_text().partition("<!-- reload-applies -->")[2].partition("<!--")[0]
+    """What applies a change of a unit; tests hold the table of packaging/doc/systemd.md."""
+    page = (_TREE / "packaging" / "doc" / "systemd.md").read_text()
+    table = page.partition("<!-- reload-applies -->")[2].partition("<!--")[0]
     _title, _line, *rows = re.findall(r"^\|(.*)\|(.*)\|$", table, re.MULTILINE)
     return "".join(defined(f"**{by.strip()}**", escaped(settings.replace("`", ""))) for settings, by in rows)
 

@@ -28,51 +28,58 @@ ROLES: Mapping[str, tuple[State, ...]] = {
     "one that leaves": (S.STOPPING, S.EMPTY, S.LEAVING, S.GONE),
 }
 
-EVENTS: Mapping[Event, str] = {
-    E.WORKER_READY: "its workers are ready",
-    E.WORKER_GONE: "a worker of its own is gone",
+# How the words below name the other side of a reload.
+_PEERS = {
+    "the old generation in a reload": "the new generation",
+    "the new generation in a reload": "the old generation",
+}
+
+_EVENTS: Mapping[Event, str] = {
+    E.WORKER_READY: "all its workers are ready",
+    E.WORKER_GONE: "one of its workers is gone",
     E.NO_WORKER: "its last worker is gone",
-    E.WORKERS_SETTLED: "each worker serves, or has failed to",
+    E.WORKERS_SETTLED: "each worker serves or has failed",
     E.GAVE_UP: "crash_limit is reached",
     E.LOCK_GAINED: "it has the lock",
-    E.PEER_GONE: "the other supervisor is dead",
-    E.NO_PEER: "there is no other supervisor",
+    E.PEER_GONE: "{peer} is dead",
+    E.NO_PEER: "{peer} does not exist",
     E.PEER_ASKS_YIELD: "the new generation is ready (exclusive)",
     E.PEER_ASKS_LOCK: "the new generation is ready (overlap)",
     E.PEER_SERVES: "the new generation serves",
-    E.PEER_CHECKED: "before_commit has passed there",
+    E.PEER_CHECKED: "the new generation passed before_commit",
     E.PEER_FAILED: "the new generation has failed",
     E.PEER_COMMITTED: "the old generation has committed",
-    E.PEER_STOPS: "the other was told to stop",
-    E.PEER_EMPTY: "the other's last worker is gone",
+    E.PEER_STOPS: "{peer} must stop",
+    E.PEER_EMPTY: "the last worker of {peer} is gone",
     E.CHECK_PASSED: "before_commit has passed",
     E.CHECK_FAILED: "before_commit has failed",
     E.BARRIER_RETURNED: "systemd has the new main pid",
-    E.DEADLINE: "its time is up",
+    E.DEADLINE: "the deadline has passed",
     E.RELOAD_ASKED: "a reload is asked for",
     E.STOP_ASKED: "a stop is asked for",
 }
 
-EFFECTS: Mapping[Effect, str] = {
-    X.RELEASE_WORKERS: "its workers may serve",
-    X.STOP_WORKERS: "tell its workers to stop",
+_EFFECTS: Mapping[Effect, str] = {
+    X.RELEASE_WORKERS: "let its workers serve",
+    X.STOP_WORKERS: "stop its workers",
     X.KILL_WORKERS: "kill its workers",
-    X.OPEN_LOCK: "reach for the lock",
+    X.OPEN_LOCK: "wait for the lock",
     X.CLOSE_LOCK: "give up the lock",
-    X.WRITE_PID: "write its pid",
+    X.WRITE_PID: "write its pid to the pid file",
     X.START_SUCCESSOR: "start the new code",
-    X.ASK_YIELD: "ask for its turn",
-    X.TELL_SERVING: "say that it serves",
-    X.TELL_CHECKED: "say that before_commit has passed",
-    X.TELL_FAILED: "say that it has failed",
-    X.TELL_COMMITTED: "say that it has committed",
-    X.TELL_STOP: "tell the other to stop",
-    X.TELL_EMPTY: "say that its workers are gone",
-    X.KILL_PEER: "kill the other supervisor",
-    X.KILL_PEER_WORKERS: "kill the other's workers",
+    X.ASK_YIELD: "ask {peer} for its turn",
+    X.TELL_READY: "tell systemd that it is ready",
+    X.TELL_SERVING: "report that it serves",
+    X.TELL_CHECKED: "report that before_commit has passed",
+    X.TELL_FAILED: "report that it has failed",
+    X.TELL_COMMITTED: "report that it has committed",
+    X.TELL_STOP: "ask {peer} to stop",
+    X.TELL_EMPTY: "report that its workers are gone",
+    X.KILL_PEER: "kill {peer}",
+    X.KILL_PEER_WORKERS: "kill the workers of {peer}",
     X.NAME_MAIN_PID: "tell systemd the new main pid",
-    X.ANSWER_DONE: "answer: done",
-    X.ANSWER_FAILED: "answer: failed",
+    X.ANSWER_DONE: "report success to the caller",
+    X.ANSWER_FAILED: "report the failure to the caller",
     X.EXIT: "exit",
 }
 
@@ -91,6 +98,20 @@ def role_of(state: State) -> str:
     return role
 
 
+def event_words(state: State, event: Event) -> str:
+    """What happens to a supervisor in this state."""
+    return _EVENTS[event].format(peer=_peer(state))
+
+
+def effect_words(state: State, rule: Rule) -> str:
+    """What a supervisor that leaves this state by this rule does."""
+    return ", ".join(_EFFECTS[effect].format(peer=_peer(state)) for effect in rule.effects)
+
+
+def _peer(state: State) -> str:
+    return _PEERS.get(role_of(state), "the peer")
+
+
 def sentence(state: State) -> str:
     """What STATUS= begins with, for generations 1 and 2."""
     old = state in ROLES["the old generation in a reload"]
@@ -106,13 +127,13 @@ def deadline(state: State) -> str:
 _SUMMANDS = {
     "start_allowance": "start_timeout (an exclusive command's)",
     "worker_start_allowance": "start_timeout (or reload_timeout)",
-    "peer_reload_timeout": "reload_timeout (the other's, as soon as it is known)",
+    "peer_reload_timeout": "reload_timeout (of the peer, as soon as it is known)",
     "check_timeout": "before_commit_timeout (where there is a before_commit)",
-    "peer_stop_timeout": "stop_timeout (the other's)",
+    "peer_stop_timeout": "stop_timeout (of the peer)",
     "peer_start_allowance": "start_timeout (an exclusive command's)",
     "peer_check_timeout": "before_commit_timeout (where there is a before_commit)",
-    "peer_barrier_timeout": "barrier_timeout (the other's)",
-    "peer_probation": "probation (the other's)",
+    "peer_barrier_timeout": "barrier_timeout (of the peer)",
+    "peer_probation": "probation (of the peer)",
 }
 
 
@@ -127,7 +148,7 @@ def mermaid(states: Iterable[State]) -> str:
     for state in states:
         for event, rule in ways(state):
             if rule.next is not state and event not in _STOPS:
-                edges.setdefault((state, rule.next), []).append(EVENTS[event])
+                edges.setdefault((state, rule.next), []).append(event_words(state, event))
     lines = [f"    {name(a)} --> {name(b)}: {' or '.join(words)}" for (a, b), words in edges.items()]
     return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
 
@@ -147,9 +168,12 @@ def walk(handover: str) -> str:
     rows = []
     for who, event in _GOOD_RELOAD:
         for happens in (event,) if event is not None else _TURNS[handover]:
-            rule = RULES[stand[who]][happens]
+            before, rule = stand[who], RULES[stand[who]][happens]
             stand[who] = rule.next
-            done = ", ".join(EFFECTS[effect] for effect in rule.effects)
             states = [f"**{name(stand[each])}**" if each == who else name(stand[each]) for each in ("old", "new")]
-            rows.append(f"| {who}: {EVENTS[happens]} | {states[0]} | {states[1]} | {done} |")
-    return "\n".join(["| what happens | old | new | what it does then |", "|---|---|---|---|", *rows])
+            rows.append(
+                f"| {who}: {event_words(before, happens)} | {states[0]} | {states[1]} | {effect_words(before, rule)} |"
+            )
+    return "\n".join(
+        ["| what happens | old generation | new generation | what the supervisor does |", "|---|---|---|---|", *rows]
+    )

@@ -17,9 +17,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few samples each, to see that it works")
     parser.add_argument("--only", metavar="NAME", action="append", help=f"one of: {names}")
-    parser.add_argument("--write-readme", action="store_true", help="put the table into README.md, between its marks")
-    parser.add_argument("--note", default="", help="how it came to run, to be said below the table")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {report.PAGE.name}")
+    parser.add_argument("--note", default="", help="a note on this run, for the line below the table")
     arguments = parser.parse_args()
+    if arguments.write and (arguments.quick or arguments.only):
+        parser.error("--write keeps a whole run: leave out --quick and --only")
     effort = QUICK if arguments.quick else Effort()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what is measured is not left behind
     ground.adopt_orphans()
@@ -31,8 +33,8 @@ def main() -> int:
         return 69
     text = f"{report.table(measured)}\n\n{report.machine(load, arguments.note)}\n\n{report.NOTES}"
     print(text)
-    if arguments.write_readme and not report.write_readme(text):
-        print(f"README.md has no {report.BEGIN} … {report.END} to put the table into.", file=sys.stderr)
+    if arguments.write and not report.write_page(text):
+        print(f"{report.PAGE} has no {report.BEGIN} … {report.END} to put the table into.", file=sys.stderr)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""The table, on a terminal and in README.md."""
+"""The table, on a terminal and in packaging/doc/benchmarks.md."""
 
 import os
 import platform
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from .measure import Figures, Row
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "packaging" / "doc" / "benchmarks.md"
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
 def machine(load: float, note: str) -> str:
-    """Where this was measured, at which load, and what else is to be said of it."""
+    """The machine of this run, its load before the run, and a note."""
     return (
         f"{len(os.sched_getaffinity(0))} cores ({_processor()}), Linux {platform.release()}, "
         f"Python {platform.python_version()},\nload average {load:.1f} before{note and f', {note}'}; "
@@ -21,10 +21,12 @@ def machine(load: float, note: str) -> str:
 
 
 NOTES = """\
-Under load: half of the runs close each connection, half keep them. *A class* is the standard library's http.server in
-two workers, gunicorn has two of threads and `--preload`. Both are asked by USR2. For gunicorn alone the rest is its
-manual's: when the new master's workers run, TERM to the old one (WINCH is for a daemonized gunicorn). *Bare* and exec:
-the socket is there before, with a request waiting in it. *Its most*: not above the baseline's worst run."""
+Under load, half of the runs close each connection and half keep it. *A class* is the http.server of the standard
+library with two workers. gunicorn has two workers with threads, and `--preload`. SIGUSR2 reloads both. gunicorn alone
+needs a second step, which its manual describes: when the workers of the new master run, the old master gets SIGTERM
+(SIGWINCH is for a daemonized gunicorn). In the rows of *exec* the socket is open before the start, and a request waits
+in it. *The same server bare* is that server without sdsupervise. *Its most* means: not above the worst run of the
+baseline."""
 
 
 def _processor() -> str:
@@ -71,10 +73,10 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def write_readme(text: str, path: Path = README) -> bool:
+def write_page(text: str, path: Path = PAGE) -> bool:
     """Put the table between the marks; False where there are none."""
-    readme = path.read_text()
-    before, begin, rest = readme.partition(BEGIN)
+    page = path.read_text()
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         return False

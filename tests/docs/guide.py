@@ -16,6 +16,7 @@ from tests.support.machine import Machine
 GUIDE = CLONE / "packaging" / "doc" / "guide.md"
 
 MADE: Mapping[str, Callable[[], str]] = {
+    "example": lambda: f"```python\n{(CLONE / 'units/example/counter.py').read_text()}```",
     "old-generation": lambda: states.mermaid((states.S.SERVING, *states.ROLES["the old generation in a reload"])),
     "new-generation": lambda: states.mermaid(states.ROLES["the new generation in a reload"]),
     "walk-exclusive": lambda: states.walk("exclusive"),

@@ -114,23 +114,39 @@ def test_noise_is_what_the_baseline_shows(ours: tuple[float, ...], met: bool) ->
 
 
 def test_the_table_goes_between_its_marks_and_nothing_else_changes(tmp_path: Path) -> None:
-    """README keeps all but the table, which replaces the one before."""
-    readme = tmp_path / "README.md"
-    readme.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
-    assert report.write_readme("new", readme)
-    assert report.write_readme("newer", readme)
-    assert readme.read_text() == f"above\n{report.BEGIN}\nnewer\n{report.END}\nbelow\n"
+    """The page keeps all but the table, which replaces the one before."""
+    page = tmp_path / "benchmarks.md"
+    page.write_text(f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n")
+    assert report.write_page("new", page)
+    assert report.write_page("newer", page)
+    assert page.read_text() == f"above\n{report.BEGIN}\nnewer\n{report.END}\nbelow\n"
 
 
-def test_a_readme_without_marks_stays_as_it_is(tmp_path: Path) -> None:
-    """Nothing is written where it is not said where to."""
-    readme = tmp_path / "README.md"
-    readme.write_text("no marks\n")
-    assert not report.write_readme("new", readme)
-    assert readme.read_text() == "no marks\n"
+def test_a_page_without_marks_stays_as_it_is(tmp_path: Path) -> None:
+    """Without marks nothing is written."""
+    page = tmp_path / "benchmarks.md"
+    page.write_text("no marks\n")
+    assert not report.write_page("new", page)
+    assert page.read_text() == "no marks\n"
+
+
+def test_the_page_has_a_table_of_this_bench() -> None:
+    """packaging/doc/benchmarks.md has a row for each promised number, and the notes that the bench writes today."""
+    table = report.PAGE.read_text().partition(report.BEGIN)[2].partition(report.END)[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    assert [promised for promised in MEASURED if not any(promised in row for row in rows)] == []
+    assert table.endswith(f"\n\n{report.NOTES}\n"), "run `make bench`, or put the notes of tests/bench/report.py there"
 
 
 def test_a_quick_run_measures_the_same_quantities() -> None:
     """Quick is less of everything, never none of something."""
     full = Effort()
     assert all(0 < quick < all_of_it for quick, all_of_it in zip(QUICK, full, strict=True))
+
+
+def test_a_part_of_a_run_is_not_written() -> None:
+    """The page keeps a whole run: `--write` does not go with `--quick` or `--only`."""
+    for part in (["--quick"], ["--only", "idle"]):
+        command = [sys.executable, "-m", "tests.bench", "--write", *part]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (run.returncode, "leave out --quick and --only" in run.stderr) == (2, True)

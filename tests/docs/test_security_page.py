@@ -12,7 +12,7 @@ from tests.docs.documents import CLONE
 
 PAGE = CLONE / "packaging" / "doc" / "security.md"
 SECTIONS = (
-    "Who believes whom",
+    "Who trusts whom",
     "Other local users",
     "The service's user",
     "A compromised worker",

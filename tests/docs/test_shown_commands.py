@@ -109,6 +109,11 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
         "{0} && has wsgi get 127.0.0.1:8000 && has serving sdsupervise status gunicorn && {1} && "
         f"{{2}} && {UNWRAPPED} && {{3}} gunicorn && sdsupervise unit unwrap gunicorn && {UNWRAPPED}"
     ),
+    "sdsupervise unit wrap --write sdsupervise@NAME": Run(
+        "sed '$a user = \"daemon\"' /etc/sdsupervise/counter.toml >/etc/sdsupervise/fit.toml\n"
+        "{command} && grep User=daemon /etc/systemd/system/sdsupervise@fit.service.d/*; rm /etc/sdsupervise/fit.toml",
+        "sdsupervise unit wrap --write sdsupervise@fit",
+    ),
     "sdsupervise check": Run(),
     # An instance, from here on.
     "systemctl enable --now sdsupervise@NAME": of(f"systemctl enable --now {INSTANCE}"),
@@ -173,6 +178,8 @@ THERE: Mapping[str, tuple[str, str]] = {
         "tests/machines/test_varlinkctl.py",
         '"call", "-j", PLACE, "io.sdsupervise.Status", "{}"',
     ),
+    "sdsupervise run NAME": ("tests/machines/test_trust.py", '"sdsupervise", "run", *words'),
+    "sdsupervise run FILE.py": ("tests/processes/test_logging.py", 'SDSUPERVISE, "run", "current/service.py"'),
     "sdsupervise metrics": ("tests/processes/test_metrics.py", '"metrics"'),
     "sdsupervise metrics --output /var/lib/prometheus/node-exporter/sdsupervise.prom": (
         "tests/processes/test_metrics.py",

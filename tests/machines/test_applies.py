@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.support import applies
 from tests.support.applies import SETTINGS, Applied, Setting
 from tests.support.machine import Machine
 from tests.support.trial import Trial, source
@@ -89,13 +88,6 @@ def test_what_a_reload_applies(measured: Measured, setting: Setting) -> None:
     old, new = measured.at_start[setting.name], measured.after_restart[setting.name]
     assert old != new, "this probe does not see the setting"
     assert measured.after_reload[setting.name] == (new if setting.applied is Applied.BY_RELOAD else old)
-
-
-def test_the_table_is_in_the_readme() -> None:
-    """README shows the table as it is generated."""
-    text = applies.README.read_text()
-    begin, end = applies.MARKERS
-    assert text.partition(begin)[2].partition(end)[0].strip() == applies.table().strip()
 
 
 def test_a_swapped_working_directory(trial: Trial) -> None:

@@ -1,4 +1,4 @@
-"""What of a unit file a reload applies, and what needs a restart: `python -m tests.support.applies` prints the table.
+"""Which changes of a unit a reload applies, and which need a restart; packaging/doc/systemd.md shows the table.
 
 Every row is held by a test. Those of SETTINGS are measured all alike: a unit with the old value is started, the value
 on disk changed, `systemctl daemon-reload`, then a reload, then a restart; each time the worker is asked. A row says
@@ -8,14 +8,9 @@ that a reload applies the setting if the worker finds the same after the reload 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Sequence
 from enum import Enum
-from pathlib import Path
 from typing import NamedTuple
-
-README = Path(__file__).parents[2] / "README.md"
-MARKERS = ("<!-- reload-applies -->", "<!-- /reload-applies -->")
 
 
 class Applied(Enum):
@@ -23,7 +18,7 @@ class Applied(Enum):
 
     BY_RELOAD = "a reload"
     BY_RESTART = "a restart"
-    REFUSED = "a restart; a reload fails, and the old code serves on"
+    REFUSED = "a restart; a reload fails, and the old code keeps serving"
     AT_ONCE = "nothing more"
 
 
@@ -81,14 +76,17 @@ SETTINGS: Sequence[Setting] = (
 
 # What has a test of its own, and the row it holds.
 OTHERS: Sequence[tuple[str, Applied]] = (
-    ("User=, DynamicUser=", Applied.REFUSED),
+    ("`User=`, `DynamicUser=`", Applied.REFUSED),
     ("RuntimeDirectory=", Applied.REFUSED),
-    ("ExecStart=, its options too", Applied.BY_RESTART),
+    ("`ExecStart=` and its options", Applied.BY_RESTART),
     ("WatchdogSec=", Applied.BY_RESTART),
-    ("LoadCredential=, SetCredential=", Applied.BY_RESTART),
-    ("with credentials and a mount namespace (PrivateTmp=, ProtectSystem=, …): everything", Applied.BY_RESTART),
+    ("`LoadCredential=`, `SetCredential=`", Applied.BY_RESTART),
+    (
+        "every setting of a unit that has credentials and a mount namespace (`PrivateTmp=`, `ProtectSystem=`, …)",
+        Applied.BY_RESTART,
+    ),
     ("ExecReload=", Applied.AT_ONCE),
-    ("ExecStop=, Restart=, RestartSec=, TimeoutStopSec=, KillMode=", Applied.AT_ONCE),
+    ("`ExecStop=`, `Restart=`, `RestartSec=`, `TimeoutStopSec=`, `KillMode=`", Applied.AT_ONCE),
 )
 
 
@@ -96,19 +94,8 @@ def table() -> str:
     """The table in Markdown."""
     rows = [(setting.name, setting.applied) for setting in SETTINGS] + list(OTHERS)
     by_applied = sorted(rows, key=lambda row: list(Applied).index(row[1]))
-    lines = ["| changed on disk, then `systemctl daemon-reload` | it comes into force by |", "|---|---|"]
+    lines = ["| what changes in the unit | what applies it, after `systemctl daemon-reload` |", "|---|---|"]
     for applied, group in itertools.groupby(by_applied, key=lambda row: row[1]):
-        lines.append(
-            f"| {', '.join(f'`{name}`' if ' ' not in name else name for name, _ in group)} | {applied.value} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    """Print it."""
-    sys.stdout.write(table())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        names = ", ".join(name if "`" in name else f"`{name}`" for name, _ in group)
+        lines.append(f"| {names} | {applied.value} |")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Tasks for celery, which note in a file when each of them begins and ends."""
+"""Tasks for celery. Each writes to a file when it begins and when it ends."""
 
 import os
 import subprocess
@@ -11,13 +11,13 @@ RELEASE = 1
 
 app = Celery("tasks", broker="redis://127.0.0.1", backend="redis://127.0.0.1")
 app.conf.update(
-    # A task leaves the queue when it is done, not when it begins: what a crash cuts off is done again. So is, now and
-    # then, what has just been done when a worker stops: as ever with celery, tasks must bear to be done twice.
+    # A task leaves the queue when it is done, not when it begins. A task that a crash cuts off runs again. Sometimes a
+    # task that ends while its worker stops runs again, too: as always with celery, a task may run twice.
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    # No worker holds tasks that another one could do.
+    # No worker holds tasks that another worker could do.
     worker_prefetch_multiplier=1,
-    # After so many seconds redis hands out again what a killed worker had: longer than the longest task.
+    # After this many seconds, redis hands out the tasks of a killed worker again. Set it longer than the longest task.
     broker_transport_options={"visibility_timeout": 3600},
     broker_connection_retry_on_startup=True,
 )
@@ -25,7 +25,7 @@ app.conf.update(
 
 @worker_init.connect
 def wait_for_our_turn(**_):
-    """All is imported and nothing has begun: from here on only one release may work. Returns when it is this one."""
+    """All code is imported, and no task has begun. Returns when only this release may work."""
     if subprocess.call(["sdsupervise", "ready"]) != 0:
         raise SystemExit("Not our turn any more.")
 
@@ -41,5 +41,5 @@ def work(number, seconds):
 def note(what, number):
     line = f"{number} {what} in release {RELEASE}\n".encode()
     notes = os.open("/var/lib/celery/notes", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.write(notes, line)  # at once and in one piece, whoever else writes
+    os.write(notes, line)  # in one piece, even if others write
     os.close(notes)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""WebAsync is web.py in one thread, with asyncio: what an old worker accepted it answers before it leaves."""
+"""WebAsync is web.py in one thread, with asyncio. An old worker answers all requests that it has accepted."""
 
 import asyncio
 import sys
@@ -15,9 +15,9 @@ class WebAsync(SupervisedDaemon):
     """Says which release it is."""
 
     can_do_hot_reload = True
-    handover = "overlap"  # the old worker accepts until the new one does
-    listen = {"http": "127.0.0.1:8080"}  # kept open by the supervisor, whatever becomes of workers
-    worker_timeout = 10  # seconds: a worker whose event loop is stuck for so long is replaced
+    handover = "overlap"  # the old worker serves until the new worker serves
+    listen = {"http": "127.0.0.1:8080"}  # the supervisor opens it and keeps it open
+    worker_timeout = 10  # a worker whose event loop hangs for 10 seconds is replaced
 
     async def supervised_process(self):
         self.connections = set()
@@ -50,7 +50,7 @@ class WebAsync(SupervisedDaemon):
                     writer.close()
             await writer.wait_closed()  # when all is sent
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            writer.close()  # it says nothing, or too much, or has left
+            writer.close()  # the client sends nothing, or too much, or has left
 
     async def supervised_shutdown(self):
         print(f"release {RELEASE} stops")

@@ -1,0 +1,33 @@
+"""What of packaging/doc/systemd.md is made from data in the tree: `python -m tests.docs.systemd_page` writes it.
+
+The sources are tests/support/applies.py, each row of which a test holds, and the results of the last `make matrix`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+
+from tests.docs.documents import CLONE, put
+from tests.packages.matrix import results
+from tests.support import applies
+
+PAGE = CLONE / "packaging" / "doc" / "systemd.md"
+
+MADE: Mapping[str, Callable[[], str]] = {
+    "reload-applies": applies.table,
+    "matrix": lambda: results.table(results.kept()),
+}
+
+
+def main() -> int:
+    """Write the page; 0."""
+    text = PAGE.read_text()
+    for name, make in MADE.items():
+        text = put(text, name, make())
+    PAGE.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,7 @@ N ?= 100000
 export SYSTEMD SUITE
 
 PYTHON := .venv/bin/python
-TYPED := sdsupervise tests packaging/man
+TYPED := sdsupervise tests packaging/man packaging/doc/pictures
 
 .DEFAULT_GOAL := help
 

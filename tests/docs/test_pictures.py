@@ -12,10 +12,13 @@ from sdsupervise.core.takeover import RULES, Event, Rule, State
 
 PICTURES = Path(__file__).parents[2] / "packaging" / "doc" / "pictures"
 sys.path.append(str(PICTURES))
-import draw  # noqa: E402 (the line above finds it)
+import draw  # noqa: E402 (the line above finds them)
+import folders  # noqa: E402
 import statechart  # noqa: E402
 import timeline  # noqa: E402
 from svg import COLOURS, THEMES  # noqa: E402
+
+from tests.unit.test_layers import APART, LAYERS  # noqa: E402
 
 MADE = draw.made()
 
@@ -79,3 +82,10 @@ def test_what_was_recorded_is_in_the_tables_words() -> None:
         names = [name for name, _, _ in reload.phases]
         assert set(names) <= {state.name.lower() for state in State}, "run packaging/doc/pictures/record.py"
         assert ("yielding" in names) == (reload.handover == "exclusive")
+
+
+def test_every_folder_is_drawn() -> None:
+    """A new folder of the package is missed, and so is one that says nothing of itself."""
+    there = {path.parent.name for path in folders.PACKAGE.glob("*/__init__.py")} - set(APART)
+    assert there | {"errors"} == folders.RUNS_IN.keys() == {folder for layer in LAYERS for folder in layer}
+    assert all(map(folders.question, folders.RUNS_IN))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the pictures of packaging/doc: `packaging/doc/pictures/draw.py [DIRECTORY]`, else where they are."""
+"""Draw the pictures of packaging/doc anew: `.venv/bin/python packaging/doc/pictures/draw.py`; `make docs` does it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[2]), str(HERE), str(HERE.parents[1] / "man")]
 
-import statechart  # noqa: E402 (the line above finds them)
+import folders  # noqa: E402 (the line above finds them)
+import statechart  # noqa: E402
 import timeline  # noqa: E402
 from svg import THEMES  # noqa: E402
 
-PICTURES: Mapping[str, Callable[[str], str]] = {"reload": timeline.draw, "states": statechart.draw}
+PICTURES: Mapping[str, Callable[[str], str]] = {
+    "folders": folders.draw,
+    "reload": timeline.draw,
+    "states": statechart.draw,
+}
 
 
 def made() -> Mapping[str, str]:
@@ -24,9 +29,8 @@ def made() -> Mapping[str, str]:
 
 def main() -> int:
     """Write the pictures; 0."""
-    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
     for name, text in made().items():
-        (directory / name).write_text(text)
+        (HERE / name).write_text(text)
     return 0
 
 

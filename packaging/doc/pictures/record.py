@@ -20,8 +20,8 @@ HERE = Path(__file__).parent
 TREE = HERE.parents[2]
 sys.path.insert(0, str(TREE))
 
-from tests.ground.journal import Entry  # noqa: E402 (the line above finds the tree)
-from tests.ground.machine import Machine  # noqa: E402
+from tests.support.journal import Entry  # noqa: E402 (the line above finds the tree)
+from tests.support.machine import Machine  # noqa: E402
 
 RECORD = HERE / "reload.json"
 _SETTINGS = """\

@@ -125,8 +125,10 @@ def _draw_ground(picture: Picture) -> None:
     picture.text((BACK, y + 22), "predecessor: the old generation", colour="old", size=13, bold=True)
     picture.box(Box(8, LEAVING_TOP - 12, WIDTH - 16, HEIGHT - LEAVING_TOP + 4), fill="band", radius=10)
     picture.text((LEFT, LEAVING_TOP + 8), "leaving", size=13, bold=True)
-    last = ", ".join(states.name(state) for state in State if _stopped(state) is S.LAST)
-    words = f"A stop leads from every state above to {states.name(S.STOPPING)}; from {last} to {states.name(S.LAST)}."
+    last = ", ".join(states.name(state) for state in State if _stopped(state) is S.LEAVING)
+    words = (
+        f"A stop leads from every state above to {states.name(S.STOPPING)}; from {last} to {states.name(S.LEAVING)}."
+    )
     picture.text((LEFT + 64, LEAVING_TOP + 8), words, colour="faint")
 
 

@@ -127,7 +127,8 @@ class _Panel:
         """The predecessor's states: names in those that are long enough, the others' names beside a tick below."""
         y = self._top + 46
         self._picture.text((24, y + 12), "state of supervisor 1", size=11)
-        for name, begin, end in self._reload.phases:
+        phases = self._reload.phases
+        for name, begin, end in phases:
             left, right = self._x(begin), self._x(end)
             width = 6.3 * len(name)
             if right - left > width + 6:
@@ -137,8 +138,7 @@ class _Panel:
                 self._picture.text(((left + right) / 2, y + 11.5), name, size=10, anchor="middle", code=True)
             else:
                 self._picture.line((left, y), (left, y + 20), colour="old", width=1.6)
-                is_last = end == self._reload.end
-                at, anchor = (left + 4, "start") if is_last else (left - 3, "end")
+                at, anchor = (left + 4, "start") if name == phases[-1][0] else (left - 3, "end")
                 self._picture.text((at, y + 28), name, size=10, anchor=anchor, code=True, halo="band")
 
     def _draw_rows(self) -> None:

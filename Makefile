@@ -24,6 +24,7 @@ TYPED := sdsupervise tests packaging/man packaging/doc/pictures
 help:
 	@echo 'make demo     see what sdsupervise does, on a throw-away machine'
 	@echo 'make test     lint, check the types, run every test'
+	@echo 'make docs     make anew what of the documents is made from the code: pictures, tables, sessions'
 	@echo 'make fuzz     say wrong things to every surface, by chance'
 	@echo 'make bench    measure'
 	@echo 'make soak     have random things go wrong while services are reloaded, for hours'
@@ -43,6 +44,15 @@ test:
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy --strict $(TYPED)
 	$(PYTHON) -m pytest tests --numprocesses 2 --dist loadfile $(PYTEST)
+
+# What needs no machine comes first.
+docs:
+	@packaging/provision test
+	$(PYTHON) packaging/doc/pictures/draw.py
+	$(PYTHON) -m tests.docs.json_page
+	$(PYTHON) -m tests.docs.completion
+	$(PYTHON) -m tests.docs.readme
+	$(PYTHON) -m tests.docs.guide
 
 bench:
 	@packaging/provision bench
@@ -69,4 +79,4 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
 	find sdsupervise tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test fuzz bench soak deb rpm matrix clean
+.PHONY: help demo test docs fuzz bench soak deb rpm matrix clean

@@ -167,6 +167,15 @@ def _state(state: State) -> str:
     return defined(f"**{states.name(state)}**", escaped("; ".join(facts) + "."))
 
 
+def state_sentences() -> str:
+    """Every state with the sentence that STATUS= begins with."""
+    return "".join(
+        f"{sentence(role)[:-1]}:\n\n"
+        + "".join(defined(f"**{states.name(state)}**", escaped(f"{states.sentence(state)}.")) for state in members)
+        for role, members in states.ROLES.items()
+    )
+
+
 def way_list() -> str:
     """Every way from a state to the next: what happens, where it leads, what is done."""
     return "".join(_ways(state) for state in State if states.ways(state))
@@ -295,6 +304,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "notify-variables": notify_variables,
     "metrics": metric_list,
     "states": state_list,
+    "state-sentences": state_sentences,
     "ways": way_list,
     "interface": interface_text,
     "link": link_lines,

@@ -18,6 +18,7 @@ FILES = {
     "/usr/libexec/sdsupervise/removing",
     "/usr/libexec/sdsupervise/upgraded",
 }
+FOR_READERS_OF_THE_CODE = {"architecture.md", "invariants.md"}
 
 
 def deb() -> Path:
@@ -27,7 +28,6 @@ def deb() -> Path:
 
 def field(name: str) -> str:
     return subprocess.run(["dpkg-deb", "--field", deb(), name], stdout=subprocess.PIPE, text=True).stdout.strip()
-FOR_READERS_OF_THE_CODE = {"architecture.md", "invariants.md"}
 
 
 def listed() -> set[str]:

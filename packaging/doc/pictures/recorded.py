@@ -5,7 +5,7 @@ from threading import Event
 from sdsupervise import SupervisedDaemon
 
 WARM_UP_SECONDS = 0.4  # loads a model, say
-LAST_REQUEST_SECONDS = 0.35  # of the request that a worker works on when it is told to stop
+LAST_REQUEST_SECONDS = 0.35  # of the request that a worker works on when it must stop
 
 
 class Recorded(SupervisedDaemon):

@@ -34,7 +34,7 @@ from sdsupervise.core.takeover import RULES, Event, Rule, State
 
 S, E = State, Event
 
-# {peer} is what the other supervisor is to this one.
+# {peer} is predecessor or successor, whichever the state's supervisor talks to.
 WORDS: Mapping[Event, str] = {
     E.WORKER_READY: "workers are ready",
     E.WORKER_GONE: "a worker dies",

@@ -71,6 +71,10 @@ def test_every_state_and_way_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statechart, "RULES", {**RULES, State.SERVING: {Event.NO_WORKER: Rule(State.GONE)}})
     with pytest.raises(statechart.Missing, match="no line from SERVING to GONE"):
         statechart.check()
+    rules = {**RULES[State.SERVING], Event.CHECK_PASSED: Rule(State.STARTING_SUCCESSOR)}
+    monkeypatch.setattr(statechart, "RULES", {**RULES, State.SERVING: rules})
+    with pytest.raises(statechart.Missing, match="no words for CHECK_PASSED"):
+        statechart.check()
     monkeypatch.setattr(statechart, "RULES", {**RULES, State.DRAINING: {}})
     with pytest.raises(statechart.Missing, match="a line from DRAINING to GONE, the table has none"):
         statechart.check()

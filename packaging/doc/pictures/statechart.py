@@ -82,6 +82,8 @@ def check() -> None:
             raise Missing(f"state_places.py has no place for {state.name}: give it one in BOXES.")
     for source, target in edges().keys() - WAYS.keys():
         raise Missing(f"state_places.py has no line from {source.name} to {target.name}: give it one in WAYS.")
+    for event in {event for events in edges().values() for event in events} - WORDS.keys():
+        raise Missing(f"statechart.py has no words for {event.name}: give it some in WORDS.")
     for source, target in WAYS.keys() - edges().keys():
         raise Missing(f"state_places.py has a line from {source.name} to {target.name}, the table has none.")
     for effect, event, source, target, words, _ in MESSAGES:

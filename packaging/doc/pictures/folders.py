@@ -12,8 +12,8 @@ from svg import Box, Picture
 from tests.unit.test_layers import LAYERS
 
 PACKAGE = Path(__file__).parents[3] / "sdsupervise"
-_WIDTH, _TOP, _ROW, _GAP = 1180, 96, 38, 7
-_LEFT, _RIGHT = 24, 1156
+_WIDTH, _TOP, _ROW, _GAP = 940, 96, 40, 7
+_LEFT, _RIGHT = 20, 920
 
 # Which process a folder is for.
 SUPERVISOR, WORKER, COMMAND, ANY = (
@@ -69,6 +69,6 @@ def _draw_folder(picture: Picture, folder: str, box: Box) -> None:
     picture.box(box, fill=fill, stroke=stroke)
     _, middle = box.middle
     picture.text((box.x + 14, middle + 4.5), folder, size=13, bold=True, code=True)
-    lines = textwrap.wrap(question(folder), int((box.width - 130) / 6))
+    lines = textwrap.wrap(question(folder), int((box.width - 122) / 5.9))
     for number, line in enumerate(lines):
-        picture.text((box.x + 118, middle + 4 + 13 * (number - (len(lines) - 1) / 2)), line)
+        picture.text((box.x + 112, middle + 4 + 13 * (number - (len(lines) - 1) / 2)), line)

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 TREE = HERE.parents[2]
@@ -34,6 +34,8 @@ before_commit = ["sleep", "0.25"]
 probation = 0.4
 """
 _TICKS = 100  # a second, in /proc/PID/stat
+_VERDICT = ("systemd", "reloaded")
+_TRIES = 6  # the quickest is kept: others show how busy the machine was
 
 
 class Recording(NamedTuple):
@@ -44,7 +46,7 @@ class Recording(NamedTuple):
     new_since: float  # when the new supervisor was started, in seconds since the epoch
 
 
-def record(handover: str) -> Mapping[str, object]:
+def record(handover: str) -> Mapping[str, Any]:
     """One reload of a service with this hand-over, as reload.json has it."""
     unit = f"sdsupervise@{handover}.service"
     with Machine() as machine:
@@ -112,12 +114,17 @@ def _is_systemds(entry: Entry, word: str) -> bool:
     return entry["_PID"] == "1" and entry["MESSAGE"].startswith(word)
 
 
+def _seconds(reload: Mapping[str, Any]) -> float:
+    """How long the caller waited for the verdict."""
+    return next(float(step["at"]) for step in reload["steps"] if (step["process"], step["what"]) == _VERDICT)
+
+
 def main() -> int:
     """Write reload.json; 0."""
-    reloads = [record(handover) for handover in ("exclusive", "overlap")]
+    reloads = [min((record(handover) for _ in range(_TRIES)), key=_seconds) for handover in ("exclusive", "overlap")]
     lines = [
         f'{{"handover": "{reload["handover"]}", "systemd": "{reload["systemd"]}", "steps": [\n'
-        + ",\n".join(f"  {json.dumps(step)}" for step in reload["steps"])  # type: ignore[attr-defined]
+        + ",\n".join(f"  {json.dumps(step)}" for step in reload["steps"])
         + "\n]}"
         for reload in reloads
     ]

@@ -14,11 +14,11 @@ from svg import Box, Picture
 from sdsupervise.core.takeover import RULES, Effect, Event, State
 
 RECORD = Path(__file__).parent / "reload.json"
-_WIDTH = 1180
-_LEFT, _RIGHT = 196, 1156  # of the axis
+_WIDTH = 940
+_LEFT, _RIGHT = 184, 918  # of the axis
 _BEFORE = 0.12  # seconds that are shown of the time before the reload
 _BAR = 18
-_TOP, _PANEL = 92, 330
+_TOP, _PANEL = 104, 330
 _TITLES: Mapping[str, str] = {
     "exclusive": "never two generations at once: the old workers stop before the new ones serve",
     "overlap": "the old workers serve on until the new ones have proved that they serve",
@@ -79,16 +79,18 @@ def reloads() -> list[Reload]:
 def draw(theme: str) -> str:
     """The picture, as SVG."""
     found = reloads()
-    longest = max(reload.end for reload in found) + 0.12
+    # The words beside the commit need some room, too.
+    longest = max(max(reload.end + 0.12, reload.commit * 1.38) for reload in found)
     height = _TOP + _PANEL * len(found) - 8
     picture = Picture(_WIDTH, height, "One reload as a timeline of its processes, exclusive and overlap", theme)
     picture.text((24, 38), "One reload, process by process", size=18, bold=True)
+    systemd = found[0].systemd.partition(".")[0]
+    picture.text((24, 60), f"Recorded with systemd {systemd}; seconds since systemctl reload.", size=12, colour="faint")
     words = (
-        f"Recorded with systemd {found[0].systemd.partition('.')[0]}. A worker takes {WARM_UP_SECONDS:g} s to warm up "
-        f"and {LAST_REQUEST_SECONDS:g} s for its last request; before_commit and probation are set. "
-        "Seconds since systemctl reload."
+        f"A worker takes {WARM_UP_SECONDS:g} s to warm up and {LAST_REQUEST_SECONDS:g} s for its last request; "
+        "before_commit and probation are set."
     )
-    picture.text((24, 60), words, colour="faint")
+    picture.text((24, 77), words, size=12, colour="faint")
     for number, reload in enumerate(found):
         _Panel(picture, reload, _TOP + number * _PANEL, longest).draw()
     return str(picture)
@@ -130,11 +132,11 @@ class _Panel:
         phases = self._reload.phases
         for name, begin, end in phases:
             left, right = self._x(begin), self._x(end)
-            width = 6.3 * len(name)
-            if right - left > width + 6:
+            if right - left > 4:
                 self._picture.box(
                     Box(left, y, right - left - 1, 16), fill="old-soft", stroke="old", radius=3, width=0.8
                 )
+            if right - left > 6.3 * len(name):
                 self._picture.text(((left + right) / 2, y + 11.5), name, size=10, anchor="middle", code=True)
             else:
                 self._picture.line((left, y), (left, y + 20), colour="old", width=1.6)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 from sdsupervise.cli import commands
+from sdsupervise.cli.ask import Condition
 from tests.docs import json_page
 from tests.docs.shown_commands import every_parser
+from tests.support.varlink_idl import Enum
 
 
 def test_the_page_is_current() -> None:
@@ -30,6 +33,11 @@ def test_every_field_is_a_type_that_is_there() -> None:
     text = json_page.PAGE.read_text()
     headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= headings
+
+
+def test_every_reason_for_no_answer_is_there() -> None:
+    """The page has each condition that the commands know."""
+    assert json_page.PRINTED.types["NoState"] == Enum(get_args(Condition)[1:])
 
 
 def test_a_wrong_line_is_seen() -> None:

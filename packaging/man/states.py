@@ -71,6 +71,7 @@ EFFECTS: Mapping[Effect, str] = {
     X.KILL_PEER: "kill the other supervisor",
     X.KILL_PEER_WORKERS: "kill the other's workers",
     X.NAME_MAIN_PID: "tell systemd the new main pid",
+    X.TELL_READY: "tell systemd that it is ready",
     X.ANSWER_DONE: "answer: done",
     X.ANSWER_FAILED: "answer: failed",
     X.EXIT: "exit",

@@ -20,7 +20,7 @@ N ?= 100000
 export SYSTEMD SUITE
 
 PYTHON := .venv/bin/python
-TYPED := sdsupervise tests packaging/man
+TYPED := sdsupervise tests packaging/man packaging/doc/pictures
 SPREAD := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What make test has done before its tests, and how long each took.
 PHASES := build/phases
@@ -33,6 +33,7 @@ help:
 	@echo 'make unit     run the tests that need no process, no root and no systemd: seconds'
 	@echo 'make check    run the tests in FILE, and prepare only what they need'
 	@echo 'make test     lint, check the types, run every test, and say where the time went'
+	@echo 'make docs     make anew what of the documents is made from the code: pictures, tables, sessions'
 	@echo 'make fuzz     say wrong things to every surface, by chance'
 	@echo 'make bench    measure, and write packaging/doc/benchmarks.md'
 	@echo 'make soak     have random things go wrong while services are reloaded, for hours'
@@ -63,6 +64,15 @@ test:
 	$(TIMED) types $(PYTHON) -m mypy --strict $(TYPED)
 	PHASES=$(PHASES) $(PYTHON) -m pytest tests $(SPREAD) $(PYTEST)
 
+# What needs no machine comes first.
+docs:
+	@packaging/provision test
+	$(PYTHON) packaging/doc/pictures/draw.py
+	$(PYTHON) -m tests.docs.json_page
+	$(PYTHON) -m tests.docs.completion
+	$(PYTHON) -m tests.docs.readme
+	$(PYTHON) -m tests.docs.guide
+
 bench:
 	@packaging/provision bench
 	@$(PYTHON) -m tests.bench --write
@@ -88,4 +98,4 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
 	find sdsupervise tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo unit check test fuzz bench soak deb rpm matrix clean
+.PHONY: help demo unit check test docs fuzz bench soak deb rpm matrix clean

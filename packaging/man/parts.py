@@ -156,6 +156,15 @@ def _state(state: State) -> str:
     return defined(f"**{states.name(state)}**", escaped("; ".join(facts) + "."))
 
 
+def state_sentences() -> str:
+    """Every state with the sentence that STATUS= begins with."""
+    return "".join(
+        f"{sentence(role)[:-1]}:\n\n"
+        + "".join(defined(f"**{states.name(state)}**", escaped(f"{states.sentence(state)}.")) for state in members)
+        for role, members in states.ROLES.items()
+    )
+
+
 def way_list() -> str:
     """Every way from a state to the next: what happens, where it leads, what is done."""
     return "".join(_ways(state) for state in State if states.ways(state))
@@ -180,9 +189,10 @@ def unit(name: str) -> str:
     return literal("".join(_wrapped_comment(part) if part.startswith("#") else _continued(part) for part in parts))
 
 
-def _wrapped_comment(comment: str) -> str:
-    text = re.sub(r"^# ", "", comment, flags=re.MULTILINE)
-    return textwrap.fill(text, _COLUMNS, initial_indent="# ", subsequent_indent="# ") + "\n"
+def _wrapped_comment(comment: str, indentation: str = "") -> str:
+    text = re.sub(r"^ *# ", "", comment, flags=re.MULTILINE)
+    sign = f"{indentation}# "
+    return textwrap.fill(text, _COLUMNS, initial_indent=sign, subsequent_indent=sign) + "\n"
 
 
 def _continued(text: str) -> str:
@@ -252,14 +262,15 @@ def metric_list() -> str:
 def interface_text(name: str) -> str:
     """A Varlink interface in its own words, as wide as a page."""
     text = (Path(sdsupervise.__file__).parent / "control" / f"{name}.varlink").read_text()
-    paragraphs = re.split(r"((?:^#.*\n)+)", text, flags=re.MULTILINE)
+    paragraphs = re.split(r"((?:^ *#.*\n)+)", text, flags=re.MULTILINE)
     return literal("".join(map(_as_wide_as_a_page, paragraphs)))
 
 
 def _as_wide_as_a_page(part: str) -> str:
     """Comments, or lines of code that may be broken behind a comma."""
-    if part.startswith("#"):
-        return _wrapped_comment(part)
+    indentation = re.match(r" *", part)[0]  # type: ignore[index]
+    if part.startswith(f"{indentation}#"):
+        return _wrapped_comment(part, indentation)
     glued = re.sub(r"(?<=[^,\s]) ", "\0", part)
     lines = (textwrap.wrap(line, _COLUMNS, subsequent_indent="  ") or [""] for line in glued.split("\n"))
     return "\n".join(line for wrapped in lines for line in wrapped).replace("\0", " ")
@@ -284,6 +295,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "notify-variables": notify_variables,
     "metrics": metric_list,
     "states": state_list,
+    "state-sentences": state_sentences,
     "ways": way_list,
     "interface": interface_text,
     "link": link_lines,

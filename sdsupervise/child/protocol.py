@@ -1,4 +1,4 @@
-r"""What worker and supervisor say to each other over the link: lines of ASCII (SEED.md, "Processes and signals").
+r"""What worker and supervisor say to each other over the link: lines of ASCII.
 
     worker         supervisor
     ping           pong    at once, whatever else is going on

@@ -3,13 +3,15 @@
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ..control.client import Client
 from ..errors import HandoverError, NotPermitted, NotRunning, SdsuperviseError
 from ..instances import locations
 from ..linux.channel import Sender
 
+# Of an instance that does not answer; "" of one that does.
+Condition = Literal["", "stopped", "failed", "dead", "hangs", "forbidden", "strange"]
 _NOBODY = -1
 TIMEOUT_SECONDS = 3.0  # a supervisor's event loop answers at once, or hangs
 
@@ -20,7 +22,7 @@ class Asked(NamedTuple):
     name: str
     path: str  # of its control socket
     facts: Mapping[str, Any] | None  # what Status answered
-    condition: str = ""  # where it did not: stopped, failed, dead, hangs, not permitted, strange
+    condition: Condition = ""  # why there are none
     sentence: str = ""  # the same as a sentence
     error: Exception | None = None
     sender: Sender | None = None  # who answered
@@ -45,7 +47,7 @@ def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> As
     except NotRunning as error:
         return Asked(name, path, None, "dead" if os.path.exists(path) else "stopped", str(error), error)
     except NotPermitted as error:
-        return Asked(name, path, None, "not permitted", str(error), error)
+        return Asked(name, path, None, "forbidden", str(error), error)
     except HandoverError as error:
         return Asked(name, path, None, "hangs", str(error), error)
     except SdsuperviseError as error:

@@ -1,1 +1,1 @@
-"""One reload: the other supervisor, what crosses to it, and the verdict."""
+"""One reload: predecessor and successor, what crosses between them, and the verdict."""

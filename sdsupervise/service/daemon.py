@@ -1,4 +1,4 @@
-"""What a service author writes against: Daemon and SupervisedDaemon (SEED.md, first table)."""
+"""What a service author writes against: Daemon and SupervisedDaemon."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The command-line options of a daemon: the original's built-in ones and the service's own (SEED.md, `options`)."""
+"""The command-line options of a daemon: the built-in ones, which App::Base::Daemon has too, and the service's own."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""A daemon without a supervisor, and what one with a supervisor has in common with it (SEED.md, first table)."""
+"""A daemon without a supervisor, and what one with a supervisor has in common with it."""
 
 import logging
 import os

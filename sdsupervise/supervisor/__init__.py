@@ -1,1 +1,1 @@
-"""The shell around the takeover table: what happens becomes an event, effects are performed."""
+"""The supervisor: what happens becomes an event of the takeover table, and it performs the effects."""

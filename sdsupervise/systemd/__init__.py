@@ -1,1 +1,1 @@
-"""Talk with systemd and the journal: one wire, one module."""
+"""What we need of systemd and its journal: one module for each way to talk to them."""

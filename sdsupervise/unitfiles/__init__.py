@@ -1,1 +1,1 @@
-"""Unit files: what stands in them, what of it does not work with a supervisor, and how to put a unit under one."""
+"""Unit files: what is in them, what does not work with a supervisor, how to put a unit under one."""

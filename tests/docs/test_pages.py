@@ -120,8 +120,9 @@ def test_every_exit_status_is_there(made: Mapping[str, Path]) -> None:
 
 
 def test_every_state_is_there(made: Mapping[str, Path]) -> None:
-    """sdsupervise-protocol(7) has an entry for each."""
-    assert {state.name.lower() for state in State} - set(entries(made["sdsupervise-protocol.7"])) == set()
+    """sdsupervise(7) and sdsupervise-protocol(7) have an entry for each."""
+    for page in ("sdsupervise.7", "sdsupervise-protocol.7"):
+        assert {state.name.lower() for state in State} - set(entries(made[page])) == set()
 
 
 def test_every_variable_is_there(texts: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Instances on a real systemd: a file, the template unit, and the session of FIRST-MINUTES.md."""
+"""Instances on a real systemd: a file, the template unit, and an operator's first session."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CONFIGURED = "/etc/sdsupervise/ticker.toml"
 
 @pytest.fixture
 def ticker(machine: Machine) -> Iterator[Machine]:
-    """With the instance ticker, as it stands in FIRST-MINUTES.md, and three releases of it; not started."""
+    """With the instance ticker and three releases of it; not started."""
     machine.write(CONFIGURED, FILE)
     for release in 1, 2:
         machine.write(f"/srv/ticker/releases/{release}/ticker.py", f"{TICKER}# {release}\n")

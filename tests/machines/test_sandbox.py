@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.trial import Trial, source
 
-# SYSTEMD.md's set for the lowest exposure that a supervisor can live in.
+# The settings with the lowest exposure that a supervisor can live in.
 HARDENED = """\
 NoNewPrivileges=yes
 ProtectSystem=strict

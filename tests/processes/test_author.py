@@ -1,4 +1,4 @@
-"""SEED.md's first table: what a service author writes and calls."""
+"""What a service author writes and calls."""
 
 from __future__ import annotations
 

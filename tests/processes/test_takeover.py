@@ -221,7 +221,7 @@ def test_stop_of_a_successor_cancels_the_reload(ground: Ground) -> None:
     assert ground.worker_pids() == worker and ground.status()["pid"] == running.pid
 
 
-# --------------------------------------------------------------------------- SEED.md, "Hazards in the seed", 1 to 6
+# ------------------------------------------------------------ what can go wrong in App::Base::Daemon::Supervisor
 
 
 # A successor gives up before its predecessor's patience ends; not this one, which has more time than it says.

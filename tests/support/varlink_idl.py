@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
-_TOKEN = re.compile(r"\s*(?:#[^\n]*|([A-Za-z][A-Za-z0-9_.]*|->|\[\]|\[string\]|[?(),:]))")
+_TOKEN = re.compile(r"\s*(#[^\n]*|[A-Za-z][A-Za-z0-9_.]*|->|\[\]|\[string\]|[?(),:])")
 _PLAIN: Mapping[str, type | tuple[type, ...]] = {
     "bool": bool,
     "int": int,
@@ -18,9 +19,10 @@ _PLAIN: Mapping[str, type | tuple[type, ...]] = {
 
 
 class Struct(NamedTuple):
-    """Fields by name."""
+    """Fields by name, and what the comment above a field says of it."""
 
     fields: Mapping[str, object]
+    meanings: Mapping[str, str] = MappingProxyType({})
 
 
 class Enum(NamedTuple):
@@ -40,7 +42,7 @@ class Interface:
     """A parsed description. What is no such thing raises ValueError."""
 
     def __init__(self, text: str) -> None:
-        self._tokens: list[str] = [token for token in _TOKEN.findall(text) if token]
+        self._tokens: list[str] = _TOKEN.findall(text)
         rest = _TOKEN.sub("", text).strip()
         if rest:
             raise ValueError(f"{rest[:40]!r} is no Varlink")
@@ -48,10 +50,15 @@ class Interface:
         self.types: dict[str, object] = {}
         self.methods: dict[str, tuple[object, object]] = {}
         self.errors: dict[str, object] = {}
+        self.comments: dict[str, str] = {}
+        """What stands above each of them, a line of it a line."""
+        self._comments()
         self._expect("interface")
         self.name = self._next()
         while self._place < len(self._tokens):
+            comment = self._comments()
             kind, name = self._next(), self._next()
+            self.comments[name] = comment
             if kind == "type":
                 self.types[name] = self._type()
             elif kind == "error":
@@ -98,9 +105,12 @@ class Interface:
         if token != "(":
             return token
         fields: dict[str, object] = {}
+        meanings: dict[str, str] = {}
         words: list[str] = []
         while self._peek() != ")":
+            meaning = self._comments()
             name = self._next()
+            meanings[name] = meaning.replace("\n", " ")
             if self._peek() == ":":
                 self._expect(":")
                 fields[name] = self._type()
@@ -111,7 +121,14 @@ class Interface:
         self._expect(")")
         if words and fields:
             raise ValueError(f"{words} have no type")
-        return Enum(tuple(words)) if words else Struct(fields)
+        return Enum(tuple(words)) if words else Struct(fields, meanings)
+
+    def _comments(self) -> str:
+        """Those that come next, without their signs."""
+        lines = []
+        while self._place < len(self._tokens) and self._peek().startswith("#"):
+            lines.append(self._next().removeprefix("#").strip())
+        return "\n".join(lines)
 
     def _peek(self) -> str:
         return self._tokens[self._place]

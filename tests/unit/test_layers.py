@@ -42,7 +42,7 @@ WITHOUT_THE_SYSTEM = (
     "control.varlink",
 )
 SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "threading", "asyncio", "ctypes"}
-# What costs every service memory or start-up time is imported where it is used; DESIGN.md, "Libraries".
+# What costs every service memory or start-up time is imported where it is used.
 COSTLY = {"asyncio", "curses", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
 
 # What gevent and eventlet replace; None stands for all of a module.
@@ -205,7 +205,7 @@ def test_costly_imports_wait(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_no_signal_by_number(path: Path) -> None:
-    """A process is signalled through its pidfd, since a number can be somebody else's by then (SEED.md, hazard 7). The
+    """A process is signalled through its pidfd, since a number can be somebody else's by then. The
     exceptions are a child that was not reaped yet, so that its number is still its own, the group it leads, and a
     question that signals nobody."""
     allowed = 3 if name_of(path) == "linux.processes" else 0

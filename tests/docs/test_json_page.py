@@ -1,0 +1,49 @@
+"""packaging/doc/json.md is as the interfaces make it, and leaves no command out."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+from sdsupervise.cli import commands
+from sdsupervise.cli.ask import Condition
+from tests.docs import json_page
+from tests.docs.shown_commands import every_parser
+from tests.support.varlink_idl import Enum
+
+
+def test_the_page_is_current() -> None:
+    """Its tables are those of the interfaces."""
+    text = json_page.PAGE.read_text()
+    assert text == json_page.page(text), "json.md is old: run make docs"
+
+
+def test_every_command_is_there() -> None:
+    """A command that has --json has a line on the page."""
+    described = {output.command for output in json_page.outputs()}
+    for parser in every_parser(commands.parser()):
+        if "--json" in parser._option_string_actions:
+            assert any(command.startswith(parser.prog) for command in described), (
+                f"{parser.prog}: add it to commands.varlink"
+            )
+
+
+def test_every_field_is_a_type_that_is_there() -> None:
+    """What a table points to stands on the page."""
+    text = json_page.PAGE.read_text()
+    headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= headings
+
+
+def test_every_reason_for_no_answer_is_there() -> None:
+    """The page has each condition that the commands know."""
+    assert json_page.PRINTED.types["NoState"] == Enum(get_args(Condition)[1:])
+
+
+def test_a_wrong_line_is_seen() -> None:
+    """A field too many, too few, or of another type is a complaint."""
+    (version,) = (output for output in json_page.outputs() if output.name == "Version")
+    good = {"version": "1", "package": "/", "python": "3"}
+    assert json_page.complaints(version, good) == []
+    for wrong in ({**good, "more": 1}, {"version": "1", "package": "/"}, {**good, "python": 3}):
+        assert len(json_page.complaints(version, wrong)) == 1

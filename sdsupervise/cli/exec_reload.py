@@ -22,8 +22,8 @@ from ..linux.inheritance import Invocation, named_directory
 from ..linux.processes import uid_of
 from ..linux.root_environment import refuse_code_of_others
 from ..linux.signals import handle, take_note
-from ..linux.usage import unit_of
 from ..systemd import manager
+from ..systemd.units import unit_of
 
 _STOP_SIGNAL_SECONDS = 2.0
 

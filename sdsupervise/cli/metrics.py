@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError, ExitStatus, NotRunning
 from ..instances import locations
 from ..linux import files
-from ..linux.usage import Processes, Usage
 from . import target
 from .ask import ask_all, paths_of
+from .process_usage import Processes, Usage
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

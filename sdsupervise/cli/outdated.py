@@ -10,11 +10,11 @@ from typing import Any
 
 from ..code.code_version import fingerprint_on_disk, read_version_of_command
 from ..control.client import Client
-from ..linux.usage import Processes
 from . import command_line
 from .apart import look_as
 from .ask import TIMEOUT_SECONDS
 from .own_unit import changes_of
+from .process_usage import Processes
 
 _MOST_FILES = 200_000  # whoever runs says where they are
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from ..errors import HandoverError, UnitUnavailable
 from ..linux.channel import Sender
-from ..linux.usage import started_at, unit_of
 from ..systemd import manager
+from ..systemd.units import unit_of
+from .process_usage import started_at
 
 _ACTIVE = {"active", "activating", "reloading", "deactivating"}
 _PROPERTIES = (

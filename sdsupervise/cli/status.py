@@ -7,9 +7,10 @@ from typing import Any
 
 from ..errors import ExitStatus, NotRunning, UsageError
 from ..instances import locations
-from ..linux.usage import Processes, unit_of
+from ..systemd.units import unit_of
 from . import target
 from .ask import Asked, ask_all
+from .process_usage import Processes
 from .terminal import Screen
 from .tree import Meter, StyledLine, lines
 

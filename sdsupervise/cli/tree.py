@@ -10,10 +10,11 @@ from ..core.takeover import State
 from ..errors import HandoverError
 from ..input.printable import printable
 from ..linux.channel import Sender
-from ..linux.usage import Processes, Usage, proportional_bytes, together, unit_of
 from ..supervisor.status_text import DOWN
+from ..systemd.units import unit_of
 from . import command_line
 from .apart import look_as
+from .process_usage import Processes, Usage, may_see_shares, together
 from .terminal import Screen, clock, count, cut, duration, size
 
 MOST_WORKERS = 10  # of a generation that are shown one by one
@@ -47,7 +48,7 @@ class Meter:
     ) -> None:
         self.processes = Processes(uid=uid)
         # One kind for all of them, since the two cannot be compared.
-        self.shares = proportional_bytes(main_pid) is not None
+        self.shares = may_see_shares(main_pid)
         self.cpu_heading = heading
         self._cpu = cpu or (lambda _pid, usage: duration(usage.cpu_seconds))
 

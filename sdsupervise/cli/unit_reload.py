@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from ..errors import ReloadFailed, UnitUnavailable
 from ..input.printable import as_sentence, printable
 from ..linux.channel import Sender
-from ..linux.usage import started_at
 from ..systemd.manager import PLAIN
 from ..systemd.own_programs import program, search_path
 from . import own_unit
 from .own_unit import Unit
+from .process_usage import started_at
 from .reload_output import ReloadOutput
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from ..errors import ConfigError, ExitStatus, UsageError
-from ..linux.usage import Usage
 from .ask import Asked, ask_all
+from .process_usage import Usage
 from .terminal import Screen, count
 from .tree import Meter, StyledLine, lines
 

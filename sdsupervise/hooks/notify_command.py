@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from ..linux.event_loop import EventLoop, Timer
-from ..linux.usage import unit_of
 from ..systemd.catalog import CatalogEntry, entry_fields
+from ..systemd.units import unit_of
 from .hook import Hook
 
 _log = logging.getLogger("sdsupervise")

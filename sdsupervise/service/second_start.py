@@ -131,7 +131,7 @@ def signal_running(start: Start, pid_file: PidFile) -> bool:
 
 
 def _refuse_where_unit_runs(start: Start, facts: Mapping[str, Any]) -> None:
-    from ..linux.usage import unit_of
+    from ..systemd.units import unit_of
 
     unit, of_user = unit_of(facts["pid"])
     if unit:

@@ -13,8 +13,8 @@ from ..linux import processes, signals
 from ..linux.event_loop import EventLoop
 from ..linux.inheritance import without_supervisors_own
 from ..linux.unpatched import os
-from ..linux.usage import unit_of
 from .own_programs import program, search_path
+from .units import unit_of
 
 _SECONDS = 5.0  # systemd answers at once, unless it is busy with a daemon-reload
 _MOST_BYTES = 64

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sdsupervise.linux.usage import connections
+from sdsupervise.cli.connections import connections
 from tests.support.harness import SDSUPERVISE, Ground, service
 from tests.support.running import Running
 

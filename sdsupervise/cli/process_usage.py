@@ -4,6 +4,7 @@ psutil's `uids()` is not used: the name of a process comes first in what it read
 process's choice. See linux/processes.py, `uid_of`.
 """
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Container, Iterable
@@ -108,6 +109,8 @@ def together(usages: Iterable[Usage | None]) -> Usage | None:
 
 def may_see_shares(pid: int) -> bool:
     """The caller may look at the memory of this process as closely as Usage.proportional needs."""
+    if not _has_proc_stat():
+        return False
     import psutil
 
     try:
@@ -118,16 +121,26 @@ def may_see_shares(pid: int) -> bool:
 
 def started_at(pid: int) -> float | None:
     """When a process was started, in seconds since the epoch as the clock is now; None if it is gone."""
+    if not _has_proc_stat():
+        return None
     import psutil
 
     try:
-        return time.time() - _age(psutil.Process(pid))
+        age = _age(psutil.Process(pid))
+        return time.time() - age
     except (psutil.Error, OSError):
         return None
 
 
+def _has_proc_stat() -> bool:
+    """ProcSubset=pid hides it. Then psutil knows of no process, and writes a traceback when it is imported."""
+    return os.path.exists("/proc/stat")
+
+
 def _all() -> list[tuple[int, "psutil.Process"]]:
-    """Each process with the pid of its parent. None of them where a sandbox hides /proc/stat (ProcSubset=pid)."""
+    """Each process with the pid of its parent."""
+    if not _has_proc_stat():
+        return []
     import psutil
 
     found = []

@@ -7,10 +7,11 @@ import re
 import signal
 from collections.abc import Sequence
 
+import psutil
 import pytest
 
 from tests.processes.test_pool import member, serving, stop, workers
-from tests.support.harness import Ground, Report
+from tests.support.harness import SDSUPERVISE, Ground, Report
 
 # Worker 1, told by SIGUSR1, asks to be replaced.
 RETIRES = """
@@ -203,6 +204,37 @@ def test_memory_is_no_matter_without_a_limit(ground: Ground) -> None:
         with open(f"/proc/{running.pid}/maps") as maps:
             assert ("psutil" in maps.read()) is is_there
         stop(running)
+
+
+LEAVES = 'import subprocess; subprocess.Popen(["sleep", "1000"])'
+
+
+@pytest.mark.parametrize("handover", ["exclusive", "overlap"])
+@pytest.mark.parametrize("kind", ["class", "command"])
+def test_a_supervisor_lives_without_psutil(ground: Ground, kind: str, handover: str) -> None:
+    """A supervisor without max_memory never imports psutil: not when a worker dies and leaves a process behind, when
+    status and metrics are asked for, or in a reload. Its other processes do not import it either."""
+    words: list[object] = ["run", "--pid-file", ground.pid_file, "--delay-before-respawn", "0"]
+    if kind == "class":
+        ground.deploy(1, member(f"handover = {handover!r}\nworkers = 1", f"def warm_up(self):\n    {LEAVES}"))
+        words.append("current/service.py:Service")
+    else:
+        ground.program(1, f'{LEAVES}\nreport("serves"); notify("READY=1"); wait()')
+        words += ["--handover", handover, "--", "current/program"]
+    running = ground.run(SDSUPERVISE, *words)
+    worker = ground.expect("serves").pid
+    os.kill(worker, signal.SIGKILL)
+    running.expect_line(rf"Worker \(pid {worker}\) left a process behind")
+    ground.expect("serves")
+    for command in ("status", "metrics", "reload"):
+        done = ground.run(SDSUPERVISE, command, "--pid-file", ground.pid_file)
+        assert done.wait() == 0, done.err
+    ground.expect("serves")
+    supervisor = psutil.Process(int(ground.pid_file.read_text()))
+    processes = [supervisor, *supervisor.children(recursive=True)]
+    assert len(processes) > 2
+    for process in processes:
+        assert [mapped.path for mapped in process.memory_maps() if "psutil" in mapped.path] == [], process
 
 
 def test_no_psutil(ground: Ground) -> None:

@@ -23,7 +23,7 @@ from docutils.writers.manpage import Writer
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parents[1]))  # the pages of this tree, whatever is installed
-os.environ["COLUMNS"] = "74"  # for usage statements
+os.environ |= {"COLUMNS": "10000", "NO_COLOR": "1"}  # for --help: the pages break its lines, and colour nothing
 
 import parts  # noqa: E402 (it finds the tree by that path)
 

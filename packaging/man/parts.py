@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import api
@@ -33,50 +32,37 @@ _COLUMNS = 68  # of a block in a page of 80
 
 
 def command_list() -> str:
-    """Every command with its usage, what it does, and its options."""
-    return "".join(_command(parser) for parser in _parsers(commands.parser()))
+    """Every command as its --help has it: its usage, what it does, and its options.
+
+    Rejected: argparse-manpage. It makes none of the other parts of these pages, breaks the lines of usage statements
+    anew, and leaves out what stands below the options. Debian 12 and 13 have it with different names and output.
+    """
+    return "".join(_command(parser) for parser in commands.parser().each() if not parser.commands)
 
 
-def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Those of the commands, and of theirs."""
-    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    for group in groups:
-        for child in group.choices.values():
-            if any(isinstance(action, argparse._SubParsersAction) for action in child._actions):
-                yield from _parsers(child)
-            else:
-                yield child
-
-
-def _command(parser: argparse.ArgumentParser) -> str:
-    usage = parser.format_usage().removeprefix("usage: ").replace(" [-h]", "")
-    usages = re.split(rf"\n +(?={re.escape(parser.prog)} )", usage.strip())
-    options = "".join(_option(parser, action) for action in parser._actions if _is_worth_a_word(action))
+def _command(parser: commands.Parser) -> str:
+    usage, *blocks = parser.format_help().replace(" [-h]", "").split("\n\n")
+    usages = re.split(rf"\n +(?={re.escape(parser.prog)} )", usage.removeprefix("usage: "))
     words = parser.prog.partition(" ")[2]
-    text = (part for part in (parser.description, parser.epilog) if part)
-    paragraphs = [*(_marked_up(" ".join(usage.split())) for usage in usages), *map(escaped, text), options]
+    paragraphs = [*(_marked_up(" ".join(usage.split())) for usage in usages), *map(_paragraph, blocks)]
     return "\n\n".join([f"{words}\n{'~' * len(words)}", *paragraphs, ""])
 
 
-def _is_worth_a_word(action: argparse.Action) -> bool:
-    return action.help != argparse.SUPPRESS and not isinstance(action, argparse._HelpAction)
-
-
-def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    formatter = parser._get_formatter()
-    value = ""
-    if action.nargs != 0:
-        value = formatter._format_args(action, formatter._get_default_metavar_for_optional(action)).strip("[]")
-    names = ", ".join(f"**{option}**" for option in action.option_strings)
-    term = " ".join(filter(None, (names, f"*{escaped(value)}*" if value else "")))
-    return defined(term, escaped(sentence(formatter._expand_help(action))) if action.help else "\\ ")
+def _paragraph(block: str) -> str:
+    """Text, or what stands below a heading: a line for each argument, which ends in its meaning or has it below."""
+    heading, *lines = block.rstrip().split("\n")
+    if not heading.endswith(":") and not heading.startswith("  "):
+        return escaped(block)
+    text = "\n".join(lines if heading.endswith(":") else [heading, *lines])
+    found = re.findall(r"^  ([-A-Z].*?)(?: {2,}|\n {24})(.*)$", text, re.MULTILINE)
+    return "".join(defined(_marked_up(term), escaped(sentence(meaning))) for term, meaning in found if term[:2] != "-h")
 
 
 def _marked_up(usage: str) -> str:
     """What is typed as it stands in bold, what stands for something else in italics."""
     words = []
     for word in usage.split(" "):
-        before, core, after = re.fullmatch(r"(\[*)(.*?)([\]]*)", word).groups()  # type: ignore[union-attr]
+        before, core, after = re.fullmatch(r"(\[*)(.*?)([],]*)", word).groups()  # type: ignore[union-attr]
         if not core or not re.search(r"\w", core):
             marked = escaped(core)
         elif core[0].isupper():

@@ -4,14 +4,14 @@ import argparse
 import gc
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 from .. import __version__
 from ..errors import ExitStatus, NotRunning, SdsuperviseError, UsageError
 from ..input.nearest import did_you_mean
-from ..input.printable import printable
+from ..input.printable import as_sentence, printable
 from ..service.usage import HelpFormatter
 
 _COMMANDS = (
@@ -35,31 +35,43 @@ class _HelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Leaves a table as it is."""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """One that knows its commands, and says what was meant by a word that it does not know."""
+
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - whatever add_parser() is given
+        self.commands: Mapping[str, Parser] = {}
         super().__init__(**{"formatter_class": HelpFormatter, **settings})
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message}.{self._what_was_meant(message)} Try '{self.prog} --help'.")
+    def add_subparsers(self, **settings: Any) -> Any:  # noqa: ANN401 - as argparse has it
+        """As argparse.ArgumentParser."""
+        added = super().add_subparsers(**settings)
+        self.commands = added.choices
+        return added
 
-    def _what_was_meant(self, message: str) -> str:
-        """By the unknown word of which argparse complains; it says which only in its message."""
-        option = re.search(r"^unrecognized arguments:.*? (--[^ =]+)", message)
-        choice = re.search(r"invalid choice: '([^']*)'", message)
-        if option:
-            return did_you_mean(option[1], self._option_string_actions)
-        if choice:
-            return did_you_mean(choice[1], [word for action in self._actions for word in action.choices or ()])
-        return ""
+    def each(self) -> "Iterator[Parser]":
+        """This parser, and those of all its commands."""
+        yield self
+        for parser in self.commands.values():
+            yield from parser.each()
 
-
-class _CommandParser(_Parser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
-        """Says itself what it does not know, and so where there is help."""
+        """As argparse.ArgumentParser, and complains itself of what this parser does not know."""
+        for word in args[:1]:
+            if self.commands and word not in self.commands and not word.startswith("-"):
+                self._fail(f"there is no command '{word}'", did_you_mean(word, self.commands))
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            option = next((word.partition("=")[0] for word in unknown if word.startswith("--")), "")
+            meant = did_you_mean(option, re.findall(r"--[a-z-]+", self.format_help())) if option else ""
+            self._fail(f"unrecognized arguments: {' '.join(unknown)}", meant)
         return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse.ArgumentParser. Raises UsageError."""
+        self._fail(message)
+
+    def _fail(self, message: str, meant: str = "") -> NoReturn:
+        raise UsageError(f"{self.prog}: {as_sentence(message)}{meant} Try '{self.prog} --help'.")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -67,7 +79,8 @@ def main(arguments: Sequence[str]) -> int:
     parsed = argparse.Namespace()
     try:
         try:
-            _check_first(arguments)
+            if not arguments:
+                raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
             parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
             return int(parsed.command(parsed))
         finally:  # after --help, too, which leaves by SystemExit
@@ -82,23 +95,23 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_status
 
 
-def parser(names: Sequence[str] = _COMMANDS) -> argparse.ArgumentParser:
+def parser(names: Sequence[str] = _COMMANDS) -> Parser:
     """For these commands; only their modules are imported."""
     # argparse rather than click: every service pays for what `run` imports, and click costs it 4 MB.
     statuses = "\n".join(f"  {status.value:<4} {status.meaning}" for status in ExitStatus)
-    parser = _Parser(
+    parser = Parser(
         prog="sdsupervise",
         description="Supervise a service, and reload it without a gap.",
         epilog=f"exit statuses:\n{statuses}\n\n'sdsupervise COMMAND --help' says more of each.",
         formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sdsupervise {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _define(commands, names)
     return parser
 
 
-def _define(commands: "argparse._SubParsersAction[_CommandParser]", names: Sequence[str]) -> None:
+def _define(commands: "argparse._SubParsersAction[Parser]", names: Sequence[str]) -> None:
     """Only what was asked for: a service need not start with what `status` imports, nor a reload with a supervisor."""
     gc.disable()  # modules are no garbage, and looking for some among them takes a tenth of the start
     modules = dict.fromkeys(import_module(f"{__package__}.{_MODULES.get(name, name)}") for name in names)
@@ -106,15 +119,6 @@ def _define(commands: "argparse._SubParsersAction[_CommandParser]", names: Seque
     gc.enable()
     for module in modules:
         module.add_parser(commands)
-
-
-def _check_first(arguments: Sequence[str]) -> None:
-    """There is a word, and it is a command or an option."""
-    if not arguments:
-        raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
-    if not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
-        known = did_you_mean(arguments[0], _COMMANDS)
-        raise UsageError(f"sdsupervise: there is no command '{arguments[0]}'.{known} Try 'sdsupervise --help'.")
 
 
 def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -18,6 +18,7 @@ from ..instances import locations
 from ..linux import files
 from . import target
 from .ask import ask_all, paths_of
+from .choice import one_of
 from .process_usage import Processes, Usage
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="write to FILE, all of it at once; for node_exporter's textfile collector it must end in .prom",
     )
     parser.add_argument(
-        "--format", choices=_FORMATS, help="openmetrics, or prometheus, the older one (default for a FILE.prom)"
+        "--format", **one_of(*_FORMATS), help="openmetrics, or prometheus, the older one (default for a FILE.prom)"
     )
     parser.set_defaults(command=_metrics)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, ExitStatus, UnitUnavailable, UsageError
 from ..input.printable import one_line, printable
 from ..instances import locations
+from .choice import one_of
 
 if TYPE_CHECKING:
     from ..instances.instance import Instance
@@ -41,10 +42,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     wrap.add_argument(
         "--listen", metavar="NAME=ADDRESS", action="append", default=[], help="where it listens, as in sdsupervise run"
     )
-    choices = ("exclusive", "overlap")
-    wrap.add_argument(
-        "--handover", choices=choices, metavar="|".join(choices), help="may two generations serve at a time"
-    )
+    wrap.add_argument("--handover", **one_of("exclusive", "overlap"), help="may two generations serve at a time")
     wrap.add_argument("--json", action="store_true", help="the same as one JSON object")
     wrap.set_defaults(command=_wrap)
     unwrap = verbs.add_parser(

@@ -36,7 +36,7 @@ def one_line(text: str, most: int = 4096) -> str:
 
 def as_sentence(text: str) -> str:
     """With the stop that it lacks."""
-    return text if text.endswith((".", ".)")) else f"{text}."
+    return text if text.endswith((".", ".)", "?")) else f"{text}."
 
 
 def fit(text: str, most_bytes: int) -> str:

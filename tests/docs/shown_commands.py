@@ -6,7 +6,6 @@ set as code and begins with a program's name. What stands in a session is run wh
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -64,17 +63,8 @@ def texts() -> Iterator[tuple[str, str]]:
         ):
             yield f"units/{unit.relative_to(CLONE / 'units')}", unit.read_text()
     with mock.patch.dict(os.environ, {"COLUMNS": "1000"}):
-        for parser in every_parser(commands.parser()):
+        for parser in commands.parser().each():
             yield f"{parser.prog} --help", parser.format_help()
-
-
-def every_parser(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """It, and those of its commands."""
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for child in action.choices.values():
-                yield from every_parser(child)
 
 
 def shown(name: str, text: str) -> Iterator[str]:

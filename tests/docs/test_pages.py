@@ -22,7 +22,6 @@ from sdsupervise.supervisor import scaling
 from sdsupervise.systemd import catalog
 from tests.docs import pages
 from tests.docs.documents import CLONE, comparable, number_of_sessions, with_sessions
-from tests.docs.shown_commands import every_parser
 from tests.support import applies
 from tests.support.machine import Machine
 
@@ -93,8 +92,8 @@ def test_a_page_has_what_pages_have(texts: Mapping[str, str], name: str) -> None
 def test_every_option_is_there(texts: Mapping[str, str]) -> None:
     """sdsupervise(1) has each command, and each option of each command."""
     text = texts["sdsupervise.1"]
-    for parser in every_parser(commands.parser()):
-        options = {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
+    for parser in commands.parser().each():
+        options = {*re.findall(r"(?<![\w-])--?[a-z][a-z-]*", parser.format_help())} - {"-h", "--help"}
         assert re.search(rf"^ +{' +'.join(parser.prog.split())}\b", text, re.MULTILINE)  # justified, on both sides
         assert [option for option in options if not re.search(rf"{option}\b", text)] == []
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import ConfigError, ExitStatus, SdsuperviseError, ServiceNotLoadable
+from ..errors import ConfigError, ExitStatus, SdsuperviseError, ServiceNotLoadable, UnitUnavailable
 from ..input.checked import Unfit, flag, line, list_of, parse, tuple_of
 from ..input.printable import printable
 from ..instances import instance_file, locations
@@ -23,13 +23,13 @@ from ..linux.privileges import Identity
 from ..service import description
 from ..service.wanted import WantedService, own_options
 from ..settings.settings import Settings, check_settings
-from ..systemd.own_programs import program, search_path
+from ..systemd import manager
 from ..workers.command_source import find
 from ..workers.other_python_source import command_line
 from . import socket_check
 from .socket_check import Said
 
-_ASK_SECONDS = 10.0  # systemd answers at once, or hangs
+_LOOK_SECONDS = 10.0
 _MOST_ANSWER_BYTES = 256 * 1024
 _MOST_OUTPUT_BYTES = 256 * 1024  # of what a service writes while it is looked at; more is not shown
 _PROPERTIES = ("LoadState", "User", "Group", "WorkingDirectory", "DynamicUser", "TriggeredBy", "Environment")
@@ -92,11 +92,6 @@ class RunContext(NamedTuple):
         return privileges.look_up(self.user, self.group) if may else None
 
 
-def default_pid_file(name: str) -> str:
-    """Of an instance for which nobody names one."""
-    return os.path.join(locations.run_directory(name), f"{name}.pid")
-
-
 def load(file: str) -> tuple[Instance, RunContext]:
     """The instance that a file describes, and where it runs: by its unit, and else by the file.
 
@@ -111,8 +106,6 @@ def load(file: str) -> tuple[Instance, RunContext]:
     started_in = found.get("WorkingDirectory", "").lstrip("!-")
     if not started_in.startswith("/"):
         started_in = "/" if unit else os.getcwd()
-    if unit:
-        found = {**found, **_manager_path()}
     environment = RunContext(unit, None, None, "", found).environment
     instance = instance_file.read(file, started_in=started_in, search=os.get_exec_path({**os.environ, **environment}))
     values = instance.values
@@ -123,31 +116,13 @@ def load(file: str) -> tuple[Instance, RunContext]:
 
 
 def _properties(unit: str) -> Mapping[str, str]:
-    """systemd's of a unit; none where there is no systemd."""
-    return _ask("show", "--property", ",".join((*_PROPERTIES, *socket_check.PROPERTIES)), "--", unit)
-
-
-def _manager_path() -> Mapping[str, str]:
-    """Where systemd looks for the programs that units name: PATH."""
-    return {name: value for name, value in _ask("show-environment").items() if name == "PATH"}
-
-
-def _ask(*words: str) -> Mapping[str, str]:
-    """What systemctl says in lines of NAME=VALUE; nothing where there is no systemd."""
-    import subprocess
-
+    """Those of a unit, and PATH, where systemd looks for the programs of units; none where there is no systemd."""
     try:
-        ran = subprocess.run(
-            [program("systemctl"), *words],
-            capture_output=True,
-            timeout=_ASK_SECONDS,
-            check=False,
-            env={**os.environ, **search_path()},
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        found = manager.properties(unit, *_PROPERTIES, *socket_check.PROPERTIES)
+        variables = manager.ask(*manager.systemctl("show-environment")).stdout.split("\n")
+    except UnitUnavailable:
         return {}
-    said = ran.stdout.decode(errors="surrogateescape") if ran.returncode == 0 else ""
-    return {name: value for name, equals, value in (pair.partition("=") for pair in said.split("\n")) if equals}
+    return {**found, **dict(line.split("=", 1) for line in variables if line.startswith("PATH="))}
 
 
 def look(
@@ -168,7 +143,7 @@ def look(
         return ExitStatus.OK
 
     try:
-        _carry_out(look_there, limit_seconds=_ASK_SECONDS, what=f"{instance.name} cannot be looked at")
+        _carry_out(look_there, limit_seconds=_LOOK_SECONDS, what=f"{instance.name} cannot be looked at")
         return [Said(*said) for said in _FOUND(parse(os.pread(answer, _MOST_ANSWER_BYTES, 0)), "")]
     except Unfit:
         raise ServiceNotLoadable(f"{instance.name} cannot be looked at: what was found is no answer.") from None

@@ -96,10 +96,8 @@ def of_listeners(
         for other in (*others, *listens[:number]):
             if why := wanted.why_not_beside(other):
                 yield Said(why, True)
-        if wanted.address.path and wanted.address.is_one_with(Address(socket.AF_UNIX, place.control)):
-            yield Said(
-                f"listen {wanted.name!r} is {place.control}, where sdsupervise has its own control socket.", True
-            )
+        if why := wanted.why_not_beside_control(place.control):
+            yield Said(why, True)
         if not runs and not wanted.reuse_port and any(wanted.address.excludes(other) for other in taken):
             yield Said(f"As it is now, a start will say: {wanted.failure(OSError(errno.EADDRINUSE, ''))}", False)
 

@@ -2,12 +2,11 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from ..control.client import Client
 from ..errors import HandoverError, NotPermitted, NotRunning, SdsuperviseError
-from ..instances import locations
 from ..linux.channel import Sender
 
 # Of an instance that does not answer; "" of one that does.
@@ -38,11 +37,9 @@ def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> As
     try:
         connection = Client.connect(path, timeout_seconds=timeout_seconds)
         try:
-            answer = connection.ask("Status")
+            answer = connection.status()
         finally:
             connection.close()
-        if answer.error:
-            raise HandoverError(f"The supervisor on {path} refused to say its status: {answer.error}.")
         return Asked(name or answer.parameters["name"], path, answer.parameters, sender=answer.sender)
     except NotRunning as error:
         return Asked(name, path, None, "dead" if os.path.exists(path) else "stopped", str(error), error)
@@ -68,8 +65,3 @@ def ask_all(paths: Mapping[str, str], *, timeout_seconds: float = TIMEOUT_SECOND
     for thread in threads:
         thread.join()
     return [found[name] for name in paths]
-
-
-def paths_of(names: Sequence[str]) -> dict[str, str]:
-    """The control socket of each."""
-    return {name: os.path.join(locations.run_directory(name), "control") for name in names}

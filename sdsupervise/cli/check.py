@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..checks import dry_run, start_check
 from ..checks.dry_run import RunContext
+from ..control.client import default_pid_file
 from ..errors import BadFile, ConfigError, ExitStatus, SdsuperviseError, UsageError
 from ..input.printable import printable
 from ..instances import code_of_root, instance_file, locations
@@ -122,7 +123,7 @@ def _look_beyond(instance: Instance, around: RunContext, *, imports: bool) -> Ma
     if not imports or command:
         return None
     facts = dry_run.describe(instance, around, around.identity())
-    expected = instance.values.get("pid_file", dry_run.default_pid_file(instance.name))
+    expected = instance.values.get("pid_file", default_pid_file(instance.name, locations.run_directory(instance.name)))
     if "user" in instance.values and facts["pid_file"] not in (expected, None):
         raise ConfigError(
             f"Its code names the pid file {facts['pid_file']}, and is loaded when that has been opened, since it is "

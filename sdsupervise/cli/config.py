@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from ..checks import dry_run
 from ..checks.dry_run import RunContext
+from ..control.client import default_pid_file
 from ..errors import ExitStatus, UsageError
 from ..input.toml_text import written
-from ..instances import example, instance_file
+from ..instances import example, instance_file, locations
 from ..instances.instance import Instance
 from ..instances.keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
 from ..settings.settings import KINDS
@@ -74,7 +75,7 @@ def _values(instance: Instance, around: RunContext) -> Iterator[_Value]:
         elif place:
             yield _Value(key, instance.values[key], place)
         elif key == "pid_file":
-            yield _Value(key, dry_run.default_pid_file(instance.name), _DEFAULT)
+            yield _Value(key, default_pid_file(instance.name, locations.run_directory(instance.name)), _DEFAULT)
         elif key not in meaningless and DEFAULTS[key] is not None:
             yield _Value(key, DEFAULTS[key], _DEFAULT)
 
@@ -84,7 +85,11 @@ def _of_class(instance: Instance, facts: Mapping[str, Any] | None) -> dict[str, 
     if facts is None:
         return {}
     said = {**facts["settings"], **{key: facts[key] for key in ("user", "group", "pid_file")}}
-    usual = {**DEFAULTS, "listen": instance.listen, "pid_file": dry_run.default_pid_file(instance.name)}
+    usual = {
+        **DEFAULTS,
+        "listen": instance.listen,
+        "pid_file": default_pid_file(instance.name, locations.run_directory(instance.name)),
+    }
     origin = f"class {facts['class']}"
     return {
         key: (value, origin)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from ..errors import ExitStatus
 from ..instances import locations
 from . import target
-from .ask import Asked, ask_all, paths_of
-from .terminal import Screen, clock, cut, cut_left
+from .ask import Asked, ask_all
+from .terminal import Screen, clock, columns, cut, cut_left
 from .tree import state_in_words
 
 _HEADINGS = ("NAME", "STATE", "GENERATION", "HANDOVER", "WORKERS", "SINCE", "CODE")
@@ -29,7 +29,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _list(parsed: argparse.Namespace) -> int:
     running, configured = locations.running(), locations.configured()
-    asked = {one.name: one for one in ask_all(paths_of(running))}
+    asked = {one.name: one for one in ask_all(locations.control_sockets(running))}
     names = sorted({*running, *configured})
     failed = target.failed([name for name in names if name not in asked])
     found = [asked.get(name) or _not_running(name, failed) for name in names]
@@ -41,12 +41,10 @@ def _list(parsed: argparse.Namespace) -> int:
     if not found:
         print(f"No instance runs or is configured in {', '.join(locations.config_directories())}.")
         return ExitStatus.OK
-    rows = [_row(one) for one in found]
-    widths = [max(map(len, column)) for column in zip(_HEADINGS, *(row for row, _ in rows), strict=True)]
-    for row, style in [(_HEADINGS, "dim"), *rows]:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+    rows = [(_HEADINGS, "dim"), *(_row(one) for one in found)]
+    for cells, (row, style) in zip(columns([row for row, _ in rows]), rows, strict=True):
         if screen.columns is not None:
-            left = screen.columns - sum(widths[:-1]) - 2 * (len(widths) - 1)
+            left = screen.columns - sum(len(cell) + 2 for cell in cells[:-1])
             cells[-1] = (cut_left if style != "bad" else cut)(row[-1], max(left, 8))
         cells[1] = screen.paint(cells[1], style)
         print("  ".join(cells).rstrip())

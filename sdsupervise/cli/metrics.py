@@ -17,7 +17,7 @@ from ..errors import ConfigError, ExitStatus, NotRunning
 from ..instances import locations
 from ..linux import files
 from . import target
-from .ask import ask_all, paths_of
+from .ask import ask_all
 from .choice import one_of
 from .process_usage import Processes, Usage
 
@@ -86,7 +86,7 @@ def _sockets(parsed: argparse.Namespace) -> dict[str, str]:
     Raises NotRunning for a name that nobody knows: a slip must not look like an instance that is down.
     """
     if not parsed.name and not parsed.pid_file:
-        return paths_of(locations.running())
+        return locations.control_sockets(locations.running())
     path = target.socket_path(parsed)
     if not parsed.name:
         return {os.path.splitext(os.path.basename(parsed.pid_file))[0]: path}

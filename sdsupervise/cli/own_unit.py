@@ -14,7 +14,6 @@ from ..systemd import manager
 from ..systemd.units import unit_of
 from .process_usage import started_at
 
-_ACTIVE = {"active", "activating", "reloading", "deactivating"}
 _PROPERTIES = (
     *("Id", "ActiveState", "MainPID", "ControlPID", "CanReload", "NeedDaemonReload"),
     *("FragmentPath", "DropInPaths", "EnvironmentFiles", "RuntimeDirectory"),
@@ -36,7 +35,7 @@ class Unit(NamedTuple):
 
     def command(self, verb: str) -> list[str]:
         """Of systemctl, to do this to it."""
-        return ["systemctl", *["--user"] * self.of_user, verb, self.name]
+        return manager.systemctl(verb, self.name, of_user=self.of_user)
 
     @property
     def is_around_us(self) -> bool:
@@ -98,7 +97,7 @@ def _read(name: str, *, of_user: bool) -> Unit:
     return Unit(
         found["Id"],
         of_user,
-        found["ActiveState"] in _ACTIVE,
+        found["ActiveState"] in manager.ACTIVE,
         int(found["MainPID"]) if found["MainPID"].isdecimal() else 0,
         found["ActiveState"] == "reloading" and found["ControlPID"] != "0",
         found["CanReload"] == "yes",

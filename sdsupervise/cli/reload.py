@@ -18,7 +18,8 @@ from ..errors import ExitStatus, HandoverError, ReloadFailed, ReloadGoesOn, Sdsu
 from ..input.printable import as_sentence
 from ..linux.channel import Sender
 from . import target
-from .reload_output import ReloadOutput, outlive_reader
+from .reload_output import ReloadOutput
+from .standard_output import outlive_reader
 
 if TYPE_CHECKING:
     from .exec_reload import Successor

@@ -1,12 +1,11 @@
 """What a person is told of a reload: here in plain lines."""
 
-import io
 import math
 import os
 import sys
 import time
 from collections.abc import Mapping
-from typing import IO, TextIO
+from typing import IO
 
 from ..input.printable import printable
 from ..linux.channel import Sender
@@ -15,32 +14,6 @@ from ..linux.patience import readable_within
 _JOURNAL_SECONDS = 3.0  # for a journal of gigabytes
 _MOST_BYTES = 256 * 1024  # of what it says
 _RECENT_SECONDS = 3600.0  # a reload takes no longer
-
-
-def outlive_reader() -> None:
-    """From here on output is written to nobody once its reader has gone, as `head` does and journald may, or where its
-    disk is full.
-
-    What a reload is asked for goes on all the same, and so must we, whose exit status is the verdict.
-    """
-    sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
-
-
-def _outliving(stream: TextIO) -> TextIO:
-    if not isinstance(stream, io.TextIOWrapper):
-        return stream
-    stream.flush()
-    raw: io.FileIO = _UnheardWriter(stream.fileno(), "w", closefd=False)
-    buffer = io.BufferedWriter(raw)
-    return io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=stream.line_buffering)
-
-
-class _UnheardWriter(io.FileIO):
-    def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]  # what FileIO is given here
-        try:
-            return super().write(data)
-        except OSError:
-            return len(data)
 
 
 class ReloadOutput:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..child.process_end import end_on_time
 from ..code.code_version import CodeVersion
+from ..control import client
 from ..errors import ConfigError, SdsuperviseError, ServiceNotLoadable, UsageError
 from ..linux import privileges
 from ..linux.inheritance import directory_of_code, named_directory
@@ -16,7 +17,7 @@ from ..service.claim import Claim, claim
 from ..service.daemon import Daemon, SupervisedDaemon
 from ..service.failure import say_failure
 from ..service.loading import load, not_loadable
-from ..service.plan import Plan, default_pid_file
+from ..service.plan import Plan
 from ..service.start import tell_where_it_starts
 from ..service.wanted import WantedService, own_options
 from ..settings.kinds import Kind
@@ -188,7 +189,7 @@ def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: M
             f"Say which class of {parsed.target} is to run, as {parsed.target}:Class: with --user its code is loaded "
             "as that user, and before that its pid file is opened, which has the name of the class."
         )
-    pid_file = None if parsed.no_pid_file else parsed.pid_file or default_pid_file(name)
+    pid_file = None if parsed.no_pid_file else parsed.pid_file or client.default_pid_file(name)
     listed = check_listen(listen)
     return Plan(
         name,

@@ -8,6 +8,7 @@ from ..control.client import control_path, runtime_directory
 from ..errors import UsageError
 from ..input.nearest import did_you_mean
 from ..instances import locations
+from ..systemd import manager
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -28,7 +29,7 @@ def socket_path(parsed: argparse.Namespace) -> str:
     if len(names) + bool(parsed.pid_file) > 1:
         raise UsageError("Name one instance: NAME or --pid-file, not both.")
     if names:
-        return os.path.join(locations.run_directory(names[0]), "control")
+        return locations.control_socket(names[0])
     if parsed.pid_file:
         beside = control_path(parsed.pid_file, {})
         in_same_directory = os.path.join(os.path.dirname(parsed.pid_file), "control")
@@ -48,12 +49,12 @@ def paths(parsed: argparse.Namespace, *, otherwise_all: bool) -> dict[str, str]:
         return all_paths()
     if parsed.pid_file or not names:
         return {"": socket_path(parsed)}
-    return {name: os.path.join(locations.run_directory(name), "control") for name in names}
+    return locations.control_sockets(names)
 
 
 def all_paths() -> dict[str, str]:
     """The control sockets of all that run, by name."""
-    return {name: os.path.join(locations.run_directory(name), "control") for name in locations.running()}
+    return locations.control_sockets(locations.running())
 
 
 def hint(parsed: argparse.Namespace) -> str:
@@ -74,7 +75,7 @@ def hint_of(name: str) -> str:
 
 def systemctl(verb: str, name: str) -> str:
     """What to type to have systemd do this to an instance."""
-    return f"systemctl {'--user ' * locations.is_users_own(name)}{verb} sdsupervise@{name}"
+    return " ".join(manager.systemctl(verb, f"sdsupervise@{name}", of_user=locations.is_users_own(name)))
 
 
 def failed(names: Collection[str]) -> dict[str, str]:

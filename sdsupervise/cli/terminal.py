@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Container, Sequence
 from typing import TextIO
 
 _COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
@@ -40,6 +41,18 @@ class Screen:
         import textwrap
 
         return textwrap.fill(text, max(20, self.columns), break_long_words=False, break_on_hyphens=False)
+
+
+def columns(rows: Sequence[Sequence[str]], *, to_the_right: Container[int] = ()) -> list[list[str]]:
+    """These rows, each cell as wide as the widest of its column. Columns are by number; the others are flush left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        [
+            cell.rjust(width) if number in to_the_right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in rows
+    ]
 
 
 def cut(text: str, width: int) -> str:

@@ -15,7 +15,7 @@ from ..systemd.units import unit_of
 from . import command_line
 from .apart import look_as
 from .process_usage import Processes, Usage, may_see_shares, together
-from .terminal import Screen, clock, count, cut, duration, size
+from .terminal import Screen, clock, columns, count, cut, duration, size
 
 MOST_WORKERS = 10  # of a generation that are shown one by one
 _MOST_ADDED_UP = 200  # whose memory is asked for at each look
@@ -118,20 +118,17 @@ def lines(
 
 def table(facts: Mapping[str, Any], meter: Meter, width: int | None, *, most: int | None) -> list[StyledLine]:
     """The tree of processes under its headings. Columns in which nobody has anything to show are left out."""
-    rows = list(_rows(facts, meter, most))
     headings = list(_HEADINGS)
     headings[4:6] = [meter.cpu_heading, "PSS" if meter.shares else "RSS"]
-    used = [number for number in range(len(headings)) if any(row[number] for row, _ in rows)]
-    widths = {number: max(len(row[number]) for row in (headings, *(row for row, _ in rows))) for number in used}
-    found = []
-    for row, style in [(tuple(headings), "dim"), *rows]:
-        cells = []
-        for number in used:
-            to_the_left = headings[number] in _TO_THE_LEFT
-            cells.append(row[number].ljust(widths[number]) if to_the_left else row[number].rjust(widths[number]))
-        text = "  " + "  ".join(cells).rstrip()
-        found.append(StyledLine(text if width is None else cut(text, width), style))
-    return found
+    rows = [(tuple(headings), "dim"), *_rows(facts, meter, most)]
+    used = [number for number in range(len(headings)) if any(row[number] for row, _ in rows[1:])]
+    to_the_right = [place for place, number in enumerate(used) if headings[number] not in _TO_THE_LEFT]
+    cells = columns([[row[number] for number in used] for row, _ in rows], to_the_right=to_the_right)
+    texts = ["  " + "  ".join(row).rstrip() for row in cells]
+    return [
+        StyledLine(text if width is None else cut(text, width), style)
+        for text, (_, style) in zip(texts, rows, strict=True)
+    ]
 
 
 def code_in_words(facts: Mapping[str, Any], sender: Sender | None) -> str:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ..errors import ReloadFailed, UnitUnavailable
 from ..input.printable import as_sentence, printable
 from ..linux.channel import Sender
-from ..systemd.manager import PLAIN
-from ..systemd.own_programs import program, search_path
+from ..systemd import manager
+from ..systemd.own_programs import program
 from . import own_unit
 from .own_unit import Unit
 from .process_usage import started_at
@@ -71,7 +71,7 @@ class UnitReload:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,
-            env={**os.environ, **search_path(), **PLAIN},
+            env=manager.environment(),
         )
         self._pidfd = os.pidfd_open(self._systemctl.pid)
         self.wake_fds.add(self._pidfd)

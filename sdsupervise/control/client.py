@@ -99,6 +99,13 @@ class Client:
         """Call a method that answers once."""
         return next(self.call(method))
 
+    def status(self) -> "Answer":
+        """The answer to Status. Raises HandoverError where it is none."""
+        answer = self.ask("Status")
+        if answer.error:
+            raise HandoverError(f"The supervisor on {self._path} refused to say its status: {answer.error}.")
+        return answer
+
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
@@ -169,6 +176,11 @@ def runtime_directory(environment: Mapping[str, str] = os.environ) -> str:
     directories = [path for path in environment.get("RUNTIME_DIRECTORY", "").split(":") if path]
     ours = [path for path in directories if os.path.basename(os.path.dirname(path)) == "sdsupervise"]
     return (ours or directories or [""])[0]
+
+
+def default_pid_file(name: str, directory: str = "") -> str:
+    """NAME.pid in the directory that it runs in; where that is not known, in $RUNTIME_DIRECTORY, or else in /run."""
+    return os.path.join(directory or runtime_directory() or "/run", f"{name}.pid")
 
 
 def control_path(pid_file: str | None, environment: Mapping[str, str] = os.environ) -> str:

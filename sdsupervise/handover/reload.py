@@ -6,11 +6,8 @@ from typing import NamedTuple
 
 from ..control.server import Call
 from ..linux.event_loop import EventLoop
-from ..linux.unpatched import os
+from ..linux.output_tail import OutputTail
 from ..systemd import logs
-
-_KEPT_STDERR_BYTES = 16 * 1024
-_MOST_READS_AT_ITS_END = 32  # of 64 KiB each; a pipe holds 1 MiB at most, of whoever is not root
 
 
 class OldCode(NamedTuple):
@@ -82,9 +79,7 @@ class Reload:
         self._verdict = ""
         self._reason = ""
         self._seconds = 0.0
-        self._loop: EventLoop | None = None
-        self._stderr: int | None = None
-        self._said = b""
+        self._stderr: OutputTail | None = None
 
     def enter(self, phase: str, sentence: str, *, at_most: float) -> None:
         """It is in this phase now, for so many seconds at most; the caller hears the sentence. A phase without one is
@@ -159,41 +154,16 @@ class Reload:
 
     def watch_stderr(self, loop: EventLoop, reader: int) -> None:
         """Pass on what the successor writes to standard error before it has its own, and keep the end of it."""
-        os.set_blocking(reader, False)
-        self._loop, self._stderr = loop, reader
-        loop.watch(reader, self._pass_stderr_on)
+        self._stderr = OutputTail(loop, reader, pass_on=logs.pass_on)
 
     def last_words(self) -> str:
         """The end of what it wrote, all of it read."""
-        # As much as a pipe can hold: what the dead one has left running may write on and on.
-        for _ in range(_MOST_READS_AT_ITS_END):
-            if self._stderr is None or not self._read_stderr():
-                break
-        return self._said.decode(errors="replace").strip()
+        return self._stderr.text() if self._stderr is not None else ""
 
     def close_in_child(self) -> None:
         """In a forked worker, its copy of the pipe."""
         if self._stderr is not None:
-            os.close(self._stderr)
-
-    def _pass_stderr_on(self) -> None:
-        self._read_stderr()
-
-    def _read_stderr(self) -> bool:
-        """Read once; False if there was nothing."""
-        assert self._stderr is not None and self._loop is not None
-        try:
-            data = os.read(self._stderr, 65536)
-        except BlockingIOError:
-            return False
-        if data:
-            self._said = (self._said + data)[-_KEPT_STDERR_BYTES:]
-            logs.pass_on(data)
-        else:
-            self._loop.unwatch(self._stderr)
-            os.close(self._stderr)
-            self._stderr = None
-        return bool(data)
+            self._stderr.close_in_child()
 
     def _end_phase(self) -> None:
         """What comes before the first phase, the forks, counts as part of it: so the phases add up to the whole."""
@@ -206,10 +176,8 @@ class Reload:
         self._end_phase()
         self._verdict, self._reason = verdict, reason
         self._seconds = (self._phase_began if self._phase else time.monotonic()) - self._began
-        if self._stderr is not None and self._loop is not None:
-            self._loop.unwatch(self._stderr)
-            os.close(self._stderr)
-            self._stderr = None
+        if self._stderr is not None:
+            self._stderr.close()
 
 
 def remark(facts: Mapping[str, object] | None) -> str:

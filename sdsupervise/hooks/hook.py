@@ -5,12 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from ..input.printable import printable
 from ..linux import limits, prctl, processes
 from ..linux.event_loop import EventLoop
+from ..linux.output_tail import OutputTail
 from ..linux.unpatched import os, signal
 from ..systemd.notify import forget_systemd
 from . import holder
-
-_KEPT_OUTPUT_BYTES = 16 * 1024
-_MOST_READS_AT_ITS_END = 32  # of 64 KiB each; a pipe holds 1 MiB at most, of whoever is not root
 
 
 class Hook:
@@ -37,21 +35,19 @@ class Hook:
         """
         self._loop, self._name, self._command = loop, name, command
         self._timeout_seconds, self._on_end, self._holds = timeout_seconds, on_end, holds
-        self._output = b""
         self._killed_for = ""  # why we have killed it
-        self._reader, writer = os.pipe()
+        reader, writer = os.pipe()
         try:
             supervisor_pid = os.getpid()
             self._child = processes.fork(lambda: _execute(command, environment, writer, supervisor_pid, holds))
         except OSError:
-            os.close(self._reader)
+            os.close(reader)
             raise
         finally:
             os.close(writer)
-        os.set_blocking(self._reader, False)
+        self._output = OutputTail(loop, reader)
         self._timer = loop.expect_within(timeout_seconds, self._kill_overdue)
         self._runs = True
-        loop.watch(self._reader, self._take_output)
         loop.watch(self._child.pidfd, self._reap)
 
     def cancel(self) -> None:
@@ -71,43 +67,19 @@ class Hook:
         if self._runs:
             processes.signal_group(self._child, signal.SIGKILL)
 
-    def _take_output(self) -> None:
-        self._read()
-
-    def _read(self) -> bool:
-        """Read once; False if there was nothing."""
-        try:
-            data = os.read(self._reader, 65536)
-        except BlockingIOError:
-            return False
-        self._output = (self._output + data)[-_KEPT_OUTPUT_BYTES:]
-        if not data:
-            self._close_reader()
-        return bool(data)
-
-    def _close_reader(self) -> None:
-        self._loop.unwatch(self._reader)
-        os.close(self._reader)
-        self._reader = -1
-
     def _reap(self) -> None:
         self._kill()  # what is left of its group: until it is reaped the number is its own
         status = processes.reap(self._child)
         if status is None:
             return
-        # What a pipe can hold, and no more: who left the group may keep it open, and write on and on.
-        for _ in range(_MOST_READS_AT_ITS_END):
-            if self._reader < 0 or not self._read():
-                break
-        if self._reader >= 0:
-            self._close_reader()
+        output = printable(self._output.text())
+        self._output.close()
         if self._holds and os.WIFSIGNALED(status):
             holder.release(self._holds)  # it was killed, and may not have come to that
         self._runs = False
         self._timer.cancel()
         self._loop.unwatch(self._child.pidfd)
         os.close(self._child.pidfd)
-        output = printable(self._output.decode(errors="replace").strip())
         self._on_end(self._why(status, output), output)
 
     def _why(self, status: int, output: str) -> str:

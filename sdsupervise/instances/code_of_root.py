@@ -3,12 +3,12 @@ or reload. To find that out, nothing of it is loaded or executed."""
 
 import glob
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import PathFinder
 from typing import NamedTuple
 
+from ..linux.program_search import search as search_program
 from ..linux.writers import who_else_may_write
 from .instance import Instance
 
@@ -90,8 +90,8 @@ def of_command(
 
 def of_program(word: str, directory: str, search: Sequence[str] | None, what: str) -> Iterator[CodePlace]:
     """For a program: its file, and what belongs to the virtual environment that it is in."""
-    found = word if "/" in word else shutil.which(word, path=os.pathsep.join(search) if search is not None else None)
-    if not found:
+    found, may = (word, True) if "/" in word else search_program(word, os.get_exec_path() if search is None else search)
+    if not may:
         return
     path = os.path.join(directory, found)
     yield CodePlace(what, path)

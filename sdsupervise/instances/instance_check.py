@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError
 from ..input.nearest import nearest
 from ..input.toml_text import shown, written_key
-from ..linux import privileges
+from ..linux import privileges, program_search
 from ..settings import listen
 from ..settings.addresses import Address
 from ..settings.settings import EACH_IN_EXCLUSIVE, KINDS, too_few, why_never_ready, why_not_checked
@@ -193,11 +193,11 @@ def _in_directory(values: Mapping[str, Any], place: str, search: Sequence[str]) 
 
 
 def _in_program(path: tuple[str | int, ...], name: str, place: str, search: Sequence[str]) -> Iterator[Mistake]:
-    """As command_workers.find, but from another directory than the one we are in."""
-    places = [place] if "/" in name else [entry for entry in search if entry]
-    there = [found for each in places if os.path.isfile(found := os.path.join(each, name))]
-    if not there:
-        where = os.path.join(place, name.removeprefix("./")) if "/" in name else f"{name} in PATH ({':'.join(places)})"
+    """Of a program that will be looked for from another directory than the one we are in."""
+    found, may = program_search.search(name, search, here=place)
+    if not found:
+        in_path = f"{name} in PATH ({':'.join(filter(None, search))})"
+        where = os.path.join(place, name.removeprefix("./")) if "/" in name else in_path
         yield Mistake(path, f"There is no program {where}.")
-    elif not any(os.access(found, os.X_OK) for found in there):
-        yield Mistake(path, f"{there[0]} is not executable for uid {os.geteuid()}; try chmod +x.")
+    elif not may:
+        yield Mistake(path, f"{found} is not executable for uid {os.geteuid()}; try chmod +x.")

@@ -9,7 +9,7 @@ one than is allowed here, whoever says it: a person, or whoever may make a direc
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ..errors import UsageError
 
@@ -84,6 +84,16 @@ def run_directory(name: str) -> str:
     return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
+def control_socket(name: str) -> str:
+    """Where its supervisor answers. Raises UsageError as run_directory."""
+    return os.path.join(run_directory(name), "control")
+
+
+def control_sockets(names: Iterable[str]) -> dict[str, str]:
+    """The same of each, by name."""
+    return {name: control_socket(name) for name in names}
+
+
 def configured() -> list[str]:
     """The names of all instances that have a file, sorted."""
     return _names(config_directories(), is_name, ".toml")
@@ -97,7 +107,7 @@ def misnamed() -> list[str]:
 def running() -> list[str]:
     """The names of all instances that have a control socket, sorted; their supervisors may be dead all the same."""
     names = _names(run_directories(), can_run)
-    return [name for name in names if os.path.exists(os.path.join(run_directory(name), "control"))]
+    return [name for name in names if os.path.exists(control_socket(name))]
 
 
 def _names(directories: list[str], is_wanted: Callable[[str], bool], suffix: str = "") -> list[str]:

@@ -5,14 +5,14 @@ import signal
 from typing import NamedTuple
 
 from ..code.code_version import read_version_of_command
-from ..errors import SdsuperviseError
+from ..control import client
 from ..linux.inheritance import is_successor
 from ..settings.settings import CommandSettings
 from ..sockets.given_names import expected_names
 from ..supervisor.supervise import supervise
 from ..workers.command_source import CommandWorkers, find, pinned, with_descriptors
-from .failure import say_failure
-from .plan import Plan, default_pid_file
+from .failure import exit_status_of
+from .plan import Plan
 from .start import start
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
@@ -33,10 +33,7 @@ class Command(NamedTuple):
 
     def run(self) -> int:
         """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
-        try:
-            return self._run()
-        except SdsuperviseError as error:
-            return say_failure(error)
+        return exit_status_of(self._run)
 
     def _run(self) -> int:
         executable = find(self.words)
@@ -46,7 +43,7 @@ class Command(NamedTuple):
         plan = Plan(
             name=name,
             read_code_version=lambda: read_version_of_command(executable, self.words),
-            pid_file=default_pid_file(name) if self.pid_file == "" else self.pid_file,
+            pid_file=client.default_pid_file(name) if self.pid_file == "" else self.pid_file,
             user=self.user,
             group=self.group,
             silent=self.silent,

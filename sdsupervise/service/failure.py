@@ -17,6 +17,14 @@ from ..systemd.notify import Notifier, status
 _Made = TypeVar("_Made")
 
 
+def exit_status_of(run: Callable[[], int]) -> int:
+    """Call it; what it returns, or the exit status of its error, of which one sentence is said."""
+    try:
+        return run()
+    except SdsuperviseError as error:
+        return say_failure(error)
+
+
 def say_failure(error: SdsuperviseError, channel: Channel | None = None) -> int:
     """Tell people and systemd why there is no service; the exit status.
 

@@ -8,7 +8,7 @@ import signal
 from typing import Any
 
 from ..code.code_version import CodeVersion
-from ..errors import ConfigError, SdsuperviseError, UsageError
+from ..errors import ConfigError, UsageError
 from ..handover.failure_reason import tell_why
 from ..input.checked import Unfit
 from ..linux.inheritance import without_supervisors_own
@@ -19,7 +19,7 @@ from ..workers.command_source import find, pinned
 from ..workers.other_python_source import OtherPythonWorkers, command_line
 from . import description
 from .claim import Claim
-from .failure import say_failure
+from .failure import exit_status_of
 from .plan import Plan
 from .start import start
 from .wanted import WantedService
@@ -33,10 +33,7 @@ class OtherPython:
 
     def run(self) -> int:
         """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
-        try:
-            return self._run()
-        except SdsuperviseError as error:
-            return say_failure(error)
+        return exit_status_of(self._run)
 
     def _run(self) -> int:
         python, _ = pinned(find([self._python]), [self._python])

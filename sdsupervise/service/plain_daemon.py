@@ -12,6 +12,7 @@ from ..child import greenlets
 from ..child.coroutines import Coroutines, Unwind
 from ..code import early_code
 from ..code.code_version import read_code_version
+from ..control import client
 from ..errors import ExitStatus, SdsuperviseError, UsageError
 from ..handover.failure_reason import tell_reason
 from ..linux.inheritance import is_successor
@@ -19,7 +20,7 @@ from ..linux.signals import handle
 from . import options
 from .claim import Claim
 from .failure import say_failure
-from .plan import Plan, default_pid_file
+from .plan import Plan
 from .start import start
 
 _log = logging.getLogger("sdsupervise")
@@ -198,7 +199,7 @@ class Daemon(ABC):
             self._parsed = usage.parse(parser, self.orig_args)
         self.parsed_args = self._parsed.rest
         name = self.instance_name or type(self).__name__
-        self.pid_file = self._text_option("pid-file") or self.pid_file or default_pid_file(name)
+        self.pid_file = self._text_option("pid-file") or self.pid_file or client.default_pid_file(name)
         if self._parsed.get("help"):
             print(self.usage(), end="")
         return not self._parsed.get("help")

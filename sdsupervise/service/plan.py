@@ -7,8 +7,7 @@ from ..code.code_version import CodeVersion
 from ..control import client
 from ..errors import ConfigError
 from ..linux.privileges import Identity
-from ..linux.unpatched import os, socket
-from ..settings.addresses import Address
+from ..linux.unpatched import os
 from ..settings.listen import Listen
 from ..sockets import check_reach
 from ..sockets.opening import WantedListener
@@ -40,23 +39,10 @@ def wanted_listeners(plan: Plan, identity: Identity | None) -> list[WantedListen
     """
     uid, gid = (identity.uid, identity.gid) if identity is not None and os.geteuid() == 0 else (None, None)
     wanted = [WantedListener.of(listen, uid, gid) for listen in plan.listen]
-    names: dict[Address, str] = {}
-    control_socket = Address(socket.AF_UNIX, client.control_path(plan.pid_file))
     for listener in wanted:
-        if listener.address.is_one_with(control_socket):
-            raise ConfigError(
-                f"listen {listener.name!r} is {listener.address}, where sdsupervise has its own control socket; choose "
-                "another path."
-            )
-        other = names.setdefault(listener.address, listener.name)
-        if other != listener.name:
-            raise ConfigError(f"listen {other!r} and {listener.name!r} have one address, {listener.address}.")
+        if why := listener.why_not_beside_control(client.control_path(plan.pid_file)):
+            raise ConfigError(why)
     why = check_reach.why_not(wanted, identity if os.geteuid() == 0 else None) if plan.checked else ""
     if why:
         raise ConfigError(why)
     return wanted
-
-
-def default_pid_file(name: str) -> str:
-    """NAME.pid in $RUNTIME_DIRECTORY, else in /run."""
-    return os.path.join(client.runtime_directory() or "/run", f"{name}.pid")

@@ -23,7 +23,6 @@ from ..linux.pid_file import PidFile
 _log = logging.getLogger("sdsupervise")
 
 _ANSWER_SECONDS = 5.0  # a supervisor's event loop answers at once, or hangs
-_RUNNING = {"active", "activating", "reloading", "deactivating"}
 
 
 class Start(NamedTuple):
@@ -57,7 +56,7 @@ def refuse_beside_unit(name: str) -> None:
         state = manager.properties(unit, "ActiveState", of_user=of_user)["ActiveState"]
     except UnitUnavailable:
         return  # what listens on the control socket is asked next
-    if state in _RUNNING:
+    if state in manager.ACTIVE:
         raise _run_by(unit, name, of_user=of_user)
 
 
@@ -76,10 +75,7 @@ def ask_running(start: Start, path: str) -> bool:
                 f"Uid {caller.listener_uid} listens on {path}, which is no user of this service: not starting. "
                 "Choose a --pid-file in a directory that only the service's user and root may write."
             )
-        status = caller.ask("Status")
-        if status.error:
-            raise HandoverError(f"The supervisor on {path} refused to say its status: {status.error}.")
-        facts = status.parameters
+        facts = caller.status().parameters
         name = facts["name"]
         if _known_as(name, facts["pid_file"]) != _known_as(start.name, start.pid_file):
             raise AlreadyRunning(
@@ -139,10 +135,10 @@ def _refuse_where_unit_runs(start: Start, facts: Mapping[str, Any]) -> None:
 
 
 def _run_by(unit: str, name: str, *, of_user: bool) -> AlreadyRunning:
-    systemctl = f"systemctl{' --user' * of_user}"
-    return AlreadyRunning(
-        f"{name} is run by {unit} already: not started. To move it to new code: {systemctl} reload {unit}"
-    )
+    from ..systemd import manager
+
+    reload = " ".join(manager.systemctl("reload", unit, of_user=of_user))
+    return AlreadyRunning(f"{name} is run by {unit} already: not started. To move it to new code: {reload}")
 
 
 def _known_as(name: str, pid_file: str | None) -> str:

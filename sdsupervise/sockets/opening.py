@@ -180,6 +180,13 @@ class WantedListener(NamedTuple):
             "port, and one of them takes it for all addresses ([::] for those of IPv4, too); leave one out."
         )
 
+    def why_not_beside_control(self, path: str) -> str:
+        """Why it cannot be open where the control socket is at this path: a sentence; "" if it can."""
+        if not self.address.is_one_with(Address(socket.AF_UNIX, path)):
+            return ""
+        here = f"listen {self.name!r} is {self.address}"
+        return f"{here}, where sdsupervise has its own control socket; choose another path."
+
     def open(self, *, beside: bool = False) -> tuple[Listener, File | None]:
         """Listen there, replacing the file of a socket that nobody listens on; or, at a path, beside it (NEXT).
 

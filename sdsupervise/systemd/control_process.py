@@ -13,6 +13,7 @@ from ..linux import processes, signals
 from ..linux.event_loop import EventLoop
 from ..linux.inheritance import without_supervisors_own
 from ..linux.unpatched import os
+from . import manager
 from .own_programs import program, search_path
 from .units import unit_of
 
@@ -29,7 +30,8 @@ class _Question:
     def __init__(self, loop: EventLoop, on_answer: Callable[[int], None]) -> None:
         self._loop, self._on_answer = loop, on_answer
         unit, of_user = unit_of(os.getpid())
-        words = [program("systemctl"), *["--user"] * of_user, "show", "--property=ControlPID", "--value", "--", unit]
+        words = manager.systemctl("show", "--property=ControlPID", "--value", "--", unit, of_user=of_user)
+        words[0] = program(words[0])
         self._reader, writer = os.pipe()
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:

@@ -7,6 +7,8 @@ its ExecReload= is root's.
 import os
 from collections.abc import Mapping
 
+from ..linux.program_search import search
+
 PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")  # systemd's own
 
 
@@ -14,8 +16,8 @@ def program(name: str) -> str:
     """What to execute: for root a path in PLACES, else the name, to be found in the PATH of whoever calls."""
     if os.geteuid() != 0:
         return name
-    paths = [os.path.join(place, name) for place in PLACES]
-    return next((path for path in paths if os.access(path, os.X_OK)), f"/usr/bin/{name}")
+    path, may = search(name, PLACES)
+    return path if may else f"/usr/bin/{name}"
 
 
 def search_path() -> Mapping[str, str]:

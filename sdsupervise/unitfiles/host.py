@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import NotReadable, UnitUnavailable
 from ..input.printable import one_line
 from ..linux.files import read_regular
-from ..systemd.own_programs import program, search_path
+from ..systemd.manager import DECODED, ask, last_line
 from . import rotation, words
 from .subject import Host
 from .text import UnitText, parse
@@ -24,7 +24,6 @@ _MANAGERS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 _RUNS_US = re.compile(r"argv\[\]=(?:[^;]*[ /])?sdsupervise run ")
 _SECONDS = 60.0
 _MOST_BYTES = 1024 * 1024  # of one file, a hundred times the largest that Debian has
-DECODED = ("utf-8", "surrogateescape")  # a unit may have a name, and a path in it, of any bytes
 # Another parser reads these, and systemd's list of what it knows leaves them out.
 _INSTALL = {("Install", key) for key in ["Alias", "WantedBy", "RequiredBy", "UpheldBy", "Also", "DefaultInstance"]}
 
@@ -45,11 +44,14 @@ def read(name: str) -> UnitText:
         except NotReadable as error:
             raise UnitUnavailable(f"Cannot read {name}: {error}.") from error
     unit = unit_name(name)
-    done = _ask("systemctl", "cat", "--no-pager", "--", unit)
+    try:
+        done = _ask("systemctl", "cat", "--no-pager", "--", unit)
+    except UnitUnavailable as error:
+        raise UnitUnavailable(f"{error} For a file give its path (./NAME).") from None
     if done.returncode != 0:
         if "No files found" in done.stderr:
             raise UnitUnavailable(f"There is no unit {unit}; systemctl list-unit-files shows those there are.")
-        raise UnitUnavailable(f"systemctl cat {unit} failed: {_last_line(done.stderr)}")
+        raise UnitUnavailable(f"systemctl cat {unit} failed: {last_line(done.stderr)}")
     if f"# Unit {unit} is masked." in done.stdout:
         raise UnitUnavailable(f"{unit} is masked; systemctl unmask {unit} brings it back.")
     return parse(unit, done.stdout)
@@ -114,7 +116,7 @@ def reread() -> None:
     """
     done = _ask("systemctl", "daemon-reload")
     if done.returncode != 0:
-        raise UnitUnavailable(f"systemctl daemon-reload failed: {_last_line(done.stderr)}")
+        raise UnitUnavailable(f"systemctl daemon-reload failed: {last_line(done.stderr)}")
 
 
 def is_active(name: str) -> bool:
@@ -174,24 +176,4 @@ def _show(properties: str, *units: str) -> Mapping[str, Mapping[str, str]]:
 
 
 def _ask(*command: str) -> "CompletedProcess[str]":
-    import subprocess
-
-    environment = {**os.environ, **search_path(), "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
-    try:
-        return subprocess.run(
-            [program(command[0]), *command[1:]],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding=DECODED[0],
-            errors=DECODED[1],
-            timeout=_SECONDS,
-            env=environment,
-        )
-    except FileNotFoundError:
-        raise UnitUnavailable(f"There is no {command[0]} here to ask of units; name a file (./NAME).") from None
-    except subprocess.TimeoutExpired:
-        raise UnitUnavailable(f"{' '.join(command)} did not answer in {_SECONDS:g} s; does systemd hang?") from None
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["it did not say why"])[-1]
+    return ask(*command, seconds=_SECONDS)

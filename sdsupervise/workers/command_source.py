@@ -12,6 +12,7 @@ from ..errors import ConfigError, UsageError
 from ..linux import files, process_groups, processes, signals
 from ..linux.channel import receive
 from ..linux.patience import readable_within
+from ..linux.program_search import search
 from ..linux.unpatched import os, socket
 from ..settings.addresses import why_too_long
 from ..systemd import logs
@@ -179,13 +180,11 @@ def find(words: Sequence[str]) -> str:
     Raises ConfigError.
     """
     name = words[0]
-    places = [""] if "/" in name else [place for place in os.get_exec_path() if place]
-    there = [path for place in places if os.path.isfile(path := os.path.join(place, name))]
-    for path in there:
-        if os.access(path, os.X_OK):
-            return path
-    if there:
-        raise ConfigError(f"Cannot run {name}: {there[0]} is not executable for uid {os.geteuid()}; try chmod +x.")
+    path, may = search(name, os.get_exec_path())
+    if may:
+        return path
+    if path:
+        raise ConfigError(f"Cannot run {name}: {path} is not executable for uid {os.geteuid()}; try chmod +x.")
     where = f"in {os.getcwd()}" if "/" in name else f"in PATH ({os.environ.get('PATH', os.defpath)})"
     raise ConfigError(f"Cannot run {name}: there is no such program {where}.")
 

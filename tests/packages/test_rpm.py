@@ -51,7 +51,7 @@ def test_contents() -> None:
 def test_dependencies() -> None:
     """The generators have written what it imports, from the wheel's metadata."""
     needed = {re.sub(r"^python3\.\d+dist", "dist", line.split()[0]) for line in query("--requires")}
-    assert needed >= {"dist(sdnotify)", "dist(systemd-python)", "python(abi)", "systemd"}
+    assert needed >= {"dist(psutil)", "dist(sdnotify)", "dist(systemd-python)", "python(abi)", "systemd"}
     assert query("--queryformat", "%{VERSION}") == {sdsupervise.__version__}
 
 
@@ -76,7 +76,7 @@ def ground() -> Iterator[Ground]:
     shown = {f"/packages/{VERSION}": built("rpm"), f"/packages/{NEXT_VERSION}": built("rpm", NEXT_VERSION)}
     for machine in booted(shown, suite="trixie", bare=True):
         ground = Ground(machine)
-        ground.apt("install", "rpm", "python3", "python3-systemd", "python3-sdnotify")
+        ground.apt("install", "rpm", "python3", "python3-systemd", "python3-sdnotify", "python3-psutil")
         yield ground
 
 

@@ -87,7 +87,7 @@ def test_metadata(made: Path) -> None:
     assert facts["License"] == "MIT"
     assert facts["Description-Content-Type"] == "text/markdown"
     needed = [word for word in facts.get_all("Requires-Dist", ()) if "extra" not in word]
-    assert sorted(word.split(">")[0].rstrip(" (") for word in needed) == ["sdnotify", "systemd-python"]
+    assert sorted(word.split(">")[0].rstrip(" (") for word in needed) == ["psutil", "sdnotify", "systemd-python"]
 
 
 def test_pip_install(made: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -238,15 +237,10 @@ class SystemdSurface(Surface):
 
     def feed(self, given: object) -> None:
         assert isinstance(given, bytes)
-        printed = given.decode(*host.DECODED)
-
-        def ask(*command: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.CompletedProcess(command, 0, printed, printed)
+        printed = given.decode(*manager.DECODED)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(host, "_ask", ask)
-            patch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess((), 0, given, given))
-            patch.setattr(shutil, "which", lambda _: "/usr/bin/systemctl")
+            patch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess((), 0, printed, printed))
             properties = dry_run._properties("sdsupervise@web.service")
             assert isinstance(dry_run.RunContext("x", None, None, "/", properties).environment, dict)
             assert manager.properties("x", "ActiveState").keys() == {"ActiveState"}

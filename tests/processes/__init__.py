@@ -1,6 +1,7 @@
 """The author's side and the supervisor, held by real processes without systemd.
 
-The rows of the original's two tables, and who holds each here; what needs a systemd stands in tests/machines.
+What App::Base::Daemon::Supervisor gives a service author, and what its processes do, with the tests that hold it here;
+what needs a systemd stands in tests/machines.
 
 What a service author writes and calls
     SupervisedDaemon, async def        test_author: test_unwritten_methods · test_async
@@ -48,9 +49,20 @@ Processes and signals
     second start                       test_reload: "second start"
     end of the socketpair              test_liveness: test_end_of_the_link_before_its_turn, test_supervisor_killed*
 
-Hazards: 1 to 6 in test_takeover; 7 in tests/unit/test_layers (test_no_signal_by_number); 8
-test_groups_of_root_are_dropped.
-Hazard 6 also in test_sockets, with all that becomes of listeners; systemd's in test_given_sockets, tests/machines.
+What App::Base::Daemon::Supervisor lets happen, and must not happen here
+    1 the two sides kill each other    test_takeover: test_hazard_1_*
+    2 two workers are active: only     test_takeover: test_hazard_2_*
+      the old supervisor was killed
+    3 a child keeps the lock           test_takeover: test_hazard_3_*
+    4 a successor that dies early      test_takeover: test_hazard_4_*
+      blocks the next reload for 60 s
+    5 nobody learns that a reload      test_takeover: test_hazard_5_*
+      failed
+    6 no socket listens in between     test_takeover: test_hazard_6_* · test_sockets · test_given_sockets
+                                       and tests/machines
+    7 signals go to pids that are      tests/unit/test_layers: test_no_signal_by_number
+      in use again
+    8 root's groups stay               test_privileges: test_groups_of_root_are_dropped
 
 Beyond the tables: test_broken_code (the reload's failures), test_control (the control socket), test_receipt,
 test_logging, test_liveness (silent workers), test_drain (`self.draining`), test_async, test_web_examples; any program:

@@ -83,7 +83,7 @@ def test_user(ground_of_all: Ground, way: str) -> None:
 
 
 def test_groups_of_root_are_dropped(ground_of_all: Ground) -> None:
-    """The caller's supplementary groups do not stay, which the original forgot (hazard 8); with --group alone, too."""
+    """The caller's supplementary groups do not stay, which the original forgot; with --group alone, too."""
     ground = ground_of_all
     ground.deploy(1, IDS)
     others = [4, 24, 27]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import RULES, Effect, Event, Rule, State
@@ -83,9 +83,6 @@ _EFFECTS: Mapping[Effect, str] = {
     X.EXIT: "exit",
 }
 
-# From nearly everywhere to the same few states; a diagram with them shows nothing else.
-_STOPS = frozenset({E.STOP_ASKED, E.PEER_STOPS, E.GAVE_UP})
-
 
 def name(state: State) -> str:
     """As `sdsupervise status` has it."""
@@ -140,17 +137,6 @@ _SUMMANDS = {
 def ways(state: State) -> list[tuple[Event, Rule]]:
     """What can happen in a state, in the table's order."""
     return list(RULES[state].items())
-
-
-def mermaid(states: Iterable[State]) -> str:
-    """The ways out of these states, as a diagram for Mermaid; without what a stop leads to."""
-    edges: dict[tuple[State, State], list[str]] = {}
-    for state in states:
-        for event, rule in ways(state):
-            if rule.next is not state and event not in _STOPS:
-                edges.setdefault((state, rule.next), []).append(event_words(state, event))
-    lines = [f"    {name(a)} --> {name(b)}: {' or '.join(words)}" for (a, b), words in edges.items()]
-    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
 
 
 # What happens in a reload in which all goes well: to the old supervisor or to the new one.

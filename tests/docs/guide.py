@@ -17,8 +17,6 @@ GUIDE = CLONE / "packaging" / "doc" / "guide.md"
 
 MADE: Mapping[str, Callable[[], str]] = {
     "example": lambda: f"```python\n{(CLONE / 'units/example/counter.py').read_text()}```",
-    "old-generation": lambda: states.mermaid((states.S.SERVING, *states.ROLES["the old generation in a reload"])),
-    "new-generation": lambda: states.mermaid(states.ROLES["the new generation in a reload"]),
     "walk-exclusive": lambda: states.walk("exclusive"),
 }
 

@@ -50,8 +50,8 @@ ALLOWED: Mapping[str, Set[str]] = {
     "units and examples": {"old ones", "told", "people", "the other supervisor"},
     "--help": {"old ones", "told", "people", "the other supervisor"},
     "sdsupervise": {
-        *("receipts?", "surroundings?", "births?|born", "supervised process(?:es)?"),
-        *("the other supervisor", "told", "heard", "people"),
+        *("births?|born", "supervised process(?:es)?"),
+        *("the other supervisor", "old ones", "told", "heard", "people"),
     },
 }
 

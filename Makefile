@@ -54,7 +54,7 @@ unit:
 check:
 	@test -n '$(FILE)' || { echo 'Name what to run: make check FILE=tests/unit/test_listen.py' >&2; exit 64; }
 	@packaging/provision $(FILE)
-	@$(PYTHON) -m pytest $(FILE) $(if $(filter %.py,$(FILE)),,$(SPREAD)) $(PYTEST)
+	@$(PYTHON) -m pytest $(FILE) $(if $(findstring .py,$(FILE)),,$(SPREAD)) $(PYTEST)
 
 test:
 	@mkdir -p $(dir $(PHASES)) && rm -f $(PHASES)

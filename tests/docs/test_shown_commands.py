@@ -167,15 +167,15 @@ THERE: Mapping[str, tuple[str, str]] = {
     "man sdsupervise@.service": ("tests/docs/test_pages.py", 'pages.run("man"'),
     "man sdsupervise-protocol": ("tests/docs/test_pages.py", 'pages.run("man"'),
     "varlinkctl introspect /run/sdsupervise/counter/control io.sdsupervise": (
-        "tests/machines/test_varlinkctl.py",
+        "tests/packages/test_varlinkctl.py",
         '"introspect", PLACE, "io.sdsupervise"',
     ),
     "varlinkctl introspect control io.sdsupervise": (
-        "tests/machines/test_varlinkctl.py",
+        "tests/packages/test_varlinkctl.py",
         '"introspect", PLACE, "io.sdsupervise"',
     ),
     "varlinkctl call control io.sdsupervise.Status '{}'": (
-        "tests/machines/test_varlinkctl.py",
+        "tests/packages/test_varlinkctl.py",
         '"call", "-j", PLACE, "io.sdsupervise.Status", "{}"',
     ),
     "sdsupervise run NAME": ("tests/machines/test_trust.py", '"sdsupervise", "run", *words'),

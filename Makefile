@@ -69,6 +69,7 @@ docs:
 	@packaging/provision test
 	$(PYTHON) packaging/doc/pictures/draw.py
 	$(PYTHON) -m tests.docs.json_page
+	$(PYTHON) -m tests.docs.systemd_page
 	$(PYTHON) -m tests.docs.completion
 	$(PYTHON) -m tests.docs.readme
 	$(PYTHON) -m tests.docs.guide

@@ -148,11 +148,11 @@ class _Shim:
         me = os.getpid()
         self._leftovers = Leftovers(
             self._loop,
-            lambda: process_groups.children(me),
             self._command.pid,
             self._stop_signal,
             None if self._stops else min(GRACE_SECONDS, self._settings.stop_timeout),
-            self._leftovers_gone,
+            find=lambda: process_groups.children(me),
+            gone=self._leftovers_gone,
             found=self._tell_leftover,
         )
         if self._kills or self._orphaned:

@@ -58,11 +58,12 @@ class Connection:
         self,
         share: TimeShare,
         peer: socket.socket,
-        on_call: Callable[[Call], None],
-        on_gone: Callable[["Connection"], None],
         pid: int,
         uid: int,
         quiet_since: float,
+        *,
+        on_call: Callable[[Call], None],
+        on_gone: Callable[["Connection"], None],
     ) -> None:
         peer.setblocking(False)
         self._share, self._peer, self._on_call, self._on_gone = share, peer, on_call, on_gone

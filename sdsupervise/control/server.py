@@ -152,7 +152,9 @@ class ControlServer:
     def _talk_with(self, peer: socket.socket, *, quiet_since: float) -> None:
         pid, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         share = self._calls if uid in self._privileged else self._strangers_calls
-        connection = Connection(share, peer, self._on_call, self._connections.discard, pid, uid, quiet_since)
+        connection = Connection(
+            share, peer, pid, uid, quiet_since, on_call=self._on_call, on_gone=self._connections.discard
+        )
         self._connections.add(connection)
         self._make_room(connection)
 

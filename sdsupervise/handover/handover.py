@@ -27,7 +27,7 @@ from .reloads import Reloads
 from .spawn import spawn
 from .started import Started
 from .welcome import Welcome, send_welcome
-from .words_search import WordsSearch
+from .words_search import WordsSearch, why_failed
 
 _log = logging.getLogger("sdsupervise")
 
@@ -147,7 +147,7 @@ class Handover:
         if reload is None:
             return
         assert peer is not None
-        reason, traceback = ("A stop was asked.", "") if stops else _why_failed(reload, peer)
+        reason, traceback = ("A stop was asked.", "") if stops else why_failed(reload, peer)
         old_code = OldCode(
             self.generation,
             str(self._started.code_version),
@@ -444,12 +444,3 @@ class Handover:
     def _see_whether_unwanted(self) -> None:
         if self.peer is not None and not self.peer.gone:
             self._owner.be_unwanted()
-
-
-def _why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:
-    """The reason and the traceback, "" where there is none: a service's own text, for the terminals of others, root's
-    too."""
-    said = fit_failure(printable(reload.last_words()))
-    if peer.reason:
-        return printable(peer.reason), printable(peer.traceback) or said
-    return reason_in(said) or "The new supervisor died without a word.", said

@@ -375,11 +375,11 @@ class Peer:
 
         self._leftovers[worker_pid] = Leftovers(
             self._loop,
-            lambda: process_groups.of_worker(worker_pid, None),
             worker_pid,
             signal.SIGKILL,
             0.0,
-            gone,
+            find=lambda: process_groups.of_worker(worker_pid, None),
+            gone=gone,
         )
 
 

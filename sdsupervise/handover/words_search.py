@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..input.printable import MOST_OF_REASON, fit, fit_failure, reason_in
+from ..input.printable import MOST_OF_REASON, fit, fit_failure, printable, reason_in
 from ..linux.event_loop import EventLoop
 from .peer import Peer
 from .reload import Reload
@@ -55,3 +55,12 @@ class WordsSearch:
             self.silent = pid
             peer.reason = f"{peer.reason.rstrip('.')}; journalctl _PID={pid} has what it wrote"
         self._on_end()
+
+
+def why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:
+    """The reason and the traceback, "" where there is none: a service's own text, for the terminals of others, root's
+    too."""
+    said = fit_failure(printable(reload.last_words()))
+    if peer.reason:
+        return printable(peer.reason), printable(peer.traceback) or said
+    return reason_in(said) or "The new supervisor died without a word.", said

@@ -28,7 +28,9 @@ class Backlog:
     that were, makes the packet that says so.
     """
 
-    def __init__(self, send: Callable[[bytes], int], fileno: Callable[[], int], notice: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, *, send: Callable[[bytes], int], fileno: Callable[[], int], notice: Callable[[int], bytes]
+    ) -> None:
         self._send, self._fileno, self._notice = send, fileno, notice
         self._waiting: deque[bytes] = deque()
         self._bytes = self._dropped = 0

@@ -27,12 +27,12 @@ class Leftovers:
     def __init__(
         self,
         loop: EventLoop,
-        find: Callable[[], list[Found]],
         worker_pid: int,
         stop_signal: signal.Signals,
         grace: float | None,
-        gone: Callable[[], None],
         *,
+        find: Callable[[], list[Found]],
+        gone: Callable[[], None],
         found: Callable[[Found], None] = _nobody_hears,
     ) -> None:
         self._loop, self._find, self._worker_pid, self._gone = loop, find, worker_pid, gone

@@ -25,7 +25,7 @@ class Unwaiting(io.RawIOBase):
         self._fd, self._pid, self._waits = fd, os.getpid(), False
         self._leads_to = _identity(fd)
         self._outlet: Outlet | None = outlet(fd)
-        self.backlog = Backlog(self._send, lambda: self._current().fileno(), notice)
+        self.backlog = Backlog(send=self._send, fileno=lambda: self._current().fileno(), notice=notice)
 
     def fileno(self) -> int:
         """As io.RawIOBase: the descriptor itself."""

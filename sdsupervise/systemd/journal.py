@@ -38,7 +38,7 @@ class Journal:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._connected = False
-        self.backlog = Backlog(self._send, self._socket.fileno, self._notice)
+        self.backlog = Backlog(send=self._send, fileno=self._socket.fileno, notice=self._notice)
         self._about: Mapping[str, str] = {}
 
     def add(self, fields: Mapping[str, str]) -> None:

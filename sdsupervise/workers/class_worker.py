@@ -198,11 +198,11 @@ class LinkedWorker(Worker):
         mark, sessions = self._kin.mark_of(self.pid), self._kin.sessions
         self._leftovers = Leftovers(
             self._loop,
-            lambda: process_groups.of_worker(self.pid, mark, others=sessions - {self.pid}),
             self.pid,
             signal.SIGTERM,
             None if self.state is WorkerState.STOPPING else min(_GRACE_SECONDS, self._settings.stop_timeout),
-            self._be_gone,
+            find=lambda: process_groups.of_worker(self.pid, mark, others=sessions - {self.pid}),
+            gone=self._be_gone,
         )
         if self._killed:
             self._leftovers.kill()

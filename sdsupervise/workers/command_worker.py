@@ -313,11 +313,11 @@ class NotifiedWorker(Worker):
     def _see_to_leftovers(self) -> None:
         self._leftovers = Leftovers(
             self._loop,
-            self._find_leftovers,
             self.pid,
             signal.Signals[self._settings.stop_signal],
             None if self.state is WorkerState.STOPPING else min(_GRACE_SECONDS, self._settings.stop_timeout),
-            self._be_gone,
+            find=self._find_leftovers,
+            gone=self._be_gone,
             found=self._note_leftover,
         )
 

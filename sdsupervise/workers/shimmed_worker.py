@@ -178,11 +178,11 @@ class ShimmedWorker(NotifiedWorker):
         variable = f"NOTIFY_SOCKET={self._notify.path}"
         self._leftovers = Leftovers(
             self._loop,
-            lambda: process_groups.remains(self.pid, variable, self._identity.mark),
             self.pid,
             signal.SIGKILL,
             0.0,
-            self._be_gone,
+            find=lambda: process_groups.remains(self.pid, variable, self._identity.mark),
+            gone=self._be_gone,
         )
 
     def _close(self) -> None:

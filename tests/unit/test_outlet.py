@@ -144,7 +144,7 @@ class Reader:
 def test_order_and_number() -> None:
     """What waits goes out in its order, whole, and then how many lines came while there was no room."""
     reader = Reader()
-    backlog = Backlog(reader.send, lambda: -1, lambda lines: b"(%d)" % lines)
+    backlog = Backlog(send=reader.send, fileno=lambda: -1, notice=lambda lines: b"(%d)" % lines)
     for number in range(1000):
         backlog.add(b"%098d\n" % number)
     backlog.add(b"a\nb\n", lines=2)
@@ -167,7 +167,7 @@ def test_a_reader_that_is_gone() -> None:
     def send(packet: bytes) -> int:
         raise BrokenPipeError
 
-    backlog = Backlog(send, lambda: -1, lambda lines: b"")
+    backlog = Backlog(send=send, fileno=lambda: -1, notice=lambda lines: b"")
     for _ in range(10):
         backlog.add(b"x")
     assert not backlog

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..control.server import ControlServer
 from ..core.takeover import Event
-from ..input.printable import MOST_OF_REASON, as_sentence, fit, fit_failure, printable, reason_in
+from ..input.printable import MOST_OF_REASON, as_sentence, fit, fit_failure
 from ..linux.channel import Channel, Message
 from ..linux.event_loop import EventLoop
 from ..settings.settings import Settings

@@ -122,7 +122,7 @@ class Settings(NamedTuple):
         tuple[str, ...],
         kinds.command(
             "a check that reaches the new workers alone, see BEFORE_COMMIT in sdsupervise.toml(5); if it fails, the "
-            "old ones go on, and its last words are the reason",
+            "old workers go on, and its last words are the reason",
             example=["curl", "-fsS", "--local-port", "61000-61999", "http://127.0.0.1:8000/health"],
         ),
     ] = ()

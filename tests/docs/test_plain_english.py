@@ -47,11 +47,11 @@ WORDS: Mapping[str, str] = {
 ALLOWED: Mapping[str, Set[str]] = {
     "documents": set(),
     "manual pages": {"old ones", "told", "people"},
-    "units and examples": {"old ones", "told", "people", "the other supervisor"},
-    "--help": {"old ones", "told", "people", "the other supervisor"},
+    "units and examples": {"told", "people", "the other supervisor"},
+    "--help": {"told", "people", "the other supervisor"},
     "sdsupervise": {
         *("births?|born", "supervised process(?:es)?"),
-        *("the other supervisor", "old ones", "told", "heard", "people"),
+        *("the other supervisor", "told", "heard", "people"),
     },
 }
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "sdsupervise"
 MOST_LINES = 450  # of a module
 MOST_OF_A_FUNCTION = 50  # a screen; its decorators and docstring count
 # What is to become shorter still. A name that no longer needs its place here fails.
-LONG_MODULES = {"handover/handover.py"}
+LONG_MODULES: set[str] = set()
 LONG_FUNCTIONS = {"supervisor/supervisor.py: __init__", "supervisor/effects.py: perform"}  # a case for each effect
 
 MODULES = {str(path.relative_to(PACKAGE)): path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}

@@ -45,8 +45,6 @@ SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "
 # What costs every service memory or start-up time is imported where it is used.
 COSTLY = {"asyncio", "curses", "dataclasses", "hashlib", "inspect", "psutil", "sdnotify"}
 COSTLY |= {"setproctitle", "subprocess", "systemd"}
-    "setproctitle"
-}
 
 # What gevent and eventlet replace; None stands for all of a module.
 PATCHED: dict[str, set[str] | None] = {

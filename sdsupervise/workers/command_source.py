@@ -103,8 +103,7 @@ class CommandWorkers:
         """A shim of ours holds the lock for it; see shim.py."""
         loop, settings, generation, supervisor, *_ = self._context
         waits = not may_serve and not settings.waits_for_release
-        ours, theirs = socket.socketpair()
-        gate = os.pipe()
+        (ours, theirs), gate = socket.socketpair(), os.pipe()
         names = process_title.names_of("shim", index)
 
         def be_shim() -> int:

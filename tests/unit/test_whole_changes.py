@@ -107,8 +107,8 @@ def test_a_state(state: State) -> None:
         what, "type State in sdsupervise/control/io.sdsupervise.varlink", "add its name in lower case"
     )
     words_for: tuple[tuple[str, Collection[Event | Effect], Collection[Event | Effect]], ...] = (
-        ("EVENTS", RULES[state], states.EVENTS),
-        ("EFFECTS", {effect for rule in RULES[state].values() for effect in rule.effects}, states.EFFECTS),
+        ("_EVENTS", RULES[state], states._EVENTS),
+        ("_EFFECTS", {effect for rule in RULES[state].values() for effect in rule.effects}, states._EFFECTS),
     )
     for table, used, described in words_for:
         for each in used:

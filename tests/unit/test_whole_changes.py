@@ -42,7 +42,7 @@ def test_a_setting(name: str) -> None:
     what = f"The setting {name}"
     assert name in KINDS, missing(what, "KINDS in sdsupervise/settings/settings.py", "say what values it has")
     assert name in ONLY_FOR_COMMANDS or hasattr(SupervisedDaemon, name), missing(
-        what, "sdsupervise/service/daemon.py", "add the attribute, or name it in ONLY_FOR_COMMANDS"
+        what, "sdsupervise/service/daemon.py", "add the attribute, or have its kind say that it is for commands only"
     )
     made = "make it anew: `sdsupervise config --example >packaging/example.toml`"
     assert f"{name} = " in read("packaging/example.toml"), missing(what, "packaging/example.toml", made)

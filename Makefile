@@ -8,6 +8,7 @@
 #   ROUNDS=N      how many rounds of random faults make soak plays, and SEED=N which (10,000 take some hours)
 #   RELOADS=N     how many reloads in a row follow them
 #   N=...         how many inputs make fuzz feeds to each surface; SEED=... makes the same ones again
+#   TESTED=yes    make release: CI has passed for this commit, do not run the tests again
 #   SUITES=...    what make matrix boots: SUITES='bookworm trixie bookworm-backports sid' for all there is
 
 SYSTEMD ?= yes
@@ -40,6 +41,7 @@ help:
 	@echo 'make deb      build the Debian package, in dist/'
 	@echo 'make rpm      build the RPM package, in dist/'
 	@echo 'make matrix   try the installed Debian package on each systemd, and write packaging/doc/systemd.md'
+	@echo 'make release  check that this commit can be released, test it, build the packages, tag it'
 	@echo 'make clean    remove what was built here (the Debian root stays in ~/.cache/sdsupervise)'
 	@sed -n 's/^#   /    /p' Makefile
 
@@ -95,8 +97,11 @@ matrix:
 	@packaging/provision test
 	@$(PYTHON) -m tests.packages.matrix --write $(SUITES)
 
+release:
+	@MAKE='$(MAKE)' packaging/release $(if $(TESTED),--tested)
+
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
 	find sdsupervise tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo unit check test docs fuzz bench soak deb rpm matrix clean
+.PHONY: help demo unit check test docs fuzz bench soak deb rpm matrix release clean

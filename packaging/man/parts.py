@@ -10,6 +10,7 @@ from pathlib import Path
 
 import api
 import monitoring
+import processes
 import states
 from markup import defined, escaped, literal, sentence
 
@@ -210,6 +211,16 @@ def reload_applies() -> str:
 # ------------------------------------------------------------------------------------------------------ monitoring
 
 
+def process_list() -> str:
+    """How each process is shown, and what it is."""
+    return "".join(
+        defined(
+            f"**{escaped(row.title)}**, {escaped(row.short_name)}", escaped(sentence(row.meaning.replace("`", "'")))
+        )
+        for row in processes.rows()
+    )
+
+
 def journal_fields() -> str:
     """The fields of an entry in the journal."""
     rows = re.findall(r"^(SDS[A-Z_, ]*|MESSAGE_ID)(?: {2,}(.*))?$", monitoring.fields(), re.MULTILINE)
@@ -276,6 +287,7 @@ PARTS: Mapping[str, Callable[..., str]] = {
     "unit": unit,
     "unit-reasons": unit_reasons,
     "reload-applies": reload_applies,
+    "processes": process_list,
     "journal-fields": journal_fields,
     "events": event_list,
     "notify-variables": notify_variables,

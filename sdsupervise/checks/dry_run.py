@@ -17,7 +17,7 @@ from ..input.checked import Unfit, flag, line, list_of, parse, tuple_of
 from ..input.printable import printable
 from ..instances import instance_file, locations
 from ..instances.instance import Instance, name_of
-from ..linux import prctl, privileges, processes
+from ..linux import prctl, privileges, process_title, processes
 from ..linux.inheritance import without_supervisors_own
 from ..linux.privileges import Identity
 from ..service import description
@@ -143,7 +143,7 @@ def look(
         return ExitStatus.OK
 
     try:
-        _carry_out(look_there, limit_seconds=_LOOK_SECONDS, what=f"{instance.name} cannot be looked at")
+        _carry_out(instance.name, look_there, limit_seconds=_LOOK_SECONDS, what=f"{instance.name} cannot be looked at")
         return [Said(*said) for said in _FOUND(parse(os.pread(answer, _MOST_ANSWER_BYTES, 0)), "")]
     except Unfit:
         raise ServiceNotLoadable(f"{instance.name} cannot be looked at: what was found is no answer.") from None
@@ -184,7 +184,7 @@ def describe(instance: Instance, around: RunContext, identity: Identity | None) 
 
     try:
         limit = float(instance.values.get("reload_timeout", Settings().reload_timeout))
-        _carry_out(become, limit_seconds=limit, what=f"{values['service']} cannot be loaded")
+        _carry_out(instance.name, become, limit_seconds=limit, what=f"{values['service']} cannot be loaded")
         said = os.pread(answer, description.MOST_BYTES + 1, 0)
     finally:
         os.close(answer)
@@ -236,9 +236,10 @@ def _enter(directory: str, identity: Identity | None) -> str:
     return os.path.abspath(directory)
 
 
-def _carry_out(run: Callable[[], int], *, limit_seconds: float, what: str) -> None:
-    """Call it in a forked child, which says itself what is wrong. What it writes is passed on printable: it may be
-    somebody else by then, and the terminal is ours.
+def _carry_out(name: str, run: Callable[[], int], *, limit_seconds: float, what: str) -> None:
+    """Call it for the instance of this name in a forked child, which says itself what is wrong.
+
+    What it writes is passed on printable: it may be somebody else by then, and the terminal is ours.
 
     Raises ServiceNotLoadable, with `what` in its sentence, where it does not end well and in time.
     """
@@ -247,6 +248,8 @@ def _carry_out(run: Callable[[], int], *, limit_seconds: float, what: str) -> No
 
     def run_aside() -> int:
         os.setsid()
+        process_title.introduce(name)
+        process_title.show("check")
         os.close(reader)
         for fd in (1, 2):
             os.dup2(writer, fd)

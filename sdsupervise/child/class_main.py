@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import LinkLost
-from ..linux import limits, processes
+from ..linux import limits, process_title, processes
 from ..linux.lifeline import Tie
 from ..linux.process_groups import bear_mark
 from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
@@ -74,6 +74,7 @@ class Beginning(NamedTuple):
     slot: int  # its index, which another may replace where it waits to go
     mark: int  # of what it begins
     traces: int  # where it says where it is, when it is asked for a traceback
+    is_spare: bool  # it takes the place of a worker that leaves
 
 
 def prepare() -> None:
@@ -94,6 +95,7 @@ def run(service: Service, link: WorkersLink, beginning: Beginning) -> int:
     tie = Tie(beginning.lifeline, signal.SIGTERM)
     tie.outlast_exec()
     stop = _Stop(service, link, tie, beginning)
+    os.register_at_fork(after_in_child=lambda: process_title.show("child of worker"))
     traces = limits.move_out_of_the_way(beginning.traces)
     os.set_blocking(traces, False)  # to write what nobody reads must not hold it up
     faulthandler.register(TRACEBACK_SIGNAL, file=traces, all_threads=True, chain=False)
@@ -112,9 +114,13 @@ def _serve(service: Service, link: WorkersLink, tie: Tie, beginning: Beginning) 
         # For what the service starts, too.
         os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(beginning.generation), str(index)
         service.become_worker(link, waits=wait_for_go)
-        if wait_for_go and (known := link.wait_for_go()) != index:
-            index = known
-            os.environ[INDEX_VARIABLE] = str(index)
+        if wait_for_go:
+            names = process_title.names_of("worker", index)  # now: nothing of the wait's end is to be put off
+            if (known := link.wait_for_go()) != index:
+                index = known
+                os.environ[INDEX_VARIABLE] = str(index)
+                names = process_title.names_of("worker", index)
+            process_title.show_forked(names, index)
         service.be_worker(index=index)
     except LinkLost:
         return 1  # nobody started us, or nobody is left to
@@ -157,7 +163,9 @@ class _Stop:
         if self._end is not None:
             self._end.take_signal(frame)
             return
-        self._stop_asked_at = self._stop_asked_at or time.monotonic()
+        if self._stop_asked_at is None:
+            self._stop_asked_at = time.monotonic()
+            process_title.show("draining worker")
         if not self._is_orphan and (self._link.lost or self._tie.is_cut):
             self._tie.let_go()
             # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.

@@ -22,7 +22,7 @@ import socket
 from collections.abc import Callable
 
 from ..errors import ExitStatus
-from ..linux import prctl, process_groups, processes, signals
+from ..linux import prctl, process_groups, process_title, processes, signals
 from ..linux.event_loop import EventLoop, Timer
 from ..linux.leftovers import Leftovers
 from ..linux.unpatched import os, signal
@@ -46,6 +46,7 @@ def run(settings: Settings, link: socket.socket, gate: tuple[int, int], become: 
     def be_command() -> int:
         link.close()
         os.close(gate[1])
+        process_title.show("worker")  # until the command is executed
         return become() if signals.wait_at(gate[0]) else 1  # 1: nobody wants us any more
 
     prctl.adopt_orphans()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ..errors import HandoverError
 from ..input.printable import one_line
-from ..linux import processes, signals
+from ..linux import process_title, processes, signals
 from ..linux.channel import Sender
 
 _SECONDS = 30.0
@@ -46,6 +46,7 @@ def look_as(sender: Sender | None, look: Callable[[], str], *, limit_seconds: fl
 
 
 def _be_looker(sender: Sender | None, look: Callable[[], str], writer: int) -> int:
+    process_title.show("check")
     os.setsid()  # what is looked at may be a symlink to the terminal
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
     if os.geteuid() == 0 and sender is not None and sender.uid != 0:

@@ -17,6 +17,7 @@ from ..errors import ExitStatus, HandoverError, ReloadFailed, SdsuperviseError, 
 from ..handover import start_record
 from ..handover.spawn import spawn
 from ..handover.start_record import StartRecord
+from ..linux import process_title
 from ..linux.channel import Sender
 from ..linux.inheritance import Invocation, named_directory
 from ..linux.processes import uid_of
@@ -91,6 +92,8 @@ def end(reload_and_wait: Callable[[], int]) -> NoReturn:
     status but 0, and dying of the signal, would mark the unit failed.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    process_title.introduce(unit_of(os.getpid())[0].removesuffix(".service").removeprefix("sdsupervise@"))
+    process_title.show("reload")
     # `systemctl kill` to all of the unit, in the middle of this. They are not ignored, which a successor would inherit.
     handle({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}, take_note)
     patience = 0.0

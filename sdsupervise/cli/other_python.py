@@ -17,7 +17,7 @@ from ..code import early_code, own_code
 from ..code.code_version import pin_imports, read_code_version
 from ..errors import ConfigError, ExitStatus, ServiceNotLoadable, UsageError
 from ..handover.failure_reason import in_words
-from ..linux import prctl, processes
+from ..linux import prctl, process_title, processes
 from ..linux.unpatched import socket
 from ..service.daemon import SupervisedDaemon
 from ..service.failure import say_failure
@@ -44,6 +44,8 @@ def main() -> NoReturn:
 
 
 def _describe(wanted: WantedService, facts: Mapping[str, Any]) -> int:
+    process_title.introduce(wanted.instance or wanted.target.rpartition(":")[2])
+    process_title.show("loader")
     answer = facts["answer"]
     os.set_inheritable(answer, False)
     if not prctl.die_with_parent(facts["parent"], signal.SIGKILL):
@@ -86,6 +88,8 @@ def _facts_of(wanted: WantedService) -> dict[str, object]:
 
 def _be_worker(wanted: WantedService, facts: Mapping[str, Any]) -> int:
     beginning = class_main.Beginning(*facts["beginning"])
+    process_title.introduce(facts["name"], beginning.generation)
+    process_title.show("spare worker" if beginning.is_spare else "worker", beginning.slot)
     link = Link(_own_socket(facts["link"]))
     if facts["lock"] is not None:
         _keep_from_children(facts["lock"])

@@ -16,6 +16,7 @@ from ..control.answers import Answer
 from ..control.client import Client, control_path, runtime_directory
 from ..errors import ExitStatus, HandoverError, ReloadFailed, ReloadGoesOn, SdsuperviseError, UsageError
 from ..input.printable import as_sentence
+from ..linux import process_title
 from ..linux.channel import Sender
 from . import target
 from .reload_output import ReloadOutput
@@ -107,6 +108,8 @@ def _is_of_our_unit(path: str) -> bool:
 
 
 def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
+    process_title.introduce(os.path.basename(name))
+    process_title.show("reload")
     reporter = _reporter(parsed)
     try:
         return _ask_by_systemd(path, reporter, parsed.timeout, name)

@@ -11,8 +11,8 @@ from ..child.process_end import end_on_time
 from ..code.code_version import CodeVersion
 from ..control import client
 from ..errors import ConfigError, SdsuperviseError, ServiceNotLoadable, UsageError
-from ..linux import privileges
-from ..linux.inheritance import directory_of_code, named_directory
+from ..linux import privileges, process_title
+from ..linux.inheritance import directory_of_code, is_successor, named_directory
 from ..service.claim import Claim, claim
 from ..service.daemon import Daemon, SupervisedDaemon
 from ..service.failure import say_failure
@@ -145,7 +145,8 @@ def _run(parsed: argparse.Namespace) -> int:
         if parsed.directory is not None:
             _enter(parsed.directory)
         tell_where_it_starts(overrides)
-        _name_process("sdsupervise")  # not later: a process that has changed its user may not
+        process_title.introduce(_name_for_title(parsed))
+        process_title.show("successor" if is_successor() else "supervisor")
         if parsed.target is not None and _loads_as_another(parsed):
             # Before its code is loaded: whoever may write that is this user, and not root.
             made = claim(_plan(parsed, overrides, listen), drop=True)
@@ -252,10 +253,11 @@ def _service(
     return OtherPython(parsed.python, wanted, claimed)
 
 
-def _name_process(name: str) -> None:
-    """What `systemctl status` calls the main pid: the same in every generation, also in those executed as python3."""
-    with open("/proc/self/comm", "w") as comm:
-        comm.write(name)
+def _name_for_title(parsed: argparse.Namespace) -> str:
+    """What this process is called while its code is loaded, which may take long and knows the name better."""
+    if parsed.target is None:
+        return str(parsed.name or os.path.basename(parsed.words[0]))
+    return str(parsed.instance or parsed.target.rpartition(":")[2])
 
 
 def _enter(directory: str) -> None:

@@ -22,7 +22,6 @@ _MOST_ADDED_UP = 200  # whose memory is asked for at each look
 _LOOK_SECONDS = 2.0
 _MARGIN = 13  # where values begin
 _MOST_CHARACTERS = 20_000  # of a value
-_MOST_BYTES = 2**21  # of a command line, which may be anybody's
 _HEADINGS = ("PROCESS", "PID", "STATE", "AGE", "", "", "PING", "CRASHES", "SAYS")
 _TO_THE_LEFT = {"PROCESS", "STATE", "SAYS"}
 
@@ -181,13 +180,8 @@ def _entry(title: str, text: str, width: int | None, style: str = "") -> list[St
 
 def _typed_directories(facts: Mapping[str, Any]) -> list[str]:
     """The working directories by the names they were given, the one that counts first."""
-    try:
-        with open(f"/proc/{facts['pid']}/cmdline", "rb") as file:
-            words = os.fsdecode(file.read(_MOST_BYTES)).split("\0")
-    except OSError:
-        words = []
     by_name = str(facts.get("directory", ""))
-    scripts = [os.path.join(by_name, os.path.dirname(script)) for script in command_line.scripts(words)]
+    scripts = [os.path.join(by_name, os.path.dirname(script)) for script in command_line.scripts(facts.get("argv", ()))]
     return [directory for directory in (by_name, *scripts) if directory]
 
 

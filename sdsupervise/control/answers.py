@@ -72,6 +72,7 @@ _RELOAD = record(
         "phases": _phases,
     }
 )
+_word = text(128 * 1024)  # MAX_ARG_STRLEN
 _STATUS = record(
     {
         "name": line(300),
@@ -85,6 +86,7 @@ _STATUS = record(
         "pid": pid,
         "handover": line(100),
         "code": _CODE,
+        "argv": list_of(_word, _MOST_OF_A_KIND),
         "directory": line(),
         "pid_file": line(),
         "can_reload": flag,
@@ -100,7 +102,6 @@ _STATUS = record(
     },
     {"credentials_directory": text()},
 )
-_word = text(128 * 1024)  # MAX_ARG_STRLEN
 _WHAT_RUNS = record(
     {
         "path": text(),

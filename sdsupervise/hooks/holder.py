@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from ..linux import prctl, processes
+from ..linux import prctl, process_title, processes
 from ..linux.descent import descent, is_stopped
 from ..linux.signals import send
 from ..linux.unpatched import os, select, signal
@@ -26,6 +26,7 @@ class _Over(Exception):
 def run(workers: Sequence[int], become: Callable[[], int]) -> int:
     """Hold these workers, fork, have the child become the command, and let the workers go when it has ended. The exit
     status is the command's; where it was killed by a signal this process is, too."""
+    process_title.show("holder")
     signal.signal(signal.SIGTERM, _be_over)
     me, held = os.getpid(), list[int]()
     try:

@@ -39,10 +39,12 @@ def read_apart(file: str, *, directory: str | None = None) -> Instance:
 
 def _be_reader(file: str, directory: str | None, writer: int, parent_pid: int) -> None:
     try:
-        from ..linux import prctl
+        from ..linux import prctl, process_title
 
         if not prctl.die_with_parent(parent_pid, signal.SIGKILL):
             os._exit(0)  # and nobody else would end us, if we hung
+        process_title.introduce(name_of(file))
+        process_title.show("reader")
         from . import instance_file
 
         values: Mapping[str, Any] = {}

@@ -12,7 +12,7 @@ import struct
 import time
 from typing import NoReturn
 
-from . import processes, signals
+from . import process_title, processes, signals
 from .unpatched import os, signal, socket
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid; unix(7)
@@ -65,6 +65,7 @@ def leave_to_init() -> Init:
     pid = os.fork()
     if pid:
         theirs.close()
+        process_title.show("init")
         _PidOne(ours, pid).stay()
     ours.close()
     _take_terminal()

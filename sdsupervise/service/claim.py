@@ -12,7 +12,7 @@ from ..control import client, server
 from ..errors import AlreadyRunning, ExitStatus, HandoverError, SdsuperviseError
 from ..handover import start_record
 from ..handover.welcome import Welcome, receive_welcome
-from ..linux import inheritance, privileges
+from ..linux import inheritance, privileges, process_title
 from ..linux.channel import Channel
 from ..linux.pid_file import PidFile
 from ..linux.privileges import Identity
@@ -79,6 +79,7 @@ def claim(plan: Plan, *, drop: bool) -> Claim | int:
     invocation = inheritance.this_invocation()
     handover = inheritance.inherited_handover(invocation.environment)
     if handover is None:
+        process_title.introduce(plan.name)
         init = _leave_to_init() if plan.supervised and os.getpid() == 1 else None
         claimed = _claim_first(plan, invocation, init)
         if init is not None:
@@ -195,6 +196,8 @@ def _check_predecessor(uid: int | None, identity: Identity | None) -> None:
 
 def _set_up_process(plan: Plan, *, generation: int) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    process_title.introduce(plan.name, generation if plan.supervised else 0)
+    process_title.show("daemon" if not plan.supervised else "successor" if generation > 1 else "supervisor")
     if plan.supervised:
         # Ignored, by the service or by whoever started us, it would have workers reaped before we know how they ended.
         # A handler that Python does not know of is an event loop's, which does not run here but in workers: gevent's.

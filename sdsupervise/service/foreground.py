@@ -7,7 +7,7 @@ the service gets a session of its own, and the process that was called stays beh
 from types import FrameType
 from typing import NoReturn
 
-from ..linux import processes
+from ..linux import process_title, processes
 from ..linux.lifeline import Lifeline, Tie
 from ..linux.signals import send
 from ..linux.unpatched import os, signal
@@ -25,6 +25,7 @@ def leave_to_keeper() -> None:
     pid = os.fork()
     if pid:
         os.close(lifeline.reader)
+        process_title.show("keeper")
         _keep(processes.Child(pid, os.pidfd_open(pid)))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     lifeline.close_in_child()

@@ -68,7 +68,7 @@ class OtherPython:
             return started
         return supervise(
             plan.name,
-            lambda context: OtherPythonWorkers(context, python, wanted, silent=plan.silent),
+            lambda context: OtherPythonWorkers(context, plan.name, python, wanted, silent=plan.silent),
             settings,
             started,
             stop_signals=[signal.Signals(number) for number in facts["shutdown_signals"]],

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 from ..control import client
 from ..errors import AlreadyRunning, HandoverError, NotPermitted, NotRunning, ProtocolError, UnitUnavailable
-from ..linux import processes, signals
+from ..linux import process_title, processes, signals
 from ..linux.pid_file import PidFile
 
 _log = logging.getLogger("sdsupervise")
 
 _ANSWER_SECONDS = 5.0  # a supervisor's event loop answers at once, or hangs
+_MOST_BYTES = 2**21  # of a command line, which may be anybody's
 
 
 class Start(NamedTuple):
@@ -110,7 +111,7 @@ def signal_running(start: Start, pid_file: PidFile) -> bool:
         return False
     try:
         # A worker can hold the lock of a dead supervisor, whose number may be anybody's by now.
-        if not _looks_like_us(pid):
+        if not _looks_like_us(pid, start.name):
             return False
         owner = pid_file.owner()
         if owner not in (0, os.geteuid(), processes.uid_of(pid)):
@@ -146,9 +147,11 @@ def _known_as(name: str, pid_file: str | None) -> str:
     return os.path.basename(pid_file or "") or name
 
 
-def _looks_like_us(pid: int) -> bool:
+def _looks_like_us(pid: int, name: str) -> bool:
+    """By its title where it shows one, and else by the command line that it was started with."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as arguments:
-            return os.fsencode(os.path.basename(sys.argv[0])) in arguments.read()
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            arguments = file.read(_MOST_BYTES)
     except OSError:
         return False
+    return process_title.is_of(arguments, name) or os.fsencode(os.path.basename(sys.argv[0])) in arguments

@@ -4,6 +4,7 @@ from ..control.server import ControlServer
 from ..core.takeover import Event, State
 from ..handover.lock import Lock
 from ..handover.start_record import unlink_control
+from ..linux import process_title
 from ..linux.inheritance import RUN_DIRECTORY_VARIABLE
 from ..workers.source import Source
 from .shell import Shell
@@ -20,6 +21,7 @@ class MainRole:
         """We are the main supervisor from now on; systemd believes the unit to be starting, or ready."""
         shell = self._shell
         shell.is_main = True
+        process_title.show("supervisor")
         if shell.started.init is not None:
             shell.started.init.say_main(shell.settings.stop_timeout)
         shell.handover.draining.take_over()
@@ -46,6 +48,7 @@ class MainRole:
         """The successor has it."""
         shell = self._shell
         shell.is_main = False
+        process_title.show("draining supervisor")
         still_telling = shell.generation_log.retires()
         if still_telling:
             shell.handover.extend(still_telling)  # whoever sees us out is to wait for that

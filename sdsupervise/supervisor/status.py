@@ -19,6 +19,7 @@ from .status_text import StatusText, state_name
 
 _MOST_SHOWN = 1000  # pids: more would not fit into an answer of the control socket
 _MOST_BYTES = 64 * 1024  # in JSON: nor would more text
+_MOST_ARGV_BYTES = 8 * 1024  # of a command line, beside all else in a status
 
 
 def _working_directory() -> str:
@@ -88,6 +89,7 @@ class Status:
     def facts(self, state: State) -> dict[str, object]:
         """What Status answers."""
         started, pool, handover = self._started, self._pool, self._handover
+        argv = started.invocation.argv
         return {
             "name": self._name,
             "version": __version__,
@@ -100,6 +102,7 @@ class Status:
             "pid": os.getpid(),
             "handover": self._settings.handover,
             "code": {"path": started.code_version.path, "fingerprint": started.code_version.fingerprint},
+            "argv": argv if len(json.dumps(argv)) < _MOST_ARGV_BYTES else [],
             "directory": self._directory,
             "credentials_directory": started.invocation.environment.get("CREDENTIALS_DIRECTORY"),
             "pid_file": started.pid_file.name,

@@ -18,7 +18,7 @@ from ..handover.handover import Handover
 from ..handover.lock import Lock
 from ..handover.peer import NotifySetting
 from ..handover.started import Started
-from ..linux import limits
+from ..linux import limits, process_title
 from ..linux.event_loop import EventLoop, Timer
 from ..settings.settings import Settings
 from ..systemd import logs
@@ -111,6 +111,7 @@ class Supervisor:
         if self.started.init is not None:
             self.started.init.say_here()
         if self.started.welcome is not None:
+            process_title.show("successor")  # anew: the service's code, loaded since, may have a title of its own
             self.handover.meet_predecessor(self.started.welcome)
         else:
             self.pool.first_crash_is_final = self.started.notifier.active

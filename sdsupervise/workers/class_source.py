@@ -7,7 +7,7 @@ from ..child import class_main
 from ..child.class_main import Beginning
 from ..child.link import Link
 from ..child.process_end import forget_what_is_inherited
-from ..linux import processes
+from ..linux import process_title, processes
 from ..linux.lifeline import Lifeline
 from ..linux.unpatched import socket
 from ..systemd import logs
@@ -29,6 +29,7 @@ class ClassWorkers:
         """As Source."""
         loop, settings, generation, supervisor, _, code_version = self._context
         ours, theirs = socket.socketpair()
+        names = process_title.names_of("spare worker" if spare else "worker", index)
 
         def be_worker() -> int:
             os.setsid()  # by which its children are known when it is dead; and it has no business at a terminal
@@ -38,8 +39,11 @@ class ClassWorkers:
             supervisor.let_go_in_child()
             forget_what_is_inherited()
             logs.describe("worker", generation, os.getpid())
+            process_title.show_forked(names, index)
             waits, mark = spare or wait_for_go, self._kin.mark_of(os.getpid())
-            beginning = Beginning(self._lifeline.reader, settings.stop_timeout, waits, generation, index, mark, traces)
+            beginning = Beginning(
+                self._lifeline.reader, settings.stop_timeout, waits, generation, index, mark, traces, spare
+            )
             return self._be_worker(theirs, beginning)
 
         with ExitStack() as undo, theirs:

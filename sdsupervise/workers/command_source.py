@@ -9,7 +9,7 @@ from ..child import command_exec, shim
 from ..child.command_exec import Order
 from ..control.client import runtime_directory
 from ..errors import ConfigError, UsageError
-from ..linux import files, process_groups, processes, signals
+from ..linux import files, process_groups, process_title, processes, signals
 from ..linux.channel import receive
 from ..linux.patience import readable_within
 from ..linux.program_search import search
@@ -66,11 +66,13 @@ class CommandWorkers:
         loop, settings, _, supervisor, *_ = self._context
         become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death=settings.stop_signal)
         gate = os.pipe() if wait_for_go else None
+        names = process_title.names_of("worker", index)  # until the command is executed
 
         def be_command() -> int:
             # Of the lock, above all: this process may have to wait for an idle CPU before it executes.
             supervisor.let_go_in_child()
             if gate is not None:
+                process_title.show_forked(names, index)
                 os.close(gate[1])
                 if not signals.wait_at(gate[0]):
                     return 1  # nobody wants us any more
@@ -101,13 +103,14 @@ class CommandWorkers:
         """A shim of ours holds the lock for it; see shim.py."""
         loop, settings, generation, supervisor, *_ = self._context
         waits = not may_serve and not settings.waits_for_release
-        ours, theirs = socket.socketpair()
-        gate = os.pipe()
+        (ours, theirs), gate = socket.socketpair(), os.pipe()
+        names = process_title.names_of("shim", index)
 
         def be_shim() -> int:
             ours.close()
             supervisor.let_go_in_child()
             logs.describe("shim", generation)
+            process_title.show_forked(names, index)
             become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death="SIGKILL")
             return shim.run(settings, theirs, gate, become)
 

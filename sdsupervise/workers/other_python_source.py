@@ -34,9 +34,11 @@ class OtherPythonWorkers(ClassWorkers):
     The import is done in the worker, so that it is all the more worth while to have a spare.
     """
 
-    def __init__(self, context: WorkerContext, python: str, wanted: Sequence[object], *, silent: bool) -> None:
+    def __init__(
+        self, context: WorkerContext, name: str, python: str, wanted: Sequence[object], *, silent: bool
+    ) -> None:
         self._context, self._lifeline, self._kin = context, Lifeline(), Kin()
-        self._python, self._wanted, self._silent = python, wanted, silent
+        self._name, self._python, self._wanted, self._silent = name, python, wanted, silent
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
         listeners, lock = self._context.listeners, self._context.owner.lock_in_child()
@@ -45,6 +47,7 @@ class OtherPythonWorkers(ClassWorkers):
             if fd is not None:
                 os.set_inheritable(fd, True)
         facts = {
+            "name": self._name,
             "wanted": self._wanted,
             "silent": self._silent,
             "beginning": beginning,

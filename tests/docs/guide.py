@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from tests.docs import pages
 from tests.docs.documents import CLONE, put, with_sessions
-from tests.docs.pages import states
+from tests.docs.pages import processes, states
 from tests.load.ground import shown
 from tests.support.machine import Machine
 
@@ -18,6 +18,7 @@ GUIDE = CLONE / "packaging" / "doc" / "guide.md"
 MADE: Mapping[str, Callable[[], str]] = {
     "example": lambda: f"```python\n{(CLONE / 'units/example/counter.py').read_text()}```",
     "walk-exclusive": lambda: states.walk("exclusive"),
+    "processes": processes.table,
 }
 
 

@@ -12,6 +12,7 @@ from tests.docs.documents import CLONE
 SOURCES = CLONE / "packaging" / "man"
 sys.path.append(str(SOURCES))
 import api as api  # noqa: E402 (what makes them, for tests)
+import processes as processes  # noqa: E402
 import states as states  # noqa: E402
 
 

@@ -101,7 +101,8 @@ def reload_with_a_killed_successor(trial: Trial, stage: str) -> int:
 
 def successor_of(trial: Trial, predecessor: int) -> int:
     """The other supervisor, a child of systemd's as well."""
-    (pid,) = (p.pid for p in trial.processes if p.ppid == 1 and p.pid != predecessor and "run" in p.cmdline)
+    reload = int(trial.show("ControlPID")["ControlPID"])  # the process of ExecReload=
+    (pid,) = (p.pid for p in trial.processes if p.ppid == 1 and p.pid not in (predecessor, reload))
     return pid
 
 

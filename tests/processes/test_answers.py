@@ -409,7 +409,7 @@ while True:
 STATUS: Mapping[str, Any] = {
     **{"name": "web", "version": "0.1.0", "state": "serving", "status": "x", "serves": True, "healthy": True},
     **{"generation": 2, "since": 1.7e9, "handover": "overlap", "code": {"path": "/x", "fingerprint": "0"}},
-    **{"directory": "/", "pid_file": "", "can_reload": True, "sockets": [], "crashes": 0},
+    **{"argv": [], "directory": "/", "pid_file": "", "can_reload": True, "sockets": [], "crashes": 0},
     "pool": {"workers": 1, "serving": 1, "max_workers": 1, "automatic": False},
     **{"workers": [], "spare": None, "successor": None, "draining": [], "last_reload": None, "counters": {}},
 }

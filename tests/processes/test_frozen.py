@@ -38,8 +38,9 @@ def freeze(ground: Ground, *first: Running) -> None:
 
 
 def _is_supervisor(process: psutil.Process) -> bool:
-    """It runs the same script as the supervisor, and is nobody's child but the test's."""
-    return process.ppid() == os.getpid() and any("service.py" in word or word == "run" for word in process.cmdline())
+    """By its short name; and it is nobody's child but the test's."""
+    short_name = process.name()  # of /proc/PID/comm; see linux/process_title.py
+    return process.ppid() == os.getpid() and short_name.endswith((":sup", ":next", ":old"))
 
 
 def stop(ground: Ground) -> None:

@@ -277,7 +277,8 @@ def lies(sockets: int, workers: int, pid: int) -> dict[str, object]:
     worker = {"pid": pid, "state": "serving", "age": 1.0, "last_ping": None, "status": "", "crashes": 0, "retiring": ""}
     return {
         **{"name": "fake", "version": "1", "state": "serving", "status": "ok", "serves": True, "healthy": True},
-        **{"generation": 1, "since": 1.0, "pid": pid, "handover": "exclusive", "directory": "/", "pid_file": ""},
+        **{"generation": 1, "since": 1.0, "pid": pid, "handover": "exclusive", "argv": []},
+        **{"directory": "/", "pid_file": ""},
         **{"code": {"path": "/x", "fingerprint": "y"}, "can_reload": True, "crashes": 0, "spare": None},
         "sockets": [{"name": "a", "address": "b", "from": "c"}] * sockets,
         "pool": {"workers": workers, "serving": workers, "max_workers": workers, "automatic": False},

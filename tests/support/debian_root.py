@@ -24,7 +24,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGES = ("systemd-sysv", "dbus", "python3", "python3-systemd", "python3-sdnotify", "python3-psutil")
+PACKAGES = (
+    *("systemd-sysv", "dbus", "python3", "python3-systemd", "python3-sdnotify"),
+    *("python3-psutil", "python3-setproctitle"),  # recommended
+)
 PROGRAMS = ("haproxy", "redis-server")  # which tests/load has supervised, or needs beside what it has
 
 # What is in the cache of a bare root: what our package depends on, and a program to wrap.

@@ -43,7 +43,8 @@ WITHOUT_THE_SYSTEM = (
 )
 SYSTEM = {"os", "signal", "socket", "time", "logging", "select", "subprocess", "threading", "asyncio", "ctypes"}
 # What costs every service memory or start-up time is imported where it is used.
-COSTLY = {"asyncio", "curses", "dataclasses", "inspect", "psutil", "systemd", "sdnotify", "hashlib", "subprocess"}
+COSTLY = {"asyncio", "curses", "dataclasses", "hashlib", "inspect", "psutil", "sdnotify"}
+COSTLY |= {"setproctitle", "subprocess", "systemd"}
 
 # What gevent and eventlet replace; None stands for all of a module.
 PATCHED: dict[str, set[str] | None] = {

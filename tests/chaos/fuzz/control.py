@@ -188,7 +188,13 @@ _STATUS: Mapping[str, Any] = {
         "handover": "overlap",
         "code": {"path": "/srv/x", "fingerprint": "0"},
     },
-    **{"directory": "/srv", "credentials_directory": None, "pid_file": "/run/x.pid", "can_reload": True},
+    **{
+        "argv": ["python3", "app.py"],
+        "directory": "/srv",
+        "credentials_directory": None,
+        "pid_file": "/run/x.pid",
+        "can_reload": True,
+    },
     **{"sockets": [{"name": "http", "address": "127.0.0.1:8000", "from": "sdsupervise"}], "crashes": 3},
     **{
         "pool": {"workers": 2, "serving": 1, "max_workers": 9, "automatic": True},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -208,7 +209,7 @@ class Instance:
             return []
         stats = {pid: stat for pid in pids if (stat := _stat(pid)) is not None}
         tops = {pid: _top(pid, stats) for pid in stats}
-        reloads = {pid for pid in set(tops.values()) if b"\0reload\0" in _command_line(pid)}
+        reloads = {pid for pid in set(tops.values()) if re.search(rb"[ \0]reload\0", _command_line(pid))}
         found = []
         for pid, (parent, began) in stats.items():
             top = tops[pid]

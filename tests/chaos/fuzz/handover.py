@@ -191,6 +191,7 @@ class HandoverSurface(Surface):
             assert peer is not None
             peer.forget()
             self._theirs.close()
+            os.close(self._lock.path_fd())
             self._started.pid_file.close()
             self._loop.close()
             self._handover = None
@@ -224,11 +225,12 @@ class HandoverSurface(Surface):
         if self._handover is not None:
             return
         self._loop, self._started = EventLoop(), _started()
+        self._lock = Lock(self._started.pid_file)
         self._handover = Handover(
             *(self._loop, self._started, Settings(), Counters(), _Owner()),
             pool=Pool(self._loop, Settings(), _NoWorkers(), generation=1, size=1, forks=False),
             configured_workers=1,
-            lock=Lock(self._started.pid_file),
+            lock=self._lock,
             control=None,
         )
         self._handover._words = _WordsSearch(self._loop, executes=False, on_end=_Owner().reconsider)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import importlib.machinery
 import importlib.util
+import signal
 import sys
 import sysconfig
 from pathlib import Path
@@ -24,6 +25,9 @@ pytest.register_assert_rewrite("tests.support.trial", "tests.support.fifos")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the package under test before anything imports it, then load the plugins, which do."""
+    # A shell starts what it puts into the background with SIGINT ignored, and every service would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not _tests_only_the_tree(config):
         _import_the_wheel()
     for plugin in ("fixtures", "failures", "timings"):

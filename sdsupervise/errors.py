@@ -1,6 +1,6 @@
-"""Every exception sdsupervise raises, and the exit statuses they end in.
+"""Every exception that sdsupervise raises, and the exit statuses of its processes.
 
-The statuses follow sysexits(3); one table here, so that `Restart=` and scripts can judge by number.
+The statuses follow sysexits(3). They stand in one table, so that `Restart=` and scripts can judge by the number.
 """
 
 import sys
@@ -9,12 +9,12 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """What our processes exit with."""
+    """An exit status of our processes. `meaning` says in a few words when it is used."""
 
     meaning: str
 
     def __new__(cls, value: int, meaning: str) -> "ExitStatus":
-        """A status and what it means."""
+        """Make a status from its number, 0 to 255, and its meaning."""
         status = int.__new__(cls, value)
         status._value_, status.meaning = value, meaning
         return status
@@ -34,7 +34,10 @@ class ExitStatus(IntEnum):
 
 
 class SdsuperviseError(Exception):
-    """Base of our errors: its text is one sentence for a person (what, where, what to do)."""
+    """The base of our exceptions. The text is one sentence for the user: what happened, to what, and what to do.
+
+    A process that ends by this exception exits with `exit_status`.
+    """
 
     exit_status: ExitStatus = ExitStatus.SOFTWARE
 
@@ -46,17 +49,22 @@ class ConfigError(SdsuperviseError):
 
 
 class BadFile(ConfigError):
-    """A file of an instance is wrong; the text is the first mistake in it."""
+    """A file of an instance has mistakes. The text of the exception is the first of them.
+
+    `mistakes` has one sentence for each, at least one; each begins with FILE:LINE:COLUMN.
+    """
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         more = len(mistakes) - 1
         super().__init__(mistakes[0] + (f" (And {more} more mistake{'s' * (more > 1)} in this file.)" if more else ""))
-        self.mistakes = list(mistakes)  # FILE:LINE:COLUMN: a sentence
-        self.traceback_text = "".join(f"{mistake}\n" for mistake in mistakes[1:])  # what the sentence leaves out
+        self.mistakes = list(mistakes)  # each one "FILE:LINE:COLUMN: sentence"
+        # the mistakes that the text leaves out
+        self.traceback_text = "".join(f"{mistake}\n" for mistake in mistakes[1:])
 
 
 class ServiceNotLoadable(SdsuperviseError):
-    """The service's code could not be imported, or holds no such class."""
+    """The service's code cannot be imported, or it has no such class. `traceback_text` is the traceback, "" without
+    one."""
 
     exit_status = ExitStatus.CONFIG
 
@@ -72,13 +80,13 @@ class UsageError(SdsuperviseError):
 
 
 class CannotWrite(SdsuperviseError):
-    """Standard output takes no more."""
+    """Standard output cannot be written: the disk is full, or the reader has closed the pipe."""
 
     exit_status = ExitStatus.IO_ERROR
 
 
 class AlreadyRunning(SdsuperviseError):
-    """Another supervisor holds the pid file's lock."""
+    """A supervisor that runs already holds the lock on the pid file."""
 
     exit_status = ExitStatus.UNAVAILABLE
 
@@ -90,19 +98,19 @@ class PidFileError(SdsuperviseError):
 
 
 class ControlSocketError(SdsuperviseError):
-    """The control socket cannot be listened on."""
+    """The supervisor cannot listen on its control socket."""
 
     exit_status = ExitStatus.UNAVAILABLE
 
 
 class ListenError(SdsuperviseError):
-    """A socket cannot be listened on."""
+    """The supervisor cannot listen on a socket of the setting `listen`."""
 
     exit_status = ExitStatus.UNAVAILABLE
 
 
 class LibraryMissing(SdsuperviseError):
-    """What talks to systemd is not installed for this Python."""
+    """A package that talks to systemd (sdnotify, systemd-python) is not installed for this Python."""
 
     exit_status = ExitStatus.UNAVAILABLE
 
@@ -115,29 +123,29 @@ class LibraryMissing(SdsuperviseError):
 
 
 class NotRunning(SdsuperviseError):
-    """Nobody answers at the control socket."""
+    """No supervisor answers at the control socket."""
 
     exit_status = ExitStatus.UNAVAILABLE
 
 
 class NotPermitted(SdsuperviseError):
-    """The caller may not do this."""
+    """The caller does not have the rights for this."""
 
     exit_status = ExitStatus.NOT_PERMITTED
 
 
 class ReloadFailed(SdsuperviseError):
-    """The reload was refused or rolled back; the old code serves."""
+    """The reload was refused or rolled back. The old code serves, unless the service is stopping."""
 
     exit_status = ExitStatus.FAILED
 
     def __init__(self, message: str, *, because_of_stop: bool = False) -> None:
         super().__init__(message)
-        self.because_of_stop = because_of_stop  # then nothing serves for long
+        self.because_of_stop = because_of_stop  # a stop ended the reload: soon nothing serves
 
 
 class ReloadGoesOn(SdsuperviseError):
-    """Nobody waits for the verdict any more."""
+    """The client stops waiting for a reload, and the reload goes on. `exit_status` says why the client stops."""
 
     def __init__(self, message: str, exit_status: ExitStatus) -> None:
         super().__init__(message)
@@ -145,42 +153,42 @@ class ReloadGoesOn(SdsuperviseError):
 
 
 class ScaleRefused(SdsuperviseError):
-    """There are as many workers as before."""
+    """The number of workers was not changed."""
 
     exit_status = ExitStatus.FAILED
 
 
 class UnitUnavailable(SdsuperviseError):
-    """There is no such unit, or systemd does not tell of it."""
+    """There is no such unit, or systemd gives no information about it."""
 
     exit_status = ExitStatus.UNAVAILABLE
 
 
 class CannotWrap(SdsuperviseError):
-    """A unit cannot work under a supervisor as it is."""
+    """A unit cannot run under a supervisor as it is."""
 
     exit_status = ExitStatus.CONFIG
 
 
 class HandoverError(SdsuperviseError):
-    """The other supervisor sent something we cannot use, or nothing at all."""
+    """The peer supervisor sent a message that cannot be used, or no message at all."""
 
     exit_status = ExitStatus.UNAVAILABLE
 
 
 class NotReadable(SdsuperviseError):
-    """A file that cannot be read; the text says why, as the end of a sentence."""
+    """A file cannot be read. The text says why, as the end of a sentence."""
 
 
 class ProtocolError(SdsuperviseError):
-    """Bytes on a link or socket that are no message of ours."""
+    """A link or a socket carried bytes that are no message of our protocol."""
 
     exit_status = ExitStatus.UNAVAILABLE
 
 
 class LinkLost(SdsuperviseError):
-    """The supervisor at the other end of a worker's link is gone."""
+    """The supervisor at the far end of a worker's link is dead."""
 
 
 class ImpossibleEvent(SdsuperviseError):
-    """The takeover table has no answer to an event: a bug of ours."""
+    """The takeover table has no rule for an event in this state. This is a bug of sdsupervise."""

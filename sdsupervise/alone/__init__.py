@@ -1,1 +1,1 @@
-"""A directory for `sys.path` in which there is this package, and nothing of what is installed beside it."""
+"""A directory for `sys.path` that holds only this package, and no other package installed beside it."""

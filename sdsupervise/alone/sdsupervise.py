@@ -1,4 +1,4 @@
-"""Imported by another interpreter as `sdsupervise`, and replaced by the package itself."""
+"""Another interpreter imports this as `sdsupervise`; it replaces itself with the real package."""
 
 import importlib.util
 import os

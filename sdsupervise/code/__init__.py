@@ -1,1 +1,1 @@
-"""The service's own code: how it is loaded, which version it is, which names it uses."""
+"""The service's own code: how it is loaded, its version, and the names that it uses."""

@@ -1,16 +1,17 @@
-"""Compiled files (.pyc) of a service's own code, used only where it is proven that they are of the source on disk.
+"""Compiled files (.pyc) of a service's own code, used only if they are proved to belong to the source on disk.
 
-Python itself uses one that names the source's size and the second of its last change. Two releases have both in common
-where `touch -d`, an archive with fixed times or `rsync --times` sets the times: then a reload runs the old code. So:
+Python itself accepts a compiled file that names the source's size and the second of its last change. Two releases can
+agree in both, if `touch -d`, an archive with fixed times or `rsync --times` sets the times. Then a reload runs the old
+code. So:
 
-    by hash    (PEP 552) used if the hash is that of the source; the only ones that we write
-    by time    used only where we cannot write a better one, or where an installer wrote it; and only if it was written
-               after the source's inode last changed, which only the kernel's clock says: a clock that was set back
-               between the two, by an administrator, is the one way left to be wrong
-    otherwise  the source is compiled, and a file by hash is written where we may
+    by hash    (PEP 552) used if the hash is that of the source; the only kind that we write
+    by time    used only if we cannot write a better one, or if an installer wrote it; and only if it was written after
+               the last change of the source's inode, which is the kernel's time. This is wrong only if an
+               administrator set the clock back between the two
+    otherwise  the source is compiled, and a file by hash is written if we may
 
-A process never uses a file that somebody may write who may write neither the source nor this process's own files. Root
-writes only into directories that nobody else can rename or replace.
+A process never uses a compiled file that a user may write who may write neither the source nor this process's own
+files. Root writes only into directories that no other user can rename or replace.
 """
 
 import contextlib
@@ -27,30 +28,30 @@ from ..linux.unpatched import os
 
 HEADER_BYTES = 16
 _TIME_START, _UNCHECKED_START, _HASH_START = (MAGIC_NUMBER + bytes((flags, 0, 0, 0)) for flags in (0, 1, 3))
-_OVERFLOW_UID = 65534  # in a user namespace: of everybody who has no uid there
+_OVERFLOW_UID = 65534  # the owner, in a user namespace, of each file whose owner has no uid there
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 
 
 class SourceFile(NamedTuple):
-    """A source file, as it was read."""
+    """A source file as it was read."""
 
     path: str
     facts: os.stat_result
-    time_header: bytes  # what Python writes at the beginning of a compiled file by time
-    hash_header: bytes  # and of one by hash; Python, too, compares the hash whenever it loads one with this flag
+    time_header: bytes  # the header of a compiled file by time, as Python writes it
+    hash_header: bytes  # the header of one by hash; with this flag, Python compares the hash at each load
 
     def is_named_by_hash(self, header: bytes) -> bool:
-        """What begins like this is of this source, whether or not Python would compare the hash."""
+        """Return whether this header names the source by its hash, whether or not Python compares the hash."""
         return header == self.hash_header or header == _UNCHECKED_START + self.hash_header[8:]
 
 
 def read_source(path: str) -> tuple[SourceFile, bytes]:
-    """A source file and its content; raises OSError."""
+    """Read a source file; return its description and its content. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         facts = os.fstat(fd)
         content = os.read(fd, facts.st_size + 1)
-        while more := os.read(fd, 2**20):  # only where it grows just now
+        while more := os.read(fd, 2**20):  # only if it grows while it is read
             content += more
     finally:
         os.close(fd)
@@ -60,11 +61,11 @@ def read_source(path: str) -> tuple[SourceFile, bytes]:
 
 
 def read(path: str, source: SourceFile) -> bytearray:
-    """The compiled file at this path, as if it were by time, which Python need not prove again.
+    """Return the compiled file at this path, with a header by time, which Python accepts without another proof.
 
-    Raises OSError where there is none that is proven to be of this source.
+    Raises OSError if there is no file that is proved to belong to this source.
     """
-    # The directory can be somebody else's, who puts something there that we would wait for.
+    # Another user may own the directory, and put a FIFO there at which open() would block.
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         facts = os.fstat(fd)
@@ -83,12 +84,12 @@ def read(path: str, source: SourceFile) -> bytearray:
 
 
 def write(path: str, body: bytes, source: SourceFile) -> None:
-    """Write the compiled file of a source by hash, or leave it where we may not."""
+    """Write the compiled file of a source, by hash; do nothing if we may not."""
     directory = os.path.dirname(path)
     if not may_write_in(directory):
         return
     fresh = f"{path}.{os.getpid()}"
-    mode = source.facts.st_mode & 0o444 | stat.S_IWUSR  # whoever may not read the source, may not read this
+    mode = source.facts.st_mode & 0o444 | stat.S_IWUSR  # who may not read the source must not read this either
     with contextlib.suppress(OSError):
         os.makedirs(directory, exist_ok=True)
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
@@ -96,12 +97,14 @@ def write(path: str, body: bytes, source: SourceFile) -> None:
         os.replace(fresh, path)
         return
     with contextlib.suppress(OSError):
-        os.unlink(fresh)  # the disk is full, say
+        os.unlink(fresh)  # for example the disk is full
 
 
 def taken_by_python(path: str, source: SourceFile) -> tuple[bool, CodeType | None]:
-    """Of a compiled file, when Python has loaded the source's module: whether it proves that what was loaded is of this
-    source; and else, what it holds if Python took it without a proof."""
+    """After Python has loaded the source's module, judge the compiled file at this path.
+
+    Returns whether the file proves that this source was loaded, and, if Python used it without a proof, the code in it.
+    """
     try:
         with open(path, "rb") as file:
             data, facts = file.read(), os.fstat(file.fileno())
@@ -116,7 +119,7 @@ def taken_by_python(path: str, source: SourceFile) -> tuple[bool, CodeType | Non
 
 
 def remove(path: str) -> bool:
-    """Remove a compiled file; False where we may not."""
+    """Remove a compiled file; return False if we may not."""
     try:
         if _may_change(os.path.dirname(path), os.geteuid()):
             os.unlink(path)
@@ -126,21 +129,23 @@ def remove(path: str) -> bool:
 
 
 def is_later(facts: os.stat_result, path: str, source: SourceFile) -> bool:
-    """This compiled file by time was written after its source was last changed, and no better one can be had."""
+    """Return whether this compiled file by time is newer than the last change of its source, and we can write no better
+    one."""
     if may_write_in(os.path.dirname(path)) and not any(part in source.path for part in _INSTALLED):
         return False
-    # Elsewhere the clock is another one, or the file is of whatever had the source's path then.
+    # On another file system the clock differs; in another tree the file may belong to an earlier file at the source's
+    # path.
     beside = facts.st_dev == source.facts.st_dev and not sys.pycache_prefix
     written = min(facts.st_mtime_ns, facts.st_ctime_ns)
     return beside and source.facts.st_ctime_ns < written <= time.time_ns()
 
 
 def may_write_in(directory: str) -> bool:
-    """We may write compiled files there, and nobody who has fewer rights can lead us elsewhere by it."""
+    """Return whether we may write compiled files there, and no user with fewer rights can redirect the write."""
     return not sys.dont_write_bytecode and _may_change(directory, os.geteuid())
 
 
-@functools.cache  # hundreds of files lie in a few directories
+@functools.cache  # hundreds of files are in a few directories
 def _may_change(directory: str, uid: int) -> bool:
     there = directory
     while not os.path.isdir(there):
@@ -162,7 +167,7 @@ def _may_change(directory: str, uid: int) -> bool:
 
 
 def _is_of_the_trusted(compiled: os.stat_result, source: os.stat_result) -> bool:
-    """Whoever may write the compiled file could as well write the source, or is we or root."""
+    """Return whether all who may write the compiled file are this user, root, or may write the source too."""
     uid, mode = compiled.st_uid, compiled.st_mode
     nobody_in_particular = uid == _OVERFLOW_UID != os.geteuid()
     if not stat.S_ISREG(mode) or nobody_in_particular or uid not in (0, os.geteuid(), source.st_uid):

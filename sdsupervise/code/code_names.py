@@ -1,12 +1,12 @@
-"""Which names a service's code uses: what it knows how to do, before it does it."""
+"""The names that a service's code uses, which show what it can do before it runs."""
 
 from types import CodeType, FunctionType
 
 
 def names_used(cls: type, name: str) -> bool:
-    """Some method that a class defines, or inherits from a class that is not ours, uses an attribute or a global.
+    """Return whether a method that the class defines, or inherits from a class of another package, uses this name.
 
-    What is used only in a helper of another module is hidden from us.
+    The name is an attribute or a global. Uses in helper functions of other modules are not found.
     """
     functions = [
         member

@@ -1,4 +1,4 @@
-"""Which code serves: where it lies, all symlinks resolved, and a fingerprint of what is executed of it."""
+"""The version of the code that serves: its path, with all symlinks resolved, and a fingerprint of what is executed."""
 
 import os
 import sys
@@ -8,17 +8,18 @@ from .. import __version__
 from . import own_code
 from .own_code import Loaded, fingerprint_of, hash_of, hash_of_file
 
-_HASHED_BYTES = 2**20  # a larger program is known by its size and time
-_MOST_BYTES = 4 * 2**20  # of names: a worker says what it imports, and may be lying
+_HASHED_BYTES = 2**20  # a larger program is identified by its size and time
+_MOST_BYTES = 4 * 2**20  # of names: a worker sends what it imports, and may lie
 
 
 class CodeVersion:
-    """The code of a generation. It grows where workers import what their supervisor has not."""
+    """The version of a generation's code. It grows when workers import modules that their supervisor has not
+    imported."""
 
     def __init__(
         self, path: str, fingerprint: str = "", modules: Iterable[Sequence[str]] = (), words: Sequence[str] = ()
     ) -> None:
-        self.path = path  # of the script, or of the package's directory, resolved
+        self.path = path  # resolved; of the script, or of the package's directory
         self.words = words  # of a command: the program that was found, and its words
         self._modules = {(name, hash_of_it): file for name, file, hash_of_it in modules}  # of a class
         self._fingerprint = fingerprint
@@ -29,22 +30,26 @@ class CodeVersion:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits."""
+        """A hash over all modules, 16 hex digits."""
         self._fingerprint = self._fingerprint or fingerprint_of(self._modules)
         return self._fingerprint
 
     @property
     def modules(self) -> list[tuple[str, str]]:
-        """Name and file of what a class was loaded from."""
+        """The name and file of each module that a class was loaded from, sorted."""
         return sorted({(name, file) for (name, _), file in self._modules.items()})
 
     def facts(self) -> tuple[str, str, list[Loaded], Sequence[str]]:
-        """What another process can make the same one of."""
+        """Return everything from which another process can make an equal CodeVersion."""
         modules = [Loaded(name, file, hash_of_it) for (name, hash_of_it), file in self._modules.items()]
         return self.path, self.fingerprint, modules, self.words
 
     def add(self, modules: Iterable[Loaded]) -> list[str]:
-        """A worker has imported these, too; the files that are not what other processes of this generation run."""
+        """Add modules that a worker has imported. Return the files that differ from what the rest of this generation
+        runs.
+
+        Modules beyond a total of 4 MB of names are ignored.
+        """
         names = {name for name, _ in self._modules}
         new = [module for module in modules if (module.name, module.hash) not in self._modules]
         added = sum(len(text) for module in new for text in module)
@@ -58,7 +63,8 @@ class CodeVersion:
 
 
 def is_still_installed() -> bool:
-    """The release of ours that runs is also the one on disk: what is imported now fits to what was imported before."""
+    """Return whether the sdsupervise on disk is the release that runs. If not, later imports may not fit earlier
+    ones."""
     try:
         with open(os.path.join(os.path.dirname(os.path.dirname(__file__)), "__init__.py")) as file:
             return f'__version__ = "{__version__}"\n' in file.read()
@@ -67,9 +73,9 @@ def is_still_installed() -> bool:
 
 
 def pin_imports() -> None:
-    """Make later imports come from where the earlier ones came from, although a deploy swaps a symlink meanwhile.
+    """Fix sys.path and the packages' paths to the resolved directories, so that later imports ignore a swapped symlink.
 
-    Without it a worker that imports something late, or is started anew in a rollback, would mix two releases.
+    Without this, a worker that imports late, or that starts again in a rollback, would mix two releases.
     """
     sys.path[:] = [os.path.realpath(entry) for entry in sys.path]
     for module in list(sys.modules.values()):
@@ -79,7 +85,7 @@ def pin_imports() -> None:
 
 
 def read_code_version(module_name: str) -> CodeVersion:
-    """The version of a service defined in this (imported) module."""
+    """Return the version of a service whose class is defined in this imported module."""
     module = sys.modules[module_name]
     file = getattr(module, "__file__", None)
     if file is None:
@@ -93,7 +99,7 @@ def read_code_version(module_name: str) -> CodeVersion:
 
 
 def read_version_of_command(executable: str, words: Sequence[str]) -> CodeVersion:
-    """The version of a command: what is known of its code is the program, and whichever files it is given by name."""
+    """Return the version of a command, which follows from its program and from each file among its words."""
     program = os.path.realpath(executable)
     files = [program, *(os.path.realpath(word) for word in words[1:] if os.path.isfile(word))]
     parts = [f"{os.getcwd()}\n", *(f"{word}\n" for word in words)]
@@ -110,7 +116,7 @@ def read_version_of_command(executable: str, words: Sequence[str]) -> CodeVersio
 
 
 def fingerprint_on_disk(modules: Iterable[Sequence[str]]) -> str:
-    """What the fingerprint would be of what the disk has now of modules, each a name and a file."""
+    """Return the fingerprint that the disk's present content of these modules, pairs of name and file, would have."""
     found = []
     for name, file in modules:
         try:

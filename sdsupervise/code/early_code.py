@@ -1,8 +1,8 @@
-"""The service's own code that was loaded before our loaders were there: a script, and what it imports before us.
+"""The service's own code that Python loaded before our loaders were installed: a script, and its imports before ours.
 
-Python may have used an old compiled file for it, and a deploy may have replaced it since. Where either is so, the old
-compiled file is removed and this process executes itself anew, once, before it has begun anything: as it was called,
-with the same pid, environment and descriptors.
+Python may have used an old compiled file for it, and a deploy may have replaced it since. In both cases the old
+compiled file is removed, and this process executes itself again, once, before it does anything else: with the same
+arguments, pid, environment and descriptors.
 """
 
 import marshal
@@ -21,12 +21,13 @@ from . import bytecode, own_code
 
 
 def assure(module_name: str, *, may_execute_anew: bool = True) -> None:
-    """See to it that all that was loaded of a service's own code is what the disk has; does not return where it is not.
+    """Ensure that all loaded modules of a service's own code are what the disk has; if they are not, execute again.
 
-    Raises ServiceNotLoadable where that cannot be mended, or the disk's changes all the time.
+    Raises ServiceNotLoadable if that cannot be mended, or if the files keep changing.
     """
     own_code.watch_class(module_name)
-    before = os.environ.pop(EXECUTED_ANEW_VARIABLE, "")  # the time of the last change that it was executed anew for
+    # the time of the last change, for which this process was executed again
+    before = os.environ.pop(EXECUTED_ANEW_VARIABLE, "")
     handled = int(before) if before.isdecimal() else 0
     last_change, wrong = handled or _time_of_birth(), ""
     for name, file in own_code.unknown():
@@ -47,7 +48,7 @@ def assure(module_name: str, *, may_execute_anew: bool = True) -> None:
 
 
 class _Was(Enum):
-    """What was loaded, beside what the disk has now."""
+    """How a loaded module compares with the file on disk."""
 
     SAME = auto()
     OLD = auto()
@@ -55,10 +56,10 @@ class _Was(Enum):
 
 
 def _compare(name: str, file: str, *, handled: int) -> _Was:
-    """A module with the compiled file that Python may have loaded it from, which is gone then if it is old. Of what has
-    not changed since this was executed anew, Python itself has made that file.
+    """Compare a module with the compiled file that Python may have loaded, and remove that file if it is old.
 
-    Raises ServiceNotLoadable where we may not remove it.
+    If the source has not changed since this process was executed again, Python itself has made the compiled file.
+    Raises ServiceNotLoadable if we may not remove an old one.
     """
     module = sys.modules[name]
     spec = getattr(module, "__spec__", None)  # a script has none, and was compiled
@@ -71,9 +72,9 @@ def _compare(name: str, file: str, *, handled: int) -> _Was:
             return _Was.SAME if is_proven else _Was.UNKNOWN
         compiled = compile(content, file, "exec", dont_inherit=True)
     except (OSError, SyntaxError, ValueError):
-        return _Was.OLD  # a moment ago it could be loaded
-    if took == compiled or _last_change(file) <= handled:  # code can be unequal to itself: by a NaN
-        bytecode.write(spec.cached, marshal.dumps(compiled), source)  # the next start need not compile it
+        return _Was.OLD  # it could be loaded a moment ago
+    if took == compiled or _last_change(file) <= handled:  # code with a NaN is not equal to itself
+        bytecode.write(spec.cached, marshal.dumps(compiled), source)  # then the next start need not compile it
         return _Was.SAME
     if handled:
         return _Was.UNKNOWN
@@ -83,7 +84,8 @@ def _compare(name: str, file: str, *, handled: int) -> _Was:
 
 
 def _last_change(path: str) -> int:
-    """When the file, or a symlink on the way to it, was last changed, as time.time_ns; 0 if it is not there."""
+    """Return when the file, or a symlink on its path, last changed, in nanoseconds since the epoch; 0 if it does not
+    exist."""
     try:
         return max([os.stat(path).st_ctime_ns, *_changes_of_links(path)])
     except OSError:
@@ -100,7 +102,8 @@ def _changes_of_links(path: str, most: int = 40) -> Iterator[int]:
 
 
 def _time_of_birth() -> int:
-    """When Python began, on the clock that files have; no earlier than that, and before it can have loaded a script."""
+    """Return when Python started, in nanoseconds since the epoch by the clock of files; at most one clock tick too
+    late."""
     ticks = int(stat_fields("self")[19]) + 1
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time_ns() - int(age * 1e9)

@@ -1,9 +1,9 @@
-"""A service's own code: all that is imported from the directory it was found in. What runs is what the disk has at that
-moment, never an old compiled file, and each module is known by a hash of what was executed.
+"""A service's own code: all modules that are imported from the directory where it was found.
 
-Python's importers find the modules; only their loaders are exchanged. The hash is taken of the bytes that are executed
-(of a shared library, and of a whole archive, of the file), so that a deploy that replaces the file a moment later
-changes nothing in what is said of this process.
+What runs is what the disk has at that moment, never an old compiled file. Each module is identified by a hash of what
+was executed. Python's importers find the modules; only their loaders are replaced. The hash is of the bytes that are
+executed (for a shared library or an archive, of the whole file). So a deploy that replaces the file a moment later does
+not change what this process reports.
 """
 
 import errno
@@ -22,7 +22,7 @@ from ..linux.unpatched import os
 from . import bytecode
 
 _KEY = 0x5D5
-_PIECE_BYTES = 2**16  # of a large file not all is in memory at a time
+_PIECE_BYTES = 2**16  # so that a large file is never in memory as a whole
 _MOST_PIECES = 2**14
 _STANDARD_LIBRARY = os.path.dirname(os.path.realpath(os.__file__))
 _OURS = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -30,10 +30,10 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 class Loaded(NamedTuple):
-    """A module of the service."""
+    """One loaded module of the service."""
 
     name: str
-    file: str  # resolved; of a module in an archive, the archive
+    file: str  # resolved; for a module in an archive, the archive
     hash: str  # 16 hex digits
 
 
@@ -43,7 +43,7 @@ _unreported: list[Loaded] = []
 
 
 def watch(directories: Iterable[str]) -> None:
-    """From now on these directories, and what lies below them, are the service's own. (A file is one, too.)"""
+    """Treat these directories, and all below them, as the service's own from now on. A file may be among them."""
     _directories.extend({directory.rstrip("/") for directory in directories} - {*_directories})
     if _Finder not in sys.meta_path:
         place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
@@ -51,9 +51,9 @@ def watch(directories: Iterable[str]) -> None:
 
 
 def directories_of(file: str | None, packages: Iterable[str] | None) -> list[str]:
-    """Where a service's own code lies, whose outermost module has this file, or is a package in these directories.
+    """Return the directories of a service's own code. Its outermost module has this file, or is a package there.
 
-    That is the directory in which it was found, among `sys.path`; of what was installed, itself alone.
+    That is the directory of `sys.path` in which it was found. An installed module or package counts alone.
     """
     found = []
     for place in packages if packages is not None else [file] if file else []:
@@ -64,16 +64,16 @@ def directories_of(file: str | None, packages: Iterable[str] | None) -> list[str
 
 
 def watch_class(module_name: str) -> None:
-    """As watch, of what a service was imported from."""
+    """Treat what this module's service was imported from as its own code, as `watch` does."""
     module = sys.modules[module_name]
-    spec = getattr(module, "__spec__", None)  # knows by which name `python -m` was given it
+    spec = getattr(module, "__spec__", None)  # the spec has the name that `python -m` was given
     top = sys.modules.get((spec.name if spec is not None else module_name).partition(".")[0], module)
     packages = getattr(top, "__path__", None)
     watch(directories_of(getattr(top, "__file__", None), list(packages) if packages is not None else None))
 
 
 def watch_script() -> None:
-    """As watch, if this process was given a service's script; what was installed is none."""
+    """Treat the script that this process was given as a service's own code, unless it is an installed program."""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     is_ours = "sdsupervise.cli.main" in sys.modules
     if file is not None and not is_ours and not _is_installed(resolved(file)):
@@ -81,7 +81,7 @@ def watch_script() -> None:
 
 
 def is_own(file: str) -> bool:
-    """Whether a file, resolved, belongs to the service."""
+    """Return whether a resolved file belongs to the service."""
     inside = [directory for directory in _directories if file == directory or file.startswith(f"{directory}/")]
     return any("/dist-packages/" not in file[len(directory) :] for directory in inside) and not any(
         file.startswith(f"{other}/") for other in (_STANDARD_LIBRARY, _OURS)
@@ -89,7 +89,7 @@ def is_own(file: str) -> bool:
 
 
 def take_charge_of(spec: ModuleSpec, file: str) -> None:
-    """Have a module of the service's own, which this file is, loaded by us."""
+    """Let one of our loaders load a module of the service's own code, which is in this file."""
     kind = _LOADERS.get(type(spec.loader))
     if kind is not None and spec.origin is not None:
         loader = kind(spec.name, spec.origin)
@@ -99,7 +99,7 @@ def take_charge_of(spec: ModuleSpec, file: str) -> None:
 
 
 def note(name: str, file: str, hash_of_it: str) -> None:
-    """This was executed."""
+    """Record that this module was executed."""
     loaded = Loaded(name, file, hash_of_it)
     if _loaded.get(name) != loaded:
         _loaded[name] = loaded
@@ -107,7 +107,7 @@ def note(name: str, file: str, hash_of_it: str) -> None:
 
 
 def note_as_it_is(name: str, file: str) -> None:
-    """This was, or is about to be, executed, from what the disk has now."""
+    """Record that this module was executed, or is about to be, with the content that the disk has now."""
     try:
         note(name, file, hash_of_file(file))
     except OSError:
@@ -115,20 +115,20 @@ def note_as_it_is(name: str, file: str) -> None:
 
 
 def forget_if_reported(fingerprint: str) -> None:
-    """Take all that is loaded for reported if this is its fingerprint."""
+    """Treat all loaded modules as reported, if their fingerprint is this one."""
     if fingerprint_of((loaded.name, loaded.hash) for loaded in _loaded.values()) == fingerprint:
         _unreported.clear()
 
 
 def note_the_rest() -> None:
-    """Of modules that others have loaded."""
+    """Record the service's modules that other loaders have loaded."""
     for name, file in unknown():
         note_as_it_is(name, file)
 
 
 def unknown() -> list[tuple[str, str]]:
-    """Name and file, resolved, of the service's modules that others have loaded."""
-    known = {id(sys.modules.get(name)) for name in _loaded}  # one can have two names
+    """Return the name and the resolved file of each module of the service that another loader has loaded."""
+    known = {id(sys.modules.get(name)) for name in _loaded}  # a module may have two names
     found = []
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -138,21 +138,21 @@ def unknown() -> list[tuple[str, str]]:
 
 
 def take_all() -> list[Loaded]:
-    """Every module of the service that was loaded until now, by name."""
+    """Return every module of the service that is loaded now, by name."""
     _unreported.clear()
     return sorted(_loaded.values())
 
 
 def take_unreported() -> list[Loaded]:
-    """Those that were loaded since they were taken last, in this process or in the one that forked it."""
+    """Return the modules loaded since the last call, in this process or in the process that forked it."""
     unreported = []
-    while _unreported:  # another thread may import something meanwhile
+    while _unreported:  # another thread may import a module now
         unreported.append(_unreported.pop())
     return sorted(unreported)
 
 
 def resolved(file: str) -> str:
-    """The file without symlinks; of one inside an archive, the archive."""
+    """Return the file with symlinks resolved; for a file inside an archive, the archive."""
     directory, _, name = file.rpartition("/")
     file = f"{_resolved_directory(directory or '/')}/{name}" if directory else os.path.realpath(file)
     try:
@@ -164,27 +164,27 @@ def resolved(file: str) -> str:
         return archive if os.path.isfile(archive) else file
 
 
-_resolved_directory = functools.cache(os.path.realpath)  # hundreds of modules lie in a few directories
+_resolved_directory = functools.cache(os.path.realpath)  # hundreds of modules are in a few directories
 
 
 def fingerprint_of(modules: Iterable[tuple[str, str]]) -> str:
-    """A hash over modules, each a name and a hash of what is executed of it."""
+    """Return a hash over modules, pairs of a name and a hash of what is executed."""
     text = "".join(f"{name} {hash_of_it}\n" for name, hash_of_it in sorted(modules))
     return hash_of(text.encode(errors="surrogateescape"))
 
 
 def hash_of(content: bytes) -> str:
-    """16 hex digits."""
+    """Return a hash of the content, 16 hex digits."""
     if len(content) >= _PIECE_BYTES:
         return _hash_in_pieces(io.BytesIO(content))
     return source_hash(_KEY, content).hex()
 
 
 def hash_of_file(path: str) -> str:
-    """As hash_of, of a file of any size; raises OSError, also for what is no file.
+    """Return a hash of a file of any size, as `hash_of`. Raises OSError, also if it is no regular file.
 
-    Whose path it is may be somebody who has fewer rights: nothing else is opened, and not more is read than a service's
-    own code can be.
+    A user with fewer rights may have given the path. So nothing but a regular file is opened, and at most 1 GiB is
+    read.
     """
     found = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
@@ -215,11 +215,11 @@ def _is_installed(place: str) -> bool:
 
 
 class _Finder:
-    """Among `sys.meta_path`, before the one that looks through sys.path."""
+    """The finder before PathFinder in `sys.meta_path`, which gives own modules one of our loaders."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """As importers have it."""
+        """See importlib.abc.MetaPathFinder.find_spec."""
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.origin and spec.has_location and is_own(file := resolved(spec.origin)):
             take_charge_of(spec, file)
@@ -227,41 +227,44 @@ class _Finder:
 
 
 class OwnSource(SourceFileLoader):
-    """A module of source. Python's loader calls these in this order: path_stats, get_data of the compiled file and,
-    where there is none, of the source, set_data."""
+    """Loads a module from source.
+
+    Python's loader calls these methods in this order: path_stats, get_data for the compiled file, get_data for the
+    source if there is no compiled file, set_data.
+    """
 
     file = ""  # resolved
     _source: bytecode.SourceFile | None = None
     _content: bytes | None = None
 
     def path_stats(self, path: str) -> dict[str, float]:
-        """As SourceFileLoader; the source is read here, once."""
+        """See SourceFileLoader.path_stats. This reads the source, once."""
         self._source, self._content = bytecode.read_source(path)
         note(self.name, self.file, hash_of(self._content))
         return {"mtime": self._source.facts.st_mtime, "size": self._source.facts.st_size}
 
     def get_data(self, path: str) -> bytes:
-        """As SourceFileLoader; of a compiled file only if it is proven."""
+        """See SourceFileLoader.get_data. This returns a compiled file only if it is proved to belong to the source."""
         content, source = self._content, self._source
         if content is None or source is None:
-            return super().get_data(path)  # a file beside the module, or the source, to be shown to somebody
+            return super().get_data(path)  # a file beside the module, or the source for a traceback
         data = content if path == source.path else bytecode.read(path, source)
         self._content = None
         return data  # type: ignore[return-value]  # what can be read as bytes is enough
 
     def set_data(self, path: str, data: bytes, *, _mode: int = 0) -> None:  # type: ignore[override]
-        """As SourceFileLoader; so that it can be proven."""
+        """See SourceFileLoader.set_data. This writes the compiled file by hash."""
         if self._source is not None:
             bytecode.write(path, data[bytecode.HEADER_BYTES :], self._source)
 
 
 class OwnCompiled(SourcelessFileLoader):
-    """A module of which only the compiled file is there."""
+    """Loads a module that has a compiled file and no source."""
 
     file = ""
 
     def get_data(self, path: str) -> bytes:
-        """As SourcelessFileLoader."""
+        """See SourcelessFileLoader.get_data."""
         data = super().get_data(path)
         if path == self.path:
             note(self.name, self.file, hash_of(data))
@@ -269,14 +272,14 @@ class OwnCompiled(SourcelessFileLoader):
 
 
 class OwnExtension(ExtensionFileLoader):
-    """A module that is a shared library."""
+    """Loads a module that is a shared library."""
 
     file = ""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """As ExtensionFileLoader.
+        """See ExtensionFileLoader.create_module.
 
-        Raises ServiceNotLoadable where the file is replaced meanwhile.
+        Raises ServiceNotLoadable if the file is replaced while it is loaded.
         """
         before, hash_of_it = os.stat(self.path), hash_of_file(self.path)
         module = super().create_module(spec)

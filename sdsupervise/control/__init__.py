@@ -1,1 +1,1 @@
-"""The control socket: its server, its clients, and the language between them."""
+"""The control socket: its server, its clients, and their protocol."""

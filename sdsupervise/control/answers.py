@@ -1,8 +1,8 @@
-"""What a supervisor may answer on its control socket, method by method: the shapes of io.sdsupervise.varlink.
+"""The shapes of a supervisor's answers on its control socket, by method: see io.sdsupervise.varlink.
 
-Whoever listens on a control socket owns its directory, and need be no supervisor. So each answer is checked as a whole
-where it comes in: numbers are in range, lists and texts no longer than they can be, and every text that is there to be
-shown is printable. Texts of Code are as they came, since the disk is compared with them: see cli/outdated.py.
+The process that listens on a control socket owns its directory, and may be no supervisor. So each answer is checked as
+a whole when it arrives: numbers are in range, lists and texts have a bounded length, and texts to show are printable.
+The texts of Code stay as they are, because they are compared with the disk: see cli/outdated.py.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ from ..settings.settings import MOST_WORKERS
 from . import varlink
 
 _MOST_OF_A_KIND = 10_000  # of workers, sockets, modules, words
-_since = number(0.0, 1e11)  # the epoch
+_since = number(0.0, 1e11)  # seconds since the epoch
 _workers = whole(0, MOST_WORKERS)
 _amount = number(0.0, float(MOST_COUNT))
 _age = number(0.0, 1e10)
@@ -116,7 +116,7 @@ _WHAT_RUNS = record(
         "package": text(),
     }
 )
-# A step, or the verdict "done".
+# A step of a reload, or the verdict "done".
 _STEP: Mapping[str, Reader] = {
     "phase": line(100),
     "message": _sentence,
@@ -142,7 +142,7 @@ ANSWERS: Mapping[str, Record] = {
     "Follow": record({}, _STEP),
     "Scale": record({"workers": _workers}),
 }
-# Of an error; what else there is of it, in Varlink's own words, is not looked at.
+# The parameters of an error. Parameters of Varlink's own errors are ignored.
 FAILURE = record(
     {},
     {
@@ -169,16 +169,16 @@ class Answer(NamedTuple):
     """One message of an answer. The receiver owns the descriptors."""
 
     parameters: Mapping[str, Any]
-    error: str  # "" for a good one; without our interface's name in front
+    error: str  # "" for a success; for our own errors without the interface's name
     continues: bool
     fds: list[int]
     sender: Sender | None
 
 
 def read(method: str, message: Mapping[str, object], fds: list[int], sender: Sender | None) -> Answer:
-    """An answer to a call of this method of ours.
+    """Return a checked message, which answers a call of this method.
 
-    Raises Unfit for what can be none.
+    Raises Unfit for a message that cannot be such an answer.
     """
     form = _FORM(message, "")
     error = form.get("error", "").removeprefix(f"{varlink.INTERFACE}.")

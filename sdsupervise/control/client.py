@@ -1,7 +1,6 @@
-"""A caller of the control socket: blocking, one call at a time, with a deadline for each answer.
+"""A client of the control socket: blocking, one call at a time, with a deadline for each answer.
 
-Whoever listens there may be anybody who owns the directory: what comes from there is checked here, in one place, and
-made such that it can be shown.
+The listening process may be any that owns the directory. So every answer is checked here, and made printable.
 """
 
 import struct
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 _NONE: Mapping[str, object] = {}
 _READ_BYTES = 65536
-_MOST_FDS = 2  # beside one answer
+_MOST_FDS = 2  # with one answer
 
 
 class Client:
@@ -31,20 +30,21 @@ class Client:
 
     def __init__(self, connection: socket.socket, path: str, timeout_seconds: float) -> None:
         self._connection, self._path, self._timeout_seconds = connection, path, timeout_seconds
-        # Of the process that began to listen, which may be the supervisor of an older generation; SO_PEERCRED.
+        # The uid of the process that called listen(), perhaps the supervisor of an older generation; SO_PEERCRED,
+        # unix(7).
         _, self.listener_uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
 
     @classmethod
     def connect(cls, path: str, *, timeout_seconds: float) -> Self:
-        """Connect to the socket at a path. The time-out is for connecting, and for the answer to a call as a whole,
-        beyond what the supervisor announces for it.
+        """Connect to the socket at a path. The time-out, in seconds, is for connecting, and for each whole answer.
 
-        Raises NotRunning if nobody listens there, NotPermitted if we may not ask, HandoverError if it does not accept.
+        The supervisor may announce more time for an answer. Raises NotRunning if no process listens there, NotPermitted
+        if we may not connect, HandoverError if the supervisor does not accept.
         """
         if too_long := why_too_long(path):
             raise NotRunning(f"Nobody can listen on {path}: it {too_long}.")
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # With settimeout() a connect would fail at once where the backlog is full, and look as if nobody was there.
+        # With settimeout(), connect() would fail at once on a full backlog, as if no process listened.
         limit = struct.pack("@ll", int(timeout_seconds), int(timeout_seconds % 1 * 1e6))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -73,12 +73,12 @@ class Client:
         while_waiting: Callable[[], float] = as_long_as_you_like,
         wake_fds: set[int] | None = None,
     ) -> Iterator["Answer"]:
-        """Call a method of ours; its answers, the last one with continues False. `while_waiting` is called again and
-        again in every wait, after as many seconds as it says, or when one of `wake_fds` is readable, which is taken out
-        of them then; what it raises ends the call.
+        """Call one of our methods, and yield its answers; the last one has `continues` False.
 
-        Raises NotPermitted when the caller may not do that, HandoverError when the supervisor is gone or silent before
-        the last answer, ProtocolError for an answer that is none of this method's.
+        During each wait `while_waiting` is called again and again: after as many seconds as it returns, or when one of
+        `wake_fds` is readable, which is then removed from the set. An exception of `while_waiting` ends the call.
+        Raises NotPermitted if the caller may not do that, HandoverError if the supervisor dies or is silent before the
+        last answer, ProtocolError for a message that is no answer of this method.
         """
         message = {"method": f"{varlink.INTERFACE}.{method}", "parameters": parameters, "more": more}
         try:
@@ -96,22 +96,22 @@ class Client:
             ) from None
 
     def ask(self, method: str) -> "Answer":
-        """Call a method that answers once."""
+        """Call a method that answers once, and return its answer. Raises as `call`."""
         return next(self.call(method))
 
     def status(self) -> "Answer":
-        """The answer to Status. Raises HandoverError where it is none."""
+        """Return the answer to Status. Raises HandoverError for an error, else as `call`."""
         answer = self.ask("Status")
         if answer.error:
             raise HandoverError(f"The supervisor on {self._path} refused to say its status: {answer.error}.")
         return answer
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
     def _answers(self, method: str, more: bool, readable: Callable[[socket.socket, float], bool]) -> Iterator["Answer"]:
-        from . import answers  # a supervisor has these functions beside it, and asks nobody
+        from . import answers  # a supervisor imports this module too, and never asks
 
         reader, fds = varlink.MessageReader(), list[int]()
         deadline = _Deadline(self._timeout_seconds)
@@ -132,7 +132,7 @@ class Client:
                     yield answer
                     if not answer.continues:
                         return
-                    if "at_most" in answer.parameters:  # what the supervisor does now has a deadline of its own
+                    if "at_most" in answer.parameters:  # the supervisor's present step has a deadline of its own
                         deadline = _Deadline(self._timeout_seconds + answer.parameters["at_most"])
         finally:
             for fd in fds:
@@ -146,14 +146,14 @@ class Client:
 
 
 class _Deadline:
-    """For all of an answer, however many its pieces. It is put off where we slept ourselves: see patience.py."""
+    """The deadline of a whole answer. It moves if this process did not run for a while: see linux/patience.py."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._due = time.monotonic() + seconds
 
     def wait(self, connection: socket.socket, readable: Callable[[socket.socket, float], bool]) -> None:
-        """Until there is something to read; raises TimeoutError when it is too late."""
+        """Wait until there is something to read. Raises TimeoutError after the deadline."""
         left = self._due - time.monotonic()
         if left <= 0 or not readable(connection, left):
             raise TimeoutError
@@ -163,7 +163,7 @@ class _Deadline:
 
 
 def _connect(connection: socket.socket, path: str) -> None:
-    """To the socket that is there, and to no other one that whoever owns the directory has a symlink lead to."""
+    """Connect to the socket at this path itself, and not to one that a symlink of the directory's owner leads to."""
     there = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         connection.connect(f"/proc/self/fd/{there}")
@@ -172,19 +172,20 @@ def _connect(connection: socket.socket, path: str) -> None:
 
 
 def runtime_directory(environment: Mapping[str, str] = os.environ) -> str:
-    """The one of $RUNTIME_DIRECTORY's directories that is ours: .../sdsupervise/NAME, else the first; "" = none."""
+    """Return our directory in $RUNTIME_DIRECTORY: .../sdsupervise/NAME, else the first one, else ""."""
     directories = [path for path in environment.get("RUNTIME_DIRECTORY", "").split(":") if path]
     ours = [path for path in directories if os.path.basename(os.path.dirname(path)) == "sdsupervise"]
     return (ours or directories or [""])[0]
 
 
 def default_pid_file(name: str, directory: str = "") -> str:
-    """NAME.pid in the directory that it runs in; where that is not known, in $RUNTIME_DIRECTORY, or else in /run."""
+    """Return the default pid file: NAME.pid in the given directory, else in $RUNTIME_DIRECTORY, else in /run."""
     return os.path.join(directory or runtime_directory() or "/run", f"{name}.pid")
 
 
 def control_path(pid_file: str | None, environment: Mapping[str, str] = os.environ) -> str:
-    """Where a supervisor listens: in the unit's runtime directory, or beside its pid file; "" = nowhere."""
+    """Return the control socket's path: in the unit's runtime directory, or beside the pid file; "" if there is
+    neither."""
     directory = runtime_directory(environment)
     if directory:
         return os.path.join(directory, "control")

@@ -1,4 +1,4 @@
-"""One caller of the control socket: what it sends, one call at a time, and what it is answered."""
+"""One client of the control socket: its calls, one at a time, and the answers to them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,12 @@ from ..linux.time_share import TimeShare
 from ..linux.unpatched import socket
 from . import varlink
 
-_READ_BYTES = 4096  # in a turn
-_MOST_UNREAD_BYTES = 1024 * 1024  # of answers that a caller leaves in our memory
+_READ_BYTES = 4096  # of one read
+_MOST_UNREAD_BYTES = 1024 * 1024  # of answers that the client has not read, kept in our memory
 
 
 class Call:
-    """One method call. It is answered by reply() or fail(); one that asked for more may get progress() before."""
+    """One method call. `reply` or `fail` answers it; before that, a call with "more" may get `progress`."""
 
     def __init__(self, connection: "Connection", message: Mapping[str, Any]) -> None:
         self._connection = connection
@@ -27,23 +27,23 @@ class Call:
         self.pid = connection.pid
 
     def progress(self, parameters: Mapping[str, object], fds: Sequence[int] = ()) -> None:
-        """An answer that is not the last; nothing for a caller that did not ask for more."""
+        """Send an answer that is not the last. Without "more" in the call, nothing is sent."""
         if self.wants_more:
             self._send({"parameters": parameters, "continues": True}, fds)
 
     def reply(self, parameters: Mapping[str, object]) -> None:
-        """The last answer."""
+        """Send the last answer."""
         self._send({"parameters": parameters})
         self._connection.call_is_over()
 
     def fail(self, error: str, parameters: Mapping[str, object]) -> None:
-        """The last answer, an error: a full name, or the last part of one of ours."""
+        """Send the last answer, an error. Its name is a full one, or the last part of one of our interface."""
         name = error if "." in error else f"{varlink.INTERFACE}.{error}"
         self._send({"error": name, "parameters": parameters})
         self._connection.call_is_over()
 
     def hang_up(self) -> None:
-        """No answer, and no more of this caller."""
+        """Close the connection without an answer."""
         self._connection.close()
 
     def _send(self, message: Mapping[str, object], fds: Sequence[int] = ()) -> None:
@@ -52,7 +52,7 @@ class Call:
 
 
 class Connection:
-    """A caller; gone at its EOF, at nonsense, or when it does not read what we answer."""
+    """A client's connection. It ends at EOF, at an invalid call, or if the client does not read our answers."""
 
     def __init__(
         self,
@@ -68,24 +68,25 @@ class Connection:
         peer.setblocking(False)
         self._share, self._peer, self._on_call, self._on_gone = share, peer, on_call, on_gone
         self.pid, self.uid = pid, uid
-        self._begun = b""  # of a message
-        self._unread = b""  # of answers
+        self._begun = b""  # the part of a message that has arrived
+        self._unread = b""  # the part of the answers that the client has not read
         self._open, self._taking, self._watched_for = True, False, ""
-        self.call_is_open = False  # not answered yet
-        self.quiet_since = quiet_since  # neither side has said anything whole; as time.monotonic() tells it
+        self.call_is_open = False  # a call has no last answer yet
+        self.quiet_since = quiet_since  # since when neither side has sent a whole message, by time.monotonic()
         self._watch()
 
     @property
     def idle(self) -> bool:
-        """It waits for nothing of ours, nor we for the end of a message."""
+        """Whether the client waits for no answer, and no message has arrived in part."""
         return not (self.call_is_open or self._begun or self._unread)
 
     def fileno(self) -> int:
-        """The connection, for a successor."""
+        """Return the descriptor of the connection, for a successor."""
         return self._peer.fileno()
 
     def send(self, data: bytes, fds: Sequence[int]) -> None:
-        """Send an answer, what of it the caller has no room for now later; descriptors only at once."""
+        """Send an answer; what does not fit into the socket's buffer follows later. Descriptors are sent at once or not
+        at all."""
         if not self._open:
             return
         self.quiet_since = time.monotonic()
@@ -96,20 +97,20 @@ class Connection:
             self._write(fds)
 
     def call_is_over(self) -> None:
-        """It has been answered."""
+        """Note that the call has its last answer."""
         self.call_is_open = False
         self._watch()
 
     def abandon(self) -> None:
-        """In a forked child: close the copy; the parent's connection and epoll stay as they are."""
+        """In a forked child, close the copy. The parent's connection and epoll stay as they are."""
         self._peer.close()
 
     def read(self) -> None:
-        """Read once, to the end of the message at most, and hand that on; or notice the end."""
+        """Read once, at most to the end of one message, and pass a whole message on; close the connection at EOF."""
         if not self._open or self.call_is_open or self._unread:
             return
         try:
-            # What comes behind it is left where it is: for another turn, or for our successor.
+            # What follows the message stays in the socket, for another turn or for our successor.
             end = self._peer.recv(_READ_BYTES, socket.MSG_PEEK).find(b"\0")
             data = self._peer.recv(end + 1 or _READ_BYTES)
         except BlockingIOError:
@@ -128,7 +129,7 @@ class Connection:
             self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._open:
             self._open = False
             self._share.unwatch(self._peer.fileno())
@@ -169,7 +170,7 @@ class Connection:
         self._watch()
 
     def _watch(self) -> None:
-        """For what is to be done next; for nothing while a call is open."""
+        """Watch the socket for what comes next; not at all while a call is open."""
         if not self._open or self._taking:
             return
         wanted = "write" if self._unread else "" if self.call_is_open else "read"

@@ -1,11 +1,13 @@
-"""The control socket: a listener whose path outlives reloads, and the calls that come in on it.
+"""The control socket: a listener whose path outlives reloads, and the calls that arrive there.
 
-Anybody may connect. So that nobody can keep the supervisor from its work, or others from it:
-* in a turn of the event loop at most one connection is accepted, one call of the privileged taken, and one of others;
-* those others together get a tenth of the supervisor's time, and accepting a fifth;
-* a connection has one call at a time: while that is open, or its answer not read, nothing more is read from there;
-* each user has so many places, and all strangers together so many. Whoever needs one of a user who has them all, takes
-  that of his own connections which has been without a whole call, or an answer, for longest.
+Every user may connect. The following rules keep clients from hindering the supervisor, or other clients:
+
+* In one turn of the event loop, at most one connection is accepted, one call of a privileged client is read, and one
+  call of an unprivileged client.
+* All unprivileged clients together get a tenth of the supervisor's time, and accepting gets a fifth.
+* A connection has one call at a time. While that is open, or its answer is not read, nothing more is read.
+* Each user has a limit of connections, and all unprivileged users together have one. When a user with too many
+  connections opens another, the connection that had no whole call or answer for the longest time is closed.
 """
 
 import errno
@@ -30,17 +32,18 @@ __all__ = ["Call", "ControlServer", "bind"]
 _log = logging.getLogger("sdsupervise")
 
 _BACKLOG = 64
-_PLACES = 64  # of root, and of the supervisor's own user
+_PLACES = 64  # for root, and for the supervisor's own user
 _PLACES_OF_A_STRANGER, _PLACES_OF_STRANGERS = 8, 32
 _SHARE_OF_STRANGERS, _SHARE_OF_ACCEPTING = 0.1, 0.2
-_PAUSE_SECONDS = 1.0  # with no descriptor left, accepting again at once would only spin
-_LAST_CALLS_SECONDS = 0.1  # for the strangers' calls that have arrived when we leave
+_PAUSE_SECONDS = 1.0  # without a free descriptor, accepting again at once would only spin
+_LAST_CALLS_SECONDS = 0.1  # for the calls of unprivileged clients that have arrived before we exit
 
 
 def bind(path: str) -> socket.socket:
-    """Listen at a path, replacing the socket of a dead supervisor. Anybody may connect: who may do what is ours to say.
+    """Listen at a path, and replace the socket of a dead supervisor. The socket has mode 0666; we check each call's
+    rights.
 
-    Raises AlreadyRunning if somebody listens there, ControlSocketError if the path cannot be used.
+    Raises AlreadyRunning if a process listens there, ControlSocketError if the path cannot be used.
     """
     if too_long := why_too_long(path):
         raise ControlSocketError(
@@ -50,11 +53,13 @@ def bind(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
     try:
-        os.close(files.open_directory(os.path.dirname(path)))  # nor is a socket made where others lead us
+        # this also makes no socket where a symlink of another user leads
+        os.close(files.open_directory(os.path.dirname(path)))
         if is_stale(path):
             files.remove(path)
         os.fchmod(listener.fileno(), 0o666)
-        # Born so: in a directory that is the service's own, root must not change the mode of what has the name by then.
+        # The mode is set at creation. In a directory of the service's user, root must not chmod a name that may be
+        # replaced.
         umask = os.umask(0)
         try:
             listener.bind(path)
@@ -75,12 +80,12 @@ def bind(path: str) -> socket.socket:
 
 
 class ControlServer:
-    """Accepts callers and hands each call on. Closed, it accepts no more, but those inside still get their answers."""
+    """Accepts clients and passes their calls on. After it stops accepting, accepted clients still get their answers."""
 
     def __init__(
         self, loop: EventLoop, listener: socket.socket, on_call: Callable[[Call], None], *, privileged: Collection[int]
     ) -> None:
-        """The privileged are the users (uids) that others cannot crowd out."""
+        """`privileged` are the uids whose connections unprivileged clients cannot displace."""
         self._loop = loop
         self._listener = listener
         self._on_call = on_call
@@ -92,41 +97,46 @@ class ControlServer:
         self._strangers_calls = TimeShare(loop, _SHARE_OF_STRANGERS)
 
     def fileno(self) -> int:
-        """The listener, for a successor."""
+        """Return the listener's descriptor, for a successor."""
         return self._listener.fileno()
 
     def accept_calls(self) -> None:
-        """From now on. A successor does not accept before it is the main one."""
+        """Begin to accept. A successor does so when it becomes the main supervisor."""
         if not self._accepting:
             self._accepting = True
             self._accepts.watch(self._listener.fileno(), self._accept)
 
     def stop_accepting(self) -> None:
-        """Leave the listener to the successor."""
+        """Stop accepting: the successor accepts from now on."""
         if self._accepting:
             self._accepting = False
             self._accepts.unwatch(self._listener.fileno())
 
     def answer_the_rest(self) -> None:
-        """Before we leave: take the calls that have arrived and were not read yet, one of each connection."""
+        """Before we exit, read the calls that have arrived, one of each connection."""
         end = time.monotonic() + _LAST_CALLS_SECONDS
         for connection in sorted(self._connections, key=self._is_stranger):
             if not self._is_stranger(connection) or time.monotonic() < end:
                 connection.read()
 
     def leave_idle_callers(self, take: Callable[[int], bool]) -> None:
-        """Let somebody else go on with those who have been answered or have not asked yet, where that takes the
-        connection. What they send from now on is not ours to read, nor is what we have not read yet."""
+        """Pass each idle client to another process, by `take`, which gets the descriptor and returns whether it takes
+        it.
+
+        A client is idle if it has all its answers, or has not sent a call. We read nothing more from a client that was
+        taken.
+        """
         for connection in list(self._connections):
             if connection.idle and take(connection.fileno()):
                 connection.close()
 
     def adopt(self, fd: int) -> None:
-        """Go on with a caller that our predecessor had accepted, and that is idle since before any of ours."""
+        """Continue with an idle client that our predecessor had accepted. It counts as quiet for longer than any of
+        ours."""
         self._talk_with(socket.socket(fileno=fd), quiet_since=0.0)
 
     def close(self) -> None:
-        """Give all descriptors back; in a forked worker, its copies."""
+        """Close all descriptors; in a forked worker, its copies."""
         self._listener.close()
         for share in (self._accepts, self._calls, self._strangers_calls):
             share.close()
@@ -140,7 +150,7 @@ class ControlServer:
             return
         except OSError as error:
             strangers = [connection for connection in self._connections if self._is_stranger(connection)]
-            if strangers:  # they are not to have the descriptors that others need
+            if strangers:  # unprivileged clients must not take the descriptors that others need
                 _longest_quiet(strangers).close()
                 return
             _log.warning("Cannot accept a caller on the control socket: %s; trying again", error.strerror)
@@ -159,7 +169,7 @@ class ControlServer:
         self._make_room(connection)
 
     def _make_room(self, newest: Connection) -> None:
-        """Hang up on one of those who have too many places, if somebody has."""
+        """Close one connection of a user who has too many, if there is such a user."""
         of_user = [connection for connection in self._connections if connection.uid == newest.uid]
         if not self._is_stranger(newest):
             if len(of_user) > _PLACES:
@@ -181,5 +191,5 @@ class ControlServer:
 
 
 def _longest_quiet(connections: Sequence[Connection]) -> Connection:
-    """One that waits for the answer to a reload goes last of all."""
+    """Return the connection that has been quiet for longest. One that waits for an answer comes last."""
     return min(connections, key=lambda connection: (connection.call_is_open, connection.quiet_since))

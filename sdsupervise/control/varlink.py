@@ -1,6 +1,7 @@
-"""The language of the control socket: Varlink, JSON objects each ended by a NUL byte (https://varlink.org/Method-Call).
+"""The protocol of the control socket: Varlink, JSON objects that each end with a NUL byte
+(https://varlink.org/Method-Call).
 
-Bytes in, messages out: nothing here knows a socket. The varlink library is not in Debian 12.
+This turns bytes into messages, without a socket. The varlink library is not in Debian 12.
 """
 
 import json
@@ -11,7 +12,7 @@ from ..errors import ProtocolError
 from ..input import checked
 
 INTERFACE = "io.sdsupervise"
-_SERVICE = "org.varlink.service"  # what every service of this language understands
+_SERVICE = "org.varlink.service"  # every Varlink service has this interface
 METHOD_NOT_FOUND = f"{_SERVICE}.MethodNotFound"
 INTERFACE_NOT_FOUND = f"{_SERVICE}.InterfaceNotFound"
 INVALID_PARAMETER = f"{_SERVICE}.InvalidParameter"
@@ -19,7 +20,7 @@ PERMISSION_DENIED = f"{_SERVICE}.PermissionDenied"
 EXPECTED_MORE = f"{_SERVICE}.ExpectedMore"
 INTERFACES = (INTERFACE, _SERVICE)
 
-# The methods, and the parameters each may be given with their types.
+# The methods, and the names and types of their parameters.
 METHODS: Mapping[str, Mapping[str, type]] = {
     f"{INTERFACE}.Status": {},
     f"{INTERFACE}.Code": {},
@@ -53,18 +54,18 @@ _CALL = checked.record(
 
 
 def read_call(text: bytes) -> dict[str, Any]:
-    """The method ("" where none is said), parameters, and flags of a call; its parameters are not checked yet.
+    """Return the method ("" if it is missing), parameters and flags of a call. The parameters are not checked yet.
 
-    Raises ProtocolError for what is no JSON object, checked.Unfit for one that is no call.
+    Raises ProtocolError for what is no JSON object, checked.Unfit for an object that is no call.
     """
     return {"method": "", **_CALL(_parse(text), "")}
 
 
 def wrong_parameter(method: str, parameters: Mapping[str, object]) -> str:
-    """The name of one that has another type than it must, or is out of all bounds; "" if all are good.
+    """Return the name of a parameter that has a wrong type or is out of range, or "" if all are right.
 
-    What a method does not know is ignored: a caller of a newer release may say more, and `reload` must go on working
-    while a package is upgraded.
+    Unknown parameters are ignored: a client of a newer release may send more, and `reload` must work during an upgrade
+    of the package.
     """
     for name, wanted in METHODS[method].items():
         try:
@@ -76,20 +77,21 @@ def wrong_parameter(method: str, parameters: Mapping[str, object]) -> str:
 
 
 def encode(message: Mapping[str, object]) -> bytes:
-    """One message as bytes: ASCII, for the half of a surrogate pair that stands for a byte of a path has no UTF-8."""
+    """Return a message as bytes. They are ASCII, because half a surrogate pair, which stands for a byte of a path, has
+    no UTF-8."""
     return json.dumps(message).encode() + b"\0"
 
 
 class MessageReader:
-    """Cuts a stream of answers into messages, however the bytes arrive."""
+    """Cuts a stream of answers into messages, whatever pieces arrive."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[Object]:
-        """The messages completed by this data.
+        """Return the messages that this data completes.
 
-        Raises ProtocolError for what is no JSON object, or too long.
+        Raises ProtocolError for what is no JSON object, or is longer than MAX_MESSAGE_BYTES.
         """
         found = []
         *whole, rest = data.split(b"\0")

@@ -1,1 +1,1 @@
-"""Who serves? The decisions, as data and pure functions. Nothing here does I/O or asks the time."""
+"""Who serves: the decisions, as data and pure functions. Nothing here does I/O or reads the clock."""

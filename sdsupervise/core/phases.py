@@ -1,6 +1,6 @@
-"""What follows from a supervisor's state alone: its deadline, whether workers are wanted, what is said of it.
+"""What follows from a supervisor's state alone: its deadline, whether it wants workers, what status shows.
 
-Whoever needs to know something of a state asks a column here; no other module has a set of states of its own.
+Code outside `core/` asks a column of this table. No other module has a set of states of its own.
 """
 
 from collections.abc import Mapping
@@ -11,42 +11,43 @@ from .states import State
 
 
 class Clients(Enum):
-    """Who gets new clients where both generations have a socket of their own on an address."""
+    """Which generation gets new clients at an address where each generation has a socket of its own."""
 
     OURS = auto()
-    OURS_BUT_THE_CHECK = auto()  # the connections of before_commit are the successor's
-    THEIRS = auto()  # the successor's
+    OURS_BUT_THE_CHECK = auto()  # the connections of before_commit go to the successor
+    THEIRS = auto()  # all connections go to the successor
 
 
 class Phase(NamedTuple):
-    """What follows from a state alone."""
+    """One row of the table: what follows from one state."""
 
-    deadline: tuple[str, ...]  # the settings whose sum bounds it, in seconds; () = no deadline
+    deadline: tuple[str, ...]  # the settings whose sum is its deadline, in seconds; (): it has no deadline
     wants_workers: bool  # a dead worker is started again
-    main_state: str  # what systemd hears from a main pid in it: starting, ready, reloading or stopping
-    status: str  # the sentence for STATUS=, of a supervisor of generation {own} whose peer's is {peer}
-    serves: str = ""  # whose workers serve, as the sentence says: "own" or "peer"
-    clients: Clients | None = None  # who gets new ones from here on; None: whoever got them before
-    is_main: bool = False  # a successor that gets here is the main supervisor from then on
+    main_state: str  # what the main pid reports to systemd: starting, ready, reloading or stopping
+    status: str  # the sentence for STATUS=; {own} and {peer} become the numbers of the generations
+    serves: str = ""  # whose workers serve, according to that sentence: "own", "peer", or "" for neither
+    clients: Clients | None = None  # which generation gets new clients from here on; None: no change
+    is_main: bool = False  # a successor in this state is the main supervisor
     awaits_lock: bool = False  # it tries to get the lock
-    releases: bool = False  # it has the lock, and releases a worker as soon as that is ready
-    for_workers: bool = False  # its deadline is for its own workers' start, or stop
-    awaited: str = ""  # what the successor has not become where the deadline passes: "ready"
-    looks_first: bool = False  # before its deadline counts: is the peer alive, and does a signal wait?
-    gives_up_lock: bool = False  # it stops, if its deadline passes and the lock is a stranger's
-    gives_up: bool = False  # too many crashes end the service; in a reload the other code may be the cure
-    waits_for_all: bool = False  # its workers are ready when all of them are
-    is_unproven: bool = False  # a successor that has served nobody: any end of a worker is a failure
+    releases: bool = False  # it has the lock, and releases each worker that is ready
+    for_workers: bool = False  # its deadline bounds the start or the stop of its own workers
+    awaited: str = ""  # what the predecessor waits for the successor to become: "ready", "serving", …
+    looks_first: bool = False  # before a deadline counts, it checks that the peer lives and that no signal is pending
+    gives_up_lock: bool = False  # it stops if its deadline passes while an unrelated process holds the lock
+    # too many crashes end the service; in a reload they do not, since the new code may mend them
+    gives_up: bool = False
+    waits_for_all: bool = False  # its workers count as ready when all of them are
+    is_unproven: bool = False  # a successor that has had no client yet: any end of a worker is a failure
     is_succeeded: bool = False  # the next generation is the main one
-    waits_for_hooks: bool = False  # it ends only when notify_command has
-    waits_for_draining: bool = False  # it ends only when the generations before it have
-    lasts: str = ""  # it is over at once if this setting is 0 seconds
-    # How its predecessor shows a reload:
-    step: str = ""  # what `status` calls the time that it took
-    doing: str = ""  # what its caller's terminal shows while it lasts
+    waits_for_hooks: bool = False  # it waits for notify_command before it exits
+    waits_for_draining: bool = False  # it waits for the draining generations before it exits
+    lasts: str = ""  # the state ends at once if this setting is 0 seconds
+    # How the predecessor shows a reload:
+    step: str = ""  # what `status` calls the time spent in this state
+    doing: str = ""  # what the terminal of the reload's caller shows during this state
 
 
-_LOCK_WAIT = ("takeover_timeout", "peer_stop_timeout")  # 5 s beyond what the other side may take to stop
+_LOCK_WAIT = ("takeover_timeout", "peer_stop_timeout")  # the peer gets 5 s more than it may take to stop
 _BACK = "went back"
 
 PHASES: Mapping[State, Phase] = {
@@ -130,13 +131,13 @@ PHASES: Mapping[State, Phase] = {
         step=_BACK,
         doing="the old code comes back",
     ),
-    # The allowance is for a worker that can only be started when it is released, as an exclusive command; else 0.
+    # start_allowance is more than 0 only for an exclusive command, which can start only after its release.
     State.YIELDED: Phase(
         ("takeover_timeout", "peer_start_allowance"),
         False,
         "reloading",
         "Generation {peer} takes over",
-        clients=Clients.OURS_BUT_THE_CHECK,  # from before the successor serves
+        clients=Clients.OURS_BUT_THE_CHECK,  # this begins before the successor serves
         awaited="serving",
         step="took over",
         doing="the new code takes over",
@@ -176,7 +177,7 @@ PHASES: Mapping[State, Phase] = {
     ),
     State.KILLING_SUCCESSOR: Phase(
         *((), False, "reloading", "Generation {peer} failed and is being killed"),
-        clients=Clients.OURS_BUT_THE_CHECK,  # whatever its before_commit still asks is not ours to answer
+        clients=Clients.OURS_BUT_THE_CHECK,  # before_commit may still connect, and our workers must not answer it
         step=_BACK,
         doing="the old code comes back",
     ),
@@ -191,7 +192,7 @@ PHASES: Mapping[State, Phase] = {
         step=_BACK,
         doing="the old code comes back",
     ),
-    # The verdict waits for the truth: whether the old code serves, and why the new one failed.
+    # The verdict waits until two facts are known: whether the old code serves, and why the new code failed.
     State.RESTORING: Phase(
         ("worker_start_allowance", "takeover_timeout"),
         True,

@@ -1,38 +1,44 @@
-"""When a dead worker may start again, and when to stop trying.
+"""When a dead worker starts again, and when the supervisor gives up.
 
-A worker that ended by itself (exit status 0) is started again after `delay_before_respawn`, as in the original. One
-that crashed waits longer each time in a row, up to `respawn_backoff_limit`; one that lived `respawn_forgiven_after` has
-paid for the crashes before it. All this is each slot's own; the verdict is one over the whole pool: `crash_limit`
-crashes within `crash_window`, and it is to give up.
+A worker that ended by itself (exit status 0) starts again after `delay_before_respawn`, as in the original. A worker
+that crashed waits longer with each crash in a row, up to `respawn_backoff_limit`. After `respawn_forgiven_after`
+seconds alive, a worker's earlier crashes are forgotten. Each slot counts its own crashes in a row. The verdict to give
+up is for the whole pool: `crash_limit` crashes within `crash_window`.
 """
 
 from collections import deque
 from typing import NamedTuple
 
-_FIRST_STEP_SECONDS = 0.1  # what doubling starts from where delay_before_respawn is 0
+_FIRST_STEP_SECONDS = 0.1  # the first wait that is doubled, if delay_before_respawn is 0
 
 
 class Policy(NamedTuple):
-    """The settings that bear on respawning; times in seconds, a limit of 0 means none."""
+    """The settings for respawning. Times are in seconds; a limit of 0 means no limit. See sdsupervise.toml(5)."""
 
     delay_before_respawn: float = 5.0
     respawn_backoff_limit: float = 30.0
     respawn_forgiven_after: float = 60.0
     crash_limit: int = 0
     crash_window: float = 60.0
-    counts_from_start: bool = False  # a delay bounds how often workers start: who lived longer is replaced at once
+    # the delay counts from the start of the dead worker, so a worker that lived longer than the delay is replaced at
+    # once
+    counts_from_start: bool = False
 
 
 class CrashCount:
-    """Remembers the crashes of a pool's slots, for the verdict over all of them."""
+    """Remembers the latest crashes of all slots of a pool, for the verdict to give up."""
 
     def __init__(self, policy: Policy) -> None:
         self._limit, self._window = policy.crash_limit, policy.crash_window
-        self._latest: deque[tuple[float, object]] = deque(maxlen=max(policy.crash_limit, 1))  # when, and whose
+        # the time of each crash, and its slot
+        self._latest: deque[tuple[float, object]] = deque(maxlen=max(policy.crash_limit, 1))
         self.crashes = 0
 
     def crashed(self, whose: object, *, now: float, forgiven: bool) -> bool:
-        """A slot's worker crashed, and with forgiven the slot has paid for what it did before; True = give up."""
+        """Count a crash of the slot `whose` at `now`, in monotonic seconds; return True if the supervisor must give up.
+
+        With `forgiven`, the earlier crashes of this slot no longer count.
+        """
         if forgiven:
             self._latest = deque((crash for crash in self._latest if crash[1] is not whose), self._latest.maxlen)
         self.crashes += 1
@@ -41,7 +47,7 @@ class CrashCount:
 
 
 class Respawn:
-    """Remembers the deaths of one worker slot. The count is the pool's; without one the slot is the pool."""
+    """Remembers the deaths of one worker slot. `count` is shared by the pool; without it the slot counts alone."""
 
     def __init__(self, policy: Policy, count: CrashCount | None = None) -> None:
         self._policy = policy
@@ -50,12 +56,16 @@ class Respawn:
         self.crashes = 0
 
     def worker_exited(self, *, lived: float = 0.0) -> float:
-        """A worker that lived so many seconds ended by itself; seconds to wait before the next."""
+        """Record that a worker ended by itself after `lived` seconds; return the seconds to wait before the next
+        start."""
         self.crashes_in_a_row = 0
         return self._left_of(self._policy.delay_before_respawn, lived)
 
     def worker_crashed(self, *, now: float, lived: float) -> float | None:
-        """A worker that lived so many seconds crashed; seconds to wait before the next, None = give up."""
+        """Record that a worker crashed at `now` (monotonic seconds) after `lived` seconds.
+
+        Returns the seconds to wait before the next start, or None if the supervisor must give up.
+        """
         policy = self._policy
         forgiven = lived >= policy.respawn_forgiven_after
         if forgiven:
@@ -67,7 +77,7 @@ class Respawn:
         delay = policy.delay_before_respawn
         ceiling = max(delay, policy.respawn_backoff_limit)
         if self.crashes_in_a_row > 1 and ceiling:
-            doublings = min(self.crashes_in_a_row - 1, 32)  # 2 ** 1000 is no float
+            doublings = min(self.crashes_in_a_row - 1, 32)  # 2 ** 1000 is too large for a float
             delay = min(max(delay, _FIRST_STEP_SECONDS) * 2**doublings, ceiling)
         return self._left_of(delay, lived)
 

@@ -1,1 +1,1 @@
-"""What others say, as it may be used: checked, bounded and printable. No input or output."""
+"""Input from others: checked, bounded and made printable before use. No I/O."""

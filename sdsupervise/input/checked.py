@@ -1,7 +1,8 @@
-"""Readers of what others say. Each takes a value and gives it back as the right type and within its range, or raises
-Unfit; what may be said as a whole is a shape, which readers are put together to.
+"""Readers, which check values that come from other processes.
 
-A reader says what it wants, and never quotes what it got: that may be megabytes, or meant for somebody's terminal.
+A Reader takes a value and returns it with the right type and within its range, or raises Unfit. Readers combine to the
+shape of a whole message. The text of Unfit says what is wanted. It never quotes the value: that may be megabytes long,
+or contain escape sequences for a terminal.
 """
 
 import json
@@ -10,22 +11,24 @@ from typing import Any, NoReturn
 
 from .printable import one_line, printable
 
-# Raises Unfit for what it does not take; the text says where that stands.
+# Called with the value and its place ("workers[3].pid"); raises Unfit, whose text names that place.
 Reader = Callable[[object, str], Any]
 
-MOST_SECONDS = 10 * 366 * 86400.0  # of any time that others name; ten times the longest that a setting may have
-MOST_ID = 2**32 - 2  # of a user or group; -1 is none
-MOST_PID = 2**22  # PID_MAX_LIMIT of 64 bits
+# for any duration from another process: ten times the longest that a setting may have
+MOST_SECONDS = 10 * 366 * 86400.0
+MOST_ID = 2**32 - 2  # of a user or group; 2**32 - 1 is -1, which means none
+MOST_PID = 2**22  # PID_MAX_LIMIT on 64 bits, proc_sys_kernel(5)
 MOST_GENERATION = 2**31 - 1
-MOST_COUNT = 2**53  # a whole number that every reader of JSON gets as it was
-MOST_CHARACTERS = 4096  # PATH_MAX; also of a sentence
-MOST_FDS = 253  # SCM_MAX_FD
+MOST_COUNT = 2**53  # every reader of JSON gets a whole number up to this exactly
+MOST_CHARACTERS = 4096  # PATH_MAX; also for a sentence
+MOST_FDS = 253  # SCM_MAX_FD, unix(7): the most descriptors in one message
 
 _OF_ANY_BYTES = ("utf-8", "surrogateescape")
 
 
 class Unfit(ValueError):
-    """What somebody said is not what may be said there: "workers[3].pid must be ..."."""
+    """A value from another process is not allowed: "workers[3].pid must be ...". `where` is its place, "" for the
+    whole."""
 
     def __init__(self, where: str, wanted: str) -> None:
         super().__init__(f"{where or 'it'} {wanted}")
@@ -33,15 +36,15 @@ class Unfit(ValueError):
 
 
 def parse(data: bytes) -> object:
-    """The value that a JSON text means.
+    """Return the value of a JSON text, as json.loads() does.
 
-    Raises Unfit for what is none, and for what is none in the standard either: NaN and Infinity.
+    Raises Unfit for bytes that are no JSON; NaN and Infinity are none by the standard.
     """
     try:
         return _DECODER.decode(data.decode("utf-8", "surrogatepass"))
     except RecursionError:
         raise Unfit("", "is no JSON (nested too deeply)") from None
-    except ValueError as error:  # also of a number of thousands of digits, and of bytes that are no text
+    except ValueError as error:  # also for a number of thousands of digits, and for bytes that are not UTF-8
         raise Unfit("", f"is no JSON ({type(error).__name__})") from None
 
 
@@ -53,7 +56,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def decimal(text: str, most: int) -> int | None:
-    """The number that these ASCII digits mean; None for any other text, and beyond the most."""
+    """Return the number that these ASCII digits mean, or None for any other text and for a number above `most`."""
     if not (text.isascii() and text.isdigit()) or len(text.lstrip("0")) > len(str(most)):
         return None
     number = int(text)
@@ -64,7 +67,7 @@ def decimal(text: str, most: int) -> int | None:
 
 
 def whole(low: int, high: int) -> Reader:
-    """A whole number in this range."""
+    """A reader of a whole number from `low` to `high`."""
 
     def read(value: object, where: str) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
@@ -75,7 +78,7 @@ def whole(low: int, high: int) -> Reader:
 
 
 def number(low: float, high: float) -> Reader:
-    """A number in this range, whole or not; so it is finite."""
+    """A reader of a finite number from `low` to `high`, whole or not."""
 
     def read(value: object, where: str) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
@@ -86,8 +89,10 @@ def number(low: float, high: float) -> Reader:
 
 
 def text(most: int = MOST_CHARACTERS) -> Reader:
-    """A text of so many characters at most, which the system can take for a path or a word: no NUL in it, and no half
-    of a surrogate pair but those that stand for bytes."""
+    """A reader of a text of at most `most` characters, which the system can take as a path or a word.
+
+    The text has no NUL, and no half of a surrogate pair except those that stand for bytes (surrogateescape).
+    """
 
     def read(value: object, where: str) -> str:
         if not isinstance(value, str) or len(value) > most or "\0" in value or not _is_encodable(value):
@@ -98,7 +103,7 @@ def text(most: int = MOST_CHARACTERS) -> Reader:
 
 
 def line(most: int = MOST_CHARACTERS) -> Reader:
-    """A text that is to be shown: made printable, on one line, and its end cut off."""
+    """A reader of a text to show on one line: made printable, and cut off at its end after `most` characters."""
 
     def read(value: object, where: str) -> str:
         if not isinstance(value, str):
@@ -109,7 +114,8 @@ def line(most: int = MOST_CHARACTERS) -> Reader:
 
 
 def lines(most: int) -> Reader:
-    """The same of a text of several lines, of which the beginning is cut off."""
+    """A reader of a text of several lines to show: made printable, and cut off at its beginning above `most`
+    characters."""
 
     def read(value: object, where: str) -> str:
         if not isinstance(value, str):
@@ -120,7 +126,7 @@ def lines(most: int) -> Reader:
 
 
 def one_of(*words: str) -> Reader:
-    """One of these."""
+    """A reader of one of these words."""
 
     def read(value: object, where: str) -> str:
         if not isinstance(value, str) or value not in words:
@@ -131,14 +137,14 @@ def one_of(*words: str) -> Reader:
 
 
 def flag(value: object, where: str) -> bool:
-    """True or False."""
+    """Read true or false. Raises Unfit."""
     if not isinstance(value, bool):
         raise Unfit(where, "must be true or false")
     return value
 
 
 def any_object(value: object, where: str) -> dict[str, Any]:
-    """An object, of which nothing is known yet."""
+    """Read an object with any content. Raises Unfit."""
     if not isinstance(value, dict):
         raise Unfit(where, "must be an object")
     return value
@@ -159,7 +165,10 @@ seconds = number(0.0, MOST_SECONDS)
 
 
 def patience(value: object, where: str) -> float:
-    """How many seconds somebody asks others to wait: of those who ask for too many, the most."""
+    """Read how many seconds the sender asks others to wait, and bring it into the range from 0 to MOST_SECONDS.
+
+    Raises Unfit for what is no number.
+    """
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
         raise Unfit(where, "must be a number")
     return min(max(value, 0.0), MOST_SECONDS)
@@ -169,12 +178,12 @@ def patience(value: object, where: str) -> float:
 
 
 def maybe(read: Reader) -> Reader:
-    """That, or null."""
+    """A reader of what `read` takes, or of null."""
     return lambda value, where: None if value is None else read(value, where)
 
 
 def either(*readers: Reader) -> Reader:
-    """What the first of them takes that takes it."""
+    """A reader that returns the value of the first of these readers that takes it."""
 
     def read(value: object, where: str) -> object:
         why: Unfit | None = None
@@ -189,7 +198,7 @@ def either(*readers: Reader) -> Reader:
 
 
 def list_of(read: Reader, most: int) -> Reader:
-    """A list of so many at most."""
+    """A reader of a list of at most `most` items."""
 
     def read_list(value: object, where: str) -> list[Any]:
         if not isinstance(value, list) or len(value) > most:
@@ -200,7 +209,7 @@ def list_of(read: Reader, most: int) -> Reader:
 
 
 def tuple_of(*readers: Reader) -> Reader:
-    """A list of as many as there are readers, each as its reader wants it."""
+    """A reader of a list with one item for each of these readers; it returns a tuple."""
 
     def read(value: object, where: str) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) != len(readers):
@@ -212,7 +221,7 @@ def tuple_of(*readers: Reader) -> Reader:
 
 
 def map_of(read: Reader, most: int, *, name: Reader) -> Reader:
-    """An object whose names are not known before, so many at most."""
+    """A reader of an object with at most `most` names, which are not known in advance. `name` reads each of them."""
 
     def read_map(value: object, where: str) -> dict[str, Any]:
         if not isinstance(value, dict) or len(value) > most:
@@ -223,18 +232,18 @@ def map_of(read: Reader, most: int, *, name: Reader) -> Reader:
 
 
 class Record:
-    """An object of which it is known what may stand in it."""
+    """A reader of an object with known names: the needed names must be present, the others may be."""
 
     def __init__(self, needed: Mapping[str, Reader], more: Mapping[str, Reader]) -> None:
         self._needed, self._readers = needed, {**needed, **more}
 
     @property
     def names(self) -> Collection[str]:
-        """Of all that is read."""
+        """All names that this reads."""
         return self._readers.keys()
 
     def __call__(self, value: object, where: str) -> dict[str, Any]:
-        """As a Reader."""
+        """Read the object; names that are not known are left out. Raises Unfit."""
         value = any_object(value, where)
         missing = next((name for name in self._needed if name not in value), None)
         if missing is not None:
@@ -247,6 +256,8 @@ class Record:
 
 
 def record(needed: Mapping[str, Reader], more: Mapping[str, Reader] | None = None) -> Record:
-    """An object that has the needed names, and may have more. What is not named here is left out: whoever speaks may be
-    of a later release, and nobody has checked it."""
+    """A reader of an object that has the `needed` names, and may have `more`.
+
+    Other names are left out: the sender may have a later release, and no reader checks them.
+    """
     return Record(needed, more or {})

@@ -1,11 +1,12 @@
-"""What somebody may have meant who mistyped a word."""
+"""Suggestions for a mistyped word."""
 
 from collections.abc import Iterable
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like this one, whatever its case, "-" for "_" and the reverse; "" if none is."""
-    import difflib  # only for those who mistype
+    """Return the known word that is most like this one, or "". Upper and lower case count as equal, as do "-" and
+    "_"."""
+    import difflib  # only for a mistyped word
 
     plain = {_plain(each): each for each in known if each != word}
     found = difflib.get_close_matches(_plain(word), list(plain), n=1)
@@ -13,7 +14,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """ " Did you mean 'status'?", or "" where nothing is near."""
+    """Return " Did you mean 'status'?", with the blank at its start, or "" if no known word is similar."""
     meant = nearest(word, known)
     return f" Did you mean '{meant}'?" if meant else ""
 

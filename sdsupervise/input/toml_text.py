@@ -1,7 +1,7 @@
-"""Where the keys and values of a TOML text stand, and how values are written there.
+"""Where the keys and values of a TOML text stand, and how TOML writes a value.
 
-tomllib reads a text and gives no places; tomlkit, which Debian has too, keeps the layout and gives none either. So this
-goes through a text that tomllib has accepted, and need not judge it.
+tomllib and tomlkit give no positions. This goes through a text that tomllib has accepted, so it need not check the
+text.
 """
 
 import json
@@ -10,9 +10,9 @@ import tomllib
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
-Path = tuple[str | int, ...]  # ("listen", "http", "address"); of what is in an array, its number from 0
+Path = tuple[str | int, ...]  # ("listen", "http", "address"); an item of an array has its index from 0
 
-_LONGEST = 60  # of a value in a message
+_LONGEST = 60  # the characters of a value in a message
 _BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _SPACE = re.compile(r"[ \t]*")
 _STRING = re.compile(
@@ -24,36 +24,39 @@ _SCALAR = re.compile(r"[^,\]}#\n]+")  # a number, a date (which may have a space
 
 
 class Position(NamedTuple):
-    """Both counted from 1, columns in characters."""
+    """A line and a column, both counted from 1; columns in characters."""
 
     line: int
     column: int
 
 
 class KeyPosition(NamedTuple):
-    """Of a key and its value; both are the key's where there is no value to point at, as for a [table]."""
+    """Where a key and its value begin. For a [table], which has no value, both are the key's position."""
 
     key: Position
     value: Position
 
     @classmethod
     def at(cls, line: int, column: int) -> Self:
-        """Of both."""
+        """Return this position for the key and for the value."""
         return cls(Position(line, column), Position(line, column))
 
 
 def locate(text: str) -> dict[Path, KeyPosition]:
-    """Where everything stands in a text that tomllib accepts, with "\\n" at its lines' ends."""
+    """Return the position of every key in a text that tomllib accepts, and of every item of an array.
+
+    The lines of the text end with "\\n".
+    """
     return _Walk(text).places
 
 
 class _Walk:
-    """One way through a text."""
+    """One pass over a text, which fills `places`."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
         self.places: dict[Path, KeyPosition] = {}
-        self._last: dict[Path, int] = {}  # the number of the last table of each array of tables
+        self._last: dict[Path, int] = {}  # the index of the last table of each array of tables
         table: Path = ()
         while self._skip(_BLANK):
             if self._text.startswith("[[", self._at):
@@ -67,7 +70,7 @@ class _Walk:
                 self._pair(table)
 
     def _header(self, brackets: int) -> Path:
-        """The path of the table that begins, as far as it is known by then."""
+        """Read the path of a table's header. An array of tables before it counts with its last table."""
         self._at += brackets
         path = self._key(())
         self._at += brackets
@@ -81,12 +84,12 @@ class _Walk:
         self._value(path)
 
     def _key(self, path: Path) -> Path:
-        """A key, perhaps a dotted one, with the white space around it."""
+        """Read a key, perhaps a dotted one, and the white space around it."""
         while True:
             self._skip(_SPACE)
             here = self._here()
             if path in self._last:
-                path = (*path, self._last[path])  # a key below an array of tables means its last one
+                path = (*path, self._last[path])  # a key below an array of tables means its last table
             path = (*path, self._name())
             self.places.setdefault(path, KeyPosition(here, here))
             self._skip(_SPACE)
@@ -141,7 +144,7 @@ class _Walk:
         return found[0]
 
     def _skip(self, pattern: re.Pattern[str]) -> bool:
-        """Go behind what matches; False at the end of the text."""
+        """Skip what matches the pattern; return False at the end of the text."""
         found = pattern.match(self._text, self._at)
         self._at = found.end() if found else self._at
         return self._at < len(self._text)
@@ -151,12 +154,12 @@ class _Walk:
 
 
 def position(text: str, at: int) -> Position:
-    """Of the character with this number."""
+    """Return the position of the character with the index `at`."""
     return Position(text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
 
 
 def written(value: object) -> str:
-    """A value as TOML has it, on one line."""
+    """Return a value as TOML writes it, on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -172,14 +175,14 @@ def written(value: object) -> str:
 
 
 def written_key(key: str) -> str:
-    """A key as TOML has it, quoted if need be."""
+    """Return a key as TOML writes it, quoted if need be."""
     return key if _BARE_KEY.fullmatch(key) else written(key)
 
 
 def shown(value: object) -> str:
-    """A value as it is written, for a message: not too long of it."""
+    """Return a value as TOML writes it, cut off for a message."""
     try:
         text = written(value)
-    except ValueError:  # Python refuses to write out an integer of thousands of digits
+    except ValueError:  # Python refuses to write an integer of thousands of digits
         text = hex(value) if isinstance(value, int) else "..."
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

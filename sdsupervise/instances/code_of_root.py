@@ -1,5 +1,7 @@
-"""The code of a service that root loads or executes, and who else may write it: whoever may is root at the next start
-or reload. To find that out, nothing of it is loaded or executed."""
+"""The code of a service that root loads or executes, and the other users who may write it.
+
+Such a user is root at the next start or reload. This check loads and executes none of that code.
+"""
 
 import glob
 import os
@@ -20,11 +22,11 @@ class CodePlace(NamedTuple):
 
     what: str  # what root does with it, a clause: "root loads the class from it"
     path: str
-    may_be_made: bool = False  # by whoever may make a file there
+    may_be_made: bool = False  # it need not exist; then a user who may create a file there may make it
 
 
 class Writable(NamedTuple):
-    """Such a place, and somebody else who may write it."""
+    """Such a place, and another user who may write it."""
 
     what: str
     who: str  # a clause: "uid 1000 may write /srv/app"
@@ -34,7 +36,7 @@ class Writable(NamedTuple):
 
 
 def written_by_others(places: Iterable[CodePlace]) -> Iterator[Writable]:
-    """Each place, or directory on the way to one, that others may write; once."""
+    """Yield each place, or directory on the path to one, that other users may write; each once."""
     seen = set()
     for what, path, may_be_made in places:
         who = who_else_may_write(path, or_add=may_be_made)
@@ -44,7 +46,8 @@ def written_by_others(places: Iterable[CodePlace]) -> Iterator[Writable]:
 
 
 def of_instance(instance: Instance, directory: str, search: Sequence[str] | None = None) -> Iterator[CodePlace]:
-    """For an instance whose supervisor root starts: its file, and what it names where it does not name another user."""
+    """Yield the code of an instance whose supervisor root starts: its file, and what that names, unless `user` is not
+    root."""
     values = instance.values
     yield CodePlace("root does what it says", os.path.abspath(instance.file))
     if values.get("user") not in (None, "root", "0"):
@@ -58,7 +61,8 @@ def of_instance(instance: Instance, directory: str, search: Sequence[str] | None
 
 
 def of_class(target: str, directory: str, python: str, search: Sequence[str] | None = None) -> Iterator[CodePlace]:
-    """For a TARGET: the directory it is loaded in, the class's file, and the interpreter, or where ours has modules."""
+    """Yield the code of a class TARGET: its directory, the class's file, and the interpreter, or our own module
+    path."""
     what = "root loads the service from it"
     name = target.partition(":")[0]
     yield CodePlace(what, directory)
@@ -69,7 +73,7 @@ def of_class(target: str, directory: str, python: str, search: Sequence[str] | N
             yield CodePlace(what, path)
     if python:
         yield from of_program(python, directory, search, "root executes it (python)")
-    elif os.geteuid() == 0:  # whose sys.path is the supervisor's, too
+    elif os.geteuid() == 0:  # then the supervisor's sys.path is root's too
         for path in sys.path:
             yield CodePlace("root loads modules from it", path or directory)
 
@@ -77,7 +81,7 @@ def of_class(target: str, directory: str, python: str, search: Sequence[str] | N
 def of_command(
     words: Sequence[str], directory: str, search: Sequence[str] | None, what: str = "root executes it"
 ) -> Iterator[CodePlace]:
-    """For a command: its program, its directory, and the files that it is given."""
+    """Yield the code of a command: its program, its directory, and the files among its arguments."""
     for word in words[:1]:
         yield from of_program(word, directory, search, what)
     if directory:
@@ -89,7 +93,7 @@ def of_command(
 
 
 def of_program(word: str, directory: str, search: Sequence[str] | None, what: str) -> Iterator[CodePlace]:
-    """For a program: its file, and what belongs to the virtual environment that it is in."""
+    """Yield the code of a program: its file, and the parts of the virtual environment that it is in."""
     found, may = (word, True) if "/" in word else search_program(word, os.get_exec_path() if search is None else search)
     if not may:
         return
@@ -104,7 +108,7 @@ def of_program(word: str, directory: str, search: Sequence[str] | None, what: st
 
 
 def _files_of_module(name: str, directory: str) -> Iterator[str]:
-    """Those that an import of it executes, as far as that can be known without an import."""
+    """Yield the files that importing the module executes, as far as they can be found without an import."""
     top, *rest = name.split(".")
     spec = PathFinder.find_spec(top, [directory, *sys.path]) if top else None
     if spec is None:

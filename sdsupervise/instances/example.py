@@ -1,4 +1,4 @@
-"""A file of an instance with every key there is, each a comment that says what it means; made of instances/keys.py."""
+"""An example of an instance's file, with every key as a comment that explains it; made from instances/keys.py."""
 
 import textwrap
 
@@ -14,7 +14,7 @@ sdsupervise.toml(5)."""
 
 
 def text() -> str:
-    """The file; without its first '#' each key's line is valid by itself."""
+    """Return the file's text. Each key's line is valid alone when its '#' is removed."""
     return "\n\n".join([_comment(_TOP), *map(_entry, FILE_KEYS)]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""An instance: what its file, NAME.toml, says of a service; see instances/keys.py for what may stand there."""
+"""An instance: what its file NAME.toml says about a service. instances/keys.py has the keys."""
 
 import os
 from collections.abc import Mapping
@@ -12,32 +12,32 @@ SUFFIX = ".toml"
 
 
 class Instance(NamedTuple):
-    """What a file says, checked."""
+    """The checked content of a file."""
 
     name: str
     file: str
-    values: Mapping[str, Any]  # of the keys that stand there, in the order of FILE_KEYS; directory is absolute
+    values: Mapping[str, Any]  # the keys of the file, in the order of FILE_KEYS; directory is absolute
 
     @property
     def listen(self) -> dict[str, object]:
-        """What stands at `listen`, by name."""
+        """The table `listen` of the file, by name."""
         return dict(self.values.get("listen", {}))
 
     @property
     def settings(self) -> dict[str, object]:
-        """Those that are settings, but for `listen`."""
+        """The values that are settings, without `listen`."""
         return {key: value for key, value in self.values.items() if key in KINDS and key != "listen"}
 
 
 def is_file(text: str) -> bool:
-    """Somebody who was to say a NAME has said a file, as a shell completes it."""
+    """Return whether the text is a file name, and no NAME: a shell may have completed it."""
     return text.endswith(SUFFIX)
 
 
 def name_of(file: str) -> str:
-    """What the instance is called that a file describes.
+    """Return the name of the instance that a file describes.
 
-    Raises UsageError for a file whose name is no instance's.
+    Raises UsageError if the file's name is not a valid name of an instance.
     """
     name = os.path.basename(file).removesuffix(SUFFIX)
     if not locations.is_name(name):

@@ -1,4 +1,4 @@
-"""What is wrong in the file of an instance: everything, not only what comes first."""
+"""Checks the file of an instance, and finds every mistake in it, not only the first."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,20 +18,20 @@ _ADDRESS = 'such as http = "127.0.0.1:8000"'
 
 
 class Mistake(NamedTuple):
-    """What is wrong, and where."""
+    """A mistake, and its place."""
 
-    path: tuple[str | int, ...]  # of a key; () = of the file as such
+    path: tuple[str | int, ...]  # the key's path; () is the file as a whole
     sentence: str
-    in_key: bool = False  # and not in its value
+    in_key: bool = False  # the key is wrong, not its value
 
 
 def check(
     found: Mapping[str, Any], *, base: str, directory: str | None, started_in: str, search: Sequence[str]
 ) -> tuple[dict[str, Any], list[Mistake]]:
-    """The values of all keys that are good, and every mistake.
+    """Check the parsed file; return the values of all good keys, and every mistake.
 
-    What is said relatively of `directory` is said from base, and if a directory is given, that goes before it; without
-    either the service stays where it is started. Programs are looked for in the directories of `search`.
+    `base` is the directory for a relative `directory`. The argument `directory` replaces the key. Without either, the
+    service runs in `started_in`. Programs are looked up in the directories of `search`.
     """
     values: dict[str, Any] = {}
     mistakes: list[Mistake] = []
@@ -60,7 +60,7 @@ def check(
     place = directory or values.get("directory") or started_in
     if os.path.isdir(place):
         mistakes += _in_directory(values, place, search)
-    elif not directory:  # whoever gives one is told when it is entered
+    elif not directory:  # a given directory is checked when the service enters it
         mistakes.append(Mistake(("directory",), f"There is no directory {place}."))
     mistakes += _of_accounts(values)
     return values, mistakes
@@ -83,10 +83,10 @@ def _unknown(path: tuple[str, ...], known: Iterable[str], value: object) -> Mist
 
 
 def _in_choice(found: Mapping[str, object]) -> Iterator[Mistake]:
-    """Between a class and a command."""
+    """Yield the mistakes in the choice between a class and a command."""
     if ("service" in found) == ("command" in found):
         if {"service", "command"} & {nearest(key, FILE_KEYS) for key in found if key not in FILE_KEYS}:
-            return  # it was said, if not rightly
+            return  # the key is there, with a mistyped name
         path = ("command",) if "command" in found else ()
         yield Mistake(path, "Say what to run, by either service (a class) or command.", in_key=True)
         return
@@ -103,7 +103,7 @@ def _in_choice(found: Mapping[str, object]) -> Iterator[Mistake]:
 
 
 def _in_listen(value: object) -> Iterator[Mistake]:
-    """In each entry, and each option of it."""
+    """Yield the mistakes in each entry of `listen`, and in each option."""
     if not isinstance(value, Mapping):
         yield Mistake(("listen",), f"listen is {shown(value)}; it must be a table of names and addresses, {_ADDRESS}.")
         return
@@ -131,7 +131,7 @@ def _in_entry(path: tuple[str, ...], entry: Mapping[str, object]) -> Iterator[Mi
 
 
 def _between_listeners(values: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Two of one address, and lanes where they mean nothing."""
+    """Yield the entries that share an address, and those whose lanes have no meaning."""
     taken: dict[Address, str] = {}
     for name, entry in values["listen"].items():
         try:
@@ -152,7 +152,8 @@ def _between_listeners(values: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _of_before_commit(values: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Where it cannot reach the new code alone; of a class only what it cannot say better itself."""
+    """Yield why before_commit cannot reach the new code alone. For a class, only what its own check does not say
+    better."""
     handover = values.get("handover", "exclusive" if "command" in values else "")
     if values.get("before_commit_each") and handover == "exclusive":
         yield Mistake(("before_commit_each",), EACH_IN_EXCLUSIVE)
@@ -179,7 +180,7 @@ def _of_accounts(values: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _in_directory(values: Mapping[str, Any], place: str, search: Sequence[str]) -> Iterator[Mistake]:
-    """Of the files that are looked for from there."""
+    """Yield the mistakes in files that are looked up from the service's directory."""
     file, _, _ = str(values.get("service", "")).partition(":")
     if file.endswith(".py") or "/" in file:
         path = os.path.join(place, file)
@@ -193,7 +194,7 @@ def _in_directory(values: Mapping[str, Any], place: str, search: Sequence[str]) 
 
 
 def _in_program(path: tuple[str | int, ...], name: str, place: str, search: Sequence[str]) -> Iterator[Mistake]:
-    """Of a program that will be looked for from another directory than the one we are in."""
+    """Yield the mistakes in a program that is looked up from the service's directory."""
     found, may = program_search.search(name, search, here=place)
     if not found:
         in_path = f"{name} in PATH ({':'.join(filter(None, search))})"

@@ -1,4 +1,4 @@
-"""Reading the file of an instance. Whoever runs, checks or looks at one does it here: what passes a check will run."""
+"""Reads the file of an instance. Every command reads it here, so what passes a check can run."""
 
 import re
 import tomllib
@@ -15,16 +15,17 @@ from . import instance_check, locations
 from .instance import Instance, is_file, name_of
 from .keys import FILE_KEYS
 
-_WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")  # tomllib's, before Python 3.14
+# the position in tomllib's messages, before Python 3.14
+_WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _START = KeyPosition.at(1, 1)
-_MOST_BYTES = 64 * 1024  # the example, with every key and what it means, has 5,000
-_DEEPEST = 10  # of a table in a table
+_MOST_BYTES = 64 * 1024  # the example, with every key and its explanation, has 5,000 bytes
+_DEEPEST = 10  # levels of tables in tables
 
 
 def file_of(name: str) -> str:
-    """The file of the instance with this name, or unit; the name may be the file's path, too.
+    """Return the file of an instance, given its name, its unit, or the path of its file.
 
-    Raises ConfigError if it has none, UsageError if none can have that name.
+    Raises ConfigError if the instance has no file, UsageError if the name is not valid.
     """
     if is_file(name):
         return name
@@ -40,7 +41,7 @@ def file_of(name: str) -> str:
 
 
 def lines(file: str) -> dict[str, int]:
-    """At which line of the file each of its keys stands first. Raises as read."""
+    """Return the line, from 1, at which each top-level key first stands. Raises as `read`."""
     text = _text_of(file)
     _parse(file, text)
     return {str(path[0]): place.key.line for path, place in locate(text).items() if len(path) == 1}
@@ -49,12 +50,12 @@ def lines(file: str) -> dict[str, int]:
 def read(
     file: str, *, directory: str | None = None, started_in: str | None = None, search: Sequence[str] | None = None
 ) -> Instance:
-    """The instance that a file describes. A directory goes before the one in the file, which must be there otherwise;
-    where neither is said it is to be started in this one, or here. Programs are looked for in the directories of
-    `search`, else in those of $PATH.
+    """Read the instance that a file describes.
 
-    Raises UsageError for a file whose name is no instance's, ConfigError for one that cannot be read, BadFile with all
-    that is wrong in it.
+    A `directory` replaces the key in the file; otherwise that directory must exist. Without either, the instance starts
+    in `started_in`, else in the current directory. Programs are looked up in the directories of `search`, else in those
+    of $PATH. Raises UsageError if the file's name is not a valid name of an instance, ConfigError if the file cannot be
+    read, BadFile with every mistake in it.
     """
     name = name_of(file)
     text = _text_of(file)
@@ -75,13 +76,13 @@ def _place(located: Mapping[tuple[str | int, ...], KeyPosition], mistake: instan
 
 
 def _text_of(file: str) -> str:
-    """What stands in it, with a line feed alone at each line's end."""
+    """Return the text of the file, with "\\n" at each line's end."""
     try:
         data = read_regular(file, _MOST_BYTES)
     except NotReadable as error:
         raise ConfigError(f"Cannot read {file}: {error}.") from error
     try:
-        # As editors of other systems write it, with a mark at its beginning and their ends of lines.
+        # Editors of other systems write a byte order mark and \r\n.
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
@@ -101,7 +102,7 @@ def _parse(file: str, text: str) -> Mapping[str, Any]:
         return found
     except RecursionError:
         raise BadFile([f"{file}:1:1: Its values are nested too deeply."]) from None
-    except ValueError as error:  # where it has no place, Python's own: it refuses integers of thousands of digits
+    except ValueError as error:  # an error without a position is Python's own: an integer with thousands of digits
         where = _WHERE.search(str(error))
         if where is None:
             raise BadFile([f"{file}:1:1: A number in it has too many digits."]) from None

@@ -1,4 +1,4 @@
-"""Reading the file of an instance without keeping what that takes."""
+"""Reads the file of an instance without keeping the memory that reading takes."""
 
 import marshal
 import sys
@@ -11,11 +11,10 @@ from .instance import Instance, name_of
 
 
 def read_apart(file: str, *, directory: str | None = None) -> Instance:
-    """As instance_file.read, in a fork that ends with it.
+    """Read an instance in a forked process, as instance_file.read does.
 
-    A supervisor reads one file in its life, and what reads and checks TOML would stay in its memory: 1 MB.
-
-    Raises UsageError, ConfigError, BadFile.
+    A supervisor reads one file in its life, and the TOML reader and checks would keep 1 MB of its memory. Raises
+    UsageError, ConfigError, BadFile.
     """
     name = name_of(file)
     reader, writer = os.pipe()
@@ -42,7 +41,7 @@ def _be_reader(file: str, directory: str | None, writer: int, parent_pid: int) -
         from ..linux import prctl, process_title
 
         if not prctl.die_with_parent(parent_pid, signal.SIGKILL):
-            os._exit(0)  # and nobody else would end us, if we hung
+            os._exit(0)  # else no process would end us if we hung
         process_title.introduce(name_of(file))
         process_title.show("reader")
         from . import instance_file

@@ -1,7 +1,6 @@
-"""Every key that the file of an instance may have: what a command line says of a service beside its settings, and the
-settings themselves.
+"""Every key that the file of an instance may have: the settings, and what else a command line says about a service.
 
-It stands apart from settings/settings.py because a supervisor that runs by its command line alone needs none of it.
+This is apart from settings/settings.py, because a supervisor that has only a command line needs none of it.
 """
 
 from collections.abc import Mapping
@@ -43,11 +42,11 @@ _KEYS: Mapping[str, Kind] = {
 FILE_KEYS: Mapping[str, Kind] = {**_KEYS, **KINDS}
 ONLY_FOR_CLASSES = frozenset(key for key, kind in FILE_KEYS.items() if kind.only_for == "class")
 
-# None: there is no value until one is given.
+# None: the key has no default.
 DEFAULTS: Mapping[str, object] = {
     **{**dict.fromkeys(_KEYS), "arguments": (), "no_warn": False},
     **{**Settings._field_defaults, "listen": {}},  # as a file has it
 }
 
-# A value for each key that has no default, or one that shows nothing.
+# An example for each key that has no default, or whose default is no good example.
 EXAMPLES: Mapping[str, object] = {key: kind.example for key, kind in FILE_KEYS.items() if kind.example is not None}

@@ -1,10 +1,10 @@
-"""Where instances are found by name: the file that describes one, and the directory it runs in.
+"""Where instances are found by name: the file that describes one, and the directory where it runs.
 
-Root has one place for each, the system's. Any other user has places of their own before it, as `systemd --user` gives
-them ($XDG_RUNTIME_DIR for RuntimeDirectory=, ~/.config for what is configured).
+Root uses the system's directories. Any other user has own directories before them, as `systemd --user` defines them
+($XDG_RUNTIME_DIR for RuntimeDirectory=, ~/.config for configuration).
 
-A name becomes part of a path, a unit's name, and a word of commands that people copy, so nothing is called by another
-one than is allowed here, whoever says it: a person, or whoever may make a directory.
+A name becomes part of a path, of a unit's name, and of commands that operators copy. So every name is checked here, no
+matter whether a user typed it or it is the name of a directory.
 """
 
 import os
@@ -14,33 +14,34 @@ from collections.abc import Callable, Iterable, Mapping
 from ..errors import UsageError
 
 _OURS = "sdsupervise"
-# What systemd takes for the instance of a unit, but for what is escaped there or means something to us. It names a
-# directory with a socket in it, too, whose address has 107 bytes.
+# What systemd takes as the instance of a unit, without what needs escaping or has a meaning for us. The name is also
+# part of a socket's path, which has at most 107 bytes.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 NAMES = "a name has up to 64 letters, digits, '_', '.' and '-', and begins with none of the last two"
-# Of a unit that was put under sdsupervise (%N): it may be of a template, and have what systemd-escape makes of others.
+# The name of a unit that `sdsupervise wrap` changed (%N). It may belong to a template, and be escaped by
+# systemd-escape(1).
 _UNIT = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@\\-]{0,127}")
 
 
 def instance_name(text: str) -> str:
-    """The instance that somebody means who says its name, or its unit's: NAME, NAME.service, sdsupervise@NAME."""
+    """Return the instance's name, given its name or its unit: NAME, NAME.service, sdsupervise@NAME."""
     return text.removesuffix(".service").removeprefix(f"{_OURS}@")
 
 
 def is_name(text: str) -> bool:
-    """An instance can be called that."""
+    """Return whether an instance may have this name."""
     return _NAME.fullmatch(text) is not None and not text.endswith((".toml", ".service"))
 
 
 def can_run(name: str) -> bool:
-    """Something that runs can be called that: an instance, or a unit that was put under sdsupervise."""
+    """Return whether a running service may have this name: an instance, or a unit that `sdsupervise wrap` changed."""
     return _UNIT.fullmatch(name) is not None
 
 
 def config_directories(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Where NAME.toml may stand, the first one first."""
+    """Return the directories where NAME.toml may stand; the first has priority."""
     system = f"/etc/{_OURS}"
-    # What the system runs as some user is the system's all the same: that user does not say what it is.
+    # A system unit with User= belongs to the system, so that user's own files do not count.
     is_systems = "INVOCATION_ID" in environment and not environment.get("XDG_RUNTIME_DIR")
     if os.geteuid() == 0 or is_systems:
         return [system]
@@ -49,13 +50,13 @@ def config_directories(environment: Mapping[str, str] = os.environ) -> list[str]
 
 
 def run_directories(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Where a directory called as the instance may stand, the first one first."""
+    """Return the directories in which an instance's runtime directory may stand; the first has priority."""
     system, own = f"/run/{_OURS}", environment.get("XDG_RUNTIME_DIR", "")
     return [system] if os.geteuid() == 0 or not own else [os.path.join(own, _OURS), system]
 
 
 def config_file(name: str) -> str | None:
-    """The file that describes the instance, if there is one; a symlink to nothing is one that cannot be read."""
+    """Return the file that describes the instance, or None. A dangling symlink counts, and cannot be read."""
     if not is_name(name):
         return None
     paths = (os.path.join(directory, f"{name}.toml") for directory in config_directories())
@@ -63,20 +64,20 @@ def config_file(name: str) -> str | None:
 
 
 def is_users_own(name: str) -> bool:
-    """The file that describes the instance is where only this user's programs look: `systemd --user` runs it."""
+    """Return whether the instance's file is in the user's own directory, so that `systemd --user` runs it."""
     file = config_file(name)
     return file is not None and os.path.dirname(file) != config_directories()[-1]
 
 
 def where_configured(name: str) -> str:
-    """Where that file may stand, for people."""
+    """Return the possible paths of the instance's file, as text for a message."""
     return " or ".join(os.path.join(directory, f"{name}.toml") for directory in config_directories())
 
 
 def run_directory(name: str) -> str:
-    """Where the instance runs; where it would, if it does not.
+    """Return the directory where the instance runs, or would run.
 
-    Raises UsageError for a name that nothing can have.
+    Raises UsageError if the name is not valid.
     """
     if not can_run(name):
         raise UsageError(f"An instance cannot be called {name!r}; {NAMES}.")
@@ -85,27 +86,27 @@ def run_directory(name: str) -> str:
 
 
 def control_socket(name: str) -> str:
-    """Where its supervisor answers. Raises UsageError as run_directory."""
+    """Return the path of the instance's control socket. Raises UsageError if the name is not valid."""
     return os.path.join(run_directory(name), "control")
 
 
 def control_sockets(names: Iterable[str]) -> dict[str, str]:
-    """The same of each, by name."""
+    """Return the control socket of each of these names. Raises UsageError if one is not valid."""
     return {name: control_socket(name) for name in names}
 
 
 def configured() -> list[str]:
-    """The names of all instances that have a file, sorted."""
+    """Return the names of all instances that have a file, sorted."""
     return _names(config_directories(), is_name, ".toml")
 
 
 def misnamed() -> list[str]:
-    """What the other files there are called, sorted: no instance can be called that."""
+    """Return the names of files that are not valid names of an instance, sorted."""
     return _names(config_directories(), lambda name: not is_name(name), ".toml")
 
 
 def running() -> list[str]:
-    """The names of all instances that have a control socket, sorted; their supervisors may be dead all the same."""
+    """Return the names of all instances that have a control socket, sorted. Their supervisors may be dead."""
     names = _names(run_directories(), can_run)
     return [name for name in names if os.path.exists(control_socket(name))]
 
@@ -115,7 +116,7 @@ def _names(directories: list[str], is_wanted: Callable[[str], bool], suffix: str
     for directory in directories:
         try:
             entries = os.listdir(directory)
-        except OSError:  # not there, or not ours to look into
+        except OSError:  # it does not exist, or we may not read it
             continue
         names = (entry.removesuffix(suffix) for entry in entries if entry.endswith(suffix) and entry[0] != ".")
         found |= {name for name in names if is_wanted(name)}

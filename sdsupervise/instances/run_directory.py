@@ -1,9 +1,8 @@
-"""Where an instance runs that systemd has given no RuntimeDirectory=: made at its start as systemd would make it, and
-taken away at its end.
+"""The runtime directory of an instance that has no RuntimeDirectory= of systemd.
 
-What follows from the directory (the control socket, the pid file, where a command's NOTIFY_SOCKET is) looks at
-$RUNTIME_DIRECTORY, so that is set, and a second variable says that it was us who did; successors inherit both, and
-nobody else the second.
+It is made at the start, as systemd would make it, and removed at the end. The control socket, the pid file and a
+command's NOTIFY_SOCKET follow from $RUNTIME_DIRECTORY, so that is set. A second variable says that sdsupervise set it.
+Successors inherit both; other processes do not inherit the second.
 """
 
 import os
@@ -17,7 +16,7 @@ from . import locations
 
 
 def provide(name: str) -> None:
-    """See to it that $RUNTIME_DIRECTORY names one. None is made yet: its owner is not known."""
+    """Set $RUNTIME_DIRECTORY, if it is not set. The directory is not made yet, because its owner is not known."""
     if runtime_directory():
         return
     path = os.path.join(locations.run_directories()[0], name)
@@ -26,7 +25,7 @@ def provide(name: str) -> None:
 
 
 def make(path: str, identity: Identity | None) -> None:
-    """Make it, 0755 and the service's own, if it is not there. One that is there may be the service's from before.
+    """Make the directory, with mode 0755 and the service's user as owner, or use one of that owner that exists.
 
     Raises NotPermitted.
     """
@@ -46,7 +45,7 @@ def make(path: str, identity: Identity | None) -> None:
 
 
 def take_away(path: str, pid_file: str) -> None:
-    """At the end of the service: remove it and the pid file, unless something else is in it, or it is not ours to
+    """At the end of the service, remove the pid file and the directory. Keep what is not empty or what we may not
     remove."""
     try:
         if os.path.dirname(pid_file) == path:

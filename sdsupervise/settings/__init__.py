@@ -1,1 +1,1 @@
-"""What may be set: every setting, its default, unit and limits. No input or output."""
+"""What may be set: every setting, its default, unit and limits. No I/O."""

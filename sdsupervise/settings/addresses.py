@@ -1,6 +1,6 @@
-"""Addresses of stream sockets in systemd's notation, systemd.socket(5), ListenStream=.
+"""Addresses of stream sockets in systemd's notation: systemd.socket(5), ListenStream=.
 
-8000 (a port alone: every address of this host), 127.0.0.1:8000, [::1]:8000, [fe80::1%eth0]:8000, /path, @abstract.
+8000 (a port alone means every address of this host), 127.0.0.1:8000, [::1]:8000, [fe80::1%eth0]:8000, /path, @abstract.
 """
 
 import os
@@ -8,29 +8,32 @@ from typing import NamedTuple
 
 from ..linux.unpatched import socket
 
-NEXT = ".next"  # behind a path: the socket that the next generation has there, until its turn comes
-_MAX_PATH_BYTES = 107  # sockaddr_un's 108 with a zero at the end
-_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:127.0.0.1 is IPv4's 127.0.0.1
+NEXT = ".next"  # PATH.next is the socket of the next generation before it serves
+_MAX_PATH_BYTES = 107  # the size of sockaddr_un.sun_path, 108, without the zero at its end; unix(7)
+_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:127.0.0.1 is the IPv4 address 127.0.0.1
 _NOTATIONS = "a port, 127.0.0.1:8000, [::1]:8000, /path or @abstract"
 
 
 class Address(NamedTuple):
-    """Where a socket is, or shall be."""
+    """The address of a stream socket: AF_INET, AF_INET6 or AF_UNIX."""
 
     family: int
-    name: str | bytes | tuple[str, int] | tuple[str, int, int, int]  # as bind() takes it and getsockname() gives it
+    name: str | bytes | tuple[str, int] | tuple[str, int, int, int]  # as bind() takes it and getsockname() returns it
 
     @property
     def path(self) -> str:
-        """Of a UNIX socket with a file; else ""."""
+        """The path of a UNIX socket that has a file, else ""."""
         return self.name if self.family == socket.AF_UNIX and isinstance(self.name, str) else ""
 
     def is_one_with(self, other: "Address") -> bool:
-        """It is the same socket, though a path may be spelled otherwise."""
+        """Return whether both name the same socket. One socket may have several spellings of its path."""
         return self == other or bool(self.path and other.path and _real(self.path) == _real(other.path))
 
     def excludes(self, other: "Address") -> bool:
-        """Only one of the two can be listened on at a time: they are one, or one has the port for all addresses."""
+        """Return whether only one of the two can be listened on at a time.
+
+        This is so if they are the same, or if one of them takes the same port on all addresses.
+        """
         if self.is_one_with(other):
             return True
         if not isinstance(self.name, tuple) or not isinstance(other.name, tuple) or self.name[1] != other.name[1]:
@@ -51,7 +54,7 @@ class Address(NamedTuple):
 
 
 def _reach(name: tuple[str, int] | tuple[str, int, int, int]) -> tuple[set[int], str]:
-    """Whose port a socket has: of which families, and of which address, "" = of all."""
+    """Return what a socket's port covers: the address families, and the host, "" for all hosts."""
     if len(name) == 2:
         return {socket.AF_INET}, "" if name[0] == "0.0.0.0" else name[0]
     packed = socket.inet_pton(socket.AF_INET6, name[0])
@@ -64,7 +67,7 @@ def _reach(name: tuple[str, int] | tuple[str, int, int, int]) -> tuple[set[int],
 
 
 def _is_v6_only() -> bool:
-    """net.ipv6.bindv6only; by default [::] is for IPv4 clients, too."""
+    """Return whether [::] excludes IPv4 clients: net.ipv6.bindv6only, ipv6(7). By default it does not."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             return bool(probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
@@ -73,19 +76,21 @@ def _is_v6_only() -> bool:
 
 
 def _real(path: str) -> str:
-    """Without what can be spelled in another way; the file itself may be another one in every directory."""
+    """Return the path with its directory resolved. The name itself stays, even if it is a symbolic link."""
     directory, name = os.path.split(path)
     return os.path.join(os.path.realpath(directory), name)
 
 
 def address_of(listener: socket.socket) -> Address:
-    """Where a socket is."""
+    """Return the address that a socket is bound to."""
     return Address(listener.family, listener.getsockname())
 
 
 def why_too_long(path: str) -> str:
-    """What is wrong with the length of a UNIX socket's path, as the end of a sentence; "" if it fits. Python's bind()
-    and connect() give no error number for that."""
+    """Return why the path is too long for a UNIX socket, as the end of a sentence; "" if it fits.
+
+    bind() and connect() in Python give no error number for a path that is too long.
+    """
     length = len(os.fsencode(path))
     if length <= _MAX_PATH_BYTES:
         return ""
@@ -93,9 +98,9 @@ def why_too_long(path: str) -> str:
 
 
 def parse(text: str) -> Address:
-    """The address a text means.
+    """Return the address that a text means.
 
-    Raises ValueError with what is wrong, as the end of a sentence.
+    Raises ValueError, whose text is the end of a sentence.
     """
     if text.startswith("/"):
         if text.endswith(NEXT):
@@ -126,12 +131,12 @@ def _unix(name: str | bytes, spelled: bytes) -> Address:
 
 
 def has_room_for_next(path: str) -> bool:
-    """The path is short enough for the next generation's socket to stand beside it."""
+    """Return whether the path of the next generation's socket, PATH.next, fits into a UNIX address."""
     return len(os.fsencode(path + NEXT)) <= _MAX_PATH_BYTES
 
 
 def _everywhere(port: int) -> Address:
-    """As systemd: IPv6 and with it IPv4, unless this kernel, or our sandbox, has no IPv6."""
+    """Return every address of this host, as systemd does: IPv6 with IPv4, or IPv4 alone where IPv6 is not available."""
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
     except OSError:

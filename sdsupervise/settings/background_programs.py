@@ -1,11 +1,12 @@
-"""Programs that go to the background by themselves, or are often told to, and how to keep them in the foreground."""
+"""Programs that go to the background by default, or by an option in common use, and how to keep them in the
+foreground."""
 
 import os
 from collections.abc import Mapping
 
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "busybox")
 
-# By the name of the program: what to write.
+# The name of the program, and the advice for it.
 _FOREGROUND: Mapping[str, str] = {
     "apache2": "apache2 -D FOREGROUND",
     "apache2ctl": "apache2ctl -D FOREGROUND",
@@ -70,13 +71,13 @@ _FOREGROUND: Mapping[str, str] = {
 
 
 def goes_to_background(program: str) -> bool:
-    """It is one of those programs."""
+    """Return whether this program, a path or a name, is known to go to the background."""
     return _known(program) is not None
 
 
 def in_foreground(program: str) -> str:
-    """What to write instead, as the end of a sentence that begins "Run it in the foreground". The program is a path, or
-    a name."""
+    """Return the advice for this program, a path or a name, as the end of a sentence that begins "Run it in the
+    foreground"."""
     known = _known(program)
     if known:
         return f": {known}"

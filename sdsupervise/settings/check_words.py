@@ -1,6 +1,8 @@
-"""Does before_commit look as if the old code may answer it? By its words alone: a program may know by itself where the
-new code is, so this is only ever a warning. What cannot work at all is refused: listen.py and
-sockets/check_reach.py."""
+"""Whether before_commit looks as if the old code may answer it.
+
+This reads only the words of the command. A program may find the new code by itself, so the result is only a warning.
+listen.py and sockets/check_reach.py refuse what cannot work.
+"""
 
 import re
 
@@ -8,11 +10,15 @@ from .addresses import NEXT
 from .listen import Listen
 from .settings import Settings
 
-_OF_CHECKS = r"\b61\d{3}\b|SDSUPERVISE_LOCAL_PORTS"  # the source ports by which its connections are known, see lanes.py
+_OF_CHECKS = r"\b61\d{3}\b|SDSUPERVISE_LOCAL_PORTS"  # the source ports that mark its connections, see linux/lanes.py
 
 
 def may_ask_old_code(settings: Settings) -> tuple[str, str] | None:
-    """That the old code may answer it, and what to write instead, a clause each; None if it does not look so."""
+    """Return a warning if the old code may answer before_commit: what is wrong, and what to write instead, a clause
+    each.
+
+    Returns None if the words give no such hint.
+    """
     if settings.checked_beside:
         for entry in settings.listen:
             if remark := _of_path(entry, settings) if entry.address.startswith("/") else _of_port(entry, settings):

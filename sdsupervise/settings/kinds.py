@@ -1,6 +1,6 @@
-"""The kinds of values that a setting may have: what is allowed, in code and in words, and how an option's text is read.
+"""The kinds of values that a setting may have: the allowed values, in code and in words, and how an option is read.
 
-Each factory below makes one kind. What it makes knows nothing of the setting's name or default.
+Each factory below makes one kind. A kind does not know the setting's name or default.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,30 +19,30 @@ _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 
 class Kind(NamedTuple):
-    """What a setting may be, and means."""
+    """The kind of a setting's values, and the meaning of the setting."""
 
     form: Form
-    meaning: str  # of the setting, in a few words
-    wanted: str  # what a value must be, in words: "it must be ..."
-    metavar: str  # what stands for a value in a usage statement
-    # The value as Settings has it; raises ValueError for one of a wrong type or out of range.
+    meaning: str  # what the setting does, in a few words
+    wanted: str  # the allowed values, in words: "it must be ..."
+    metavar: str  # the placeholder for a value in a usage message
+    # Returns the value for Settings; raises ValueError for a wrong type or a value out of range.
     check: Callable[[Any], Any]
-    # The value that a command line's text means, not checked yet; raises ValueError.
+    # Returns the unchecked value of an option's text; raises ValueError.
     read: Callable[[str], Any] = str
-    low: float = 0  # of a number
+    low: float = 0  # the range of a number, with both ends
     high: float = 0
     choices: tuple[str, ...] = ()
-    only_for: Side = ""  # what the setting means nothing to the other of
-    example: object = None  # where there is no default, or one that shows nothing
+    only_for: Side = ""  # the only kind of service that the setting has a meaning for; "" for both
+    example: object = None  # an example value, if the default is no good example
 
     @property
     def unit(self) -> str:
-        """What a value is counted in: "seconds", "bytes", or nothing, ""."""
+        """The unit of a value: "seconds", "bytes", or "" for none."""
         return {"seconds": "seconds", "size": "bytes"}.get(self.form, "")
 
 
 def seconds(low: float, meaning: str, *, only_for: Side = "") -> Kind:
-    """A number of seconds, up to a year."""
+    """A number of seconds, whole or not, from `low` up to a year."""
 
     def check(value: Any) -> Any:  # noqa: ANN401 (whatever stands in a class or a file; so below)
         return _within(value, int | float, low, _YEAR)
@@ -52,7 +52,7 @@ def seconds(low: float, meaning: str, *, only_for: Side = "") -> Kind:
 
 
 def whole(low: int, high: int, meaning: str) -> Kind:
-    """A whole number, with both ends of its range."""
+    """A whole number from `low` to `high`."""
 
     def check(value: Any) -> Any:  # noqa: ANN401
         return _within(value, int, low, high)
@@ -61,7 +61,7 @@ def whole(low: int, high: int, meaning: str) -> Kind:
 
 
 def count(high: int, meaning: str) -> Kind:
-    """A whole number from 1 on, or "auto"."""
+    """A whole number from 1 to `high`, or "auto"."""
 
     def check(value: Any) -> Any:  # noqa: ANN401
         return value if value == "auto" else _within(value, int, 1, high)
@@ -73,7 +73,7 @@ def count(high: int, meaning: str) -> Kind:
 
 
 def size(meaning: str) -> Kind:
-    """Bytes, as a number or as systemd writes them: "512M"."""
+    """A number of bytes, as an integer or in systemd's notation: "512M" is 512 * 2**20 bytes."""
 
     def check(value: Any) -> Any:  # noqa: ANN401
         return _within(_bytes(value) if isinstance(value, str) else value, int, 0, 2**63 - 1)
@@ -94,12 +94,12 @@ def choice(words: tuple[str, ...], meaning: str, *, only_for: Side = "") -> Kind
 
 
 def flag(meaning: str, *, only_for: Side = "") -> Kind:
-    """Yes or no; on a command line it is there or not."""
+    """True or false. On a command line the option is present or absent."""
     return Kind("flag", meaning, "true or false", "", _flag, _read_flag, only_for=only_for)
 
 
 def command(meaning: str, *, example: object = None) -> Kind:
-    """A command with its arguments, as a list; an empty one is none."""
+    """A command and its arguments, as a list. An empty list means no command."""
 
     def check(value: Any) -> Any:  # noqa: ANN401
         found = _words(value)
@@ -117,20 +117,20 @@ def words(meaning: str, *, only_for: Side = "", example: object = None) -> Kind:
 
 
 def sockets(meaning: str, *, example: object = None) -> Kind:
-    """Names and addresses; see settings/listen.py, whose sentences say what is wrong with one: its check raises
-    ConfigError."""
+    """A mapping of names to addresses, see settings/listen.py. Its check raises ConfigError with a sentence of its
+    own."""
     wanted = "a mapping of names to addresses"
     return Kind("sockets", meaning, wanted, "NAME=ADDRESS", listen.check, listen.read, example=example)
 
 
 def text(metavar: str, meaning: str, *, only_for: Side = "", example: object = None) -> Kind:
-    """A text that is not empty: a path, or a name."""
+    """A text that is not empty, such as a path or a name."""
     wanted = "a text that is not empty"
     return Kind("text", meaning, wanted, metavar, _text, only_for=only_for, example=example)
 
 
 def account(metavar: str, meaning: str, *, example: object = None) -> Kind:
-    """A user or a group: its name, or its number; always a text in the end."""
+    """A user or a group, by name or by number. The checked value is always a text."""
 
     def check(value: Any) -> Any:  # noqa: ANN401
         is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
@@ -182,7 +182,7 @@ def _words(value: Any) -> tuple[str, ...]:  # noqa: ANN401
 
 
 def _split(text: str) -> list[str]:
-    """As a shell would."""
+    """Split a text into words as a shell does. Raises ValueError for an open quote."""
     import shlex
 
     return shlex.split(text)

@@ -1,8 +1,7 @@
-"""What the setting `listen` says: the sockets a service keeps, in words. What the kernel makes of the words is
-sockets/opening.py's.
+"""The setting `listen`: the sockets that a service keeps, as they are written. sockets/opening.py opens them.
 
-    listen = {"http": "127.0.0.1:8000", "admin": {"address": "/run/app/admin.sock", "mode": 0o660, "group": "adm"}}
-    --listen http=127.0.0.1:8000 --listen admin=/run/app/admin.sock,mode=0660,group=adm
+listen = {"http": "127.0.0.1:8000", "admin": {"address": "/run/app/admin.sock", "mode": 0o660, "group": "adm"}}
+--listen http=127.0.0.1:8000 --listen admin=/run/app/admin.sock,mode=0660,group=adm
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,33 +9,33 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 
-WITHOUT_LIMIT = 2**31 - 1  # the kernel takes net.core.somaxconn instead, as it does for a .socket unit
-MAX_ENTRIES = 200  # the kernel passes 253 descriptors at a time, and a successor needs others too
-_LONGEST_SAID = 60  # of a value in a message
-MAX_NAME_CHARACTERS = 200  # systemd takes 255, of which the fd store's names need some for us
-VARIABLE = "SDSUPERVISE_LISTEN_"  # the beginning
+WITHOUT_LIMIT = 2**31 - 1  # the kernel reduces it to net.core.somaxconn, as for a .socket unit; listen(2)
+MAX_ENTRIES = 200  # the kernel passes 253 descriptors in a message, and a successor needs others too
+_LONGEST_SAID = 60  # the characters of a value in a message
+MAX_NAME_CHARACTERS = 200  # systemd allows 255, and our names in the fd store add some
+VARIABLE = "SDSUPERVISE_LISTEN_"  # the beginning of the variable's name
 
 
 class Listen(NamedTuple):
-    """One entry, of the right types; whether the address is one is not known yet."""
+    """One entry of `listen`, with values of the right types. Its address is not parsed yet."""
 
     name: str
     address: str
     backlog: int = WITHOUT_LIMIT
-    mode: int | None = None  # of a UNIX socket's file, as user and group are; None: 0666
+    mode: int | None = None  # the mode of a UNIX socket's file, as user and group are its owner; None: 0666
     user: str = ""
     group: str = ""
     reuse_port: bool = False
-    lanes: bool = False  # two sockets, one for each of two generations; see linux/lanes.py
+    lanes: bool = False  # each generation has a socket of its own at this address; see linux/lanes.py
 
     @property
     def has_file_options(self) -> bool:
-        """It says something that only the file of a UNIX socket can have."""
+        """Return whether the entry has an option that only the file of a UNIX socket can have."""
         return self.mode is not None or self.has_owner
 
     @property
     def has_owner(self) -> bool:
-        """It says whose the file is."""
+        """Return whether the entry names the owner of the file."""
         return bool(self.user or self.group)
 
 
@@ -44,9 +43,9 @@ OPTIONS = tuple(field for field in Listen._fields if field not in ("name", "addr
 
 
 def check(value: object) -> tuple[Listen, ...]:
-    """The entries of a class's attribute.
+    """Return the entries of a class's attribute `listen`, a mapping of names to addresses or options.
 
-    Raises ConfigError for what is none.
+    Raises ConfigError.
     """
     if not value:
         return ()
@@ -59,9 +58,9 @@ def check(value: object) -> tuple[Listen, ...]:
 
 
 def check_number(entries: tuple[Listen, ...]) -> tuple[Listen, ...]:
-    """The same.
+    """Return the entries, if their sockets can be handed over in a reload.
 
-    Raises ConfigError for too many.
+    Raises ConfigError for more than MAX_ENTRIES sockets.
     """
     sockets = count_sockets(entries)
     if sockets > MAX_ENTRIES:
@@ -70,18 +69,21 @@ def check_number(entries: tuple[Listen, ...]) -> tuple[Listen, ...]:
 
 
 def count_sockets(entries: Iterable[Listen]) -> int:
-    """How many the entries can have open at a time."""
+    """Return how many sockets the entries have open at most."""
     return sum(2 if entry.lanes else 1 for entry in entries)
 
 
 def with_lanes(entries: Iterable[Listen]) -> tuple[Listen, ...]:
-    """The same, where each of two generations has a socket of its own at every address that can have two: as long as
-    the old one serves on in its lane it must get no new clients elsewhere either."""
+    """Return the entries with lanes: each of the two generations gets a socket of its own at every address that allows
+    two.
+
+    While the old generation serves in its lane, it must not get new clients through another socket either.
+    """
     return tuple(entry._replace(lanes=not (entry.address.startswith("@") or entry.reuse_port)) for entry in entries)
 
 
 def with_lanes_ahead(entries: Iterable[Listen]) -> tuple[Listen, ...]:
-    """The same, with lanes where a service that wants them could not have them later, when root's rights are gone."""
+    """Return the entries with the lanes that cannot be added later, after the supervisor has given up root's rights."""
     return tuple(
         entry._replace(lanes=not entry.reuse_port and (not entry.address.startswith(("/", "@")) or entry.has_owner))
         for entry in entries
@@ -89,7 +91,8 @@ def with_lanes_ahead(entries: Iterable[Listen]) -> tuple[Listen, ...]:
 
 
 def why_not_checked(entries: Sequence[Listen]) -> str:
-    """Why before_commit cannot reach the new code alone at these addresses, while the old code serves; "" if it can."""
+    """Return why before_commit cannot reach only the new code at these addresses while the old code serves; "" if it
+    can."""
     if not entries:
         return (
             "before_commit in an overlap reaches the new code alone only through sockets that listen has, and it has "
@@ -114,12 +117,12 @@ def why_not_checked(entries: Sequence[Listen]) -> str:
 
 
 def variable(name: str) -> str:
-    """What before_commit finds the address of this entry in."""
+    """Return the name of the variable that gives before_commit the address of this entry."""
     return VARIABLE + "".join(letter if letter.isalnum() else "_" for letter in name).upper()
 
 
 def read(text: str) -> dict[str, object]:
-    """The entry that NAME=ADDRESS,OPTION=VALUE,… on a command line means, not checked yet."""
+    """Return the unchecked entry for an option NAME=ADDRESS,OPTION=VALUE,… of a command line."""
     name, _, rest = text.partition("=")
     address, *options = rest.split(",")
     if not options:
@@ -136,7 +139,7 @@ def read(text: str) -> dict[str, object]:
 
 
 def is_name(name: object) -> bool:
-    """systemd can give a descriptor this name: FileDescriptorName= in systemd.socket(5)."""
+    """Return whether systemd accepts this as the name of a descriptor: systemd.socket(5), FileDescriptorName=."""
     return (
         isinstance(name, str)
         and 0 < len(name) <= MAX_NAME_CHARACTERS
@@ -173,7 +176,7 @@ def _check_entry(name: object, entry: object) -> Listen:
 
 
 def _said(value: object) -> str:
-    """As it was written, but not too much of it; Python does not write out an integer of thousands of digits."""
+    """Return the value as Python writes it, cut off for a message. Python refuses an integer of thousands of digits."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):

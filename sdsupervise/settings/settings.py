@@ -1,9 +1,9 @@
-"""Every setting, declared once: its name, type, kind and default; and the frozen set of them a supervisor runs by.
+"""Every setting, declared once: its name, type, kind and default; and the frozen set of them that a supervisor uses.
 
-Its kind says what it means, its unit and limits, and whether it is for classes or commands only. The options of
-`sdsupervise run` and their --help, the keys of an instance's file, the manual pages and the completions follow from it.
-Only a service author's class repeats the name: SupervisedDaemon, in service/daemon.py, for the type that a class may
-write there.
+The kind of a setting holds its meaning, unit and limits, and whether it is only for classes or for commands. The
+options of `sdsupervise run` and their --help, the keys of an instance's file, the manual pages and the completions
+follow from it. Only the class of a service's author repeats the name: SupervisedDaemon, in service/daemon.py, declares
+the type that a class may write there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from .addresses import NEXT, has_room_for_next
 from .kinds import Kind
 from .listen import Listen
 
-MOST_WORKERS = 10_000  # the least are 1
+MOST_WORKERS = 10_000  # the fewest are 1
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
 EACH_IN_EXCLUSIVE = (
     "before_commit_each is for handover overlap; in an exclusive service the new workers have clients by then, and "
@@ -24,7 +24,10 @@ EACH_IN_EXCLUSIVE = (
 
 
 class Settings(NamedTuple):
-    """All times are seconds. What stands beside a type is the setting's kind, which KINDS has by its name."""
+    """The settings of one supervisor, see sdsupervise.toml(5). All times are in seconds.
+
+    Each type is annotated with the setting's kind. KINDS maps the names to the kinds.
+    """
 
     listen: Annotated[
         tuple[Listen, ...],
@@ -156,50 +159,54 @@ class Settings(NamedTuple):
 
     @property
     def check_timeout(self) -> float:
-        """Seconds that before_commit may take; 0 where there is none."""
+        """The seconds that before_commit may take; 0 without such a command."""
         return self.before_commit_timeout if self.before_commit else 0.0
 
     @property
     def checked_beside(self) -> bool:
-        """before_commit runs while the old workers serve."""
+        """Whether before_commit runs while the old workers serve."""
         return self.overlaps and bool(self.before_commit)
 
     @property
     def start_allowance(self) -> float:
-        """Seconds that workers may take from their release until they serve."""
+        """The seconds that workers may take from their release until they serve."""
         return 0.0  # they are warm by then; but see CommandSettings
 
     @property
     def worker_start_allowance(self) -> float:
-        """Seconds that a worker may take from its start until it serves."""
+        """The seconds that a worker may take from its start until it serves."""
         return max(self.start_timeout or self.reload_timeout, self.ready_after)
 
     @property
     def executes(self) -> bool:
-        """Workers are executed from disk, instead of being forks of the supervisor that has their code in memory."""
+        """Whether a worker executes a program from disk. If not, it is a fork of the supervisor, which has its code in
+        memory."""
         return False
 
     @property
     def overlaps(self) -> bool:
-        """In a reload the old workers serve until the new ones are known to."""
+        """Whether the old workers keep serving in a reload until the new workers serve."""
         return self.handover == "overlap"
 
 
 class CommandSettings(Settings):
-    """The settings of a command, in which no code of ours runs."""
+    """The settings of a command, whose process runs no code of ours."""
 
     __slots__ = ()
 
     @property
     def start_allowance(self) -> float:
-        """As Settings; an exclusive command is not even executed before its release, if it does not wait for that."""
+        """The seconds that workers may take from their release until they serve.
+
+        An exclusive command starts only at its release, unless it waits for that (`waits_for_release`).
+        """
         if self.overlaps or self.waits_for_release:
             return 0.0
         return self.worker_start_allowance
 
     @property
     def executes(self) -> bool:
-        """As Settings."""
+        """Whether a worker executes a program from disk: a command always does."""
         return True
 
 
@@ -209,9 +216,9 @@ OF_CLASSES = tuple(name for name in KINDS if name not in ONLY_FOR_COMMANDS)
 
 
 def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
-    """The settings with these values, the rest at its default; owner names where they stand, for the message.
+    """Return the settings with these values and the defaults of the others. `owner` names their place, for messages.
 
-    Raises ConfigError for the first value of a wrong type or out of range.
+    Raises ConfigError for the first value with a wrong type or out of range, and for values that contradict each other.
     """
     checked: dict[str, Any] = {}
     for name, value in values.items():
@@ -220,7 +227,7 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
             raise ConfigError(f"{owner} has a setting {name!r}, which does not exist.")
         try:
             checked[name] = kind.check(value)
-        except ConfigError as error:  # it has a sentence of its own
+        except ConfigError as error:  # its text is a sentence already
             raise ConfigError(f"{owner}: {error}") from None
         except ValueError:
             raise ConfigError(f"{owner}: {name} is {value!r}; it must be {kind.wanted} ({kind.meaning}).") from None
@@ -245,7 +252,7 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
 
 
 def settings_of(service: object) -> Settings:
-    """The settings among the attributes of a service.
+    """Return the settings among the attributes of a service.
 
     Raises ConfigError.
     """
@@ -253,12 +260,15 @@ def settings_of(service: object) -> Settings:
 
 
 def too_few(workers: int, max_workers: int) -> str:
-    """A sentence: the two contradict each other."""
+    """Return a sentence: max_workers is less than workers."""
     return f"max_workers is {max_workers}, and workers is {workers}; it must be at least as many."
 
 
 def why_never_ready(values: Mapping[str, Any]) -> str:
-    """Why a command with these settings, the rest at its default, is ended before it is ready: a sentence, or ""."""
+    """Return why a command with these settings is killed before it is ready, as a sentence; "" if it is not.
+
+    A setting that is missing from `values` has its default.
+    """
     values = {**Settings._field_defaults, **values}
     for name in ("start_timeout", "reload_timeout"):
         if 0 < values[name] < values["ready_after"]:
@@ -270,7 +280,8 @@ def why_never_ready(values: Mapping[str, Any]) -> str:
 
 
 def why_not_checked(entries: Sequence[Listen]) -> str:
-    """Why before_commit cannot reach the new code alone at these addresses, while the old code serves; "" if it can."""
+    """Return why before_commit cannot reach only the new code at these addresses while the old code serves; "" if it
+    can."""
     for entry in entries:
         if entry.address.startswith("/") and not has_room_for_next(entry.address):
             return (
@@ -281,7 +292,7 @@ def why_not_checked(entries: Sequence[Listen]) -> str:
 
 
 def in_words(value: object) -> str:
-    """A setting's value as people write it."""
+    """Return a setting's value as a user writes it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):

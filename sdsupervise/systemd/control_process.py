@@ -1,8 +1,8 @@
-"""Which process systemd runs for ExecReload= of our unit now: its control process, which may start a successor.
+"""The control process of our unit: the process that systemd runs for ExecReload= now. It may start a successor.
 
-A worker has the uid of its supervisor, and what it finds in its environment it can repeat. So a caller that asks to
-start the successor, which is given the listeners and the lock, is believed only if it is root, or if systemd says that
-it is the control process.
+A worker has the uid of its supervisor, and can repeat what it reads in its environment. A successor gets the listeners
+and the lock. So a caller that wants to start the successor must be root, or be the control process according to
+systemd.
 """
 
 import signal
@@ -17,12 +17,15 @@ from . import manager
 from .own_programs import program, search_path
 from .units import unit_of
 
-_SECONDS = 5.0  # systemd answers at once, unless it is busy with a daemon-reload
+_SECONDS = 5.0  # systemd answers at once, unless a daemon-reload keeps it busy
 _MOST_BYTES = 64
 
 
 def ask_control_pid(loop: EventLoop, on_answer: Callable[[int], None]) -> None:
-    """Ask systemd, by `systemctl show`. `on_answer` gets the pid later; 0 if there is none, or nobody to ask."""
+    """Ask systemd for the pid of the control process, by `systemctl show --property=ControlPID`.
+
+    `on_answer` gets the pid later; 0 if there is no control process, or if systemd does not answer within 5 seconds.
+    """
     _Question(loop, on_answer)
 
 

@@ -1,7 +1,7 @@
-"""Log records as journal entries with fields, where standard error is the journal; systemd.exec(5), JOURNAL_STREAM.
+"""Log records as journal entries with fields, if standard error is the journal: systemd.exec(5), JOURNAL_STREAM.
 
 systemd-python was rejected: its JournalHandler sends every attribute of a record as a field, and its sendv() waits for
-a journald that does not read. What it speaks is the protocol of https://systemd.io/JOURNAL_NATIVE_PROTOCOL.
+a journald that does not read. This module speaks journald's protocol, https://systemd.io/JOURNAL_NATIVE_PROTOCOL.
 """
 
 import errno
@@ -21,7 +21,7 @@ _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), 
 
 
 def stderr_is_journal() -> bool:
-    """What is written to standard error goes to the journal."""
+    """Return whether standard error goes to the journal, as $JOURNAL_STREAM says."""
     stream = os.environ.get("JOURNAL_STREAM", "")
     try:
         here = os.fstat(2)
@@ -31,7 +31,8 @@ def stderr_is_journal() -> bool:
 
 
 class Journal:
-    """The socket that journald reads entries from. A worker waits for it, as for whatever else it writes to."""
+    """The socket from which journald reads entries. With `waits`, as in a worker, sending blocks until journald
+    reads."""
 
     def __init__(self, *, waits: bool) -> None:
         self.waits = waits
@@ -42,14 +43,14 @@ class Journal:
         self._about: Mapping[str, str] = {}
 
     def add(self, fields: Mapping[str, str]) -> None:
-        """An entry."""
+        """Send an entry with these fields. Without `waits` it is kept, or dropped, while journald does not read."""
         self._about = fields
         packet = _packet(fields)
         if self.waits:
             try:
                 self._send(packet)
             except OSError:
-                pass  # there is no journald
+                pass  # no journald runs
         else:
             self.backlog.add(packet)
 
@@ -58,14 +59,14 @@ class Journal:
         for is_last in (False, True):
             try:
                 if not self._connected:
-                    self._socket.connect(_ADDRESS)  # so that we are told when there is room
+                    self._socket.connect(_ADDRESS)  # only a connected socket becomes writable when journald reads
                     self._connected = True
                 self._send_whole(packet, flags)
                 break
             except BlockingIOError:
                 raise
             except OSError:
-                self._connected = False  # journald has a socket anew, or none
+                self._connected = False  # journald has opened a new socket, or is gone
                 if is_last:
                     raise
         return len(packet)
@@ -89,20 +90,24 @@ class Journal:
 
 
 def command_for_words_of(pid: int, since: float, *, uid: int = 0) -> list[str]:
-    """The command that prints the last lines a process has written to the journal since a time of the epoch; those
-    that it wrote as this user, where that is not root, which may have become anybody.
+    """Return the command that prints the last 20 lines that a process has written to the journal.
 
-    journalctl rather than systemd-python's reader: whoever asks must not wait for a journal of gigabytes.
+    `since` is in seconds since the epoch. A `uid` other than 0 selects the lines that this user wrote: a process that
+    began as root may have changed its user. This is journalctl rather than systemd-python's reader, because the caller
+    must not wait for a journal of gigabytes.
     """
-    # Not --boot: in a sandbox within a container the boot that we see is another one than the journal's.
+    # Not --boot: in a container's sandbox, our boot id differs from the journal's.
     options = ("--quiet", "--no-pager", "--output=cat", f"--lines={_LINES}", f"--since=@{int(since)}")
     of_user = [f"_UID={uid}"] if uid else []
     return [program("journalctl"), *options, f"_PID={pid}", *of_user]
 
 
 class JournalHandler(logging.Handler):
-    """Sends MESSAGE, PRIORITY, where in the code, the fields given, and those of an event (catalog.py); nothing else of
-    the record."""
+    """Sends each log record as an entry: MESSAGE, PRIORITY, its place in the code, the given fields, and an event's
+    fields.
+
+    Other attributes of the record are not sent.
+    """
 
     def __init__(self, journal: Journal, identifier: str, fields: Mapping[str, str]) -> None:
         super().__init__()
@@ -129,10 +134,10 @@ class JournalHandler(logging.Handler):
 
 
 def _packet(fields: Mapping[str, str]) -> bytes:
-    """In which a value of several lines has its length before it."""
+    """Return the entry in journald's protocol, where the length stands before a value of several lines."""
     packet = bytearray()
     for name, text in fields.items():
-        value = text.encode(errors="backslashreplace")  # a path, and what names one, may hold any byte
+        value = text.encode(errors="backslashreplace")  # a path may contain any byte
         if b"\n" in value:
             packet += b"%s\n%s%s\n" % (name.encode(), len(value).to_bytes(8, "little"), value)
         else:
@@ -141,7 +146,7 @@ def _packet(fields: Mapping[str, str]) -> bytes:
 
 
 def _sealed(packet: bytes) -> int:
-    """A file in memory that nobody can change: what is too big for a datagram."""
+    """Return a descriptor of a sealed memfd with an entry that is too large for a datagram; memfd_create(2)."""
     fd = os.memfd_create("journal-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         with open(fd, "wb", closefd=False) as file:

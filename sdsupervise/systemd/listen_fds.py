@@ -1,4 +1,5 @@
-"""The sockets systemd gives a process that it starts, sd_listen_fds(3): of its .socket units and of its fd store."""
+"""The sockets that systemd passes to a process that it starts, from .socket units and the fd store:
+sd_listen_fds(3)."""
 
 import os
 from typing import NamedTuple
@@ -7,21 +8,21 @@ from ..errors import ConfigError, LibraryMissing
 from ..input.checked import decimal
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
-_MOST = 2**16  # that anybody could pass
-NAMELESS = "unknown"  # what sd_listen_fds_with_names() calls a descriptor without a name
+_MOST = 2**16  # the most descriptors that LISTEN_FDS may name
+NAMELESS = "unknown"  # sd_listen_fds_with_names(3) gives this name to a descriptor without one
 
 
 class Given(NamedTuple):
-    """One descriptor, close-on-exec; the receiver owns it."""
+    """One passed descriptor, close-on-exec. The receiver owns it."""
 
     name: str
     fd: int
 
 
 def take() -> list[Given]:
-    """Those meant for this process, in systemd's order; nobody after us finds them in the environment.
+    """Take the descriptors that systemd passed to this process, in its order, and remove the variables.
 
-    Raises ConfigError for an environment that systemd does not make, LibraryMissing.
+    Raises ConfigError for variables that systemd does not set like this, and LibraryMissing.
     """
     try:
         return _take() if _meant_for_us() else []
@@ -36,7 +37,7 @@ def take() -> list[Given]:
 
 
 def announced() -> list[str]:
-    """The names of those that are still to be taken."""
+    """Return the names of the descriptors that `take` would return. Nothing changes."""
     count = decimal(os.environ.get("LISTEN_FDS", ""), _MOST)
     if not _meant_for_us() or count is None:
         return []
@@ -50,7 +51,7 @@ def _meant_for_us() -> bool:
 
 def _take() -> list[Given]:
     try:
-        from systemd.daemon import listen_fds_with_names  # 0.7 MB, so only where there is something to take
+        from systemd.daemon import listen_fds_with_names  # costs 0.7 MB, so only if there is a descriptor to take
     except ImportError as error:
         raise LibraryMissing(error) from None
 

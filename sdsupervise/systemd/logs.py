@@ -12,7 +12,7 @@ _fields: dict[str, str] = {}  # of this process, in every journal entry; a forke
 
 
 class _Outputs:
-    """Of this process, where it must not wait for whoever reads them; a forked worker changes its own copy."""
+    """The outputs of this process that must not wait for their readers. A forked worker changes its own copy."""
 
     def __init__(self) -> None:
         self.streams: Streams | None = None
@@ -20,7 +20,7 @@ class _Outputs:
 
     @property
     def backlogs(self) -> list[Backlog]:
-        """What waits."""
+        """The backlogs of all outputs."""
         found = self.streams.backlogs if self.streams is not None else []
         return [*found, self.journal.backlog] if self.journal is not None else found
 
@@ -29,10 +29,11 @@ _outputs = _Outputs()
 
 
 def set_up(identifier: str, *, generation: int, silent: bool, waits: bool = True) -> None:
-    """Send our records, and the service's if it has not configured logging itself, to where they belong.
+    """Send our log records to the journal or to standard error, and the service's records if it has not configured
+    logging.
 
-    silent is --no-warn: nothing of ours is said. Unless it waits, neither log records nor anything else that is written
-    to standard output and error wait for whoever reads it, until `describe` says that this is a worker.
+    `silent` is --no-warn: our records are dropped. Without `waits`, neither log records nor other writes to standard
+    output and error wait for their readers, until `describe` is called in a worker.
     """
     describe("supervisor", generation)
     follow()
@@ -56,13 +57,14 @@ def set_up(identifier: str, *, generation: int, silent: bool, waits: bool = True
 
 
 def follow() -> None:
-    """Standard output and error may lead elsewhere now."""
+    """Use the present standard output and error, after they were redirected."""
     if _outputs.streams is not None:
         _outputs.streams.follow()
 
 
 def describe(role: str, generation: int, worker_pid: int | None = None) -> None:
-    """Say in the journal's fields who speaks. A worker waits for whoever reads what it says."""
+    """Set the journal's fields for the role of this process. A worker, given `worker_pid`, waits for the readers of its
+    output."""
     _fields["SDSUPERVISE_ROLE"] = role
     _fields["SDSUPERVISE_GENERATION"] = str(generation)
     if worker_pid is not None:
@@ -74,19 +76,19 @@ def describe(role: str, generation: int, worker_pid: int | None = None) -> None:
 
 
 def attach(loop: WritableLoop) -> None:
-    """From now on what waits goes out when there is room for it, and not only with the next record."""
+    """Send what waits as soon as there is room for it, and not only with the next record."""
     for backlog in _outputs.backlogs:
         backlog.attach(loop)
 
 
 def pass_on(data: bytes) -> None:
-    """Write what another process has written to standard error."""
+    """Write to standard error what another process has written."""
     if _outputs.streams is not None:
         _outputs.streams.pass_on(data)
 
 
 def close_in_child() -> None:
-    """In a forked child: what waits is its parent's to send."""
+    """In a forked child, drop what waits: the parent sends it."""
     if _outputs.streams is not None:
         _outputs.streams.close_in_child()
     if _outputs.journal is not None:
@@ -94,7 +96,7 @@ def close_in_child() -> None:
 
 
 def finish(within_seconds: float) -> None:
-    """We leave: what waits has so long, and no longer."""
+    """Before the exit, send what waits, for at most `within_seconds`."""
     end = time.monotonic() + within_seconds
     for backlog in _outputs.backlogs:
         backlog.finish(end)

@@ -1,6 +1,6 @@
-"""What systemd says of its units, asked by its own tools.
+"""Questions to systemd about its units, asked by systemctl.
 
-Alternatives considered: D-Bus, for which Python needs a library that no supervisor has otherwise.
+Alternatives considered: D-Bus, for which a supervisor would need one more Python library.
 """
 
 import os
@@ -13,32 +13,33 @@ from .own_programs import program, search_path
 if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
-ACTIVE = frozenset({"active", "activating", "reloading", "deactivating"})  # ActiveState= of a unit that has processes
-DECODED = ("utf-8", "surrogateescape")  # a unit may have a name, and a path in it, of any bytes
+# the values of ActiveState= of a unit that has processes; systemctl(1)
+ACTIVE = frozenset({"active", "activating", "reloading", "deactivating"})
+DECODED = ("utf-8", "surrogateescape")  # a unit's name, and a path in it, may contain any bytes
 _PLAIN = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""}
 _SECONDS = 10.0  # systemd answers at once, or hangs
 _MOST_BYTES = 1024 * 1024
 
 
 def runs_this_machine() -> bool:
-    """There is a systemd to ask; sd_booted(3)."""
+    """Return whether systemd manages this machine: sd_booted(3)."""
     return os.path.isdir("/run/systemd/system")
 
 
 def systemctl(verb: str, *words: str, of_user: bool = False) -> list[str]:
-    """The command line that has the system's manager do this, or this user's own."""
+    """Return the command line of systemctl for the system's manager, or for this user's manager."""
     return ["systemctl", *["--user"] * of_user, verb, *words]
 
 
 def environment() -> dict[str, str]:
-    """For systemd's tools: their words do not depend on who asks."""
+    """Return an environment in which systemd's tools always print the same language, without colours or a pager."""
     return {**os.environ, **search_path(), **_PLAIN}
 
 
 def ask(*command: str, seconds: float = _SECONDS) -> "CompletedProcess[str]":
-    """Run one of systemd's tools to its end.
+    """Run one of systemd's tools to its end, and return its exit status, output and error output as texts.
 
-    Raises UnitUnavailable where it cannot be run, or does not answer within so many seconds.
+    Raises UnitUnavailable if it cannot be run, or does not end within `seconds`.
     """
     import subprocess
 
@@ -61,10 +62,10 @@ def ask(*command: str, seconds: float = _SECONDS) -> "CompletedProcess[str]":
 
 
 def properties(unit: str, *names: str, of_user: bool = False) -> Mapping[str, str]:
-    """These properties of one unit, of the system's manager or of this user's; "" for one that has no value, lines for
-    one that has several.
+    """Return these properties of a unit, by name: systemctl(1), show.
 
-    Raises UnitUnavailable where no systemd answers.
+    The unit is one of the system's manager, or of this user's. A property without a value is ""; the values of one that
+    occurs several times are lines. Raises UnitUnavailable if systemd does not answer.
     """
     wanted = ("--no-pager", f"--property={','.join(names)}", "--", unit)
     done = ask(*systemctl("show", *wanted, of_user=of_user))
@@ -78,5 +79,5 @@ def properties(unit: str, *names: str, of_user: bool = False) -> Mapping[str, st
 
 
 def last_line(said: str) -> str:
-    """What a tool says at the end of its standard error: why it failed."""
+    """Return the last line of a tool's error output, which says why it failed."""
     return (said.strip().splitlines() or ["it did not say why"])[-1]

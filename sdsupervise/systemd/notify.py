@@ -1,8 +1,8 @@
-"""What systemd hears of us: sd_notify(3).
+"""Messages to systemd: sd_notify(3).
 
-Plain states go through sdnotify, what carries a descriptor (barrier, fd store) through systemd-python. Without
-NOTIFY_SOCKET every call does nothing. systemd-python could send both; sdnotify's socket can be given a time-out, so
-that a stalled pid 1 never stalls us.
+sdnotify sends plain states. systemd-python sends what carries a descriptor: the barrier, the fd store. systemd-python
+could send both, but sdnotify's socket can have a time-out, so that a pid 1 that hangs never stops us. Without
+NOTIFY_SOCKET every call does nothing.
 """
 
 import logging
@@ -17,13 +17,13 @@ _log = logging.getLogger("sdsupervise")
 
 _SEND_TIMEOUT_SECONDS = 1.0
 _MAX_STATUS_CHARACTERS = 1000
-_MOST_MICROSECONDS = 2**64 - 2  # the next one is infinity
+_MOST_MICROSECONDS = 2**64 - 2  # 2**64 - 1 means infinity
 
 
 class Notifier:
-    """Our end of the notification socket. Only the main pid is listened to (NotifyAccess=main).
+    """Our end of the notification socket. systemd reads only messages of the main pid (NotifyAccess=main).
 
-    Raises LibraryMissing.
+    `watchdog_interval` is in seconds, None without a watchdog. Raises LibraryMissing.
     """
 
     def __init__(self) -> None:
@@ -37,13 +37,14 @@ class Notifier:
             except ImportError as error:
                 raise LibraryMissing(error) from None
 
-            sdnotify.socket = socket  # which the service's code may have patched by now
+            sdnotify.socket = socket  # the service's code may have patched the socket module by now
             self._sdnotify = sdnotify.SystemdNotifier(debug=True)
             self._sdnotify.socket.settimeout(_SEND_TIMEOUT_SECONDS)
             self._systemd = daemon
 
     def send(self, *assignments: str) -> None:
-        """Send assignments such as "READY=1" in one datagram. A failure is logged: nobody else can act on it."""
+        """Send assignments such as "READY=1" in one datagram. A failure is only logged, because the caller could do no
+        more."""
         if not self.active:
             return
         try:
@@ -52,14 +53,14 @@ class Notifier:
             _log.warning("systemd did not take %s (%s), ignoring", assignments[0], error)
 
     def close_in_child(self) -> None:
-        """In a forked worker: its copy of the socket."""
+        """In a forked worker, close its copy of the socket."""
         if self.active:
             self._sdnotify.socket.close()
 
     def barrier(self) -> int | None:
-        """Ask systemd to say when it has processed all that was sent before.
+        """Ask systemd to report when it has processed all earlier messages: sd_notify(3), BARRIER=1.
 
-        The descriptor becomes readable then; it is the caller's to close. None where there is nobody to ask.
+        Returns a descriptor that becomes readable then, and that the caller closes; None if there is no systemd.
         """
         if not self.active:
             return None
@@ -73,7 +74,7 @@ class Notifier:
         return ours
 
     def wait_for_barrier(self, seconds: float) -> None:
-        """Wait until systemd has processed all that was sent before, so long at most."""
+        """Wait until systemd has processed all earlier messages, for at most `seconds`."""
         barrier = self.barrier()
         if barrier is not None:
             poller = select.poll()
@@ -82,25 +83,26 @@ class Notifier:
             os.close(barrier)
 
     def store(self, name: str, fd: int) -> None:
-        """Have systemd keep a copy until the unit is stopped, and give it to the next start; FileDescriptorStoreMax=.
+        """Give systemd a copy of the descriptor for its fd store: sd_notify(3), FDSTORE=1.
 
-        It keeps one copy only of what is stored twice, and none at all where the unit allows none.
+        systemd keeps it until the unit stops, and passes it to the next start. It keeps one copy of what is stored
+        twice, and none if FileDescriptorStoreMax= allows none.
         """
         if not self.active:
             return
         try:
-            # FDPOLL: one on which there is an error stays all the same.
+            # FDPOLL=0: systemd keeps the descriptor even if there is an error on it.
             self._systemd.notify(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds=[fd])
         except OSError as error:
             _log.warning("systemd did not take %s into its fd store (%s), ignoring", name, error)
 
     def forget_stored(self, name: str) -> None:
-        """Have systemd close its copies of this name."""
+        """Tell systemd to close its copies with this name."""
         self.send("FDSTOREREMOVE=1", f"FDNAME={name}")
 
 
 def status(sentence: str) -> str:
-    """STATUS= for one line of ASCII: sdnotify encodes Latin-1, of which systemd drops whatever is not UTF-8."""
+    """Return STATUS= for one line of ASCII: sdnotify encodes Latin-1, and systemd drops what is not UTF-8."""
     line = " ".join(sentence.split()).encode("ascii", "backslashreplace").decode("ascii")
     if len(line) > _MAX_STATUS_CHARACTERS:
         line = line[:_MAX_STATUS_CHARACTERS] + " ..."
@@ -108,23 +110,24 @@ def status(sentence: str) -> str:
 
 
 def reloading() -> tuple[str, str]:
-    """RELOADING=1 with the time stamp systemd 253 and newer want."""
+    """Return RELOADING=1 with the time stamp that systemd 253 and newer need."""
     return "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
 
 
 def extend_timeout(seconds: float) -> str:
-    """Let the running start, reload or stop take so many seconds from now."""
+    """Return the message that lets the running start, reload or stop take `seconds` from now."""
     return f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}"
 
 
 def forget_systemd() -> None:
-    """In a worker: systemd is the supervisor's to talk to, and a worker's STOPPING=1 could stop the unit."""
+    """In a worker, remove systemd's variables: only the supervisor may notify, and a worker's STOPPING=1 could stop the
+    unit."""
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE"):
         os.environ.pop(name, None)
 
 
 def _watchdog_interval() -> float | None:
-    """Half the watchdog's time in seconds if it is meant for us; sd_watchdog_enabled(3)."""
+    """Return half of the watchdog's time, in seconds, if it is for this process: sd_watchdog_enabled(3)."""
     microseconds = decimal(os.environ.get("WATCHDOG_USEC", ""), _MOST_MICROSECONDS)
     pid = os.environ.get("WATCHDOG_PID")
     return None if not microseconds or (pid and pid != str(os.getpid())) else microseconds / 2e6

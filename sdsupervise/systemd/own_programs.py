@@ -1,7 +1,7 @@
-"""The programs of the system that we ask: systemctl, journalctl. Root looks them up where only root puts programs.
+"""The system's programs that we execute: systemctl, journalctl. For root they come from the system's directories only.
 
-A unit may say Environment=PATH=/srv/app/venv/bin:..., for its service. What lies there is somebody else's to write, and
-its ExecReload= is root's.
+A unit may set Environment=PATH=/srv/app/venv/bin:... for its service. Another user may be able to write into that
+directory, while its ExecReload= runs as root.
 """
 
 import os
@@ -9,11 +9,12 @@ from collections.abc import Mapping
 
 from ..linux.program_search import search
 
-PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")  # systemd's own
+# systemd's default search path
+PLACES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 def program(name: str) -> str:
-    """What to execute: for root a path in PLACES, else the name, to be found in the PATH of whoever calls."""
+    """Return what to execute: for root a path in PLACES, else the name, which is found in the caller's PATH."""
     if os.geteuid() != 0:
         return name
     path, may = search(name, PLACES)
@@ -21,5 +22,5 @@ def program(name: str) -> str:
 
 
 def search_path() -> Mapping[str, str]:
-    """The PATH that such a program gets; nothing where it gets that of whoever calls."""
+    """Return PATH for such a program, as an environment; empty if it inherits the caller's PATH."""
     return {"PATH": ":".join(PLACES)} if os.geteuid() == 0 else {}

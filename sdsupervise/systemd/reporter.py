@@ -1,4 +1,4 @@
-"""What systemd is told, derived from the state of the one supervisor that is its main pid."""
+"""Reports to systemd, which follow from the state of the one supervisor that is its main pid."""
 
 import os
 from collections.abc import Callable
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from ..linux.event_loop import EventLoop, Timer
 from .notify import Notifier, extend_timeout, reloading, status
 
-# systemd's own time-outs are pushed ahead in small steps while a phase of ours runs: a big step would also postpone
-# the watchdog by as much.
+# While a phase lasts, systemd's time-outs are extended in small steps. A large step would also delay the watchdog by as
+# much.
 _EXTEND_EVERY_SECONDS = 5.0
 _EXTEND_BY_SECONDS = 15.0
 
 
 class Reporter:
-    """Reports state changes, the watchdog's pings and time-out extensions; silent until `become_main`."""
+    """Sends state changes, watchdog pings and extensions of time-outs to systemd; nothing before `become_main`."""
 
     def __init__(self, loop: EventLoop, notifier: Notifier) -> None:
         self._loop = loop
@@ -26,26 +26,26 @@ class Reporter:
         self._on_processed: Callable[[], None] | None = None
 
     def become_main(self, *, systemd_believes: str) -> None:
-        """From now on systemd listens to us, and believes the unit to be starting, or ready."""
+        """Begin to report. systemd reads our messages from now on, and `systemd_believes` is its state of the unit."""
         self._is_main = True
         self._reported = (systemd_believes, "")
         if self._notifier.active:
             self._ping()
 
     def retire(self) -> None:
-        """Somebody else is the main pid."""
+        """Stop reporting, because another process is the main pid."""
         self._is_main = False
         for timer in (self._watchdog, self._extension):
             if timer is not None:
                 timer.cancel()
 
     def report(self, main_state: str, sentence: str, *, ready: bool = False, systemd_reloads: bool = False) -> None:
-        """Tell systemd the state it should see (starting, ready, reloading, stopping) and the sentence to show; and,
-        with `ready`, that the unit is, READY=1.
+        """Report the state that systemd shows (starting, ready, reloading, stopping) and the sentence; with `ready`,
+        also READY=1.
 
-        Where systemd_reloads, its own ExecReload= process waits for us, so that it knows. Told all the same, 253 and
-        newer would go on waiting for a READY=1 when that process has ended because we died, instead of restarting the
-        unit; systemd 257 did for all of TimeoutStartSec=.
+        With `systemd_reloads`, systemd's own ExecReload= process waits for us, and no RELOADING=1 is sent. If it were,
+        and we died, systemd 253 and newer would wait for READY=1 after that process has ended, instead of restarting
+        the unit; systemd 257 waited for all of TimeoutStartSec=.
         """
         if not self._is_main or not self._notifier.active or ((main_state, sentence) == self._reported and not ready):
             return
@@ -65,8 +65,9 @@ class Reporter:
             self._extend()
 
     def name_main_pid(self, pid: int, sentence: str, on_processed: Callable[[], None]) -> None:
-        """Hand the unit to another supervisor; on_processed is called when systemd has taken that in."""
-        # One datagram: there is no moment in which the new main pid is known and the unit not ready.
+        """Make another process the unit's main pid: sd_notify(3), MAINPID=. Call `on_processed` when systemd has
+        processed that."""
+        # This is one datagram, so the unit is never without READY=1 under its new main pid.
         self._notifier.send(f"MAINPID={pid}", "READY=1", "WATCHDOG=1", status(sentence))
         self._reported = ("ready", sentence)
         self._barrier = self._notifier.barrier()
@@ -77,7 +78,7 @@ class Reporter:
             self._loop.watch(self._barrier, self._processed)
 
     def forget_barrier(self) -> None:
-        """Nobody waits for systemd any more."""
+        """Stop waiting for systemd."""
         self._on_processed = None
         if self._barrier is not None:
             self._loop.unwatch(self._barrier)

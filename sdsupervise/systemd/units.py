@@ -1,14 +1,15 @@
-"""Which unit a process belongs to, as its control group says."""
+"""The unit of a process, according to its control group."""
 
 import re
 
-_UNIT_NAME = r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.service"  # as systemd has it; "-" first could be an option
+# as systemd has it; a "-" at the beginning could be read as an option
+_UNIT_NAME = r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*\.service"
 
 
 def unit_of(pid: int) -> tuple[str, bool]:
-    """The service unit that a process belongs to, and whether it is one of a user's manager; "" if it is in none.
+    """Return the service unit of a process, and whether a user's manager runs it; "" if the process is in none.
 
-    With Delegate= a service names what is below its own. What is no name of a unit is not shown, and named to nobody.
+    A service with Delegate= may give any names to the groups below its own, so only a valid name of a unit counts.
     """
     try:
         with open(f"/proc/{pid}/cgroup") as lines:

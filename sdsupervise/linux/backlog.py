@@ -1,4 +1,4 @@
-"""What waits for whoever reads it slowly, or not at all: a little of it, and the number of what was dropped."""
+"""A bounded queue of output for a slow reader: a few packets, and the number of the lines that were dropped."""
 
 import time
 from collections import deque
@@ -11,21 +11,21 @@ _MOST_BYTES = 64 * 1024
 
 
 class WritableLoop(Protocol):
-    """What can wait for a descriptor to be writable."""
+    """An event loop that can wait until a descriptor is writable."""
 
     def watch_writable(self, fd: int, on_ready: Callable[[], None]) -> None:
-        """Call back whenever it is."""
+        """Call `on_ready` whenever the descriptor is writable."""
 
     def unwatch_writable(self, fd: int) -> None:
         """Stop watching."""
 
 
 class Backlog:
-    """Packets go out in their order, each by `send`, which says how much of it was taken, or raises OSError:
-    BlockingIOError where it is to be tried again.
+    """Sends packets in their order, and keeps at most 64 KiB that the reader does not take yet.
 
-    Where more than a little waits, what comes is dropped; when there is room again `notice`, given the number of lines
-    that were, makes the packet that says so.
+    `send` returns how many bytes of a packet were taken. It raises BlockingIOError if it must be tried again, and
+    another OSError if it never succeeds. Packets beyond the limit are dropped. When there is room again, `notice` gets
+    the number of dropped lines, and returns the packet that reports them.
     """
 
     def __init__(
@@ -39,16 +39,17 @@ class Backlog:
         self._is_sending = False  # perhaps in another thread, of a service's module
 
     def __bool__(self) -> bool:
-        """Something waits."""
+        """Whether packets or a notice wait."""
         return bool(self._waiting) or self._dropped > 0
 
     def attach(self, loop: WritableLoop) -> None:
-        """From now on this says when there is room again."""
+        """Use this loop to learn when there is room again."""
         self._loop = loop
         self.flush()
 
     def add(self, packet: bytes, *, lines: int = 1) -> None:
-        """Send it (it is not empty), now or when there is room; or drop it, which stands for so many lines."""
+        """Send the packet, which is not empty, now or when there is room. If it is dropped, it counts as `lines`
+        lines."""
         if self._dropped or (self._waiting and self._bytes + len(packet) > _MOST_BYTES):
             self._dropped += lines
         else:
@@ -59,7 +60,7 @@ class Backlog:
     def flush(self) -> None:
         """Send what can be sent now."""
         if self._is_sending:
-            return  # who does so sends this, too
+            return  # the call that is sending sends this too
         self._is_sending = True
         try:
             self._send_some()
@@ -78,7 +79,7 @@ class Backlog:
             except BlockingIOError:
                 taken = 0
             except OSError:
-                taken = len(packet)  # nobody will ever read it
+                taken = len(packet)  # the reader is gone for ever
             if not taken:
                 break
             self._waiting.popleft()
@@ -87,7 +88,7 @@ class Backlog:
                 self._waiting.appendleft(packet[taken:])
 
     def finish(self, end: float) -> None:
-        """Send what can be sent until then, on the monotonic clock."""
+        """Send what can be sent until `end`, in seconds of time.monotonic()."""
         while self and time.monotonic() < end:
             poller = select.poll()
             poller.register(self._fileno(), select.POLLOUT)
@@ -96,13 +97,13 @@ class Backlog:
             self.flush()
 
     def unwatch(self) -> None:
-        """Its descriptor is about to be another one."""
+        """Stop watching, because the descriptor is about to change."""
         if self._watched is not None and self._loop is not None:
             self._loop.unwatch_writable(self._watched)
         self._watched = None
 
     def forget(self) -> None:
-        """In a forked child: what waits is its parent's to send."""
+        """In a forked child, drop what waits: the parent sends it."""
         self._waiting.clear()
         self._bytes = self._dropped = 0
         self._loop = self._watched = None

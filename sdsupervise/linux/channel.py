@@ -1,6 +1,6 @@
-"""Messages with file descriptors between two supervisors: JSON objects over a SOCK_SEQPACKET socketpair.
+"""Messages with file descriptors between two supervisors: JSON objects over a SOCK_SEQPACKET socketpair; unix(7).
 
-A message stays readable after its sender's death, so "what it last said" can be heard before "it is dead".
+A message stays readable after its sender's death. So all messages of a peer are read before its death counts.
 """
 
 import array
@@ -16,33 +16,33 @@ from ..input import checked
 from .unpatched import socket
 
 _MAX_BYTES = 128 * 1024
-_CREDENTIALS = struct.Struct("3i")  # struct ucred
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _NAME = checked.text(100)
 
 
 class Message(NamedTuple):
-    """What arrived. The receiver owns the descriptors."""
+    """A received message. The receiver owns the descriptors."""
 
-    kind: str  # what it is, the field "say"
-    fields: Mapping[str, Any]  # beside it
+    kind: str  # the field "say"
+    fields: Mapping[str, Any]  # the other fields
     fds: list[int]
     sender: "Sender | None"
 
     def close_fds(self) -> None:
-        """Drop descriptors nobody wants."""
+        """Close the descriptors that are not needed."""
         while self.fds:
             os.close(self.fds.pop())
 
 
 class Channel:
-    """One end. Non-blocking, close-on-exec."""
+    """One end of the channel, non-blocking and close-on-exec."""
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
 
     @classmethod
     def pair(cls) -> tuple[Self, Self]:
-        """Two joined ends."""
+        """Return two connected ends."""
         one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (one, other):
             end.setblocking(False)
@@ -51,16 +51,16 @@ class Channel:
 
     @classmethod
     def from_fd(cls, fd: int) -> Self:
-        """The end that crossed an exec as this descriptor.
+        """Return the end that this descriptor is, which was inherited through exec.
 
-        Raises HandoverError if it is no such socket.
+        Raises HandoverError if it is not such a socket.
         """
         try:
             end = socket.socket(fileno=fd)
         except OSError as error:
             raise HandoverError(f"The hand-over descriptor {fd} is no socket: {error.strerror}.") from error
         if (end.family, end.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
-            end.detach()  # whosever it is
+            end.detach()  # it may belong to other code
             raise HandoverError(f"The hand-over descriptor {fd} is another kind of socket.")
         end.set_inheritable(False)
         end.setblocking(False)
@@ -68,7 +68,7 @@ class Channel:
         return cls(end)
 
     def detach(self) -> None:
-        """Leave the descriptor open, for another to be made from it."""
+        """Forget the descriptor and leave it open, so that another Channel can use it."""
         self._socket.detach()
 
     def fileno(self) -> int:
@@ -76,20 +76,20 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, say: str, fds: Sequence[int] = (), **fields: object) -> bool:
-        """Send a message; False when the other side is gone, or so stuck that its buffer is full."""
+        """Send a message. Return False if the peer is dead, or if its buffer is full because it hangs."""
         data = json.dumps({"say": say, **fields}).encode()
         try:
             socket.send_fds(self._socket, [data], fds, socket.MSG_DONTWAIT)
         except (BrokenPipeError, ConnectionResetError, BlockingIOError):
             return False
         except OSError as error:
-            if error.errno == errno.ETOOMANYREFS:  # descriptors in flight: the other side does not read
+            if error.errno == errno.ETOOMANYREFS:  # too many descriptors in flight: the peer does not read
                 return False
             raise
         return True
 
     def receive(self) -> Message | None:
-        """The next message, None when there is none now.
+        """Return the next message, or None if none has arrived.
 
         Raises EOFError at the end, HandoverError for bytes that are no message.
         """
@@ -98,7 +98,8 @@ class Channel:
         except BlockingIOError:
             return None
         except ConnectionResetError:
-            # It died without reading all we sent. The kernel says so once, ahead of what it has said itself.
+            # The peer died before it read all our messages. The kernel reports this once, before the peer's own
+            # messages.
             return self.receive()
         data, fds = received.data, received.fds
         if not data and not fds and not received.cut_short:
@@ -115,16 +116,16 @@ class Channel:
         return Message(say, fields, fds, received.sender)
 
     def refuse_more(self) -> None:
-        """From now on the other side cannot send; what it has sent can still be received."""
+        """Stop the peer from sending. What it has sent can still be received."""
         self._socket.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
-        """Close this end; the other side reads what was sent and then EOF."""
+        """Close this end. The peer reads the remaining messages, and then EOF."""
         self._socket.close()
 
 
 class Sender(NamedTuple):
-    """Who sent something, as the kernel knows it."""
+    """The sender of a message, according to the kernel: SCM_CREDENTIALS, unix(7)."""
 
     pid: int
     uid: int
@@ -132,16 +133,17 @@ class Sender(NamedTuple):
 
 
 class Received(NamedTuple):
-    """What one recvmsg() gave. The receiver owns the descriptors, which are close-on-exec."""
+    """The result of one recvmsg(2). The receiver owns the descriptors, which are close-on-exec."""
 
     data: bytes
     fds: list[int]
-    cut_short: bool  # some of the bytes, or of the descriptors, are lost
-    sender: Sender | None  # where SO_PASSCRED asks for it
+    cut_short: bool  # some bytes or descriptors are lost
+    sender: Sender | None  # None unless SO_PASSCRED is set
 
 
 def receive(end: socket.socket, max_bytes: int, max_fds: int, flags: int = 0) -> Received:
-    """Receive once; socket.recv_fds forgets its flags."""
+    """Receive once, at most `max_bytes` and `max_fds` descriptors. socket.recv_fds ignores its flags. Raises
+    OSError."""
     numbers, sender = array.array("i"), None
     space = socket.CMSG_SPACE(max_fds * numbers.itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size)
     data, ancillary, got, _ = end.recvmsg(max_bytes, space, socket.MSG_CMSG_CLOEXEC | flags)

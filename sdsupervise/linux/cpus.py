@@ -1,7 +1,7 @@
-"""How many CPUs this process may use: those of its affinity, or as many as the quota of its control groups pays for.
+"""How many CPUs this process may use, by its affinity and by the CPU quota of its control groups.
 
-os.process_cpu_count() of later Pythons was rejected: it counts the affinity alone, so under CPUQuota= or in a container
-with a limit it gives the whole machine's CPUs.
+os.process_cpu_count() of later Pythons was rejected. It counts only the affinity, so under CPUQuota=, or in a container
+with a limit, it returns all CPUs of the machine.
 """
 
 import math
@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 
 class Cpus(NamedTuple):
-    """What was found."""
+    """The CPUs that this process may use."""
 
-    allowed: int  # by the affinity, which a cpuset narrows too
-    quota: float | None  # CPUs that the least quota on the way up pays for; None: there is none
+    allowed: int  # by the affinity, which a cpuset also limits; sched_getaffinity(2)
+    quota: float | None  # the smallest quota of the control group and its ancestors, in CPUs; None: no quota
 
     @property
     def usable(self) -> int:
-        """At least 1; a part of a CPU counts as one."""
+        """The number of usable CPUs, at least 1. A fraction of a CPU counts as one."""
         if self.quota is None:
             return self.allowed
         return max(1, min(self.allowed, math.ceil(self.quota)))
@@ -31,19 +31,19 @@ class Cpus(NamedTuple):
 
 
 def available() -> Cpus:
-    """What this process may use now."""
+    """Return the CPUs that this process may use now."""
     return Cpus(len(os.sched_getaffinity(0)), _quota("/proc/self"))
 
 
 class _Mount(NamedTuple):
-    root: str  # the control group that is seen at the mount point
+    root: str  # the control group that the mount point shows
     place: str
 
     def directories(self, group: str) -> Iterator[str]:
-        """Of the control group and of all that it is in, up to the highest one that can be seen."""
+        """Yield the directories of the control group and of its ancestors, as far as this mount shows them."""
         base = self.root.rstrip("/")
         inside = group.removeprefix(base) if f"{group}/".startswith(f"{base}/") else ""
-        if ".." not in inside.split("/"):  # it lies beside what this namespace shows
+        if ".." not in inside.split("/"):  # ".." means that it is outside of what this namespace shows
             while inside.strip("/"):
                 yield self.place + inside.rstrip("/")
                 inside = inside.rstrip("/").rpartition("/")[0]
@@ -51,8 +51,8 @@ class _Mount(NamedTuple):
 
 
 def _quota(process: str) -> float | None:
-    """The least quota in CPUs; a control group without one leaves it to those it is in. `process` is a directory in
-    /proc."""
+    """Return the smallest quota, in CPUs, or None. A group without a quota is limited by its ancestors. `process` is a
+    directory in /proc."""
     try:
         with open(f"{process}/cgroup") as groups, open(f"{process}/mountinfo") as mounts:
             unified, cpu = _mounts(mounts)
@@ -63,7 +63,7 @@ def _quota(process: str) -> float | None:
 
 
 def _mounts(mountinfo: Iterator[str]) -> tuple[_Mount | None, _Mount | None]:
-    """Where version 2 is mounted, and where the cpu controller of version 1 is; proc_pid_mountinfo(5)."""
+    """Return where cgroup v2 is mounted, and where the cpu controller of v1 is: proc_pid_mountinfo(5)."""
     unified = cpu = None
     for line in mountinfo:
         about, _, more = line.partition(" - ")
@@ -79,12 +79,12 @@ def _mounts(mountinfo: Iterator[str]) -> tuple[_Mount | None, _Mount | None]:
 
 
 def _unescaped(path: str) -> str:
-    """As the kernel writes paths: a space is \\040."""
+    """Return a path without the kernel's escapes: it writes a space as \\040."""
     return path.encode("latin-1", "replace").decode("unicode_escape") if "\\" in path else path
 
 
 def _limits(line: str, unified: _Mount | None, cpu: _Mount | None) -> Iterator[float]:
-    """Those that a line of /proc/PID/cgroup leads to."""
+    """Yield the quotas of the control groups that a line of /proc/PID/cgroup names."""
     number, controllers, group = line.split(":", 2)
     if number == "0" and not controllers and unified is not None:
         for directory in unified.directories(group):
@@ -99,10 +99,10 @@ def _read(path: str) -> list[str]:
         with open(path) as file:
             return file.read().split()
     except OSError:
-        return []  # the controller is not there, as in the root
+        return []  # the controller is absent, as in the root group
 
 
 def _ratio(words: list[str]) -> Iterator[float]:
-    """Of a quota and its period; none for "max" and for -1."""
+    """Yield quota / period; nothing for "max" and for -1."""
     if len(words) == 2 and words[0].isdecimal() and words[1].isdecimal() and int(words[1]):
         yield int(words[0]) / int(words[1])

@@ -1,4 +1,4 @@
-"""Processes with all that they have started, to stop them for a while (SIGSTOP) and to let them go on."""
+"""Processes with all their descendants, to suspend them (SIGSTOP) and to continue them."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -10,14 +10,14 @@ _DEAD = (b"Z", b"X")
 
 
 class Relative(NamedTuple):
-    """A living process. The finder closes the pidfd."""
+    """A living process. The caller of `descent` closes the pidfd."""
 
     pid: int
     pidfd: int
 
 
 class _ProcessStat(NamedTuple):
-    """What proc_pid_stat(5) says of a process, or a thread."""
+    """Fields of a process or a thread, from proc_pid_stat(5)."""
 
     state: bytes
     relations: tuple[bytes, ...]  # its parent, group and session
@@ -25,7 +25,8 @@ class _ProcessStat(NamedTuple):
 
 
 def descent(ancestors: Sequence[int]) -> list[Relative]:
-    """These processes that live, all that they have started, and all that are left in the groups they lead."""
+    """Return those of these processes that live, their descendants, and the members of the groups and sessions they
+    lead."""
     family, others = {b"%d" % pid for pid in ancestors}, dict(_all())
     began: dict[bytes, bytes] = {}
     while more := [pid for pid, its in others.items() if pid in family or not family.isdisjoint(its.relations)]:
@@ -37,7 +38,7 @@ def descent(ancestors: Sequence[int]) -> list[Relative]:
             pidfd = os.pidfd_open(pid)
         except OSError:
             continue
-        # By its beginning it is known again. Its parent can have died between the two looks.
+        # The start time identifies the process: the pid may have been reused since the first look.
         now = _stat(str(pid))
         if now is not None and now.began == began[b"%d" % pid]:
             found.append(Relative(pid, pidfd))
@@ -47,7 +48,7 @@ def descent(ancestors: Sequence[int]) -> list[Relative]:
 
 
 def is_stopped(pid: int) -> bool:
-    """It runs nothing before a SIGCONT comes: all of its threads are stopped, or it is dead."""
+    """Return whether the process runs nothing before a SIGCONT: all its threads are stopped, or it is dead."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -64,6 +65,6 @@ def _all() -> Iterator[tuple[bytes, _ProcessStat]]:
 
 
 def _stat(place: str) -> _ProcessStat | None:
-    """None if it is gone."""
+    """Read the fields of a process or a thread; None if it is gone."""
     fields = stat_fields(place)
     return _ProcessStat(fields[0], tuple(fields[1:4]), fields[19]) if fields else None

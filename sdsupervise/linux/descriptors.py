@@ -1,4 +1,4 @@
-"""What descriptors are that somebody has sent us: looked at before they are used as what they are said to be."""
+"""Checks of descriptors that another process has sent, before they are used."""
 
 import fcntl
 import stat
@@ -7,58 +7,58 @@ from .unpatched import os, select, signal, socket
 
 
 def is_pidfd_of(fd: int, pid: int) -> bool:
-    """A pidfd of the process with this pid, in whichever namespace, or of one that is gone."""
+    """Return whether this is a pidfd of the process with this pid, in any pid namespace, or of a dead process."""
     try:
         with open(f"/proc/self/fdinfo/{fd}") as file:
             facts = dict(line.split(":", 1) for line in file.read(4096).splitlines() if ":" in line)
     except OSError:
-        return _can_be_signalled(fd)  # there is no /proc here
+        return _can_be_signalled(fd)  # there is no /proc
     pids = {*facts.get("Pid", "").split(), *facts.get("NSpid", "").split()}
     return bool(pids & {str(pid), "-1"})
 
 
 def is_pipe_to_read(fd: int) -> bool:
-    """The read end of a pipe."""
+    """Return whether this is the read end of a pipe. Raises OSError."""
     return stat.S_ISFIFO(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
 
 
 def is_pipe_to_write(fd: int) -> bool:
-    """The write end of a pipe."""
+    """Return whether this is the write end of a pipe. Raises OSError."""
     return stat.S_ISFIFO(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
 
 
 def is_place_of_file(fd: int) -> bool:
-    """An O_PATH descriptor of a regular file."""
+    """Return whether this is an O_PATH descriptor of a regular file. Raises OSError."""
     return stat.S_ISREG(os.fstat(fd).st_mode) and bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
 
 
 def is_socket(fd: int) -> bool:
-    """A socket of any kind."""
+    """Return whether this is a socket of any kind. Raises OSError."""
     return stat.S_ISSOCK(os.fstat(fd).st_mode)
 
 
 def is_listener(fd: int) -> bool:
-    """A stream socket that listens."""
+    """Return whether this is a listening stream socket. Raises OSError."""
     return _is(fd, socket.SOCK_STREAM) and _option(fd, socket.SO_ACCEPTCONN) == 1
 
 
 def is_control_listener(fd: int) -> bool:
-    """The same of a UNIX socket."""
+    """Return whether this is a listening UNIX stream socket. Raises OSError."""
     return _is(fd, socket.SOCK_STREAM, socket.AF_UNIX) and _option(fd, socket.SO_ACCEPTCONN) == 1
 
 
 def is_connection(fd: int) -> bool:
-    """A UNIX stream socket that does not listen."""
+    """Return whether this is a UNIX stream socket that does not listen. Raises OSError."""
     return _is(fd, socket.SOCK_STREAM, socket.AF_UNIX) and _option(fd, socket.SO_ACCEPTCONN) == 0
 
 
 def is_channel(fd: int) -> bool:
-    """A UNIX socket of packets in sequence."""
+    """Return whether this is a UNIX socket of type SOCK_SEQPACKET. Raises OSError."""
     return _is(fd, socket.SOCK_SEQPACKET, socket.AF_UNIX)
 
 
 def is_readable(fd: int) -> bool:
-    """Something can be read there now, or its end."""
+    """Return whether data, or the end, can be read without blocking."""
     poller = select.poll()
     poller.register(fd, select.POLLIN)
     return bool(poller.poll(0))

@@ -1,4 +1,4 @@
-"""One thread, one epoll, timers. With nothing to do it sleeps in the kernel without a time-out.
+"""One thread, one epoll(7), timers. Without work it sleeps in the kernel, without a time-out.
 
 asyncio was rejected: it costs every service 60 ms of start and several MB, and its child watcher wants SIGCHLD.
 """
@@ -15,44 +15,44 @@ from .unpatched import select
 
 Callback = Callable[[], None]
 
-_LONGEST_SLEEP_SECONDS = 86400.0  # epoll takes 24 days at most, a setting may be a year
+_LONGEST_SLEEP_SECONDS = 86400.0  # epoll takes 24 days at most, and a setting may be a year
 
 
 class Timer:
-    """A callback that is due once, unless it is cancelled before."""
+    """A callback that is due once, unless it is cancelled."""
 
     def __init__(
         self, callback: Callback, due: float, anew: float = 0.0, expected: "dict[Timer, None] | None" = None
     ) -> None:
         self._callback: Callback | None = callback
         self.due = due
-        self.anew = anew  # seconds that whoever is timed gets where we slept; 0: nobody is
+        self.anew = anew  # seconds that the timed process gets again if we slept; 0: no process is timed
         self._expected = expected
         if expected is not None:
             expected[self] = None
 
     @property
     def pending(self) -> bool:
-        """Neither fired nor cancelled."""
+        """Whether it has neither fired nor been cancelled."""
         return self._callback is not None
 
     @property
     def seconds_left(self) -> float:
-        """Until it is due."""
+        """The seconds until it is due."""
         return self.due - time.monotonic()
 
     def cancel(self) -> None:
-        """From now on it never fires."""
+        """Make sure that it never fires."""
         self._callback = None
         if self._expected is not None:
             self._expected.pop(self, None)
 
     def begin_anew(self, now: float) -> None:
-        """Whoever is timed has all of the time again."""
+        """Give the timed process its whole time again. `now` is in seconds of time.monotonic()."""
         self.due = now + self.anew
 
     def fire(self) -> None:
-        """Call back, once."""
+        """Call back, unless it has fired or is cancelled."""
         callback = self._callback
         self.cancel()
         if callback is not None:
@@ -60,51 +60,52 @@ class Timer:
 
 
 class EventLoop:
-    """Calls back when a file descriptor is readable (or hung up) and when time has passed."""
+    """Calls back when a descriptor is readable or hung up, and when time has passed."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()  # close-on-exec from birth
+        self._epoll = select.epoll()  # close-on-exec from its creation
         self._watched: dict[int, Callback] = {}
         self._writable: dict[int, Callback] = {}
         self._timers: list[tuple[float, int, Timer]] = []
-        self._expected: dict[Timer, None] = {}  # those of expect_within that are pending
-        self._shortest = 0.0  # time that one of them gives, at most
-        self._looked_at = self._worked = 0.0  # clock and CPU time of this thread when it last woke, while some are
+        self._expected: dict[Timer, None] = {}  # the pending timers of expect_within
+        self._shortest = 0.0  # the shortest time that one of them allows
+        # clock and CPU time of this thread when it last woke, while there are such timers
+        self._looked_at = self._worked = 0.0
         self._order = itertools.count()
         self._running = False
 
     def watch(self, fd: int, on_ready: Callback) -> None:
-        """Call back whenever fd is readable or at its end. The callback must bear finding nothing."""
+        """Call back whenever fd is readable or at its end. The callback must accept that there is nothing to read."""
         self._epoll.register(fd, select.EPOLLIN)
         self._watched[fd] = on_ready
 
     def unwatch(self, fd: int) -> None:
-        """Stop watching, before the fd is closed. Not watched: nothing happens."""
+        """Stop watching; call this before the fd is closed. Does nothing if the fd is not watched."""
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def watch_writable(self, fd: int, on_ready: Callback) -> None:
-        """Call back whenever fd takes more, or its other end is gone. A forked child does not close it."""
+        """Call back whenever fd is writable, or its other end is closed. A forked child does not close it."""
         self._epoll.register(fd, select.EPOLLOUT)
         self._writable[fd] = on_ready
 
     def unwatch_writable(self, fd: int) -> None:
-        """Stop that, before the fd is closed."""
+        """Stop watching for writing; call this before the fd is closed."""
         if self._writable.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     def call_later(self, seconds: float, callback: Callback) -> Timer:
-        """Call back once, so many seconds from now (0: in the next round)."""
+        """Call back once, after `seconds`; 0 means in the next round."""
         due = time.monotonic() + seconds
         timer = Timer(callback, due)
         heapq.heappush(self._timers, (due, next(self._order), timer))
         return timer
 
     def expect_within(self, seconds: float, on_overdue: Callback, *, anew: float | None = None) -> Timer:
-        """Call back once, if somebody else has had so many seconds for what is expected of him.
+        """Call back once, if another process has had `seconds` for what is expected from it.
 
-        Where this process itself slept meanwhile, so may the other have: he gets the seconds once more, or as many as
-        `anew` says; see patience.py.
+        If this process itself slept meanwhile, the other process may have slept too. Then it gets the seconds once
+        more, or `anew` seconds; see patience.py.
         """
         if seconds <= 0:
             return self.call_later(0, on_overdue)
@@ -117,18 +118,19 @@ class EventLoop:
         return timer
 
     def run(self) -> None:
-        """Serve until stop() is called from a callback."""
+        """Run until a callback calls stop()."""
         self._running = True
         while self._running:
             seconds = self._seconds_to_sleep() if self._timers else None
             found = self._epoll.poll(seconds)
-            # A callback may take long, or we may be stopped in it. What arrives meanwhile is looked at before a timer
-            # that becomes due meanwhile: nobody who spoke in time is taken for silent.
+            # A callback may take long, or this process may be suspended in it. What arrives meanwhile is handled before
+            # a timer that becomes due meanwhile, so a process that reported in time never counts as silent.
             now = time.monotonic() if self._timers else 0.0
             if self._expected:
                 self._look_at_own_clock(now, wanted=seconds or 0.0)
             for fd, on_ready in [(fd, self._callback_of(fd)) for fd, _ in found]:
-                # An earlier callback of this round may have unwatched it, and even have got its number for another.
+                # An earlier callback of this round may have unwatched the fd, and its number may belong to another file
+                # now.
                 if on_ready is not None and self._callback_of(fd) is on_ready:
                     on_ready()
                     if not self._running:
@@ -141,15 +143,15 @@ class EventLoop:
         self._running = False
 
     def close(self) -> None:
-        """Give the epoll descriptor back."""
+        """Close the epoll descriptor."""
         self._epoll.close()
 
     def close_in_child(self) -> None:
-        """In a forked child: close its copies of the epoll and of all that is watched.
+        """In a forked child, close its copies of the epoll and of all watched descriptors.
 
-        It looks at numbers alone, not at whom they belong to, and closes neighbours together. Of 500 workers each is
-        forked with copies of what leads to those before it; a child that looked at as many objects would have the
-        kernel copy the pages they lie on.
+        This looks only at numbers, and closes neighbours together. Each of 500 workers is forked with copies of the
+        descriptors of those before it. If a child looked at as many objects, the kernel would copy the memory pages
+        that hold them.
         """
         self._epoll.close()
         numbers = sorted(self._watched)
@@ -163,7 +165,8 @@ class EventLoop:
         return self._watched.get(fd) or self._writable.get(fd)
 
     def _seconds_to_sleep(self) -> float | None:
-        """Until the next timer is due, or until the next glance at the clock while somebody is timed."""
+        """Return the seconds until the next timer, or until the next look at the clock while another process is
+        timed."""
         timers = self._timers
         while timers and not timers[0][2].pending:
             heapq.heappop(timers)
@@ -175,7 +178,8 @@ class EventLoop:
         return min(seconds, _LONGEST_SLEEP_SECONDS)
 
     def _look_at_own_clock(self, now: float, *, wanted: float) -> None:
-        """Since the last look we slept as long as we wanted to, or worked; whatever is left of the time we lost."""
+        """Notice lost time: the time since the last look, without the sleep that was wanted and without our own CPU
+        time."""
         worked = time.thread_time()
         lost = now - self._looked_at - wanted - (worked - self._worked)
         slept_through = now - self._looked_at > self._shortest * GLANCE

@@ -1,8 +1,8 @@
-"""Files and directories in places where others may write: whatever they plant there cannot lead us elsewhere.
+"""Files and directories where other users may write: nothing that they put there can redirect us.
 
-A path is walked once, part by part; what is done then is done in the directory that was found, by its descriptor. Root
-follows a symlink on the way only if root has made it. (Root is whoever owns "/", too: in a user namespace that does not
-map the real one, what is root's has the uid of everybody unknown.)
+A path is resolved once, part by part. All later steps use the descriptor of the directory that was found. Root follows
+a symlink on the path only if root owns it. (Here the owner of "/" counts as root too: in a user namespace that does not
+map the real root, its files have the overflow uid; user_namespaces(7).)
 """
 
 import contextlib
@@ -13,15 +13,15 @@ from collections.abc import Collection
 from ..errors import NotReadable
 from .unpatched import os
 
-_MOST_LINKS = 40  # as the kernel has it
+_MOST_LINKS = 40  # as the kernel has it, path_resolution(7)
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_directory(path: str, *, only_ours: bool = False) -> int:
-    """A descriptor of a directory, to be used as a dir_fd; "" is the one we are in. The caller owns it.
+    """Return a descriptor of a directory, to be used as a dir_fd; "" is the current one. The caller owns it.
 
-    Raises OSError: ELOOP for a symlink on the way that root must not follow; with only_ours EPERM for a directory on
-    the way in which others can replace what is ours.
+    Raises OSError: ELOOP for a symlink on the path that root must not follow; with only_ours EPERM for a directory on
+    the path in which other users can replace our files.
     """
     parts = path.split("/")[::-1]
     here, links = _open_path("/" if path.startswith("/") else "."), 0
@@ -48,9 +48,10 @@ def open_directory(path: str, *, only_ours: bool = False) -> int:
 
 
 def make_directory(path: str, mode: int, *, owners: Collection[int]) -> int:
-    """A descriptor of a directory, which is made if it is not there, whatever the umask. The caller owns it.
+    """Return a descriptor of a directory, which is created if it does not exist. The caller owns it.
 
-    Raises OSError: EPERM for one that belongs to none of these uids, ENOTDIR for what is no directory.
+    `mode` does not depend on the umask. Raises OSError: EPERM if the directory belongs to none of the uids `owners`,
+    ENOTDIR for what is no directory.
     """
     above, name = open_directory(os.path.dirname(path)), os.path.basename(path)
     try:
@@ -73,18 +74,19 @@ def make_directory(path: str, mode: int, *, owners: Collection[int]) -> int:
 
 
 def replace(directory: int, name: str, data: bytes, mode: int, *, durable: bool) -> None:
-    """Have this file in a directory say something else, in one step: nobody reads half of it, and a symlink there is
-    replaced, not followed. The mode is as open(2) has it: less what the umask takes.
+    """Replace the content of a file in a directory, in one step.
 
-    `durable`: it is still there, and whole, after a power failure. Raises OSError: EEXIST for what is no regular file.
+    A reader sees the old content or the new one, never a part. A symlink is replaced, not followed. The mode is reduced
+    by the umask, as in open(2). With `durable`, the file survives a power failure as a whole. Raises OSError: EEXIST
+    for what is no regular file.
     """
     try:
         there = stat.S_IFMT(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
-        if there not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):  # of the last, rename(2) says what is wrong
+        if there not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):  # for a directory, rename(2) raises the right error
             raise _error(errno.EEXIST, "there is something that is no regular file")
     except FileNotFoundError:
         pass
-    new = f".sdsupervise.{os.urandom(8).hex()}"  # that nobody reads who looks for *.prom or *.conf
+    new = f".sdsupervise.{os.urandom(8).hex()}"  # a name that no reader of *.prom or *.conf matches
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=directory)
     try:
         with open(file, "wb") as output:
@@ -100,7 +102,7 @@ def replace(directory: int, name: str, data: bytes, mode: int, *, durable: bool)
 
 
 def read(directory: int, name: str, *, at_most: int) -> bytes:
-    """What a file in a directory says, up to so many bytes.
+    """Return the content of a file in a directory, at most `at_most` bytes.
 
     Raises OSError: ELOOP for a symlink, EEXIST for what is no regular file.
     """
@@ -112,10 +114,10 @@ def read(directory: int, name: str, *, at_most: int) -> bytes:
 
 
 def read_regular(path: str, most_bytes: int) -> bytes:
-    """All that stands in a regular file.
+    """Return the whole content of a regular file.
 
-    Raises NotReadable, whose text says why as the end of a sentence, for what is none (opening a FIFO would wait for
-    ever, opening a device may do anything), for one of more bytes, and for one that we may not read.
+    Raises NotReadable, whose text is the end of a sentence: for what is no regular file (opening a FIFO would block for
+    ever, opening a device may do anything), for more than `most_bytes` bytes, and for a file that we may not read.
     """
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -136,7 +138,7 @@ def read_regular(path: str, most_bytes: int) -> bytes:
 
 
 def remove(path: str) -> None:
-    """Remove a name from its directory; raises OSError."""
+    """Remove a name from its directory. Raises OSError."""
     directory = open_directory(os.path.dirname(path))
     try:
         os.unlink(os.path.basename(path), dir_fd=directory)

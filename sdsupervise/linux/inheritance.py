@@ -1,7 +1,7 @@
-"""How this process was called, which is how its successor will be, and what a predecessor left it.
+"""How this process was called, which is how its successor is called, and what a predecessor passed to it.
 
-A deploy swaps a symlink such as /srv/app/current, so everything that names code is kept as it was typed: the
-interpreter, the script and the working directory, all unresolved.
+A deploy swaps a symlink such as /srv/app/current. So every path to code stays as it was typed, with its symlinks: the
+interpreter, the script and the working directory.
 """
 
 import functools
@@ -15,12 +15,13 @@ from ..input.checked import decimal
 from .unpatched import os
 
 HANDOVER_VARIABLE = "SDSUPERVISE_HANDOVER"  # "CHANNEL:STDERR", two descriptor numbers
-RUN_DIRECTORY_VARIABLE = "SDSUPERVISE_RUN_DIRECTORY"  # the one we made; see instances/run_directory.py
-EXECUTED_ANEW_VARIABLE = "SDSUPERVISE_EXECUTED_ANEW"  # by itself, and why; see code/early_code.py
+RUN_DIRECTORY_VARIABLE = "SDSUPERVISE_RUN_DIRECTORY"  # the directory that we made; see instances/run_directory.py
+# this process executed itself again; the value says for which change, see code/early_code.py
+EXECUTED_ANEW_VARIABLE = "SDSUPERVISE_EXECUTED_ANEW"
 
 _MOST_FD = 2**31 - 1
 
-# Set anew for each process by whoever starts it, so never inherited.
+# Set for each process by the process that starts it, so never inherited.
 _NOT_INHERITED = (
     *(HANDOVER_VARIABLE, EXECUTED_ANEW_VARIABLE),
     *("MAINPID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID"),
@@ -37,20 +38,20 @@ class Invocation(NamedTuple):
     """A command line with its working directory and environment."""
 
     argv: list[str]
-    directory: str  # "" = wherever the process that executes it happens to be
+    directory: str  # "": the directory in which the executing process is
     environment: dict[str, str]
 
 
 @functools.cache
 def this_invocation() -> Invocation:
-    """How this process was called: as it stood when first asked, for a --directory or the service may change it.
+    """Return how this process was called. The first call fixes the answer, because a --directory or the service may
+    change it.
 
-    From then on what only a supervisor may have is in the environment that this returns, and no longer in our own:
-    whatever the service's code starts, even while it is imported, finds neither our variables nor the descriptors of
-    the hand-over.
+    After that, the variables for supervisors are only in the returned environment, not in our own. So programs that the
+    service's code starts, even during its import, get neither our variables nor the descriptors of the handover.
     """
     typed = sys.orig_argv[0] if sys.orig_argv else sys.executable  # empty in an embedded interpreter
-    # A bare name was found in PATH (as by `#!/usr/bin/env python3`); one with a slash stays as typed, for
+    # A bare name was found in PATH (as by `#!/usr/bin/env python3`). A name with a slash stays as typed, because
     # sys.executable resolves a relative one against the real directory behind a symlink.
     interpreter = typed if "/" in typed else sys.executable
     invocation = Invocation([interpreter, *sys.orig_argv[1:]], named_directory(), dict(os.environ))
@@ -58,15 +59,16 @@ def this_invocation() -> Invocation:
         try:
             os.set_inheritable(int(fd), False)
         except (OSError, OverflowError):
-            pass  # nobody has set this who knows what it is for; see inherited_handover
+            pass  # no supervisor has set this; see inherited_handover
     os.environ.pop(RUN_DIRECTORY_VARIABLE, None)
-    if HANDOVER_VARIABLE not in invocation.environment:  # nobody has made one for us yet; see run_directory.provide
+    # no supervisor has made a directory for us yet; see run_directory.provide
+    if HANDOVER_VARIABLE not in invocation.environment:
         invocation.environment.pop(RUN_DIRECTORY_VARIABLE, None)
     return invocation
 
 
 def named_directory() -> str:
-    """The working directory by the name it was entered by: $PWD where that is the same place; "" if it is gone."""
+    """Return the working directory as it was entered: $PWD if it is the same directory; "" if it was removed."""
     name = os.environ.get("PWD", "")
     try:
         here = os.getcwd()
@@ -80,12 +82,12 @@ def named_directory() -> str:
 
 @functools.cache
 def directory_of_code() -> str:
-    """Where the service's code was looked for, by name: as it stood when first asked, as with this_invocation."""
+    """Return where the service's code is looked up. The first call fixes the answer, as in this_invocation."""
     return named_directory()
 
 
 def environment_of_successor(environment: Mapping[str, str], channel_fd: int, own_stderr: int) -> dict[str, str]:
-    """What a successor, which this process is about to become, gets of an environment; see inherited_handover."""
+    """Return the environment for the successor that this process is about to become; see inherited_handover."""
     kept = {name: value for name, value in environment.items() if name not in _NOT_INHERITED}
     kept[HANDOVER_VARIABLE] = f"{channel_fd}:{own_stderr}"
     if "WATCHDOG_USEC" in kept:
@@ -94,15 +96,16 @@ def environment_of_successor(environment: Mapping[str, str], channel_fd: int, ow
 
 
 def without_supervisors_own(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a program of another's gets of an environment: nothing that systemd, or a predecessor, says to us."""
+    """Return the environment for a program that is not ours: without the messages of systemd, or of a predecessor, to
+    us."""
     return {name: value for name, value in environment.items() if name not in _SUPERVISORS_OWN}
 
 
 def inherited_handover(environment: Mapping[str, str]) -> tuple[int, int] | None:
-    """The channel's and the kept stderr's descriptor that a predecessor left us, by what this_invocation() knows of our
-    environment; None for a first generation.
+    """Return the descriptors that a predecessor passed: the channel, and the original standard error.
 
-    Raises HandoverError for a variable that is not two numbers.
+    `environment` is that of this_invocation(). Returns None in a first generation. Raises HandoverError for a variable
+    that is not two numbers.
     """
     value = environment.get(HANDOVER_VARIABLE)
     if value is None:
@@ -115,19 +118,19 @@ def inherited_handover(environment: Mapping[str, str]) -> tuple[int, int] | None
 
 
 def is_successor() -> bool:
-    """This process was started for a reload."""
+    """Return whether this process was started for a reload."""
     return HANDOVER_VARIABLE in this_invocation().environment
 
 
 def fill_standard_descriptors() -> None:
-    """Where standard input, output or error was closed, put /dev/null: what we open must not get their numbers."""
+    """Open /dev/null for each closed descriptor of 0, 1 and 2, so that later files do not get these numbers."""
     while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
 
 
 def adopt_stderr(own_stderr: int) -> None:
-    """Leave the predecessor's pipe for the standard error we were born with."""
+    """Replace the predecessor's pipe by the standard error that this process started with."""
     sys.stderr.flush()
     os.dup2(own_stderr, 2)
     os.close(own_stderr)

@@ -1,11 +1,13 @@
-"""What stays as pid 1 of a container that has no init: it buries the dead, hands signals on, and ends when the service
-does, with its exit status.
+"""A process that stays as pid 1 of a container that has no init. It reaps children, passes signals on, and exits with
+the service, with the same exit status.
 
-A reload puts another process in the supervisor's place. A supervisor that is pid 1 would take the container with it,
-and its predecessors, successors and whatever else loses its parent would be zombies there for ever. So pid 1 forks
-before anything begins, and the service's supervisors tell it who they are, each over the same socket, which they hand
-on in a reload. It believes the kernel of the pid that says so, not the message: it may be root, and they may not. A
-number can be another process's by the time it is heard. So it signals only a process of the user who spoke, by a pidfd.
+A reload puts another process in the supervisor's place. If a supervisor were pid 1, its end would end the container,
+and its predecessors, successors and all other orphans would stay as zombies. So pid 1 forks before the service starts.
+The service's supervisors report themselves to it, each over the same socket, which a reload hands over.
+
+Pid 1 may be root, and the supervisors may not be. So it takes the sender's pid from the kernel, not from the message.
+That number may belong to another process by the time the message is read. So it signals only a process of the sender's
+user, through a pidfd.
 """
 
 import struct
@@ -18,11 +20,11 @@ from .unpatched import os, signal, socket
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid; unix(7)
 _HERE, _MAIN = b"here", b"main"
 _MOST_BYTES = 64
-_MOST_MESSAGES = 1000  # that are taken at a time; the kernel keeps fewer
-_MOST_SUPERVISORS = 200  # that are known at a time; each costs a descriptor
+_MOST_MESSAGES = 1000  # read at a time; the kernel keeps fewer
+_MOST_SUPERVISORS = 200  # known at a time; each costs a descriptor
 _STOPS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 _LONGEST_PATIENCE_SECONDS = 3600.0  # for the workers of a supervisor that was killed
-_KILLED = 128  # and the signal's number: as shells say it
+_KILLED = 128  # plus the signal's number, as shells report it
 
 
 class Init:
@@ -32,20 +34,26 @@ class Init:
         self._link = link
 
     def fileno(self) -> int:
-        """The socket, for a successor."""
+        """The descriptor of the socket, for a successor."""
         return self._link.fileno()
 
     def say_here(self) -> None:
-        """This process is a supervisor."""
+        """Tell pid 1 that this process is a supervisor."""
         self._say(_HERE)
 
     def say_main(self, stop_timeout: float) -> None:
-        """It is the main one, and signals are for it; should it be killed, its workers take so many seconds to stop."""
+        """Tell pid 1 that this is the main supervisor, which gets the signals.
+
+        If it is killed, pid 1 waits up to `stop_timeout` seconds for its workers.
+        """
         self._say(b"%s %d" % (_MAIN, stop_timeout))
 
     def close_in_children(self) -> None:
-        """What this process forks from now on, or what the service's code does, is no supervisor: pid 1 would wait for
-        it."""
+        """Close the socket in every later child of this process, also those of the service's code: they are no
+        supervisors.
+
+        Otherwise pid 1 would wait for them.
+        """
         os.register_at_fork(after_in_child=self._link.close)
 
     def _say(self, words: bytes) -> None:
@@ -56,10 +64,10 @@ class Init:
 
 
 def leave_to_init() -> Init:
-    """Return in a child. This process stays behind, and never returns."""
+    """Fork. Return in the child; the parent stays as pid 1 and never returns."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would not tell of anybody's end
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, the kernel reports no child's end
     processes.flush()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     pid = os.fork()
@@ -74,7 +82,7 @@ def leave_to_init() -> Init:
 
 
 def _take_terminal() -> None:
-    """Be its foreground: a Ctrl-C is for us, and must not come a second time from pid 1."""
+    """Become the terminal's foreground group: then Ctrl-C reaches us directly, and pid 1 does not pass it on again."""
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -91,14 +99,14 @@ def _take_terminal() -> None:
 class _PidOne:
     def __init__(self, link: socket.socket, first: int) -> None:
         self._link = link
-        self._supervisors = {first: os.pidfd_open(first)}  # that live, each with its pidfd; the youngest at the end
+        self._supervisors = {first: os.pidfd_open(first)}  # the living ones, each with its pidfd; the youngest is last
         self._main = first
-        self._status = 0  # a wait status: of the one that was the main one last
+        self._status = 0  # a wait status: of the supervisor that was the main one last
         self._patience = 0.0
-        self._stops: dict[int, list[int]] = {}  # that each was handed
+        self._stops: dict[int, list[int]] = {}  # the stop signals that each supervisor got
 
     def stay(self) -> NoReturn:
-        """Until the last supervisor is gone."""
+        """Run until the last supervisor is gone, then exit."""
         while True:
             number = signal.sigwaitinfo(signal.valid_signals()).si_signo
             if number != signal.SIGCHLD:
@@ -114,7 +122,7 @@ class _PidOne:
 
     def _bury(self) -> None:
         while True:
-            self._hear()  # what the dead have said comes first
+            self._hear()  # first read what the dead processes have sent
             self._forget_those_gone()
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -122,12 +130,12 @@ class _PidOne:
                 return
             if not pid:
                 return
-            if pid == self._main and pid in self._supervisors:  # else it is another of that number
+            if pid == self._main and pid in self._supervisors:  # else it is another process with that number
                 self._status = status
             self._forget(pid)
 
     def _hear(self) -> bool:
-        """Take in what supervisors have said; False if none is left that could say more."""
+        """Read what supervisors have sent; return False if no supervisor is left to send more."""
         for _ in range(_MOST_MESSAGES):
             try:
                 data, ancillary, _, _ = self._link.recvmsg(
@@ -171,7 +179,7 @@ class _PidOne:
         signals.send(self._supervisors[pid], number)
 
     def _forget_those_gone(self) -> None:
-        """Somebody else than us has buried them, and knows their status. So the main one is another."""
+        """Forget the supervisors whose end another process has waited for. The main supervisor is then another one."""
         for pid, pidfd in [*self._supervisors.items()]:
             if self._supervisors.get(pid) == pidfd and not _is_there(pidfd):
                 self._forget(pid)
@@ -181,11 +189,12 @@ class _PidOne:
     def _forget(self, pid: int) -> None:
         if pid in self._supervisors:
             os.close(self._supervisors.pop(pid))
-        for number in self._stops.pop(pid, ()):  # it may have been dead when it got them
+        for number in self._stops.pop(pid, ()):  # it may have been dead already when it got them
             self._hand_on(number)
 
     def _see_out(self) -> None:
-        """The supervisor was killed: its workers know, and stop. The kernel kills them when we end."""
+        """Wait for the workers of a supervisor that was killed: they notice, and stop. The kernel kills the rest when
+        we exit."""
         end = time.monotonic() + self._patience
         while (left := end - time.monotonic()) > 0:
             try:
@@ -196,20 +205,22 @@ class _PidOne:
 
 
 def _open(pid: int, uid: int) -> int | None:
-    """A pidfd of the process that has spoken as this user; None if it is gone. Whoever has its number by now is of the
-    same user, who may signal him without us."""
+    """Return a pidfd of the process that sent a message as this user; None if it is gone.
+
+    If the pid was reused, the new process belongs to the same user, who may signal it anyway.
+    """
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return None
-    if processes.uid_of(pid) == uid and _is_there(pidfd):  # in this order: the number is still its own
+    if processes.uid_of(pid) == uid and _is_there(pidfd):  # in this order, because the pid must still be its own
         return pidfd
     os.close(pidfd)
     return None
 
 
 def _is_there(pidfd: int) -> bool:
-    """It lives, or is a child of ours that we have not buried yet."""
+    """Return whether the process lives, or is a child of ours that we have not waited for yet."""
     if not processes.is_dead(pidfd):
         return True
     try:

@@ -1,16 +1,17 @@
 """Two sockets that listen on one address, and the kernel's choice between them: one lane for each of two generations.
 
-A program that is told to stop may drop what it has accepted and not read yet; uvicorn and hypercorn do. Nobody can keep
-it from accepting on a socket that it shares with the next generation. In a lane of its own it gets no more connections
-once the kernel sends them all into the other lane, and has nothing left to drop when it is told to stop.
+A program that gets its stop signal may drop connections that it has accepted and not read yet; uvicorn and hypercorn
+do. While it shares a socket with the next generation, it cannot be kept from accepting. With a lane of its own it gets
+no more connections as soon as the kernel sends them all into the other lane. Then it has none left to drop when it
+stops.
 
-For the same reason a check of new code (before_commit) reaches that code alone: the kernel sends the check's
-connections, and nobody else's, into the new lane. It knows them by their source port, one of CHECK_PORTS. It counts
-only on this host: a client elsewhere may have any port.
+For the same reason a check of new code (before_commit) reaches only that code: the kernel sends the connections of the
+check, and no others, into the new lane. It recognizes them by their source port, one of CHECK_PORTS. That counts only
+on this host, because a client elsewhere may have any port.
 
-Alternatives considered: a socket that each generation opens anew, beside that of the one before, needs the same
-privileges at each reload, and the kernel numbers those that are left anew when one is closed. eBPF could tell apart
-more, and needs privileges, too.
+Alternatives considered: a socket that each generation opens anew, beside the previous one, needs the same privileges at
+each reload, and the kernel renumbers the remaining sockets when one is closed. eBPF could distinguish more, and also
+needs privileges.
 """
 
 import array
@@ -23,7 +24,7 @@ CHECK_PORTS = (61000, 61999)  # the first and the last; net.ipv4.ip_local_port_r
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_ATTACH_REUSEPORT_CBPF = 26, 27, 51  # socket(7); Python does not name them
 _NETWORK_HEADER = -0x100000 & 0xFFFFFFFF  # SKF_NET_OFF: offsets from here are in the IP header
-# Of classic BPF, linux/bpf_common.h: load, compare and jump, return.
+# Opcodes of classic BPF, linux/bpf_common.h: load, compare and jump, return.
 _LD_W_ABS, _LD_H_ABS, _LD_B_ABS, _LD_H_IND, _LDX_MSH = 0x20, 0x28, 0x30, 0x48, 0xB1
 _RSH_K, _TAX = 0x74, 0x07
 _JEQ_K, _JEQ_X, _JGT_K, _JGE_K = 0x15, 0x1D, 0x25, 0x35
@@ -32,14 +33,14 @@ _IPV6, _TCP, _LOOPBACK = 6, 6, 127
 
 
 class Steering(NamedTuple):
-    """The lanes, 0 or 1, of new connections: the order in which the two sockets began to listen."""
+    """The lanes for new connections, 0 or 1: the order in which the two sockets began to listen."""
 
     everybody: int
-    check: int | None = None  # of those from this host and from CHECK_PORTS, where they have a lane of their own
+    check: int | None = None  # for those from this host and from CHECK_PORTS, if they have a lane of their own
 
 
 class Instruction(NamedTuple):
-    """One for the kernel. A jump says where it leads by labels, and "" is the next instruction."""
+    """One BPF instruction. A jump names its targets by labels; "" is the next instruction."""
 
     code: int
     value: int = 0
@@ -49,10 +50,10 @@ class Instruction(NamedTuple):
 
 
 def program(steering: Steering) -> list[Instruction]:
-    """What the kernel asks of each new connection: it returns the number of a socket.
+    """Return the program that the kernel runs for each new connection: it returns the number of a socket.
 
-    A connection comes from this host if it has one address at both ends, or comes from 127.0.0.0/8. An IPv6 socket may
-    have IPv4 clients, too.
+    A connection comes from this host if it has the same address at both ends, or comes from 127.0.0.0/8. An IPv6 socket
+    may have IPv4 clients too.
     """
     ip = _NETWORK_HEADER
     if steering.check is None:
@@ -78,11 +79,11 @@ def program(steering: Steering) -> list[Instruction]:
         Instruction(_JEQ_X, 0, "v4 port", ""),
         Instruction(_LD_B_ABS, ip + 12),
         Instruction(_JEQ_K, _LOOPBACK, "", "everybody"),
-        Instruction(_LDX_MSH, ip, label="v4 port"),  # the length of the IP header, behind which is the source port
+        Instruction(_LDX_MSH, ip, label="v4 port"),  # the length of the IP header; the source port follows it
         Instruction(_LD_H_IND, ip),
         Instruction(_JGE_K, low, "not below", "everybody"),
         Instruction(_LD_B_ABS, ip + 6, label="v6"),
-        Instruction(_JEQ_K, _TCP, "", "everybody"),  # something else stands between the IP header and the ports
+        Instruction(_JEQ_K, _TCP, "", "everybody"),  # an extension header stands between the IP header and the ports
         *same_v6,
         Instruction(_LD_H_ABS, ip + 40),
         Instruction(_JGE_K, low, "not below", "everybody"),
@@ -93,23 +94,24 @@ def program(steering: Steering) -> list[Instruction]:
 
 
 def steer(listener: socket.socket, steering: Steering) -> None:
-    """Have the kernel choose so from now on, for both sockets of this address; either may be given.
+    """Let the kernel choose by this steering from now on, for both sockets of the address. Either may be given.
 
-    Raises OSError.
+    Raises OSError. See SO_ATTACH_REUSEPORT_CBPF in socket(7).
     """
     _attach(listener, _SO_ATTACH_REUSEPORT_CBPF, program(steering))
 
 
 def join(first: socket.socket, second: socket.socket, backlog: int) -> None:
-    """Have the second, which is not bound yet, listen where the first does: it is lane 1, and gets no client yet.
+    """Let the second socket, which is not bound yet, listen where the first does. It is lane 1, and gets no client yet.
 
     Raises OSError.
     """
     for each in (first, second):
         each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     second.bind(first.getsockname())
-    # For some microseconds it listens and the kernel cannot be told yet not to choose it. Where we may, nobody is heard
-    # meanwhile: as all whose first packet is lost they try again, a second later. Else such a client waits in lane 1.
+    # For some microseconds the second socket listens before the kernel can be configured not to choose it. If we have
+    # the rights, a filter drops all packets meanwhile, and clients try again after a second. Otherwise such a client
+    # waits in lane 1.
     is_deaf = _be_deaf(second)
     second.listen(backlog)
     steer(first, Steering(0))
@@ -118,7 +120,7 @@ def join(first: socket.socket, second: socket.socket, backlog: int) -> None:
 
 
 def _be_deaf(listener: socket.socket) -> bool:
-    """Drop whatever comes; False where the kernel allows that to root only."""
+    """Drop all packets; return False if the kernel allows that only to root."""
     try:
         _attach(listener, _SO_ATTACH_FILTER, [Instruction(_RET_K, 0)])
     except PermissionError:
@@ -127,20 +129,21 @@ def _be_deaf(listener: socket.socket) -> bool:
 
 
 def somebody_waits(listener: socket.socket) -> bool:
-    """There are connections that nobody has accepted yet; also of a UNIX socket."""
+    """Return whether connections wait to be accepted, on a TCP or UNIX socket."""
     poller = select.poll()
     poller.register(listener, select.POLLIN)
     return bool(poller.poll(0))
 
 
 def waiting(listener: socket.socket) -> int:
-    """How many connections nobody has accepted yet, of a TCP socket."""
+    """Return how many connections wait to be accepted, on a TCP socket: tcp(7), TCP_INFO."""
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
-    return int(struct.unpack_from("=I", info, 24)[0])  # of a listener, where a connection has tcpi_unacked
+    # at this offset a connection has tcpi_unacked, and a listener the length of its queue
+    return int(struct.unpack_from("=I", info, 24)[0])
 
 
 def stop_listening(listener: socket.socket) -> None:
-    """Nobody can connect any more, and who waits is hung up on, whoever has a copy."""
+    """Stop listening, in all copies of the socket. Connections that wait are closed."""
     try:
         listener.shutdown(socket.SHUT_RDWR)
     except OSError:
@@ -148,7 +151,7 @@ def stop_listening(listener: socket.socket) -> None:
 
 
 def abandon(listener: socket.socket) -> None:
-    """Hang up on those who wait in a lane that nobody accepts in: they connect anew, instead of waiting in vain."""
+    """Close the connections that wait in a lane where no process accepts. Their clients can then connect again."""
     blocks = listener.getblocking()
     listener.setblocking(False)
     try:
@@ -161,7 +164,7 @@ def abandon(listener: socket.socket) -> None:
 
 
 def why_ports_are_taken() -> str:
-    """Why CHECK_PORTS may be anybody's on this host, as a sentence; "" if nobody has one who has not asked for it."""
+    """Return why any client may get one of CHECK_PORTS as its source port, as a sentence; "" if it must ask for it."""
     low, high = (int(word) for word in _kernel_setting("ip_local_port_range", "32768 60999").split())
     first, last = CHECK_PORTS
     reserved = [span.partition("-") for span in _kernel_setting("ip_local_reserved_ports", "").split(",") if span]

@@ -1,4 +1,4 @@
-"""What a dead program left running: named in the log, told to stop, killed when it does not."""
+"""Stops the processes that a dead program left running: it logs each, sends the stop signal, and kills what remains."""
 
 import logging
 import os
@@ -18,10 +18,11 @@ def _nobody_hears(_process: Found) -> None:
 
 
 class Leftovers:
-    """Sees to all that `find` finds, again and again until that is nothing; then calls `gone`, never from within
-    the constructor. `found` hears of each.
+    """Stops all processes that `find` returns, until it returns none, and then calls `gone`, never from the
+    constructor.
 
-    Each is told to stop by `stop_signal` and killed `grace` seconds after it was found (None: when `kill` is called).
+    `found` gets each process. Each gets `stop_signal`, and is killed `grace` seconds after it was found; None means
+    only when `kill` is called.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Leftovers:
         loop.call_later(0, self._look)
 
     def kill(self) -> None:
-        """SIGKILL, also to those that are found from now on."""
+        """Send SIGKILL to these processes, and to those that are found from now on."""
         if self._kills:
             return
         self._kills = True
@@ -81,7 +82,7 @@ class Leftovers:
             self._loop.unwatch(pidfd)
             os.close(pidfd)
             if not self._living:
-                self._look()  # what it may have forked meanwhile
+                self._look()  # it may have forked meanwhile
 
         self._loop.watch(pidfd, died)
 

@@ -1,10 +1,10 @@
-"""How forked workers learn of their supervisor's death at once, whatever they are doing: the kernel signals them.
+"""How forked workers learn at once of their supervisor's death, whatever they are doing: by a signal of the kernel.
 
-Of a pipe that nobody writes to the supervisor alone holds the writing end. However it dies, that end closes, and the
+Only the supervisor holds the write end of a pipe into which no process writes. When it dies, that end closes, and the
 kernel signals each process that has asked for it (fcntl(2), F_SETOWN and F_SETSIG).
 
-prctl(PR_SET_PDEATHSIG) is the usual way, but a change of user undoes it, and Python can only call it by ctypes, which
-would cost a supervisor half a megabyte.
+prctl(PR_SET_PDEATHSIG) is the usual way. But a change of user cancels it, and Python can call it only through ctypes,
+which would cost a supervisor half a megabyte.
 """
 
 import fcntl
@@ -18,25 +18,26 @@ from .unpatched import os, select
 
 
 class Lifeline:
-    """A supervisor's, made before its first worker."""
+    """The supervisor's end, made before its first worker."""
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
 
     def close_in_child(self) -> None:
-        """In a freshly forked worker: from now on it does not keep others from knowing."""
+        """In a freshly forked worker, close its copy of the write end, which would hide the supervisor's death."""
         os.close(self._writer)
 
 
 class Tie:
-    """A worker's, to the supervisor at the other end."""
+    """A worker's tie to its supervisor."""
 
     def __init__(self, reader: int, number: signal.Signals) -> None:
-        """Have the kernel send us this signal when the supervisor dies. If it is dead already, only `is_cut` tells.
+        """Ask the kernel for this signal when the supervisor dies. If it is dead already, only `is_cut` shows it.
 
-        `reader`, a descriptor of ours, is closed. Raises OSError where there is no /proc.
+        `reader`, a descriptor of ours, is closed. Raises OSError if there is no /proc.
         """
-        # Opened anew: whom to signal belongs to what was opened, which all workers would else share.
+        # The owner of the signal belongs to the open file description, which all workers share. So the pipe is opened
+        # anew.
         self._end = os.open(f"/proc/self/fd/{reader}", os.O_RDONLY | os.O_NONBLOCK)
         self._pid, self._inode = os.getpid(), os.fstat(self._end).st_ino
         os.close(reader)
@@ -45,9 +46,11 @@ class Tie:
         fcntl.fcntl(self._end, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
 
     def outlast_exec(self) -> None:
-        """A program that this process executes in its place, by os.exec*, is signalled, too. Without this the
-        descriptor would have to be inheritable, and children that have no use for it would get it."""
-        for name in ("execv", "execve"):  # which all others call
+        """Keep the tie for a program that this process executes by os.exec*, so that it is signalled too.
+
+        Otherwise the descriptor would have to be inheritable, and children that do not need it would get it.
+        """
+        for name in ("execv", "execve"):  # all other os.exec* functions call these
             setattr(os_of_service, name, self._kept_by(getattr(os_of_service, name)))
 
     def _kept_by(self, execute: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
@@ -58,14 +61,15 @@ class Tie:
                 if keeps:
                     os.set_inheritable(self._end, True)
                 execute(*arguments, **keywords)
-            finally:  # where that has failed
+            finally:  # only if that has failed
                 if keeps:
                     os.set_inheritable(self._end, False)
 
         return execute_and_keep
 
     def _is_open(self) -> bool:
-        """The service's code has not closed it; a file of its own may have the number by now."""
+        """Return whether the descriptor is still the pipe. The service's code may have closed it, and reused its
+        number."""
         try:
             return self._end >= 0 and os.fstat(self._end).st_ino == self._inode
         except OSError:
@@ -73,15 +77,16 @@ class Tie:
 
     @property
     def is_cut(self) -> bool:
-        """The supervisor is dead. May be asked in a signal handler."""
+        """Whether the supervisor is dead. A signal handler may ask."""
         if self._end < 0:
             return True
         poller = select.poll()
         poller.register(self._end, 0)
-        return any(happened & select.POLLHUP for _, happened in poller.poll(0))  # not where the service has closed it
+        # POLLNVAL, if the service has closed it, does not count
+        return any(happened & select.POLLHUP for _, happened in poller.poll(0))
 
     def let_go(self) -> None:
-        """It is cut, and we know: no signal more, where there would be one for each other worker that ends."""
+        """Close the tie, once it is known to be cut. Otherwise each further worker that ends would cause a signal."""
         if self._is_open():
             os.close(self._end)
         self._end = -1

@@ -1,7 +1,7 @@
-"""How many descriptors a supervisor may have open: several for each of hundreds of workers.
+"""The limit of open descriptors: a supervisor needs several for each of hundreds of workers.
 
-The soft limit is 1024 by default for the sake of programs that use select(2); so it is raised for the supervisor alone,
-and what it starts gets it back as it was.
+The soft limit is 1024 by default, for programs that use select(2). So it is raised only for the supervisor, and its
+children get the original limit; getrlimit(2).
 """
 
 import fcntl
@@ -9,12 +9,12 @@ import resource
 
 from .unpatched import os
 
-_HIGHEST = 1024  # the kernel has a table as long as the highest number in use
-_before: list[int] = []  # the soft limit, where we have raised it
+_HIGHEST = 1024  # the kernel's table is as long as the highest number in use
+_before: list[int] = []  # the soft limit before we raised it; empty if we did not
 
 
 def make_room(count: int) -> None:
-    """Let this process have so many descriptors, or as many as the hard limit allows."""
+    """Raise the soft limit to `count` descriptors, or to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -23,7 +23,7 @@ def make_room(count: int) -> None:
 
 
 def restore_in_child() -> None:
-    """In a forked child, when it has closed what is not its own."""
+    """In a forked child, after it has closed the descriptors of its parent, restore the soft limit."""
     if _before:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         soft = _before[0] if hard == resource.RLIM_INFINITY else min(_before[0], hard)
@@ -31,13 +31,13 @@ def restore_in_child() -> None:
 
 
 def move_out_of_the_way(fd: int) -> int:
-    """The same descriptor by a high number: where a program closes what it does not know, the next file that it opens
-    gets a low one."""
+    """Return the same descriptor under a high number. A program may close all numbers that it does not know, and open
+    its next file under a low one."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     high = _HIGHEST if soft == resource.RLIM_INFINITY else min(soft, _HIGHEST)
     try:
         moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, high - 1)
     except OSError:
-        return fd  # it is taken
+        return fd  # the number is taken
     os.close(fd)
     return moved

@@ -1,4 +1,4 @@
-"""How much memory processes have. psutil, which costs megabytes itself, is imported only by those who set a limit."""
+"""The memory of processes. psutil itself costs megabytes, so only a service with a limit imports it."""
 
 import sys
 
@@ -6,9 +6,9 @@ from ..errors import ConfigError
 
 
 def prepare() -> None:
-    """Import what private_bytes needs: not in the middle of work, and not in another version than the rest.
+    """Import what private_bytes needs, at the start: an upgrade may change the installed version later.
 
-    Raises ConfigError where it is not installed.
+    Raises ConfigError if psutil is not installed.
     """
     try:
         import psutil  # noqa: F401
@@ -19,7 +19,8 @@ def prepare() -> None:
 
 
 def private_bytes(pid: int) -> int:
-    """The bytes that its end would free; 0 for a process that is gone, or not ours to look at."""
+    """Return how many bytes the end of the process would free (its unique set size); 0 if it is gone or hidden from
+    us."""
     import psutil
 
     try:

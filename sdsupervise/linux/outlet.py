@@ -1,8 +1,8 @@
-"""Writing to standard output or error without ever waiting for whoever reads it.
+"""Writing to standard output or error without waiting for the reader.
 
-O_NONBLOCK on the descriptor was rejected: it belongs to what was opened, which the terminal's shell, the workers and
-whoever started us have too, and would make their writes fail. So it is opened anew where that is allowed; else the one
-call is told not to wait.
+O_NONBLOCK on the descriptor was rejected. It belongs to the open file description, which is shared with the terminal's
+shell, the workers and our parent, and would make their writes fail. So the file is opened anew, if that is allowed;
+otherwise each call asks not to block.
 """
 
 import fcntl
@@ -11,33 +11,33 @@ from typing import Protocol
 
 from .unpatched import os, select, socket
 
-# What a pipe takes whole or not at all; pipe(7).
+# A pipe takes so many bytes as a whole or not at all; pipe(7).
 ATOMIC_BYTES = select.PIPE_BUF
-_AT_ONCE_BYTES = 256  # to a terminal that can only be asked whether it takes anything
+_AT_ONCE_BYTES = 256  # to a terminal, of which we know only whether it takes anything
 
 
 def takes_more(fd: int) -> bool:
-    """A write of a little would not wait, unless somebody else is faster."""
+    """Return whether a short write would not block, unless another process fills the file first."""
     poller = select.poll()
     poller.register(fd, select.POLLOUT)
     return bool(poller.poll(0))
 
 
 class Outlet(Protocol):
-    """Where bytes go."""
+    """A destination of bytes."""
 
     def write(self, data: bytes) -> int:
-        """How many of them were taken. Raises BlockingIOError if none can be now, OSError if none ever will."""
+        """Return how many bytes were taken. Raises BlockingIOError if none can be now, OSError if none ever can."""
 
     def fileno(self) -> int:
-        """A descriptor of its own that is writable when more will be taken."""
+        """The outlet's own descriptor, which is writable when more will be taken."""
 
     def close(self) -> None:
-        """Give back its descriptors."""
+        """Close its descriptors."""
 
 
 def outlet(fd: int) -> Outlet:
-    """What leads to where a descriptor leads now. The descriptor stays as it is."""
+    """Return an outlet to the present destination of a descriptor, which does not change."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISSOCK(mode):
         return _Socket(fd)
@@ -45,27 +45,27 @@ def outlet(fd: int) -> Outlet:
         try:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             return _Own(os.open(f"/proc/self/fd/{fd}", flags))
-        except OSError:  # somebody else's, as after a change of user; or there is no /proc
+        except OSError:  # it belongs to another user, as after a change of user, or there is no /proc
             return _Pipe(fd) if stat.S_ISFIFO(mode) else _Terminal(fd)
-    return _Own(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))  # a file, or /dev/null: nobody reads it
+    return _Own(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))  # a file or /dev/null: it has no reader to wait for
 
 
 class _Own:
-    """What was opened anew, so that it may be non-blocking; or is never in the way."""
+    """A file that was opened anew, so that it may be non-blocking, or a file that never blocks."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def write(self, data: bytes) -> int:
-        """As Outlet."""
+        """See Outlet."""
         return os.write(self._fd, data)
 
     def fileno(self) -> int:
-        """As Outlet."""
+        """See Outlet."""
         return self._fd
 
     def close(self) -> None:
-        """As Outlet."""
+        """See Outlet."""
         os.close(self._fd)
 
 
@@ -82,7 +82,7 @@ class _Socket(_Own):
 
 
 class _Pipe(_Own):
-    """One that we may not open. It is filled from another pipe, for splice(2) can be told not to wait."""
+    """A pipe that we may not open. It is filled from another pipe, because splice(2) can be asked not to block."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
@@ -105,8 +105,8 @@ class _Pipe(_Own):
 
 
 class _Terminal(_Own):
-    """One that we may not open: it is asked first. It may be full in the next moment, by what another process writes;
-    that is the only way to wait for it."""
+    """A terminal that we may not open. It is polled before each write. If another process fills it after that, the
+    write blocks; this is the only case in which we wait."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))

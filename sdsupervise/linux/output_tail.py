@@ -1,4 +1,4 @@
-"""The end of what is written to a pipe, read without ever waiting for more."""
+"""The end of what is written to a pipe, read without waiting for more."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from .event_loop import EventLoop
 from .unpatched import os
 
 _KEPT_BYTES = 16 * 1024
-_MOST_READS_AT_THE_END = 32  # of 64 KiB each; a pipe holds 1 MiB at most, of whoever is not root
+_MOST_READS_AT_THE_END = 32  # of 64 KiB each; a pipe of a user who is not root holds at most 1 MiB; pipe(7)
 
 
 def _ignore(_data: bytes) -> None:
@@ -14,7 +14,7 @@ def _ignore(_data: bytes) -> None:
 
 
 class OutputTail:
-    """Reads all that comes through a pipe, keeps the end of it, and closes it; `pass_on` gets all of it, if given."""
+    """Reads all that comes through a pipe, keeps the last 16 KiB, and closes it. `pass_on` gets all data, if given."""
 
     def __init__(self, loop: EventLoop, reader: int, *, pass_on: Callable[[bytes], None] = _ignore) -> None:
         self._loop, self._reader, self._pass_on = loop, reader, pass_on
@@ -23,9 +23,10 @@ class OutputTail:
         loop.watch(reader, self._take)
 
     def text(self) -> str:
-        """What was kept, after all that is there has been read.
+        """Return the kept end as text, after what is in the pipe has been read.
 
-        No more than a pipe can hold: what a dead process has left running may keep the pipe open, and write on and on.
+        This reads no more than a pipe can hold, because a child of a dead process may keep the pipe open and write for
+        ever.
         """
         for _ in range(_MOST_READS_AT_THE_END):
             if not self._read():
@@ -33,14 +34,14 @@ class OutputTail:
         return self._kept.decode(errors="replace").strip()
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading and close the pipe."""
         if self._reader >= 0:
             self._loop.unwatch(self._reader)
             os.close(self._reader)
             self._reader = -1
 
     def close_in_child(self) -> None:
-        """In a forked child, its copy of the pipe."""
+        """In a forked child, close its copy of the pipe."""
         if self._reader >= 0:
             os.close(self._reader)
 
@@ -48,7 +49,7 @@ class OutputTail:
         self._read()
 
     def _read(self) -> bool:
-        """Read once; False if there was nothing."""
+        """Read once; return False if there was nothing."""
         if self._reader < 0:
             return False
         try:

@@ -1,8 +1,9 @@
-"""How long somebody else may take, by the clock of whoever waits: who slept himself cannot say that the other was slow.
+"""How long another process may take, corrected for the time in which this process itself did not run.
 
-A control group that is frozen and thawed, SIGSTOP and SIGCONT to all of a unit, a suspended machine: the clock has gone
-on, and nobody had any of that time. While others are timed the clock is looked at so often that a longer sleep than was
-wanted is noticed. Where that is a good part of their time, they get all of it again.
+A control group may be frozen and thawed, a unit may get SIGSTOP and SIGCONT, a machine may be suspended. The clock goes
+on, but no process could use that time. So, while another process is timed, this process looks at the clock often, and
+notices a sleep that is longer than it wanted. If that is a large part of the other's time, the other gets all of it
+again.
 """
 
 import math
@@ -12,21 +13,21 @@ from typing import Protocol
 
 from .unpatched import select
 
-# Parts of the time that others have: how long to sleep at most, and how much longer than that is too long. What stays
-# unseen is less than the two thirds that somebody can bear who shows signs of life three times in that time.
+# Parts of the other's time: the longest sleep, and the excess that counts as lost time. What stays unnoticed is less
+# than two thirds, which a process that reports three times in its time can lose.
 GLANCE, NAP = 1 / 3, 1 / 4
 _LONGEST_POLL_SECONDS = 86400.0  # poll() takes 24 days at most
 
 
 class HasFileno(Protocol):
-    """What can be polled."""
+    """An object that can be polled."""
 
     def fileno(self) -> int:
         """Its descriptor."""
 
 
 def as_long_as_you_like() -> float:
-    """Wait without looking at anything else."""
+    """Return infinity: wait without looking at anything else."""
     return math.inf
 
 
@@ -37,9 +38,11 @@ def readable_within(
     while_waiting: Callable[[], float] = as_long_as_you_like,
     wake_fds: set[int] | None = None,
 ) -> bool:
-    """Wait until there is something to read, or an end; False where others had so many seconds for it. `while_waiting`
-    is called again and again, after as many seconds as it says, or when one of `wake_fds` is readable, which is taken
-    out of them then."""
+    """Wait until there is data or the end to read; return False if the others had `seconds` for it.
+
+    `while_waiting` is called again and again: after as many seconds as it returns, or when one of `wake_fds` is
+    readable, which is then removed from the set.
+    """
     number = readable if isinstance(readable, int) else readable.fileno()
     poller = select.poll()
     for fd in (number, *(wake_fds or ())):

@@ -1,11 +1,12 @@
-"""The pid file, whose flock is the right to serve.
+"""The pid file. Its flock(2) is the right to serve.
 
-A flock belongs to an open file description. Each generation has one of its own on the same inode, shared with its
-workers by fork, so the kernel frees the lock when the last process that could serve is gone. Hence:
-* it is given up by closing, never by LOCK_UN, which would free it for every copy;
-* the other generation reaches the inode through /proc/self/fd/N of an O_PATH descriptor, which holds no lock itself
-  and also finds a file that somebody unlinked, and the nameless one of `--no-pid-file`;
-* it is written in place and never renamed, and unlinked only by who holds it.
+A flock belongs to an open file description. Each generation has its own description of the same inode, and its workers
+share it by fork. So the kernel frees the lock when the last process that could serve is gone. Hence:
+
+* A generation releases the lock by closing the file, never by LOCK_UN, which would free it for every copy.
+* The next generation reaches the inode through /proc/self/fd/N of an O_PATH descriptor. That descriptor holds no lock,
+  and also finds a file that was unlinked, and the file without a name of `--no-pid-file`.
+* The file is written in place, never renamed, and only the holder of the lock unlinks it.
 """
 
 import fcntl
@@ -22,16 +23,17 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class PidFile:
-    """An open file description on the pid file. It starts without the lock."""
+    """An open file description of the pid file. It starts without the lock."""
 
     def __init__(self, fd: int, name: str, *, is_new: bool = False) -> None:
         self._fd = fd
         self.name = name
-        self._is_new = is_new  # made by us, so that nobody else writes to it
+        self._is_new = is_new  # we made it, so no other process writes to it
 
     @classmethod
     def at(cls, path: str) -> Self:
-        """Open or create the file at a path, never through a symlink in its last part; files.py has the others.
+        """Open or create the file at a path; a symlink in its last part is not followed. files.py checks the other
+        parts.
 
         Raises PidFileError.
         """
@@ -44,11 +46,11 @@ class PidFile:
         except OSError as error:
             raise _cannot("open", path, error.strerror) from error
         found = os.fstat(fd)
-        # /dev/null would be locked for everybody, and given to --user; as would be a file that --user has linked there.
+        # /dev/null would be locked for every process, and given to --user. So would a file that --user has linked here.
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             os.close(fd)
             raise _cannot("open", path, "it is no regular file with one name")
-        # Nor is what somebody has renamed to it, who could read it when it has been given to --user.
+        # A file renamed to this path must not be used either: --user could read it after the chown.
         if found.st_size > _MOST_BYTES or not set(os.pread(fd, _MOST_BYTES, 0)) <= set(b"0123456789\n"):
             os.close(fd)
             raise _cannot("use", path, "it holds something else than a pid")
@@ -56,12 +58,12 @@ class PidFile:
 
     @classmethod
     def nameless(cls) -> Self:
-        """A lock that no second start can find, for --no-pid-file; a reload hands it on."""
+        """Return a lock that no second start can find, for --no-pid-file. A reload hands it over."""
         return cls(os.memfd_create("sdsupervise-lock", os.MFD_CLOEXEC), "")
 
     @classmethod
     def through(cls, path_fd: int, name: str) -> Self:
-        """A fresh description on the inode behind another generation's `path_fd()`.
+        """Return a new description of the inode behind another generation's `path_fd()`.
 
         Raises PidFileError.
         """
@@ -72,7 +74,7 @@ class PidFile:
             raise PidFileError(f"Cannot reopen the pid file {name or '(none)'}: {error.strerror}{hint}.") from error
 
     def path_fd(self) -> int:
-        """A new O_PATH descriptor on the inode; the caller owns it."""
+        """Return a new O_PATH descriptor of the inode. The caller owns it."""
         return os.open(f"/proc/self/fd/{self._fd}", os.O_PATH | os.O_CLOEXEC)
 
     def fileno(self) -> int:
@@ -80,7 +82,7 @@ class PidFile:
         return self._fd
 
     def try_lock(self) -> bool:
-        """Take the lock if it is free."""
+        """Take the lock if it is free; return whether this process has it."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,7 +90,8 @@ class PidFile:
         return True
 
     def still_named(self) -> bool:
-        """The name still leads to this inode: nobody replaced the file between our open and our lock."""
+        """Return whether the name still leads to this inode: the file was not replaced between our open and our
+        lock."""
         if not self.name:
             return True
         try:
@@ -98,12 +101,12 @@ class PidFile:
         return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
 
     def read_pid(self) -> int | None:
-        """The pid its holder wrote; None if there is none."""
+        """Return the pid in the file, or None if there is none."""
         text = os.pread(self._fd, _MOST_BYTES, 0).strip()
         return decimal(text.decode("latin-1"), MOST_PID)
 
     def write_pid(self, pid: int) -> None:
-        """Write the pid in place; a reader in between sees the new one, at worst with more lines below.
+        """Write the pid in place. A reader at that moment sees the new pid, at worst with more lines below it.
 
         Raises PidFileError.
         """
@@ -114,16 +117,19 @@ class PidFile:
             raise _cannot("write", self.name, error.strerror) from error
 
     def forget_pid(self) -> None:
-        """On leaving: a number that may soon be somebody else's stands there no more."""
+        """Before the exit, remove the pid, which may soon belong to another process."""
         os.ftruncate(self._fd, 0)
 
     def owner(self) -> int:
-        """The uid whose file it is: who may have written the pid in it."""
+        """Return the uid of the file's owner, who may have written the pid in it."""
         return os.fstat(self._fd).st_uid
 
     def keep_to_owner(self) -> None:
-        """Let nobody else open it: flock(2) asks for no right to write, so whoever may read it could take the lock in
-        the moment in which one generation hands it to the next, and nobody would serve."""
+        """Allow only the owner to open the file.
+
+        flock(2) needs no right to write. So a user who may read the file could take the lock between two generations,
+        and no generation would serve. Raises PidFileError.
+        """
         try:
             if os.fstat(self._fd).st_mode & 0o077:
                 os.fchmod(self._fd, 0o600)
@@ -131,17 +137,18 @@ class PidFile:
             raise _cannot("protect", self.name, error.strerror) from error
 
     def give_to(self, uid: int, gid: int) -> None:
-        """chown it, so that the unprivileged generations can open it. We have the lock.
+        """Give the file to the unprivileged user, so that later generations can open it. We hold the lock.
 
-        A file that was there before may be one that somebody still writes, and that has been renamed: unless it is this
-        user's already, a new one takes its place. Raises PidFileError.
+        A file that existed before may still be written by another process, and may have been renamed. So, unless it
+        belongs to this user already, a new file replaces it. Raises PidFileError.
         """
         if not self._is_new and self.name and self.owner() != uid:
             self._make_anew()
         os.fchown(self._fd, uid, gid)
 
     def _make_anew(self) -> None:
-        """Whoever has opened the old file finds it unlocked from here on, and no longer by its name: still_named()."""
+        """Replace the file by a new one with the same name, and lock it. Processes with the old file open notice by
+        still_named()."""
         name = os.path.basename(self.name)
         try:
             directory = files.open_directory(os.path.dirname(self.name))
@@ -159,12 +166,12 @@ class PidFile:
             raise _cannot("lock", self.name, "another process has locked it first")
 
     def close(self) -> None:
-        """Close our descriptor; the lock goes with the last copy."""
+        """Close our descriptor. The lock is freed with the last copy."""
         os.close(self._fd)
 
 
 def _open(name: str, directory: int) -> tuple[int, bool]:
-    """A file in a directory, and whether it was made by this."""
+    """Open a file in a directory; return its descriptor, and whether this call created it."""
     try:
         return os.open(name, _FLAGS | os.O_EXCL, 0o600, dir_fd=directory), True
     except FileExistsError:

@@ -1,6 +1,7 @@
-"""prctl(2), for what is executed: unlike a lifeline, it does not end where a program closes what it does not know.
+"""prctl(2), for processes that execute a program: unlike a lifeline, it survives a program that closes unknown
+descriptors.
 
-Imported by who forks such processes, before it does, so that they need not. A service of class workers does without.
+The process that forks them imports this before, so that they need not. A service of class workers does without it.
 """
 
 import ctypes
@@ -14,17 +15,19 @@ _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def die_with_parent(parent_pid: int, number: signal.Signals) -> bool:
-    """Have the kernel signal us when our parent dies; False if it is dead already.
+    """Ask the kernel for this signal when our parent dies; return False if it is dead already. See PR_SET_PDEATHSIG.
 
-    To be called after a privilege drop, which erases it; PR_SET_PDEATHSIG.
+    Call this after a privilege drop, which cancels it. Raises OSError.
     """
     _call("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, int(number))
     return os.getppid() == parent_pid
 
 
 def adopt_orphans() -> None:
-    """From now on our descendants become our children when their parents die, not init's. Never in a supervisor: its
-    successor must be init's. PR_SET_CHILD_SUBREAPER."""
+    """Let our orphaned descendants become our children, not init's: PR_SET_CHILD_SUBREAPER.
+
+    A supervisor must never call this, because its successor must become init's child. Raises OSError.
+    """
     _call("PR_SET_CHILD_SUBREAPER", _PR_SET_CHILD_SUBREAPER, 1)
 
 

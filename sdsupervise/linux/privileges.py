@@ -1,4 +1,5 @@
-"""Becoming somebody else: user, group, the supplementary groups that the original forgot, and what a login sets."""
+"""The change to another user: user, group, supplementary groups (which the original forgot), and a login's
+variables."""
 
 import grp
 import os
@@ -8,14 +9,14 @@ from typing import NamedTuple
 from ..errors import ConfigError
 from ..input.checked import MOST_ID, decimal
 
-# What the session of somebody else has set, and systemd never does: it leads to that user's private places.
+# Variables that a login session sets, and systemd never does. They lead to the private directories of another user.
 _OF_SESSION = (
     *("TMPDIR", "MAIL", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"),
     *("XDG_SESSION_ID", "DBUS_SESSION_BUS_ADDRESS", "SSH_AUTH_SOCK", "XAUTHORITY", "KRB5CCNAME"),
 )
 
 
-# "No shell" to systemd (is_nologin_shell in its src/basic/user-util.c), which then sets none.
+# The shells that systemd does not put into SHELL (is_nologin_shell in its src/basic/user-util.c).
 _NO_SHELLS = (
     *("/bin/nologin", "/sbin/nologin", "/usr/bin/nologin", "/usr/sbin/nologin"),
     *("/bin/false", "/usr/bin/false", "/bin/true", "/usr/bin/true"),
@@ -24,20 +25,20 @@ _NOBODY = 65534
 
 
 class Identity(NamedTuple):
-    """Whom to become."""
+    """The user and group to become."""
 
     uid: int
     gid: int
-    user: str | None  # whose supplementary groups to take; None = keep none
+    user: str | None  # whose supplementary groups to take; None: none
 
     @property
     def groups(self) -> list[int]:
-        """All its groups."""
+        """All its groups, by number."""
         return os.getgrouplist(self.user, self.gid) if self.user is not None else [self.gid]
 
 
 def look_up(user: str | None, group: str | None) -> Identity | None:
-    """The identity for names (or numbers) of a user and a group; None if neither is given.
+    """Return the identity for a user and a group, by names or numbers; None if neither is given.
 
     Raises ConfigError for an unknown name.
     """
@@ -61,7 +62,7 @@ def look_up(user: str | None, group: str | None) -> Identity | None:
 
 
 def become(identity: Identity) -> None:
-    """Drop to an identity for good: groups first, the uid last. Only root can."""
+    """Become this identity for good: the groups first, the uid last. Only root can. Raises OSError."""
     if identity.user is not None:
         os.initgroups(identity.user, identity.gid)
     else:
@@ -71,11 +72,11 @@ def become(identity: Identity) -> None:
 
 
 def set_login_environment(identity: Identity, *, of_systemd: bool) -> None:
-    """Set HOME, USER, LOGNAME and SHELL as User= of systemd sets them (systemd.exec(5)), and let go of what only the
-    session of another user has. HOME and SHELL are left out where the user has none. What the unit says itself, which
-    is not root's, stays.
+    """Set HOME, USER, LOGNAME and SHELL as systemd does with User= (systemd.exec(5)), and remove another user's
+    session.
 
-    of_systemd: the environment is a unit's, and not that of somebody's session.
+    HOME and SHELL are removed if the user has none. With `of_systemd`, the environment is a unit's, not a session's;
+    then a variable that the unit itself sets, with a value that is not root's, stays.
     """
     if identity.user is None:
         return
@@ -98,20 +99,23 @@ def set_login_environment(identity: Identity, *, of_systemd: bool) -> None:
 
 
 def _home(entry: pwd.struct_passwd) -> str:
-    """Its HOME to systemd; "" for none: that of nobody is never looked up."""
+    """Return the HOME that systemd sets; "" for none. systemd never looks up that of nobody."""
     is_one = entry.pw_dir.startswith("/") and entry.pw_dir.strip("/") and entry.pw_uid != _NOBODY
     return entry.pw_dir if is_one else ""
 
 
 def _shell(entry: pwd.struct_passwd) -> str:
-    """Its SHELL to systemd; "" for none."""
+    """Return the SHELL that systemd sets; "" for none."""
     shell = entry.pw_shell
     return shell if shell.startswith("/") and shell not in _NO_SHELLS and entry.pw_uid != _NOBODY else ""
 
 
 def is_told_apart(uid: int) -> bool:
-    """A process that appears with this uid has it. In a user namespace that does not map all of them (PrivateUsers=yes)
-    every other user appears as the overflow uid, mostly 65534, which is "nobody"; user_namespaces(7)."""
+    """Return whether a process that shows this uid really has it.
+
+    A user namespace that does not map every uid (PrivateUsers=yes) shows all other users as the overflow uid, mostly
+    65534, which is "nobody"; user_namespaces(7).
+    """
     try:
         with open("/proc/sys/kernel/overflowuid") as number, open("/proc/self/uid_map") as ranges:
             overflow, mapped = int(number.read()), sum(int(line.split()[2]) for line in ranges)

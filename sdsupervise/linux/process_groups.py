@@ -1,6 +1,6 @@
-"""What a program leaves behind: the processes of its group, or those it was to wait for, found and named.
+"""The processes that a program leaves behind: those of its group, or its orphans, found and named.
 
-They are looked for in /proc, all of it, so only where something is known to be left.
+They are looked up in the whole of /proc, so only if something is known to be left.
 """
 
 import resource
@@ -11,14 +11,14 @@ from . import processes
 from .unpatched import os
 
 _SHOWN_CHARACTERS = 120
-_MOST_LOOKS = 10  # on a machine on which processes begin all the time
-_BITS_OF_PID = 22  # PID_MAX_LIMIT; proc_sys_kernel(5)
-_FILE_LOCKS = 10  # RLIMIT_LOCKS
-_MOST_BYTES = 2**21  # of a file of /proc: all that exec takes as arguments and environment, mostly
+_MOST_LOOKS = 10  # on a machine where processes start all the time
+_BITS_OF_PID = 22  # PID_MAX_LIMIT, proc_sys_kernel(5)
+_FILE_LOCKS = 10  # RLIMIT_LOCKS, getrlimit(2)
+_MOST_BYTES = 2**21  # of a file of /proc: about what exec allows for arguments and environment
 
 
 class Relations(NamedTuple):
-    """What /proc says of a process; proc_pid_stat(5)."""
+    """What /proc says about a process; proc_pid_stat(5)."""
 
     parent: int
     group: int
@@ -26,7 +26,7 @@ class Relations(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A living process. The finder closes the pidfd."""
+    """A living process. The caller who looked for it closes the pidfd."""
 
     pid: int
     pidfd: int
@@ -37,21 +37,22 @@ class Found(NamedTuple):
 
 
 def members(group: int) -> list[Found]:
-    """All that live in the process group, or in the session, of this number."""
+    """Return all living processes of the process group, or of the session, with this number."""
     return list(_find(lambda _, its: group in (its.group, its.session)))
 
 
 def children(parent: int) -> list[Found]:
-    """All living children of a process."""
+    """Return all living children of a process."""
     return list(_find(lambda _, its: its.parent == parent))
 
 
 def remains(group: int, variable: str, mark: int) -> list[Found]:
-    """All that live in a group, or that were executed with this "NAME=VALUE" in their environment, or that have this
-    mark: also those that have left their group and their parents.
+    """Return all living processes of a group, those executed with this "NAME=VALUE" in their environment, and those
+    with this mark.
 
-    One that forks and exits while we look can be missed: its child was not there when we began. So we look again if
-    there is nobody, and any process has begun meanwhile.
+    This also finds processes that have left their group and their parents. A process that forks and exits during the
+    search can be missed, because its child did not exist at the beginning. So the search is repeated if it finds none,
+    and any process has started meanwhile.
     """
     wanted = os.fsencode(variable)
 
@@ -67,7 +68,7 @@ def remains(group: int, variable: str, mark: int) -> list[Found]:
 
 
 def _latest_pid() -> bytes:
-    """The one that was given last to anybody; proc_loadavg(5)."""
+    """Return the pid that the kernel assigned last; proc_loadavg(5)."""
     try:
         with open("/proc/loadavg", "rb") as load:
             return load.read().split()[-1]
@@ -76,20 +77,20 @@ def _latest_pid() -> bytes:
 
 
 def new_mark() -> int:
-    """One that nobody has, to which a pid may be added."""
+    """Return an unused mark, to which a pid may be added."""
     return 2**62 + (int.from_bytes(os.urandom(4)) << _BITS_OF_PID)
 
 
 def bear_mark(mark: int) -> None:
-    """Have all that this process executes and starts from now on be known by this mark, in whatever session, below
-    whatever parent, and whether or not it keeps its environment and descriptors.
+    """Mark all that this process executes and starts from now on, in any session and below any parent.
 
-    It is the limit of file locks, which is inherited, and at which Linux has not looked since 2.4.
+    The mark is the limit of file locks, which children inherit, and which Linux has ignored since 2.4. It stays even if
+    a child closes its descriptors and clears its environment.
     """
     try:
         resource.setrlimit(_FILE_LOCKS, (mark, resource.getrlimit(_FILE_LOCKS)[1]))
     except (OSError, ValueError):
-        pass  # somebody has set it, as by LimitLOCKS=
+        pass  # the limit is set, for example by LimitLOCKS=
 
 
 def _mark_of(pid: int) -> int:
@@ -102,13 +103,14 @@ def _mark_of(pid: int) -> int:
 
 
 def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()) -> list[Found]:
-    """All that live of what a class worker has begun, without itself: those of the session that it leads, or led, and
-    those that bear its mark, where that is known. `others` are sessions of which it is known that they are not its own.
+    """Return the living processes that a class worker has started, without the worker itself.
 
-    A session is asked for by getsid(2), which also answers where /proc hides a process.
+    These are the members of the session that it leads or led, and those with its mark, if `mark` is known. `others` are
+    sessions that are known to belong to other workers. getsid(2) gives the session; it also answers if /proc hides a
+    process.
     """
     me = os.getpid()
-    # A number that a process has again, now that the worker is dead, is not the worker's session.
+    # After the worker's death its number may belong to another process, whose session is not the worker's.
     session = worker_pid if worker_pid == me or not _lives(worker_pid) else None
 
     pids, is_near = _nearby()
@@ -118,7 +120,7 @@ def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()
             its = os.getsid(pid)
         except OSError:
             return False
-        # The cheapest question first: of hundreds of workers each leads a session.
+        # The cheapest check first: each of hundreds of workers leads a session.
         if its in others or not (its == session or mark is not None):
             return False
         return is_near(pid) and (its == session or _mark_of(pid) == mark)
@@ -139,8 +141,11 @@ def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()
 
 
 def _nearby() -> tuple[list[int], Callable[[int], bool]]:
-    """The processes of our control group, or all and how to tell whether one is of our group; what has been moved to
-    another one is not ours any more."""
+    """Return the processes of our control group, and a function that says whether a process is in it.
+
+    If the group's processes cannot be listed, this returns all processes. A process that was moved to another group is
+    no longer ours.
+    """
     own = _read("/proc/self/cgroup")
     if own.startswith(b"0::") and own.count(b"\n") == 1:
         place = f"/sys/fs/cgroup{own[3:].decode().rstrip()}"
@@ -150,12 +155,12 @@ def _nearby() -> tuple[list[int], Callable[[int], bool]]:
     try:
         names = os.listdir("/proc")
     except OSError:
-        names = []  # without a descriptor nobody can be looked for
+        names = []  # without a descriptor, no process can be looked up
     return [int(name) for name in names if name.isdecimal()], lambda pid: _read(f"/proc/{pid}/cgroup") == own
 
 
 def _lives(pid: int) -> bool:
-    """A zombie does not: it may be somebody else's to reap."""
+    """Return whether the process lives. A zombie does not; another process may have to reap it."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
@@ -171,7 +176,7 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(_MOST_BYTES)
     except OSError:
-        return b""  # it is gone, or somebody else's
+        return b""  # it is gone, or belongs to another user
 
 
 def _find(wanted: Callable[[int, Relations], bool]) -> Iterator[Found]:
@@ -182,7 +187,7 @@ def _find(wanted: Callable[[int, Relations], bool]) -> Iterator[Found]:
             pidfd = os.pidfd_open(int(name))
         except OSError:
             continue
-        if _is(int(name), wanted):  # still, so that the pidfd is of the process we looked at
+        if _is(int(name), wanted):  # checked again, so that the pidfd is of the process that we looked at
             yield Found(int(name), pidfd, _command_line(name))
         else:
             os.close(pidfd)

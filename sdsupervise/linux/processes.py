@@ -1,6 +1,6 @@
-"""Forking with clean signal dispositions, pidfds, reaping, and exits in words.
+"""Processes: forking with default signal dispositions, pidfds, reaping, and exit statuses in words.
 
-Every child is known by a pidfd from the start: a number can be reused, a pidfd cannot.
+Every child has a pidfd from the start: a pid can be reused, a pidfd cannot; pidfd_open(2).
 """
 
 import _signal  # type: ignore[import-not-found]  # what it returns, `signal` looks up among the members of an enum
@@ -12,22 +12,22 @@ from typing import NamedTuple
 
 from .unpatched import os, select, signal
 
-# What a supervisor alone is meant by: `systemctl kill -s USR2` reaches every process of a unit. The first would end a
-# worker by default, and the other two would stop it.
+# Signals for supervisors only, but `systemctl kill -s USR2` reaches every process of a unit. By default USR2 would end
+# a worker, and TTIN and TTOU would suspend it.
 IGNORED_IN_CHILDREN = (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
 
 
 class Child(NamedTuple):
-    """A process of ours. Its owner closes the pidfd."""
+    """A child process. Its owner closes the pidfd."""
 
     pid: int
     pidfd: int
 
 
 def fork(run: Callable[[], int]) -> Child:
-    """Fork; the child calls run() with default signal dispositions and exits with what it returns, never returning.
+    """Fork. The child calls run() with default signal dispositions, and exits with its result; it never returns.
 
-    Raises OSError when the kernel will not fork.
+    Raises OSError if the kernel refuses to fork.
     """
     flush()
     with _blocked_signals():
@@ -36,8 +36,8 @@ def fork(run: Callable[[], int]) -> Child:
             _be_child(run)
     try:
         return Child(pid, os.pidfd_open(pid))
-    except OSError:  # no descriptor left: nobody could watch it
-        os.kill(pid, signal.SIGKILL)  # unreaped, so the number is still its own
+    except OSError:  # no descriptor is left to watch it
+        os.kill(pid, signal.SIGKILL)  # it is not reaped, so the pid is still its own
         os.waitpid(pid, 0)
         raise
 
@@ -56,9 +56,10 @@ def _be_child(run: Callable[[], int]) -> None:
 
 @functools.cache
 def _handled() -> frozenset[int]:
-    """Those this process has handlers for, as it stood when first asked: who forks children installs no more by then.
+    """Return the signals with a handler in this process. The first call fixes the answer: no handler is added after the
+    first fork.
 
-    The question takes longer than a fork, for each answer is looked up among the members of an enum.
+    Asking takes longer than a fork, because each answer is looked up among the members of an enum.
     """
     settable = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     return frozenset(number for number in settable if callable(signal.getsignal(number)))
@@ -66,8 +67,11 @@ def _handled() -> frozenset[int]:
 
 @contextmanager
 def _blocked_signals() -> Iterator[None]:
-    """No handler is called inside. For a fork: until the child has reset its handlers, a signal meant for it would
-    be written to the wake-up descriptor it shares with us, and be taken for ours."""
+    """Block the signals that have handlers, during a fork.
+
+    Until the child has reset its handlers, a signal for the child would be written to the wake-up descriptor that it
+    shares with us, and we would take it for ours.
+    """
     before = _signal.pthread_sigmask(signal.SIG_BLOCK, _handled())
     try:
         yield
@@ -76,19 +80,20 @@ def _blocked_signals() -> Iterator[None]:
 
 
 def _reset_for_child() -> None:
-    """In a forked child: default dispositions and an empty mask, but for IGNORED_IN_CHILDREN."""
+    """In a forked child, set default dispositions and an empty mask, except for IGNORED_IN_CHILDREN."""
     signal.set_wakeup_fd(-1)
     for number in _handled():
         _signal.signal(number, _signal.SIG_DFL)
-    # CPython ignores SIGPIPE in every program of its own; a class worker is one, what it execs is not
-    # (subprocess restores it).
+    # CPython ignores SIGPIPE in its own programs. A class worker is such a program; what it executes is not (subprocess
+    # restores it).
     for number in IGNORED_IN_CHILDREN:
         _signal.signal(number, _signal.SIG_IGN)
     _signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def flush() -> None:
-    """Nothing that was printed is printed twice, by the child too. Whoever read it may be gone, or never was there."""
+    """Flush standard output and error, so that the child does not print the same text again. A closed stream is
+    ignored."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -97,8 +102,10 @@ def flush() -> None:
 
 
 def flush_for_good() -> None:
-    """At the end of this process: what cannot be written any more goes nowhere. Python would exit with status 120 for
-    it, whatever the status is to be."""
+    """Flush standard output and error before the exit, and redirect a stream that cannot be written to /dev/null.
+
+    Otherwise Python would exit with status 120, whatever the status is to be.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -106,18 +113,20 @@ def flush_for_good() -> None:
             try:
                 os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), stream.fileno())
             except (OSError, ValueError, AttributeError):
-                pass  # it was closed, or never there
+                pass  # it is closed, or never existed
 
 
 def reap(child: Child) -> int | None:
-    """Take a dead child's wait status, as os.waitpid gives it; None while it lives."""
+    """Return a dead child's wait status, as os.waitpid() does; None while the child lives."""
     pid, status = os.waitpid(child.pid, os.WNOHANG)
     return status if pid else None
 
 
 def signal_group(child: Child, number: signal.Signals) -> None:
-    """Signal an unreaped child (so that the number is still its own) and the process group it leads, if it does yet.
-    Whom we may not signal is left out."""
+    """Signal a child that is not reaped yet, and the process group that it leads, if it leads one already.
+
+    The pid is still the child's own, because it is not reaped. Processes that we may not signal are skipped.
+    """
     try:
         os.killpg(child.pid, number)
     except ProcessLookupError:
@@ -127,7 +136,7 @@ def signal_group(child: Child, number: signal.Signals) -> None:
 
 
 def exit_in_words(status: int) -> str:
-    """A wait status as a phrase: "exited with status 1", "was killed by SIGSEGV"."""
+    """Return a wait status as a phrase: "exited with status 1", "was killed by SIGSEGV"."""
     if os.WIFSIGNALED(status):
         core = " (core dumped)" if os.WCOREDUMP(status) else ""
         return f"was killed by {signal_name(os.WTERMSIG(status))}{core}"
@@ -135,14 +144,14 @@ def exit_in_words(status: int) -> str:
 
 
 def cause_of_exit(status: int) -> str:
-    """The same in one word or two, of which there are not many: "status 1", "SIGSEGV"."""
+    """Return a wait status as one of a few words: "status 1", "SIGSEGV"."""
     if os.WIFSIGNALED(status):
         return signal_name(os.WTERMSIG(status))
     return f"status {os.waitstatus_to_exitcode(status)}"
 
 
 def signal_name(number: int) -> str:
-    """SIGSEGV rather than 11, SIGRTMIN+1 rather than 35."""
+    """Return a signal's name: SIGSEGV for 11, SIGRTMIN+1 for 35."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -150,13 +159,13 @@ def signal_name(number: int) -> str:
 
 
 def has_terminal() -> bool:
-    """This process's session has a controlling terminal."""
+    """Return whether this process's session has a controlling terminal."""
     fields = stat_fields("self")
     return bool(fields) and fields[4] != b"0"
 
 
 def can_open(count: int) -> bool:
-    """So many descriptors more are left to this process now."""
+    """Return whether this process can open `count` more descriptors now."""
     spare: list[int] = []
     try:
         while len(spare) < count:
@@ -170,10 +179,10 @@ def can_open(count: int) -> bool:
 
 
 def exists(pid: int) -> bool:
-    """There is a process with this pid, or was and was not reaped yet.
+    """Return whether there is a process with this pid, if only a zombie.
 
-    Not by /proc, where ProtectProc=invisible hides processes of other user namespaces: under PrivateUsers=yes, those of
-    every other generation.
+    This does not use /proc, where ProtectProc=invisible hides processes of other user namespaces: under
+    PrivateUsers=yes, those of every other generation.
     """
     try:
         os.close(os.pidfd_open(pid))
@@ -185,8 +194,11 @@ def exists(pid: int) -> bool:
 
 
 def stat_fields(place: int | str) -> list[bytes]:
-    """What the kernel says of a process, PID or "self", or of a thread, PID/task/TID: fields 3 and up of
-    proc_pid_stat(5), for the name before them may hold anything. Empty if it is gone."""
+    """Return the kernel's facts about a process (PID or "self") or a thread (PID/task/TID): fields 3 and up of
+    proc_pid_stat(5).
+
+    The list begins after the name, which may contain any characters. It is empty if the process is gone.
+    """
     try:
         with open(f"/proc/{place}/stat", "rb") as stat:
             return stat.read().rpartition(b")")[2].split()
@@ -195,9 +207,9 @@ def stat_fields(place: int | str) -> list[bytes]:
 
 
 def uid_of(pid: int) -> int | None:
-    """The real uid of a process; None if it cannot be known.
+    """Return the real uid of a process; None if it cannot be read.
 
-    The owner of /proc/PID is another one, root, where the process has changed its user.
+    The owner of /proc/PID can differ: it is root if the process has changed its user.
     """
     try:
         with open(f"/proc/{pid}/status") as lines:
@@ -207,18 +219,20 @@ def uid_of(pid: int) -> int | None:
 
 
 def is_dead(pidfd: int) -> bool:
-    """The process has ended (a zombie counts)."""
+    """Return whether the process has ended; a zombie has."""
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return bool(poller.poll(0))
 
 
 def group_lives(group: int) -> bool:
-    """Some process of a group is left, if only a zombie. While there is one, its number is nobody else's."""
+    """Return whether a process of a group is left, if only a zombie. Until then, the kernel does not reuse the group's
+    number."""
     try:
-        os.killpg(group, 0)  # which signals nobody; getpriority(2) is not in what a unit's filter has to allow
+        # signal 0 signals no process; getpriority(2) may be missing from a unit's SystemCallFilter=
+        os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it is of another user
+        pass  # it belongs to another user
     return True

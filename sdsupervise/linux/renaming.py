@@ -1,4 +1,5 @@
-"""renameat2(2), which Python does not have. Imported where it is used: ctypes costs half a megabyte."""
+"""renameat2(2), which Python does not have. It is imported only where it is used, because ctypes costs half a
+megabyte."""
 
 import ctypes
 import errno
@@ -8,9 +9,9 @@ _RENAME_EXCHANGE = 2
 
 
 def exchange(directory: int, one: str, other: str) -> None:
-    """In a directory, each name leads to what the other did, and at no moment to nothing.
+    """Exchange two names in a directory in one step, so that each always leads to a file.
 
-    Raises OSError, also where the file system cannot.
+    Raises OSError, also if the file system does not support it.
     """
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2

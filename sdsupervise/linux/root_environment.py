@@ -1,7 +1,8 @@
-"""The variables by which a program executes code that is not its own, before it does anything else: Python's, and those
-of the dynamic linker. Root may have them only if they lead where root alone may write.
+"""The variables that let a program execute other code before its own: those of Python, and of the dynamic linker,
+ld.so(8).
 
-Rejected: Python's -I. It would take all PYTHON* variables from the service's class, too.
+Root may have them only if they lead to places where only root may write. Python's -I was rejected: it would hide all
+PYTHON* variables from the service's class, too.
 """
 
 import os
@@ -17,18 +18,18 @@ _LIBRARIES = os.path.join("lib", f"python{sys.version_info.major}.{sys.version_i
 
 
 class CodePath(NamedTuple):
-    """Code that a variable has a program execute."""
+    """Code that a program executes because of a variable."""
 
     variable: str
     path: str  # absolute, if the directory is
 
 
 def sources(environment: Mapping[str, str], directory: str) -> Iterator[CodePath]:
-    """All that these variables name, for a program that begins in this directory."""
+    """Yield all code that these variables name, for a program that starts in this directory."""
     for variable, or_by in (("LD_PRELOAD", " "), ("LD_AUDIT", ":"), ("LD_LIBRARY_PATH", ";")):
         value = environment.get(variable, "")
         for path in value.replace(or_by, ":").split(":") if value else ():
-            if "/" in path or variable == "LD_LIBRARY_PATH":  # a bare name is looked up there
+            if "/" in path or variable == "LD_LIBRARY_PATH":  # a bare name is looked up in LD_LIBRARY_PATH
                 yield CodePath(variable, os.path.join(directory, path))
     for variable, below in (("PYTHONHOME", _LIBRARIES), ("PYTHONPATH", ""), ("PYTHONPYCACHEPREFIX", "")):
         value = environment.get(variable, "")
@@ -42,10 +43,10 @@ def sources(environment: Mapping[str, str], directory: str) -> Iterator[CodePath
 
 
 def refuse_code_of_others(environment: Mapping[str, str], directory: str) -> None:
-    """For root, in a service that runs as another user: it has executed what these variables name when it began, and
-    does so in each reload. At the first start nobody else can have put anything there yet.
+    """For a supervisor of root whose service runs as another user: refuse variables that lead to code others may write.
 
-    A directory that is gone is "". Raises ConfigError where somebody else may.
+    Root has executed that code when it began, and executes it in each reload. At the first start no other user can have
+    put code there yet. `directory` is "" if it was removed. Raises ConfigError.
     """
     for variable, path in sources(environment, directory or "/"):
         who = who_else_may_write(path, or_add=True) if is_heeded(variable) else ""
@@ -58,7 +59,7 @@ def refuse_code_of_others(environment: Mapping[str, str], directory: str) -> Non
 
 
 def is_heeded(variable: str) -> bool:
-    """By the Python that runs this."""
+    """Return whether the Python that runs this uses the variable."""
     if variable in ("HOME", "PYTHONUSERBASE"):
         return bool(site.ENABLE_USER_SITE)
     ignores = sys.flags.ignore_environment

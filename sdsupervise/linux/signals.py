@@ -1,7 +1,7 @@
 """Signals as readable bytes, and signals to processes known by a pidfd.
 
 The C-level handler of CPython writes each signal's number to a wake-up descriptor; the Python-level handler does
-nothing. Order between different signals is not kept and equal ones merge, so a signal only ever says "look".
+nothing. The order of different signals is not kept, and equal signals merge. So a signal only ever means "look".
 """
 
 import time
@@ -11,13 +11,13 @@ from types import FrameType
 from .patience import NAP
 from .unpatched import _thread, os, signal, socket
 
-# What a worker that hangs is asked for a traceback with: the last real-time signal, which no program we know uses.
+# Asks a worker that hangs for a traceback: the last real-time signal, which no program that we know uses.
 TRACEBACK_SIGNAL = signal.Signals(signal.SIGRTMAX)
-# And what nudges a worker that was told to stop. A signal's Python-level handler does not run while the main thread
-# blocks; one that comes in the moment before it does is noted, and waits for another to interrupt it. It is one that
-# does nothing to a program that has no handler for it: to what a service executes in its place.
+# Nudges a worker that got its stop signal. A Python-level handler does not run while the main thread blocks: a signal
+# that arrives just before the block is noted, and needs another signal to interrupt it. SIGURG does nothing to a
+# program without a handler for it, such as one that a service executes in its place.
 NUDGE_SIGNAL = signal.SIGURG
-# Each ends a process that has no handler for it, and is no word about the process itself, as a fault or a limit is.
+# Each ends a process that has no handler for it, and does not report a fault or a limit of the process itself.
 DEADLY: frozenset[int] = frozenset(
     {
         *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2),
@@ -25,23 +25,22 @@ DEADLY: frozenset[int] = frozenset(
         *range(signal.SIGRTMIN, signal.SIGRTMAX),
     }
 )
-# What people signal programs with, and so the supervisor that they take for the program. SIGHUP and SIGWINCH only where
-# there is no terminal, from which they would come by themselves.
+# Signals that operators send to programs, and so to a supervisor in place of the program. SIGHUP and SIGWINCH count
+# only without a terminal, which sends them by itself.
 PASSED_ON: frozenset[int] = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH})
 
 
 def take_note(_number: int, _frame: object) -> None:
-    """Nothing is to be done here: the wake-up descriptor has the number, or what blocked has been interrupted."""
+    """Do nothing. The wake-up descriptor has the number, or the signal has interrupted a blocking call."""
 
 
 def has_no_handler(number: int) -> bool:
-    """Nobody in this process has said what is to become of it: neither the service, nor whoever started us and had it
-    ignored."""
+    """Return whether this process has neither a handler for the signal nor inherited that it is ignored."""
     return signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
 
 
 def handle(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> None:
-    """Have a handler called for these signals, also where whoever started us had them blocked."""
+    """Set a handler for these signals, and unblock them, if our parent had blocked them."""
     numbers = set(numbers)
     for number in numbers:
         signal.signal(number, handler)
@@ -49,10 +48,10 @@ def handle(numbers: Iterable[int], handler: Callable[[int, FrameType | None], No
 
 
 def interrupt_later(seconds: float, number: signal.Signals, before: Callable[[], None]) -> None:
-    """From a signal handler: so much later call `before`, in a thread, then interrupt the main thread by a signal.
+    """From a signal handler: after `seconds`, call `before` in a thread, then interrupt the main thread by a signal.
 
-    A process that cannot start a thread any more is not interrupted. (There is no timer to be had instead: SIGALRM is
-    the service's, and a signal of timer_create(2) may land on any thread, which leaves the main one where it blocks.)
+    If the process can start no thread, nothing happens. (No timer fits: SIGALRM belongs to the service, and a signal of
+    timer_create(2) may arrive in any thread, so the main thread may stay blocked.)
     """
     main_thread = _thread.get_ident()
     never_released = _thread.allocate_lock()
@@ -62,7 +61,7 @@ def interrupt_later(seconds: float, number: signal.Signals, before: Callable[[],
         limit = min(seconds, _thread.TIMEOUT_MAX)
         due = time.monotonic() + limit
         never_released.acquire(timeout=limit)
-        if time.monotonic() - due > limit * NAP:  # we slept through it, and so did the main thread
+        if time.monotonic() - due > limit * NAP:  # this process did not run meanwhile, and neither did the main thread
             never_released.acquire(timeout=limit)
         before()
         signal.pthread_kill(main_thread, number)
@@ -74,7 +73,7 @@ def interrupt_later(seconds: float, number: signal.Signals, before: Callable[[],
 
 
 class SignalReceiver:
-    """Receives the given signals of this process until it is closed."""
+    """Receives the given signals of this process, until it is closed."""
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self._numbers = frozenset(numbers)
@@ -89,7 +88,7 @@ class SignalReceiver:
         return self._reader.fileno()
 
     def read(self) -> set[int]:
-        """The signals that came since the last call; not those for which somebody else has set a handler."""
+        """Return the signals since the last call, without those for which other code has set a handler."""
         try:
             received = self._reader.recv(4096)
         except BlockingIOError:
@@ -97,14 +96,14 @@ class SignalReceiver:
         return {number for number in self._numbers if number in received}
 
     def close(self) -> None:
-        """Stop receiving; dispositions stay as they are."""
+        """Stop receiving. The dispositions stay as they are."""
         signal.set_wakeup_fd(-1)
         self._reader.close()
         self._writer.close()
 
 
 def send(pidfd: int, number: int) -> bool:
-    """Signal the very process the pidfd stands for; False if we may not. A dead one is not an error."""
+    """Signal the process of this pidfd; return False if we may not. A dead process is not an error."""
     try:
         signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
@@ -115,8 +114,10 @@ def send(pidfd: int, number: int) -> bool:
 
 
 def wait_at(gate: int) -> bool:
-    """In a process that is to become a program: wait for a byte, which lets it; False at the end of the pipe. What is
-    sent to every process of a unit meanwhile is not for a program that is none yet."""
+    """In a process that will execute a program, wait for a byte; return False at the end of the pipe.
+
+    Signals in PASSED_ON that reach every process of a unit are ignored meanwhile, because the program does not run yet.
+    """
     before = {number: signal.signal(number, signal.SIG_IGN) for number in PASSED_ON}
     go = bool(os.read(gate, 1))
     for number, handler in before.items():
@@ -125,8 +126,8 @@ def wait_at(gate: int) -> bool:
 
 
 def pass_on(pidfds: Mapping[int, int], number: int) -> list[int]:
-    """A signal to those of these processes, pid to pidfd, that have a handler for it; their pids. The others would die
-    of it."""
+    """Send a signal to those of these processes (pid to pidfd) that handle it; return their pids. The others would
+    die."""
     meant = [pid for pid in pidfds if _handles(pid, number)]
     for pid in meant:
         send(pidfds[pid], number)
@@ -134,10 +135,10 @@ def pass_on(pidfds: Mapping[int, int], number: int) -> list[int]:
 
 
 def _handles(pid: int, number: int) -> bool:
-    """A handler, or it is blocked by whoever waits for it; proc_pid_status(5)."""
+    """Return whether the process has a handler for the signal, or blocks it to wait for it; proc_pid_status(5)."""
     try:
         with open(f"/proc/{pid}/status") as status:
             masks = [int(line.split()[1], 16) for line in status if line.startswith(("SigCgt:", "SigBlk:"))]
     except (OSError, ValueError, IndexError):
-        return False  # it is dead, or nobody may know
+        return False  # it is dead, or hidden from us
     return any(mask >> number - 1 & 1 for mask in masks)

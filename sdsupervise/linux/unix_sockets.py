@@ -1,7 +1,7 @@
-"""The table of UNIX sockets that the kernel shows; proc_net_unix(5).
+"""The kernel's table of UNIX sockets; proc_net_unix(5).
 
-Any user names his sockets as he likes, also with an end of line in the name. So what follows one may be no row, or may
-look like one: a row of this table is something to show, and nothing to decide by.
+A user may give a socket any name, also one with a newline. What follows such a name may be no row, or look like one. So
+a row may be shown, but must never decide anything.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 _ROW = re.compile(r"\S+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} ([0-9A-F]{2}) +([0-9]+) ([^\n]+)\n?")
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON
-_CONNECTED = "03"  # include/uapi/linux/net.h
+_CONNECTED = "03"  # SS_CONNECTED, include/uapi/linux/net.h
 
 
 class Row(NamedTuple):
@@ -19,11 +19,11 @@ class Row(NamedTuple):
     listens: bool
     is_connected: bool
     inode: str
-    name: str  # an abstract one begins with "@"
+    name: str  # an abstract name begins with "@"
 
 
 def rows(path: str = "/proc/net/unix") -> Iterator[Row]:
-    """Each that has a name. Raises OSError."""
+    """Yield each socket that has a name. Raises OSError."""
     with open(path, errors="surrogateescape", newline="\n") as table:
         for line in table:
             if found := _ROW.fullmatch(line):

@@ -1,10 +1,10 @@
-"""The standard library as it is without gevent and eventlet, for a supervisor and for our side of a worker.
+"""The standard library without gevent's and eventlet's patches, for a supervisor and for our side of a worker.
 
 `monkey.patch_all()` and `eventlet.monkey_patch()` replace functions in these modules by others that switch to another
-greenlet instead of waiting, and remove `select.epoll`. The service's code wants that. A supervisor must not have it: it
-would enter the other library's event loop, which reaps our workers. So our modules import from here what can be
-patched. These are copies, made before the service's code is loaded; where a script patches before it imports us, they
-have what the library has saved.
+greenlet instead of blocking, and remove `select.epoll`. The service's code wants that. A supervisor must not have it:
+it would enter the library's event loop, which reaps our workers. So our modules import from here what can be patched.
+These are copies, made before the service's code is loaded. If a script patches before it imports us, the copies have
+what the library has saved.
 
 Alternatives considered: gevent's and eventlet's own `original()` give one name at a time, or execute a module again,
 which costs memory and gives us a second os.environ.
@@ -20,9 +20,9 @@ __all__ = ["_thread", "os", "select", "signal", "socket"]
 
 
 def _names_of(module: str) -> dict[str, Any]:
-    """What a module has without any patch."""
+    """Return the names of a module without any patch."""
     names = dict(vars(importlib.import_module(module)))
-    if module == "os":  # nobody patches what it takes its functions from; os.environ is its own
+    if module == "os":  # posix is never patched, and os takes its functions from it; os.environ is its own
         names |= {name: value for name, value in vars(posix).items() if name[0] != "_" and name != "environ"}
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None:
@@ -48,15 +48,15 @@ else:
     _thread, os, select, signal, socket = map(_unpatched, ("_thread", "os", "select", "signal", "socket"))
 
     class _PlainSocket(socket.socket):
-        """What it has in Python creates whatever `socket.socket` is by then."""
+        """A socket class whose accept() does not create an object of the patched `socket.socket`."""
 
         def accept(self) -> tuple[socket.socket, object]:
-            """As socket.socket has it."""
+            """See socket.socket.accept."""
             fd, address = self._accept()
             return _Plain(self.family, self.type, self.proto, fileno=fd), address
 
     def _socketpair(*arguments: int) -> tuple[socket.socket, socket.socket]:
-        """As socket.socketpair has it."""
+        """See socket.socketpair."""
         one, other = _socket_of_c.socketpair(*(arguments or (socket.AF_UNIX,)))
         return tuple(_Plain(end.family, end.type, end.proto, fileno=end.detach()) for end in (one, other))
 

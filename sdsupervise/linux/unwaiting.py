@@ -1,8 +1,8 @@
-"""Standard output and error of a supervisor, which must never wait for whoever reads them: a pipe that nobody reads
-would have it answer no caller, replace no worker and take no stop.
+"""Standard output and error of a supervisor, which must never block on their reader.
 
-Python writes to them in many places: log records, warnings, tracebacks of callbacks and of threads, a service's prints
-in the module that the supervisor has imported. So what stands for them in `sys` is replaced. A worker's are its own.
+Otherwise a pipe that no process reads would keep the supervisor from answering clients, replacing workers and stopping.
+Python writes to these streams in many places: log records, warnings, tracebacks of callbacks and threads, prints of the
+service's module that the supervisor has imported. So the streams in `sys` are replaced. A worker has its own.
 """
 
 import io
@@ -18,29 +18,29 @@ _NAMES = {1: "standard output", 2: "standard error"}
 
 
 class Unwaiting(io.RawIOBase):
-    """A descriptor, written to without waiting. In a worker it is written to as any other."""
+    """A stream to a descriptor that never blocks. In a worker it writes as any other stream."""
 
     def __init__(self, fd: int, notice: Callable[[int], bytes]) -> None:
-        """`notice` makes what is to be said when so many lines were dropped."""
+        """`notice` returns the message for a number of dropped lines."""
         self._fd, self._pid, self._waits = fd, os.getpid(), False
         self._leads_to = _identity(fd)
         self._outlet: Outlet | None = outlet(fd)
         self.backlog = Backlog(send=self._send, fileno=lambda: self._current().fileno(), notice=notice)
 
     def fileno(self) -> int:
-        """As io.RawIOBase: the descriptor itself."""
+        """See io.RawIOBase: the descriptor itself."""
         return self._fd
 
     def isatty(self) -> bool:
-        """As io.RawIOBase."""
+        """See io.RawIOBase."""
         return os.isatty(self._fd)
 
     def writable(self) -> bool:
-        """As io.RawIOBase."""
+        """See io.RawIOBase."""
         return True
 
     def write(self, data: "bytes | bytearray | memoryview") -> int:  # type: ignore[override]
-        """As io.RawIOBase: all of it, now, later, or never."""
+        """See io.RawIOBase. All data counts as written: it is sent now or later, or dropped."""
         data = bytes(data)
         if self._pid != os.getpid():
             self.close_in_child()
@@ -54,12 +54,11 @@ class Unwaiting(io.RawIOBase):
         return len(data)
 
     def follow(self) -> None:
-        """The descriptor may lead elsewhere now. Nothing is to keep open what it led to: somebody may wait for its
-        end."""
+        """Use the descriptor's present destination, and close the earlier one: its reader may wait for the end."""
         self._current()
 
     def close_in_child(self, *, waits: bool = False) -> None:
-        """In a forked child: nothing is our parent's any more, neither descriptors nor what it has not sent yet."""
+        """In a forked child, drop the parent's unsent data and close its descriptors."""
         self._pid, self._waits = os.getpid(), waits
         self.backlog.forget()
         if self._outlet is not None:
@@ -70,7 +69,7 @@ class Unwaiting(io.RawIOBase):
         return self._current().write(packet)
 
     def _current(self) -> Outlet:
-        """To where the descriptor leads now: a daemon in the background is on no terminal any more."""
+        """Return an outlet to the descriptor's present destination, which changes when a daemon leaves its terminal."""
         leads_to = _identity(self._fd)
         if self._outlet is None or leads_to != self._leads_to:
             self.backlog.unwatch()
@@ -86,7 +85,7 @@ def _identity(fd: int) -> tuple[int, int, int]:
 
 
 def _packets(data: bytes) -> Iterator[bytes]:
-    """Whole lines, as many as a pipe takes at a time."""
+    """Yield whole lines, at most as many as a pipe takes at once."""
     while len(data) > ATOMIC_BYTES:
         end = data.rfind(b"\n", 0, ATOMIC_BYTES) + 1 or ATOMIC_BYTES
         yield data[:end]
@@ -96,10 +95,10 @@ def _packets(data: bytes) -> Iterator[bytes]:
 
 
 class Streams:
-    """Standard output and error, from when they are replaced."""
+    """Standard output and error, which this replaces in `sys`."""
 
     def __init__(self, notice: Callable[[str, int], bytes]) -> None:
-        """`notice` is given the name of a stream, and makes what is to be said when so many lines were dropped."""
+        """`notice` gets a stream's name and a number of dropped lines, and returns the message."""
         self._raw = {fd: Unwaiting(fd, _of(notice, name)) for fd, name in _NAMES.items()}
         text = {fd: _as_text(raw) for fd, raw in self._raw.items()}
         self.error: TextIO = text[2]
@@ -110,37 +109,38 @@ class Streams:
                 continue  # the service has replaced it
             text[fd].reconfigure(encoding=own.encoding, errors=own.errors)
             setattr(sys, name, text[fd])
-            # Else we would wait for it, or, as would each worker, for a thread that does.
+            # If the stream's buffer could not be flushed now, we would block, or each worker would, behind a thread
+            # that does.
             if takes_more(fd):
                 own.reconfigure(line_buffering=True)
                 self._replaced.append((name, own, text[fd]))
 
     @property
     def backlogs(self) -> list[Backlog]:
-        """What waits, of each."""
+        """The backlog of each stream."""
         return [raw.backlog for raw in self._raw.values()]
 
     def attach(self, loop: WritableLoop) -> None:
-        """What waits is sent when there is room for it."""
+        """Use this loop to send what waits when there is room."""
         for backlog in self.backlogs:
             backlog.attach(loop)
 
     def follow(self) -> None:
-        """The descriptors may lead elsewhere now."""
+        """Use the present destinations of the descriptors."""
         for raw in self._raw.values():
             raw.follow()
 
     def pass_on(self, data: bytes) -> None:
-        """What another process has written, to standard error."""
+        """Write to standard error what another process has written."""
         self._raw[2].write(data)
 
     def close_in_child(self) -> None:
-        """In a forked child, its copies."""
+        """In a forked child, close its copies."""
         for raw in self._raw.values():
             raw.close_in_child()
 
     def become_workers(self) -> None:
-        """In a worker: all that is written is the service's, and none of it may be lost."""
+        """In a worker, let every write block, because all output is the service's and none may be lost."""
         for raw in self._raw.values():
             raw.close_in_child(waits=True)
         for name, own, ours in self._replaced:

@@ -1,28 +1,32 @@
-"""Who else may write what a process is about to load or execute: on every step of the way there, symlinks included."""
+"""The users who may write a file that a process is about to load or execute, at every step of its path, with
+symlinks."""
 
 import os
 import stat
 
-_MOST_LINKS = 40  # as the kernel: path_resolution(7)
+_MOST_LINKS = 40  # as the kernel, path_resolution(7)
 
 
 def who_else_may_write(path: str, *, or_add: bool = False) -> str:
-    """The first place on the way to a file that somebody other than root may write, as a phrase: "uid 1000 may write
-    /srv/app"; "" if there is none, or no such file. With `or_add` it counts, too, who may make what is not there, and
-    who may put files into a directory of all (/tmp). Access control lists are not looked at."""
+    """Return the first place on a file's path that a user other than root may write, as a phrase.
+
+    The phrase is like "uid 1000 may write /srv/app"; "" means that there is no such place, or no such file. With
+    `or_add`, users also count who may create what is missing, or who may put files into a shared directory (/tmp).
+    Access control lists are not checked.
+    """
     at, links = "/", 0
     names = [name for name in os.path.abspath(path).split("/") if name]
     in_sticky, adds = False, ""
     while names:
         name = names.pop(0)
         if name == "..":
-            at = os.path.dirname(at)  # which has no symlink in it
+            at = os.path.dirname(at)  # `at` has no symlink in it
             continue
         here = os.path.join(at, name)
         try:
             found = os.lstat(here)
             if stat.S_ISLNK(found.st_mode):
-                # Whoever owns a link may replace it, if only in a directory where everybody may make one.
+                # The owner of a symlink may replace it, even in a directory where every user may create files.
                 if in_sticky and found.st_uid != 0:
                     return f"uid {found.st_uid} may write {here}"
                 target, links = os.readlink(here), links + 1
@@ -42,7 +46,7 @@ def who_else_may_write(path: str, *, or_add: bool = False) -> str:
 
 
 def _who_adds(found: os.stat_result) -> str:
-    """To a directory in which all may make files, and replace only their own."""
+    """Return the users who may create files in a sticky directory, where each may replace only their own."""
     if not (stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX):
         return ""
     if found.st_mode & stat.S_IWOTH:

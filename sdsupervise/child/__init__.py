@@ -1,1 +1,1 @@
-"""What runs in the worker process, beside the code of the service."""
+"""What runs in the worker process, beside the service's own code."""

@@ -24,29 +24,29 @@ from .process_end import WorkerEnd, end_children, grace_of, had_children, thread
 _log = logging.getLogger("sdsupervise")
 
 _AROUND_THE_SERVICE = ("sdsupervise", "asyncio")
-_SECONDS_WITHOUT_LIMIT = 30.0  # for the end of a worker whose stop_timeout, 0, is for those that are told to stop
+_SECONDS_WITHOUT_LIMIT = 30.0  # for the end of a worker whose stop_timeout is 0, which bounds only a requested stop
 INDEX_VARIABLE = "SDSUPERVISE_WORKER_INDEX"
 GENERATION_VARIABLE = "SDSUPERVISE_GENERATION"
 
 
 class WorkersLink(Protocol):
-    """What we ourselves use of the link to the supervisor."""
+    """What this module uses of the link to the supervisor."""
 
     @property
     def lost(self) -> bool:
-        """Its end was met: the supervisor is gone."""
+        """Whether the link has reached its end: the supervisor is gone."""
 
     def wait_for_go(self) -> int:
-        """Wait until this worker is needed, and the other supervisor knows it; its index. Raises LinkLost."""
+        """Wait until this worker is needed and the peer supervisor knows of it; return its index. Raises LinkLost."""
 
     def tell_children(self) -> None:
-        """Say that this worker has begun processes, some of which may go on when it is gone."""
+        """Tell the supervisor that this worker has started processes, which may outlive it."""
 
     def tell_stopping(self) -> None:
-        """Say that it was told to stop, from a signal handler."""
+        """Tell the supervisor, from a signal handler, that this worker has received its stop signal."""
 
     def tell_failure(self, text: str) -> None:
-        """Leave word why this worker is about to die."""
+        """Tell the supervisor why this worker is about to die."""
 
 
 class Service(Protocol):
@@ -55,49 +55,49 @@ class Service(Protocol):
     shutdown_signals: Sequence[signal.Signals]
 
     def become_worker(self, link: Any, *, waits: bool) -> None:  # noqa: ANN401 (it is between supervisor and service)
-        """Get ready to run the service's code: whatever can be done before it may."""
+        """Prepare the service's code, before it may run. With `waits`, the worker waits for its release."""
 
     def be_worker(self, *, index: int) -> None:
-        """Run the service's code; returning is a clean exit."""
+        """Run the service's code. Returning is a clean exit."""
 
     def drain_worker(self) -> None:
-        """From a signal handler, perhaps again: have the service's code finish what it began, or shut it down."""
+        """From a signal handler, which may run again: let the service's code finish its work, or shut it down."""
 
 
 class Beginning(NamedTuple):
-    """What a worker begins with."""
+    """What a worker needs to begin."""
 
-    lifeline: int  # its reading end
+    lifeline: int  # the read end
     stop_timeout: float
     wait_for_go: bool
     generation: int
-    slot: int  # its index, which another may replace where it waits to go
-    mark: int  # of what it begins
-    traces: int  # where it says where it is, when it is asked for a traceback
+    slot: int  # its index; with `wait_for_go`, the supervisor may send another
+    mark: int  # marks the processes that it starts, see linux/process_groups.py
+    traces: int  # the descriptor to which it writes a traceback when it is asked for one
     is_spare: bool  # it takes the place of a worker that leaves
 
 
 def prepare() -> None:
-    """In the supervisor, once: what its workers inherit need not be done by each of them.
+    """In the supervisor, once: prepare what all workers inherit.
 
-    The kernel copies every page a forked process writes to, and Python writes to whatever it looks at, so that a line
-    costs a worker many times what it costs the supervisor.
+    The kernel copies every page that a forked process writes to, and Python writes to every object that it looks at. So
+    a line of code here costs a worker many times what it costs the supervisor.
     """
     if sys.stderr is not None:
         faulthandler.register(TRACEBACK_SIGNAL, all_threads=True, chain=False)  # until a worker has a pipe for that
-    gc.freeze()  # a worker's garbage collector need not look at, and so copy, what the supervisor imported
+    gc.freeze()  # then a worker's garbage collector does not touch, and so copy, what the supervisor imported
 
 
 def run(service: Service, link: WorkersLink, beginning: Beginning) -> int:
-    """Be a worker, in a freshly forked process; the exit status."""
-    gc.freeze()  # nor at what the supervisor has made since, of hundreds of other workers
+    """Run a worker in a freshly forked process; return its exit status."""
+    gc.freeze()  # also for what the supervisor has made since for hundreds of other workers
     forget_systemd()
     tie = Tie(beginning.lifeline, signal.SIGTERM)
     tie.outlast_exec()
     stop = _Stop(service, link, tie, beginning)
     os.register_at_fork(after_in_child=lambda: process_title.show("child of worker"))
     traces = limits.move_out_of_the_way(beginning.traces)
-    os.set_blocking(traces, False)  # to write what nobody reads must not hold it up
+    os.set_blocking(traces, False)  # writing to a full pipe must not block the worker
     faulthandler.register(TRACEBACK_SIGNAL, file=traces, all_threads=True, chain=False)
     bear_mark(beginning.mark)
     status = _serve(service, link, tie, beginning)
@@ -106,12 +106,12 @@ def run(service: Service, link: WorkersLink, beginning: Beginning) -> int:
 
 
 def _serve(service: Service, link: WorkersLink, tie: Tie, beginning: Beginning) -> int:
-    """Run the service's code to its end, and say what that was."""
+    """Run the service's code to its end; return the exit status."""
     wait_for_go, index = beginning.wait_for_go, beginning.slot
     try:
         if tie.is_cut:
             raise LinkLost
-        # For what the service starts, too.
+        # Also for the processes that the service starts.
         os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(beginning.generation), str(index)
         service.become_worker(link, waits=wait_for_go)
         if wait_for_go:
@@ -123,11 +123,11 @@ def _serve(service: Service, link: WorkersLink, tie: Tie, beginning: Beginning) 
             process_title.show_forked(names, index)
         service.be_worker(index=index)
     except LinkLost:
-        return 1  # nobody started us, or nobody is left to
+        return 1  # the supervisor is gone
     except SystemExit as leaving:
         return _status(leaving, link)
     except BaseException as error:
-        for number in _stop_signals(service):  # it stops as it is, and a stop must not cut short its last words
+        for number in _stop_signals(service):  # it stops anyway, and a stop signal must not cut short the traceback
             signal.signal(number, signal.SIG_IGN)
         error.with_traceback(_service_frames(error.__traceback__))
         text = "".join(traceback.format_exception(error))
@@ -138,7 +138,7 @@ def _serve(service: Service, link: WorkersLink, tie: Tie, beginning: Beginning) 
 
 
 class _Stop:
-    """What becomes of a worker that is told to stop, by its supervisor or by the end of that, and of one that ends."""
+    """The stop of a worker, at the request of its supervisor or after the supervisor's death, and its end."""
 
     def __init__(self, service: Service, link: WorkersLink, tie: Tie, beginning: Beginning) -> None:
         self._service, self._link, self._tie = service, link, tie
@@ -157,7 +157,8 @@ class _Stop:
 
     def _take_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._worker_pid:
-            # A child that the service forked (multiprocessing does) has the handler, but is not what is to shut down.
+            # A child that the service forked (multiprocessing does) inherits the handler, but must not run the
+            # shutdown.
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         if self._end is not None:
@@ -168,29 +169,33 @@ class _Stop:
             process_title.show("draining worker")
         if not self._is_orphan and (self._link.lost or self._tie.is_cut):
             self._tie.let_go()
-            # Nobody is left to kill us when that takes too long; this says where it hangs, and exits.
+            # No supervisor is left to kill us if the stop takes too long. This prints where the worker hangs, and
+            # exits.
             if sys.stderr is not None:
                 faulthandler.dump_traceback_later(max(self._stop_timeout, 0.001), exit=True)
-            self._is_orphan = True  # not before: the handler may be called again here, and that call may never return
+            # not before: a signal here may run the handler again, and that call may never return
+            self._is_orphan = True
             _say("Shutting down: the supervisor is gone\n")
         if not self._is_orphan:
             self._link.tell_stopping()
         self._service.drain_worker()
 
     def end(self, status: int) -> None:
-        """Have the process do what Python does at its end. One that failed is to be replaced at once: its threads are
-        not waited for, unless it was told to stop."""
+        """Do what Python does at the end of a process.
+
+        A worker that failed is replaced at once: its threads are not waited for, unless it was asked to stop.
+        """
         begun = self._stop_asked_at or time.monotonic()
         limit = self._stop_timeout or _SECONDS_WITHOUT_LIMIT
         wait = self._stop_asked_at is not None or status == 0
         if wait and threads_to_wait_for():
-            self._link.tell_stopping()  # it is silent from now on
+            self._link.tell_stopping()  # it sends no pings from now on
         self._end = WorkerEnd()
-        self._listen()  # its own signals end what takes too long
+        self._listen()  # our own signals end what takes too long
         self._end.come(status, self._leave_children, wait=wait, end_at=begun + limit, grace=grace_of(limit))
 
     def _leave_children(self) -> None:
-        """To the supervisor; there is none to an orphan, which has half of its last time for that."""
+        """Leave children to the supervisor. An orphan ends them itself, in half of its last seconds."""
         if had_children():
             if self._is_orphan or self._tie.is_cut:
                 end_children(self._mark, seconds=grace_of(self._stop_timeout) / 4)
@@ -206,8 +211,10 @@ class _Myself:
 
 
 def _say_traceback(text: str, index: int) -> None:
-    """As one entry of the journal, where that is what standard error is; else at once, so that no other worker's
-    words come between."""
+    """Print a traceback: as one journal entry, if standard error is the journal; else in one write.
+
+    One write keeps the output of other workers from coming between the lines.
+    """
     if any(isinstance(handler, JournalHandler) for handler in _log.handlers) and _log.isEnabledFor(logging.ERROR):
         _log.error("%s", text.rstrip(), extra=entry_fields(CatalogEntry.WORKER_TRACEBACK, worker=_Myself(index)))
     elif sys.stderr is not None and sys.stderr is sys.__stderr__:
@@ -218,8 +225,11 @@ def _say_traceback(text: str, index: int) -> None:
 
 
 def _reset_in_children(numbers: set[signal.Signals], handler: Callable[[int, FrameType | None], None]) -> None:
-    """Have what the service forks die of these signals, as it does elsewhere: multiprocessing ends its children so, and
-    waits for them without an end. They are blocked meanwhile: Python forgets a signal that comes while it forks."""
+    """Let these signals end the service's forked children, as in any other program.
+
+    multiprocessing ends its children like this, and waits for them without a limit. The signals are blocked during a
+    fork, because Python loses a signal that arrives then.
+    """
     masks: dict[int, set[int | signal.Signals]] = {}  # by thread
 
     def block() -> None:
@@ -238,8 +248,10 @@ def _reset_in_children(numbers: set[signal.Signals], handler: Callable[[int, Fra
 
 
 def _say(text: str) -> None:
-    """From a signal handler, which must not raise: it may have interrupted a print(), and whoever read our standard
-    error may have died with our supervisor."""
+    """Write to standard error from a signal handler, which must not raise.
+
+    The handler may have interrupted a print(), and the reader of standard error may have died with our supervisor.
+    """
     try:
         os.write(2, text.encode(errors="backslashreplace"))
     except OSError:
@@ -251,7 +263,8 @@ def _stop_signals(service: Service) -> set[signal.Signals]:
 
 
 def _service_frames(frames: TracebackType | None) -> TracebackType | None:
-    """A traceback from where it enters the service's code, past us and our event loop; whole if it never does."""
+    """Return a traceback without our frames and asyncio's before the service's code; the whole one if that never
+    appears."""
     inner = frames
     while inner is not None and inner.tb_frame.f_globals.get("__name__", "").partition(".")[0] in _AROUND_THE_SERVICE:
         inner = inner.tb_next
@@ -259,7 +272,7 @@ def _service_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _status(leaving: SystemExit, link: WorkersLink) -> int:
-    """The status the interpreter itself would give; sys.exit(3)."""
+    """Return the exit status that Python itself would use for this SystemExit."""
     if leaving.code is None:
         return 0
     if isinstance(leaving.code, int):

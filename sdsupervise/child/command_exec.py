@@ -1,4 +1,4 @@
-"""A worker that is any command: what a freshly forked process does until it has become that."""
+"""A worker that is any command: what a freshly forked process does until it executes it."""
 
 import fcntl
 import socket
@@ -11,24 +11,25 @@ from ..linux.inheritance import without_supervisors_own
 from ..linux.unpatched import os, signal
 from ..systemd import notify_client
 
-FIRST_LISTENER = 3  # SD_LISTEN_FDS_START
-# CPython ignores the first two; the others are ours to ignore (processes.fork). A command gets what a shell would give
-# it. An ignored SIGUSR2 would cross the exec, and a shell script could never trap it; so `systemctl kill -s USR2`
-# without --kill-whom=main reaches a command under us exactly as it would without us.
+FIRST_LISTENER = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+# CPython ignores the first two; the others are ignored by us (processes.fork). A command gets the dispositions that a
+# shell would give it. An ignored SIGUSR2 would survive the exec, and a shell script could never trap it. So `systemctl
+# kill -s USR2` without --kill-whom=main reaches a command under a supervisor exactly as it does without one.
 _NOT_DEFAULT_IN_OUR_CHILDREN = (signal.SIGPIPE, signal.SIGXFSZ, *processes.IGNORED_IN_CHILDREN)
 
 
 class Order(NamedTuple):
-    """What to become."""
+    """What to execute."""
 
     executable: str  # a path
     words: tuple[str, ...]
     environment: Mapping[str, str]
-    listeners: Mapping[str, socket.socket]  # descriptors 3, 4, ... in this order
+    listeners: Mapping[str, socket.socket]  # they become descriptors 3, 4, ... in this order
 
 
 def environment_of_commands(inherited: Mapping[str, str], *, generation: int, worker_timeout: float) -> dict[str, str]:
-    """What all commands of a generation get of the supervisor's environment and beside it."""
+    """Return the environment of all commands of a generation, from the supervisor's own. `worker_timeout` is in
+    seconds."""
     environment = without_supervisors_own(inherited)
     environment.setdefault("PYTHONUNBUFFERED", "1")  # a print() is in the journal at once
     environment["SDSUPERVISE_GENERATION"] = str(generation)
@@ -40,10 +41,10 @@ def environment_of_commands(inherited: Mapping[str, str], *, generation: int, wo
 def become(
     order: Order, *, index: int, notify_path: str, mark: int, parent_pid: int, at_its_death: signal.Signals
 ) -> int:
-    """Become the command, leader of a session of its own, and known by a mark; the exit status where that fails, which
-    is told first.
+    """Execute the command, as leader of a new session and with a mark. Return the exit status if that fails.
 
-    `at_its_death` is the signal the kernel sends us when our parent, whose pid that must still be, dies.
+    The failure is first sent to the supervisor. `at_its_death` is the signal that the kernel sends us when our parent
+    dies; its pid must still be `parent_pid`.
     """
     try:
         os.setsid()
@@ -67,14 +68,14 @@ def become(
         try:
             notify_client.send(notify_path, f"{notify_client.FAILED}={sentence}")
         except OSError:
-            pass  # nobody is left who would want to know
-        return 126 if isinstance(error, PermissionError) else 127  # as shells say
+            pass  # no supervisor is left
+        return 126 if isinstance(error, PermissionError) else 127  # as shells do
 
 
 def _place_listeners(listeners: Mapping[str, socket.socket]) -> dict[str, str]:
-    """Put /dev/null and the listeners where the command looks for them, close all else, and say so to it."""
+    """Put /dev/null and the listeners at their descriptors, close all others, and return the variables that say so."""
     end = FIRST_LISTENER + len(listeners)
-    # First out of each other's way, then to their places.
+    # First copy them above all their places, then put each into its place.
     copies = [fcntl.fcntl(listener, fcntl.F_DUPFD_CLOEXEC, end) for listener in listeners.values()]
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)

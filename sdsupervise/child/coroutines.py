@@ -1,6 +1,6 @@
 """Services written with `async def`: one event loop for the service's code, and then for its shutdown.
 
-asyncio is imported only where a coroutine turns up: it costs 60 ms and several MB.
+asyncio is imported only if there is a coroutine: it costs 60 ms and several MB.
 """
 
 import signal
@@ -17,18 +17,18 @@ CO_COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect costs 2 MB
 
 
 class Unwind(SystemExit):
-    """Leave the event loop, then shut down: the shutdown may need that loop, which cannot be entered twice.
+    """Leaves the event loop before the shutdown, which may need that loop; a loop cannot be entered twice.
 
-    A SystemExit, since asyncio lets only that one out of whatever callback or task it was raised in.
+    It is a SystemExit, because asyncio lets only that pass from any callback or task.
     """
 
     def __init__(self, status: int | None) -> None:
         super().__init__(status)
-        self.status = status  # None: the shutdown's own
+        self.status = status  # None: the shutdown decides
 
 
 class Coroutines:
-    """Completes what the service's methods return, be it a value or a coroutine."""
+    """Completes what the service's methods return, a value or a coroutine."""
 
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
@@ -38,10 +38,10 @@ class Coroutines:
         self._unwinding: asyncio.Handle | None = None
 
     def prepare(self, *methods: Callable[[], object]) -> None:
-        """Before these methods run: if one is a coroutine, let asyncio set itself up.
+        """Before these methods run: if one is a coroutine function, let asyncio initialise itself.
 
-        It does so under locks, once. A signal handler that shuts down by a coroutine must not find them taken, which
-        would be for ever: so no signal comes meanwhile.
+        asyncio does so once, under locks. If a signal handler that runs a coroutine interrupted it, it would wait for
+        these locks for ever. So all signals are blocked meanwhile.
         """
         codes = (getattr(method, "__code__", None) for method in methods)
         if any(code is not None and code.co_flags & CO_COROUTINE for code in codes):
@@ -54,9 +54,9 @@ class Coroutines:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def complete(self, result: object) -> object:
-        """The value of a method that was called; None of a coroutine that cancel() ended.
+        """Return the result of a method that was called; None for a coroutine that cancel() ended.
 
-        Raises Unwind where that was asked for as the method came to its end.
+        Raises Unwind if that was requested as the method ended.
         """
         try:
             value = self._run(result) if isinstance(result, Coroutine) else result
@@ -84,7 +84,7 @@ class Coroutines:
             return None
         except Unwind:
             if self._task is not None and self._task.done():
-                # It came to its end in the same round, and has asked for a stop that the loop's next run would meet.
+                # It ended in the same round, and has requested a stop, which would end the loop's next run.
                 self._task.cancelled() or self._task.exception()
                 loop.stop()
                 loop.run_forever()
@@ -95,11 +95,11 @@ class Coroutines:
 
     @property
     def inside(self) -> bool:
-        """An event loop, ours or one that the service runs itself, is on the stack."""
+        """Whether an event loop is on the stack: ours, or one that the service runs itself."""
         return self._inside or running_loop() is not None
 
     def unwind(self, status: int | None, *, at_once: bool) -> None:
-        """Leave the event loop: at once, or as its next callback, which harms no task that is running now."""
+        """Leave the event loop: at once, or as its next callback, which does not interrupt a running task."""
         loop = running_loop()
         if at_once or loop is None:
             self._cancel_unwinding()
@@ -112,14 +112,14 @@ class Coroutines:
         raise Unwind(None)
 
     def _cancel_unwinding(self) -> bool:
-        """One that is still to come must not go off in the middle of the shutdown; True if there was one."""
+        """Cancel a pending Unwind, which must not interrupt the shutdown; return whether there was one."""
         handle, self._unwinding = self._unwinding, None
         if handle is not None:
             handle.cancel()
         return handle is not None
 
     def cancel(self) -> bool:
-        """Cancel the coroutine that is being completed, once; False if there is none."""
+        """Cancel the running coroutine, once; return False if there is none."""
         task = self._task
         if task is None:
             return False
@@ -129,29 +129,29 @@ class Coroutines:
         return True
 
     def close(self) -> None:
-        """Cancel what still runs in our loop and wait for its end."""
+        """Cancel what still runs in our loop, and wait for its end."""
         runner, self._runner = self._runner, None
         if runner is not None:
-            # Its threads are waited for as all others are, at the end of the process: not here, without a limit.
+            # Its threads are waited for at the end of the process, like all others: not here, without a limit.
             runner.get_loop()._default_executor = None  # type: ignore[attr-defined]
             runner.close()
 
 
 class MustBeAwaited:
-    """Held by a coroutine alone, it notices when that is dropped, or left lying, without having begun.
+    """Held only by a coroutine: notices if the coroutine is dropped, or does not start.
 
-    Only a coroutine that has begun may be counted on to hold up whoever called for it.
+    Only a coroutine that has started can be relied on to delay its caller.
     """
 
     def __init__(self, loop: "asyncio.AbstractEventLoop", forgotten: Callable[[], None]) -> None:
         self.begun = False
         self._forgotten = forgotten
-        # gather() and wait_for() begin it in the loop's next round, so this looks in the one after that.
+        # gather() and wait_for() start it in the loop's next round, so this looks in the round after that.
         myself = weakref.ref(self)
         loop.call_soon(loop.call_soon, _look_at, myself)
 
     def look(self) -> None:
-        """Call back if it has not begun."""
+        """Call back if the coroutine has not started."""
         if not self.begun:
             self._forgotten()
 
@@ -165,9 +165,9 @@ def _look_at(reference: "weakref.ref[MustBeAwaited]") -> None:
 
 
 def running_loop() -> "asyncio.AbstractEventLoop | None":
-    """The event loop that runs in this thread."""
+    """Return the event loop that runs in this thread, or None."""
     imported = sys.modules.get("asyncio")
     try:
         return cast("asyncio.AbstractEventLoop", imported.get_running_loop()) if imported is not None else None
-    except (RuntimeError, AttributeError):  # none runs; asyncio is just being imported
+    except (RuntimeError, AttributeError):  # none runs, or asyncio is just being imported
         return None

@@ -1,4 +1,4 @@
-"""`self.draining`: whether a worker was told to stop, for services that finish what they began."""
+"""`self.draining`: whether a worker has been asked to stop, for services that finish their work."""
 
 import os
 from collections.abc import Generator
@@ -11,25 +11,25 @@ from .coroutines import running_loop
 if TYPE_CHECKING:
     import asyncio
 
-_LONGEST_WAIT_MS = 2**31 - 1  # what poll(2) takes: 24 days
+_LONGEST_WAIT_MS = 2**31 - 1  # the most that poll(2) takes: 24 days
 
 
 class Draining:
-    """True once this worker was told to stop: it is to finish what it began, and to begin nothing new.
+    """True once this worker has been asked to stop: it finishes its work, and starts nothing new.
 
         while not self.draining: ...               ask
         await self.draining                        in any number of tasks
         select([listener, self.draining], [], [])  or by poll, selectors
         self.draining.wait()                       in a thread
 
-    It costs a descriptor only where one is asked for.
+    It uses a descriptor only if one is asked for.
     """
 
-    # A signal handler begins it, wherever that interrupts the rest: so nothing here takes a lock.
+    # A signal handler starts it, and may interrupt every other method. So nothing here takes a lock.
 
     def __init__(self) -> None:
         self._begun = False
-        self._events: list[int] = []  # eventfds; one, but for two threads that ask for the first at a time
+        self._events: list[int] = []  # eventfds; one, unless two threads ask for the first at the same time
         self._waiters: list[asyncio.Future[None]] = []
 
     def __bool__(self) -> bool:
@@ -39,17 +39,17 @@ class Draining:
         return f"<Draining: {'begun' if self._begun else 'not begun'}>"
 
     def fileno(self) -> int:
-        """A descriptor that is readable from the beginning on, and stays so as long as nobody reads from it."""
+        """Return a descriptor that is readable once the worker drains, as long as no code reads from it."""
         if not self._events:
             self._events.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        if self._begun:  # perhaps just now, between looking for descriptors and there being one
+        if self._begun:  # it may have begun since the check for descriptors above
             self._write()
         return self._events[0]
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Block until it begins, or for so long at most; whether it has begun.
+        """Block until it begins, for at most `timeout_seconds`; return whether it has begun.
 
-        Raises RuntimeError where it would block an event loop.
+        Raises RuntimeError if it would block an event loop.
         """
         if running_loop() is not None:
             raise RuntimeError("draining.wait() would block the event loop: write 'await self.draining'.")
@@ -76,17 +76,18 @@ class Draining:
             self._waiters.remove(waiter)
 
     def begin(self) -> None:
-        """From now on it is true; for the worker's signal handler."""
+        """Make it true; for the worker's signal handler."""
         self._begun = True
         self._write()
         for waiter in tuple(self._waiters):
             try:
                 waiter.get_loop().call_soon_threadsafe(_wake, waiter)
             except RuntimeError:
-                pass  # another thread's loop, closed by now
+                pass  # the loop of another thread, which is closed by now
 
     def renew_in_worker(self) -> None:
-        """In a freshly forked worker: a descriptor that code asked for in the supervisor is shared with all others."""
+        """In a freshly forked worker, replace descriptors that code asked for in the supervisor: all workers would
+        share them."""
         for shared in self._events:
             own = os.eventfd(0, os.EFD_CLOEXEC)
             os.dup2(own, shared, inheritable=False)
@@ -97,7 +98,7 @@ class Draining:
             try:
                 os.eventfd_write(event, 1)
             except OSError:
-                pass  # the service has closed it, or raised it to its limit
+                pass  # the service has closed it, or filled its counter
 
 
 def _wake(waiter: "asyncio.Future[None]") -> None:

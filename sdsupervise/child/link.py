@@ -1,6 +1,6 @@
-"""The worker's end of the link: one question at a time, answered by the supervisor.
+"""The worker's end of the link: it asks one question at a time, and the supervisor answers.
 
-Standard library only.
+This uses only the standard library.
 """
 
 import json
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """The worker's end of the socketpair. Its questions block until they are answered."""
+    """The worker's end of the socketpair. A question blocks until it is answered."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
         self._reader = protocol.LineReader()
-        self.lost = False  # its end was met by an event loop
-        self.asks = False  # somebody waits for an answer; beside a running event loop that is a thread
-        self.on_release: Callable[[], None] | None = None  # hears of an "ok" that nobody waits for here
+        self.lost = False  # an event loop has read its end
+        self.asks = False  # a caller waits for an answer; beside a running event loop, this is a thread
+        self.on_release: Callable[[], None] | None = None  # called for an "ok" that no caller here waits for
 
     def ping(self) -> None:
         """Prove that this worker lives, and that its supervisor does.
@@ -33,12 +33,12 @@ class Link:
         Raises LinkLost.
         """
         if self.asks and greenlets.run_here():
-            self.send_at_once(protocol.PING)  # another greenlet waits for its turn, and reads the answer
+            self.send_at_once(protocol.PING)  # another greenlet waits for its answer, and reads this one too
         else:
             self._ask(protocol.PING, protocol.PONG)
 
     def take_over(self) -> None:
-        """Say that this worker is ready and wait until it may serve. Other greenlets run meanwhile.
+        """Report that this worker is ready, and wait until it may serve. Other greenlets run meanwhile.
 
         Raises LinkLost.
         """
@@ -46,12 +46,12 @@ class Link:
         self._ask(protocol.TAKEOVER, protocol.OK, greenlets.wait_readable if greenlets.run_here() else None)
 
     def wait_for_go(self) -> int:
-        """Wait until this worker is needed and the other supervisor knows it; its index.
+        """Wait until this worker is needed and the peer supervisor knows of it; return its index.
 
         Raises LinkLost.
         """
         lines: list[bytes] = []
-        while not lines:  # nothing else is said to a worker before
+        while not lines:  # a worker receives nothing else before
             try:
                 data = self.socket.recv(4096)
             except OSError as error:
@@ -62,12 +62,14 @@ class Link:
         return int(lines[0].removeprefix(protocol.GO))
 
     def tell_failure(self, text: str) -> None:
-        """Leave word why this worker is about to die; a supervisor that is gone need not know."""
+        """Tell the supervisor why this worker is about to die. A dead supervisor is not an error."""
         self._tell(protocol.FAILED + json.dumps(fit_failure(text)).encode() + b"\n")
 
     def tell_code(self) -> None:
-        """Say which of the service's modules were loaded here and not in the supervisor; one that is gone need not
-        know."""
+        """Tell the supervisor which of the service's modules this worker has loaded and the supervisor has not.
+
+        A dead supervisor is not an error.
+        """
         lines: list[bytes] = []
         for module in own_code.take_unreported():
             text = json.dumps(module).encode()
@@ -79,22 +81,22 @@ class Link:
             self._tell(protocol.CODE + b"[" + line + b"]\n")
 
     def tell_wish_to_retire(self) -> None:
-        """Ask to be replaced; a supervisor that is gone need not know."""
+        """Ask to be replaced. A dead supervisor is not an error."""
         self._tell(protocol.RETIRE)
 
     def tell_children(self) -> None:
-        """Say that this worker has begun processes, some of which may go on when it is gone."""
+        """Tell the supervisor that this worker has started processes, which may outlive it."""
         self._tell(protocol.CHILDREN)
 
     def tell_stopping(self) -> None:
-        """Say that the signal has been heard; from its handler, which must neither wait nor raise."""
+        """Report that the stop signal has arrived. Its handler calls this, so this neither waits nor raises."""
         try:
             self.send_at_once(protocol.STOPPING)
         except LinkLost:
             pass
 
     def send_at_once(self, line: bytes) -> None:
-        """Say something; not to a supervisor that is far behind with reading.
+        """Send a line without blocking; it is lost if the supervisor has too much unread data.
 
         Raises LinkLost.
         """
@@ -106,7 +108,7 @@ class Link:
             raise LinkLost from error
 
     def read_at_once(self) -> None:
-        """Take in what has arrived; nothing is not an error.
+        """Read what has arrived, if anything has.
 
         Raises LinkLost.
         """
@@ -130,7 +132,7 @@ class Link:
             self.socket.sendall(question)
             if wait is not None:
                 wait(self.socket.fileno())
-            # Nearly always the answer comes alone and whole.
+            # Nearly always the answer arrives alone and as a whole.
             while (data := self.socket.recv(4096)) != answer and answer not in self._hear(data):
                 if wait is not None:
                     wait(self.socket.fileno())
@@ -149,7 +151,7 @@ class Link:
 
 
 class LinkInLoop:
-    """A link beside everything else in an event loop: there coroutines wait for an answer, and nothing blocks."""
+    """A link in an event loop: coroutines wait for answers, and nothing blocks."""
 
     def __init__(self, link: Link, loop: "asyncio.AbstractEventLoop", *, on_loss: Callable[[], None]) -> None:
         self._link, self._loop, self._on_loss = link, loop, on_loss
@@ -158,15 +160,15 @@ class LinkInLoop:
         loop.add_reader(link.socket, self._read)
 
     def ping_every(self, seconds: float) -> None:
-        """Ping now and from time to time, from a timer of the loop: so a loop that is stuck is a silent worker."""
+        """Ping now and every `seconds`, by a timer of the loop: so a loop that is stuck counts as a silent worker."""
         try:
             self._link.send_at_once(protocol.PING)
         except LinkLost:
-            return  # the reader hears of it, too
+            return  # the reader notices it too
         self._loop.call_later(seconds, self.ping_every, seconds)
 
     async def take_over(self) -> None:
-        """Say that this worker is ready and wait until it may serve.
+        """Report that this worker is ready, and wait until it may serve.
 
         Raises LinkLost.
         """
@@ -180,13 +182,13 @@ class LinkInLoop:
             self._waiters.discard(waiter)
 
     def close(self) -> None:
-        """Let go of the loop."""
+        """Stop using the loop."""
         self._link.on_release = None
         self._loop.remove_reader(self._link.socket)
 
     def _read(self) -> None:
         if self._link.asks:
-            return  # the answer is a thread's, which would wait for ever if it were taken here
+            return  # a thread waits for the answer, and would wait for ever if it were read here
         try:
             self._link.read_at_once()
         except LinkLost:
@@ -199,7 +201,7 @@ class LinkInLoop:
         self._end_waits(None)
 
     def _end_waits(self, error: LinkLost | None) -> bool:
-        """True if somebody waited."""
+        """End all waits, with an error or without; return whether there were any."""
         waiters = [waiter for waiter in self._waiters if not waiter.done()]
         for waiter in waiters:
             if error is None:

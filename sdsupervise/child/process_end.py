@@ -1,8 +1,8 @@
-"""How a process with the service's code in it ends: its threads are waited for and its exit functions run, each by the
-process whose they are, and neither holds up an end that has been announced.
+"""The end of a process with the service's code in it.
 
-A worker is a fork, and has copies of all that was registered in its supervisor: exit functions, finalizers that remove
-temporary directories, the threads of executors. They stay the supervisor's.
+Each process waits for its own threads and runs its own exit functions, and neither delays an end that has been
+announced. A worker is a fork, and has copies of all that was registered in its supervisor: exit functions, finalizers
+that remove temporary directories, the threads of executors. These belong to the supervisor.
 """
 
 import atexit
@@ -25,11 +25,11 @@ from . import greenlets
 _log = logging.getLogger("sdsupervise")
 
 _MOST_NAMED = 10  # threads, in one line of the log
-_LONGEST_GRACE_SECONDS = 2.0  # between the end of a worker's patience and that of its supervisor
+_LONGEST_GRACE_SECONDS = 2.0  # between the end of a worker's own limit and that of its supervisor
 
 
 def grace_of(stop_timeout: float) -> float:
-    """How many seconds before the end of stop_timeout a worker begins to give up, so that it can say what it cuts."""
+    """Return how many seconds before the end of stop_timeout a worker gives up, so that it can log what it cuts."""
     return min(_LONGEST_GRACE_SECONDS, stop_timeout / 4)
 
 
@@ -37,8 +37,10 @@ def grace_of(stop_timeout: float) -> float:
 
 
 def forget_what_is_inherited() -> None:
-    """In a freshly forked worker: what was registered until now is the supervisor's to run. multiprocessing does the
-    same in its own forks."""
+    """In a freshly forked worker, forget what was registered until now: the supervisor runs it.
+
+    multiprocessing does the same in its own forks.
+    """
     atexit._clear()
     atexit.register(logging.shutdown)
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
@@ -59,7 +61,7 @@ def forget_what_is_inherited() -> None:
 
 
 def _helpers() -> dict[int, Any]:
-    """The processes that multiprocessing has begun for itself, by pid. They end when nobody has use for them."""
+    """Return the helper processes of multiprocessing, by pid. They end when no process uses them."""
     found = {}
     for module, pid in (("forkserver", "_forkserver_pid"), ("resource_tracker", "_pid")):
         loaded = sys.modules.get(f"multiprocessing.{module}")
@@ -70,26 +72,29 @@ def _helpers() -> dict[int, Any]:
 
 
 def _end_helpers(inherited: Mapping[int, Any]) -> None:
-    """Those that this process has begun: so that they are not taken for what it has left behind."""
+    """End the helpers that this process has started, so that they do not count as processes that it left behind."""
     for pid, helper in _helpers().items():
         if pid not in inherited:
             try:
                 helper._stop()
             except OSError:
-                pass  # its directory is gone already
+                pass  # its directory was removed already
 
 
 class WorkerEnd:
-    """What Python does when a process ends, in one that ends by os._exit; within the time there is for its stop."""
+    """Does what Python does at a process's end, for a worker that ends by os._exit(), within the time for its stop."""
 
     def __init__(self) -> None:
         self._time_is_up = False
         self._cuts: Callable[[FrameType | None], None] = lambda _frame: None
 
     def come(self, status: int, leave: Callable[[], None], *, wait: bool, end_at: float, grace: float) -> None:
-        """Wait for threads and executors, if that is wanted, run the exit functions, then leave. What still runs so
-        many seconds before `end_at`, on the monotonic clock, is cut: exit functions, half as many before, by leaving
-        and not returning."""
+        """Wait for threads and executors, if `wait`, run the exit functions, then call `leave`.
+
+        `end_at` is in seconds of time.monotonic(), `grace` in seconds. `grace` seconds before `end_at`, threads that
+        still run are abandoned. Half of that before `end_at`, an exit function that still runs is cut: this calls
+        `leave` and exits with `status`, without returning.
+        """
         if threads := threads_to_wait_for():
             self._wait_for_threads(threads, end_at - grace - time.monotonic() if wait else 0.0)
         self._cuts = lambda frame: _cut_exit_function(frame, status, leave)
@@ -99,19 +104,20 @@ class WorkerEnd:
         leave()
 
     def take_signal(self, frame: FrameType | None) -> None:
-        """SIGTERM has come: ours, which ends what takes too long, or another, which changes nothing any more."""
+        """Handle SIGTERM: our own, which ends what takes too long, or another, which has no more effect."""
         if self._time_is_up:
             self._cuts(frame)
 
     def _wait_for_threads(self, threads: Iterable[threading.Thread], wait_seconds: float) -> None:
         if wait_seconds > 0 and self._have_ended(wait_seconds):
             return
-        living = threading.enumerate()  # is_alive() says no of one, if a wait for it was interrupted
+        living = threading.enumerate()  # is_alive() is False for a thread if a wait for it was interrupted
         if still := [thread for thread in threads if thread in living]:
             _log.warning("Worker (pid %d) leaves and cuts these threads in their work: %s", os.getpid(), _named(still))
 
     def _have_ended(self, wait_seconds: float) -> bool:
-        """As threading._shutdown, which no signal interrupts from Python 3.13 on."""
+        """Wait as threading._shutdown does, which no signal interrupts from Python 3.13 on; return False if time is
+        up."""
         self._cuts = _stop_waiting
         self._interrupt_in(wait_seconds)
         try:
@@ -134,8 +140,10 @@ class WorkerEnd:
 
 
 class _TimeIsUp(SystemExit):
-    """Threads still run, and are not waited for any longer. A SystemExit, since gevent's and eventlet's loops let only
-    that one out."""
+    """Threads still run, and the time to wait for them is up.
+
+    It is a SystemExit, because the loops of gevent and eventlet let only that pass.
+    """
 
 
 def _stop_waiting(_frame: FrameType | None) -> None:
@@ -156,16 +164,18 @@ def _cut_exit_function(frame: FrameType | None, status: int, leave: Callable[[],
 
 
 def had_children() -> bool:
-    """This process has begun others, of which some may still be there."""
+    """Return whether this process has started others, of which some may still live."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt > 0  # they may have had children themselves
+        # the dead ones may have had children themselves
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt > 0
     return True
 
 
 def end_children(mark: int, *, seconds: float) -> None:
-    """In a worker without a supervisor that could do so: stop what is left of those it has begun, then kill it."""
+    """In a worker without a supervisor, stop the remaining processes that it has started, and kill them after
+    `seconds`."""
     left = process_groups.of_worker(os.getpid(), mark)
     poller = select.poll()
     for process in left:
@@ -186,7 +196,8 @@ def end_children(mark: int, *, seconds: float) -> None:
 
 
 def warn_of_threads() -> None:
-    """In a supervisor that has loaded the service's code: its workers will lack the threads that this has begun."""
+    """In a supervisor that has loaded the service's code, warn of threads that this has started: its workers lack
+    them."""
     threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if threads and not _are_greenlets():
         _log.warning(
@@ -197,12 +208,15 @@ def warn_of_threads() -> None:
 
 
 def end_on_time(status: int, *, exit_seconds: float) -> None:
-    """In a supervisor that is about to leave: when the interpreter ends it, threads that the service's code has begun
-    do not hold it up, and exit functions so long at most. Where they would, the process ends with this status."""
+    """In a supervisor that is about to exit, bound what the interpreter does at its end.
+
+    Threads of the service's code do not delay it, and exit functions may take `exit_seconds`. If they would delay it,
+    the process ends with `status`.
+    """
     wait_for_threads = threading._shutdown  # type: ignore[attr-defined]
 
     def shut_down() -> None:
-        """What the interpreter calls first when it ends."""
+        """The interpreter calls this first when it ends."""
         threads = threads_to_wait_for()
         if not threads:
             wait_for_threads()
@@ -215,9 +229,9 @@ def end_on_time(status: int, *, exit_seconds: float) -> None:
 
 
 def run_exit_functions(status: int, *, at_most_seconds: float) -> None:
-    """Before this process ends; if they take longer, it ends with this status.
+    """Run the exit functions; if they take longer than `at_most_seconds`, end the process with this status.
 
-    A timer, and no thread: one that is begun while the interpreter ends may crash it.
+    This uses a timer, not a thread: a thread that starts while the interpreter ends may crash it.
     """
 
     def leave(_number: int, _frame: object) -> None:
@@ -237,13 +251,13 @@ def run_exit_functions(status: int, *, at_most_seconds: float) -> None:
 
 
 def threads_to_wait_for() -> list[threading.Thread]:
-    """Those that a process does not end without, in Python."""
-    ours = (threading.main_thread(), threading.current_thread())  # under eventlet two objects for one thread
+    """Return the threads that Python waits for before a process ends."""
+    ours = (threading.main_thread(), threading.current_thread())  # under eventlet, two objects for one thread
     return [thread for thread in threading.enumerate() if thread not in ours and not thread.daemon]
 
 
 def _are_greenlets() -> bool:
-    """What `threading` begins are greenlets, which a fork does have."""
+    """Return whether `threading` starts greenlets, which a fork keeps."""
     return sys.modules["_thread"].start_new_thread is not _thread.start_new_thread
 
 
@@ -253,7 +267,7 @@ def _named(threads: list[threading.Thread]) -> str:
 
 
 def _name(thread: threading.Thread) -> str:
-    """With the module that has begun it, as far as can be told: that of what it runs."""
+    """Return the thread's name, with the module of the function that it runs, if that is known."""
     runs: Any = getattr(thread, "_target", None) or getattr(thread, "function", None) or type(thread)
     module = getattr(runs, "__module__", None) or getattr(getattr(runs, "func", None), "__module__", None)
     return f"{thread.name} of module {module}" if module else thread.name

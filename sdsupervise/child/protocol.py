@@ -1,19 +1,19 @@
-r"""What worker and supervisor say to each other over the link: lines of ASCII.
+"""The messages between a worker and its supervisor, over the link: lines of ASCII.
 
     worker         supervisor
-    ping           pong    at once, whatever else is going on
-    takeover       ok      when this worker may serve; till then it waits
-    stopping               it has heard of SIGTERM, and needs no nudge
+    ping           pong    at once, in every state
+    takeover       ok      when this worker may serve; until then it waits
+    stopping               it has received SIGTERM, and needs no nudge
     shutdown               it asks to be killed
-    retire                 it asks to be replaced, and then told to stop
-    children               it ends, and what it has begun may go on
+    retire                 it asks to be replaced, and then to be stopped
+    children               it ends, and processes that it has started may live on
     failed "text"          why it is about to die, a JSON string
     code [["name", "file", "hash"], …]
                            modules that its supervisor has not loaded
-                   go 3    run service code now, as worker 3: the other
-                           supervisor knows of you (only where it must)
+                   go 3    run the service's code now, as worker 3: the peer
+                           supervisor knows of it (only if it must)
 
-Bytes in, messages out: nothing here knows a socket.
+This turns bytes into messages, without a socket.
 """
 
 from ..errors import ProtocolError
@@ -34,18 +34,18 @@ MAX_LINE_BYTES = 64 * 1024  # more than printable.fit_failure leaves of a text
 
 
 class LineReader:
-    """Cuts a stream into lines, however the bytes arrive."""
+    """Cuts a stream into lines, whatever pieces arrive."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines completed by this data, each with its newline.
+        """Return the lines that this data completes, each with its newline.
 
-        Raises ProtocolError when a line grows beyond MAX_LINE_BYTES.
+        Raises ProtocolError if a line is longer than MAX_LINE_BYTES.
         """
         if not self._rest and data.endswith(b"\n") and data.count(b"\n") == 1:
-            return [data]  # the usual case: one message, whole
+            return [data]  # the usual case: one whole message
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             self._rest = b""

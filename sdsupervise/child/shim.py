@@ -1,20 +1,21 @@
-"""What stands between a supervisor and an `exclusive` command: holds the lock until nothing of the command is left.
+"""The process between a supervisor and an `exclusive` command, which holds the lock until nothing of the command is
+left.
 
-A command cannot be trusted with the lock's descriptor: it closes what it does not know, or hands it to a process that
-lives for ever. So a small process of ours keeps it, the command's parent. It adopts whatever the command lets go of
-(PR_SET_CHILD_SUBREAPER), so that daemons and the children of a killed pool cannot escape it, and leaves when it has
-seen the last of them dead.
+A command cannot be trusted with the lock's descriptor: it may close unknown descriptors, or pass them to a process that
+lives for ever. So a small process of ours, the command's parent, keeps the lock. It adopts the command's orphans
+(PR_SET_CHILD_SUBREAPER), so that daemons and the children of a killed pool cannot escape it, and exits when the last of
+them is dead.
 
     supervisor                          shim
                                         the command's pid, with its pidfd
-    s   it is being stopped
+    s   the command is being stopped
     k   kill all that is left
                                         the command's wait status, when it is dead
                                         LEFT with a process that it left behind, in words
-    end of file: the supervisor is dead; the command is told to stop, and is killed when it does not in stop_timeout
+    end of file: the supervisor is dead; the shim stops the command, and kills it after stop_timeout
 
-It is not told to stop by signals, which a terminal or `systemctl kill` sends to every process there is. What kills
-workers of another generation (rule killW of the takeover) kills the command, never the shim.
+The shim takes no orders by signals, because a terminal or `systemctl kill` sends those to every process. The takeover's
+KILL_PEER_WORKERS kills the command, never the shim.
 """
 
 import logging
@@ -32,22 +33,22 @@ _log = logging.getLogger("sdsupervise")
 
 STOP, KILL = b"s", b"k"
 LEFT = b"left "
-GRACE_SECONDS = 5.0  # for what a command left behind that was not told to stop
-# The command's own; whoever sends them to every process of a unit, or of a terminal, does not mean us.
+GRACE_SECONDS = 5.0  # for processes left by a command that was not asked to stop
+# These are for the command. What signals every process of a unit, or of a terminal, does not mean the shim.
 _NOT_OURS = signals.DEADLY | {signal.SIGPIPE}
 
 
 def run(settings: Settings, link: socket.socket, gate: tuple[int, int], become: Callable[[], int]) -> int:
-    """Be the shim, in a freshly forked process; the exit status, 0 when nothing of the command is left.
+    """Run the shim in a freshly forked process; return its exit status, 0 when nothing of the command is left.
 
-    A fork of it waits until a byte comes through the gate, a pipe that is the supervisor's, and calls `become`.
+    Its child waits until a byte comes through the gate, a pipe of the supervisor, and then calls `become`.
     """
 
     def be_command() -> int:
         link.close()
         os.close(gate[1])
         process_title.show("worker")  # until the command is executed
-        return become() if signals.wait_at(gate[0]) else 1  # 1: nobody wants us any more
+        return become() if signals.wait_at(gate[0]) else 1  # 1: the supervisor no longer wants the command
 
     prctl.adopt_orphans()
     try:
@@ -81,10 +82,10 @@ class _Shim:
         try:
             socket.send_fds(link, [b"%d\n" % command.pid], [command.pidfd])
         except OSError:
-            pass  # the supervisor is dead, which the end of the link will tell
+            pass  # the supervisor is dead; the end of the link shows it
         self._loop.watch(link.fileno(), self._read_link)
         self._loop.watch(self._children.fileno(), self._reap)
-        self._loop.call_later(0, self._reap)  # who died before we were listening
+        self._loop.call_later(0, self._reap)  # children that died before the loop watched
         self._loop.run()
 
     def _read_link(self) -> None:
@@ -124,7 +125,7 @@ class _Shim:
             processes.signal_group(self._command, signal.SIGKILL)
 
     def _reap(self) -> None:
-        """Bury the dead; leave when nobody is left."""
+        """Reap dead children, and stop the loop when none is left."""
         self._children.read()
         while True:
             try:
@@ -143,7 +144,7 @@ class _Shim:
             self._link.send(b"%d\n" % status)
         except OSError:
             pass
-        self._see_to_leftovers()  # begins in the next round, which never comes if there are none
+        self._see_to_leftovers()  # it starts in the next round, which never comes if nothing is left
 
     def _see_to_leftovers(self) -> None:
         me = os.getpid()
@@ -166,5 +167,5 @@ class _Shim:
             pass
 
     def _leftovers_gone(self) -> None:
-        self._see_to_leftovers()  # who came to us after the last look
+        self._see_to_leftovers()  # processes that were adopted after the last look
         self._reap()

@@ -72,7 +72,7 @@ _RELOAD = record(
         "phases": _phases,
     }
 )
-_word = text(128 * 1024)  # MAX_ARG_STRLEN
+_word = text(128 * 1024)  # MAX_ARG_STRLEN, execve(2)
 _STATUS = record(
     {
         "name": line(300),

@@ -1,5 +1,7 @@
-"""Can before_commit reach the new code alone, while the old code serves? settings/listen.py asks the settings; this
-module asks the host. Each answer is a sentence, "" for yes."""
+"""Whether before_commit can reach the new code alone, while the old code serves, on this host.
+
+settings/listen.py checks the settings. Each function returns the reason as a sentence, or "" if it can.
+"""
 
 from collections.abc import Sequence
 
@@ -15,17 +17,17 @@ SHARED = (
 
 
 def why_not(wanted: Sequence[WantedListener], identity: Identity | None) -> str:
-    """Of a service with these listeners that runs as this identity (None: as we do)."""
+    """Check a service with these listeners that runs as this identity; None is this process's own."""
     return why_not_by_ports(wanted) or why_not_by_files(wanted, identity)
 
 
 def why_not_by_ports(wanted: Sequence[WantedListener]) -> str:
-    """Clients on this host may have the ports that its connections are known by."""
+    """Return why other clients on this host may get the source ports that mark before_commit's connections."""
     return lanes.why_ports_are_taken() if any(not listener.address.path for listener in wanted) else ""
 
 
 def why_not_by_files(wanted: Sequence[WantedListener], identity: Identity | None) -> str:
-    """The socket of the new code could not take a path."""
+    """Return why the new code's socket cannot take over a path."""
     uid, groups = (os.geteuid(), os.getgroups()) if identity is None else (identity.uid, identity.groups)
     for listener in wanted:
         path = listener.address.path

@@ -1,5 +1,7 @@
-"""What is open before all that a service lists is known: only root may open some of what a file lists, and what a class
-lists, and how it is reloaded, is known when the rights are gone. See service/claim.py.
+"""Sockets that are open before all listeners of a service are known.
+
+Only root may open some of the sockets that a file lists. What a class lists, and how it reloads, is known only after
+the rights are dropped. See service/claim.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,17 +19,17 @@ BARRIER_SECONDS = 5.0
 
 
 class Ahead(NamedTuple):
-    """Listeners of a process that is about to give up its rights."""
+    """Listeners of a process that is about to drop its rights."""
 
-    found: list[OpenListener]  # given, stored or handed on
+    found: list[OpenListener]  # given by systemd, stored, or handed over
     opened: dict[Address, OpenListener]
     seconds: dict[
         Address, OpenListener
-    ]  # beside one of those found, if the service wants that (BEFORE_COMMIT in the manual)
+    ]  # beside a found one, if the service wants that (BEFORE_COMMIT in sdsupervise.toml(5))
 
     @classmethod
     def of_first(cls, wanted: Sequence[WantedListener], notifier: Notifier) -> "Ahead":
-        """A first generation's.
+        """Return the listeners of a first generation.
 
         Raises ListenError, NotPermitted.
         """
@@ -35,7 +37,8 @@ class Ahead(NamedTuple):
         try:
             return cls._beside(found, wanted)
         except ListenError:
-            # What is stored and not listed here may occupy the port. The class may list it, and opens it anew then.
+            # A stored socket that is not listed here may occupy the port. The class may list it, and then opens it
+            # anew.
             listed = {listener.address for listener in wanted}
             stored = [
                 existing
@@ -48,12 +51,12 @@ class Ahead(NamedTuple):
             found.remove(existing)
             existing.close()
             existing.forget(notifier)
-        notifier.wait_for_barrier(BARRIER_SECONDS)  # until systemd's copy is closed, too
+        notifier.wait_for_barrier(BARRIER_SECONDS)  # until systemd has closed its copy too
         return cls._beside(found, wanted)
 
     @classmethod
     def of_successor(cls, wanted: Sequence[WantedListener], facts: Iterable[object], fds: Mapping[str, int]) -> "Ahead":
-        """A successor's.
+        """Return the listeners of a successor.
 
         Raises ConfigError, ListenError, NotPermitted, HandoverError.
         """
@@ -76,7 +79,8 @@ class Ahead(NamedTuple):
                 )
                 if existing is None:
                     ahead.opened[listener.address] = opened(listener)
-                # Only as it is spelled here: we have more rights than whoever says how it is spelled there.
+                # Only if the spelling is the same: we have more rights than the process that has chosen the other
+                # spelling.
                 elif listener.lanes and existing.other is None and existing.address == listener.address:
                     if is_successor or existing.file is None:
                         ahead._open_second(existing, listener)
@@ -86,7 +90,7 @@ class Ahead(NamedTuple):
         return ahead
 
     def only_at(self, wanted: Sequence[WantedListener]) -> "Ahead":
-        """The same, where nothing is done to files elsewhere than at these paths; see OpenListener.only_at."""
+        """Return the same, but leave files at other paths untouched; see OpenListener.only_at."""
         paths = {listener.address.path for listener in wanted}
         return self._replace(found=[existing.only_at(paths) for existing in self.found])
 
@@ -94,10 +98,10 @@ class Ahead(NamedTuple):
         try:
             self.seconds[listener.address] = second(existing, listener)
         except (ListenError, NotPermitted):
-            pass  # if the service needs it, it is told so
+            pass  # if the service needs it, a later check says so
 
     def take_back(self) -> None:
-        """Close what nobody wants, and remove its files."""
+        """Close the listeners that were not used, and remove their files."""
         for existing in (*self.opened.values(), *self.seconds.values()):
             existing.take_back()
         self.opened.clear()
@@ -105,13 +109,14 @@ class Ahead(NamedTuple):
 
 
 def check_before_start(wanted: Sequence[WantedListener]) -> None:
-    """Of a first start, before it has touched anything. Raises ConfigError for two that cannot be open at a time."""
+    """Before a first start changes anything, check its listeners. Raises ConfigError for two that exclude each
+    other."""
     if not given_by_units():
         see_that_all_can_be(wanted)
 
 
 def see_that_all_can_be(wanted: Sequence[WantedListener]) -> None:
-    """Raises ConfigError for two that cannot be open at a time."""
+    """Check that all can be open at the same time. Raises ConfigError for two that exclude each other."""
     for place, listener in enumerate(wanted):
         for other in wanted[:place]:
             if why := listener.why_not_beside(other):
@@ -119,12 +124,12 @@ def see_that_all_can_be(wanted: Sequence[WantedListener]) -> None:
 
 
 def see_that_none_is_in_the_way(wanted: Sequence[WantedListener], found: Sequence[OpenListener]) -> None:
-    """Of the ports that the old generation has until the reload is over.
+    """Check the ports that the old generation holds until the reload is over.
 
     Raises ListenError.
     """
     if any(existing.is_given for existing in found):
-        return  # then none is opened
+        return  # then no listener is opened
     ports = [existing for existing in found if not existing.address.path]
     for listener in wanted:
         for existing in ports if not any(listener.address == existing.address for existing in ports) else ():
@@ -136,7 +141,7 @@ def see_that_none_is_in_the_way(wanted: Sequence[WantedListener], found: Sequenc
 
 
 def handed_on(facts: Iterable[object], fds: Mapping[str, int]) -> list[OpenListener]:
-    """What a predecessor says of its listeners, with the descriptors beside it.
+    """Return the predecessor's listeners, from its description of them and the descriptors that came with it.
 
     Raises HandoverError.
     """

@@ -1,4 +1,4 @@
-"""The names by which a service knows the sockets that systemd gives it, from a .socket unit."""
+"""The names under which a service knows the sockets of a .socket unit."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from .open_listener import STORED
 
 
 def given_by_units() -> list[str]:
-    """What systemd calls the sockets that it gives us, from .socket units; none is taken yet."""
+    """Return systemd's names of the sockets from .socket units. Nothing is taken yet."""
     return [label for label in listen_fds.announced() if not label.startswith(STORED)]
 
 
 def expected_names(configured: Sequence[str]) -> list[str]:
-    """What a first start will call its listeners; nothing is opened or taken yet.
+    """Return the names that a first start will give its listeners. Nothing is opened or taken yet.
 
     Raises ConfigError.
     """
@@ -22,11 +22,10 @@ def expected_names(configured: Sequence[str]) -> list[str]:
 
 
 def agreed(configured: Sequence[str], given: Sequence[str]) -> dict[str, int]:
-    """The names by which the service knows systemd's sockets, and which of those with these labels each is.
+    """Return the service's names for systemd's sockets, each with its index in `given`.
 
-    A .socket unit that says no FileDescriptorName= calls them by its own name: http.socket is http, and one such unit
-    is enough for a service that lists one name. One unit can have many, all of one name: http, http.2, http.3.
-
+    A .socket unit without FileDescriptorName= gives its sockets its own name: http.socket is http. One such unit is
+    enough for a service that lists one name. A unit may have several sockets, all with one name: http, http.2, http.3.
     Raises ConfigError.
     """
     bases = [label if label in configured else label.removesuffix(".socket") for label in given]

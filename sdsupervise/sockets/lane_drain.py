@@ -1,4 +1,4 @@
-"""The end of a generation's lanes: its workers are told to stop once nobody can be left in there; linux/lanes.py."""
+"""The end of a generation's lanes: its workers are stopped when no connection can be left there; see linux/lanes.py."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,12 +7,16 @@ from ..linux import lanes
 from ..linux.event_loop import EventLoop, Timer
 from .opening import Listener
 
-# From the moment the kernel sends clients elsewhere: for handshakes under way, and for what was accepted to be read.
+# After the kernel sends clients elsewhere: time for handshakes to end, and for accepted connections to be read.
 _CALM_SECONDS = 1.0
 
 
 class LaneDrain:
-    """Looks every second, for the kernel tells nobody that a queue is empty, and calls back after a calm one."""
+    """Looks every second whether connections wait, and calls back after a second without any, or after `at_most`
+    seconds.
+
+    It must look, because the kernel does not report an empty queue.
+    """
 
     def __init__(
         self, loop: EventLoop, listeners: Sequence[Listener], on_empty: Callable[[], None], *, at_most: float
@@ -23,7 +27,7 @@ class LaneDrain:
         self._timer: Timer = loop.call_later(min(_CALM_SECONDS, at_most), self._look)
 
     def cancel(self) -> None:
-        """Look no more, and never call back."""
+        """Stop looking, and never call back."""
         self._timer.cancel()
         self._close()
 

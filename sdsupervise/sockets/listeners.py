@@ -1,19 +1,19 @@
-"""The listeners of one generation: opened or given, handed on by a reload, kept in systemd's fd store, closed.
+"""The listeners of one generation: opened or given, handed over in a reload, kept in systemd's fd store, closed.
 
-A listener of ours is known by where it is, not by its name: so a reload may rename what it keeps. Only systemd's own
-are known by their names, for where those are is the .socket unit's to say.
+A listener that we opened is identified by its address, not by its name, so a reload may rename it. Systemd's listeners
+are identified by their names, because the .socket unit determines their addresses.
 
-    first start      take what systemd gives (a .socket unit's, or our own out of the fd store), open what is missing
-    lanes            of an address that has two each generation has its own, and the old one leaves its own when it is
-                     empty; who gets new clients meanwhile stands in sockets/successor_listeners.py
-    reload           the successor keeps what both codes list, opens what is new, and tells the predecessor of the
-                     files it makes, and of what it has beside it; nothing is taken away yet, so that a rollback has
-                     nothing to bring back
-    commit           the old main supervisor closes all its copies; the new one stores what is new, and removes what its
-                     code does not list
+    first start      take what systemd gives (from a .socket unit, or ours from the fd store), open what is missing
+    lanes            at an address that has two, each generation has its own, and the old generation leaves its lane
+                     when that is empty; sockets/successor_listeners.py decides which gets new clients meanwhile
+    reload           the successor keeps what both codes list, opens what is new, and tells the predecessor which
+                     files it makes, and which sockets it has beside the predecessor's; nothing is removed yet, so a
+                     rollback has nothing to restore
+    commit           the old main supervisor closes all its copies; the new one stores what is new, and removes what
+                     its code does not list
     rollback         the successor's own sockets die with it, and the predecessor removes their files
-    stop             our files go, but under systemd: a restart brings the sockets back from the fd store, and one whose
-                     file is gone cannot be reached (a .socket unit's files stay as well)
+    stop             our files are removed, except under systemd: a restart takes the sockets back from the fd store,
+                     and a socket without its file cannot be reached (the files of a .socket unit stay as well)
 """
 
 import logging
@@ -38,16 +38,16 @@ _log = logging.getLogger("sdsupervise")
 
 
 class Listening:
-    """Every listener of one generation, by name, in the order in which they are listed or given."""
+    """All listeners of one generation, by name, in the order in which they are listed or given."""
 
     def __init__(self, notifier: Notifier, *, checked: bool = False) -> None:
-        """With `checked` before_commit must reach this generation alone, while the one before it serves."""
+        """With `checked`, before_commit must reach this generation alone while the previous one serves."""
         self._notifier, self._checked = notifier, checked
         self._by_name: dict[str, OpenListener] = {}
-        self._wanted: dict[str, WantedListener] = {}  # how ours shall be
+        self._wanted: dict[str, WantedListener] = {}  # the configured state of ours
         self._opened: list[OpenListener] = []  # by this generation, and not committed yet
-        self._dropped: list[OpenListener] = []  # closed, not listed; their files and stored copies are left
-        self._beside: dict[str, tuple[str, bool]] = {}  # what the predecessor calls its own, and whether ours is new
+        self._dropped: list[OpenListener] = []  # closed, not listed any more; their files and stored copies remain
+        self._beside: dict[str, tuple[str, bool]] = {}  # the predecessor's label of its socket, and whether ours is new
         self._successor = SuccessorListeners(notifier)
         self._files_of_successor: list[File] = []
         self._left_lanes: list[Listener] = []
@@ -56,18 +56,18 @@ class Listening:
 
     @property
     def sockets(self) -> dict[str, socket.socket]:
-        """The sockets; close-on-exec."""
+        """The sockets by name, close-on-exec."""
         return {name: existing.socket for name, existing in self._by_name.items()}
 
     def facts(self) -> list[dict[str, object]]:
-        """What status shows of them."""
+        """Return what status shows about the listeners."""
         return [
             {"name": name, "address": str(existing.address), "from": "systemd" if existing.is_given else "sdsupervise"}
             for name, existing in self._by_name.items()
         ]
 
     def places(self) -> dict[str, str]:
-        """Where each can be reached from this host now: HOST:PORT, or a path."""
+        """Return where each can be reached from this host now: HOST:PORT, or a path."""
         return {name: existing.place for name, existing in self._by_name.items()}
 
     # ---------------------------------------------------------------------------------------- how they come to us
@@ -82,9 +82,9 @@ class Listening:
         checked: bool,
         drops: bool,
     ) -> "Listening":
-        """A first generation's, which `drops` rights then that it still has.
+        """Return the listeners of a first generation. With `drops`, it drops its rights afterwards.
 
-        Raises ConfigError, ListenError, NotPermitted; then no file is left that was not there before.
+        Raises ConfigError, ListenError, NotPermitted; then every file that was made is removed.
         """
         listening = cls(notifier, checked=checked)
         listening._ahead = ahead or Ahead(taken_from_systemd(), {}, {})
@@ -93,11 +93,11 @@ class Listening:
         listening._take_over(wanted)
         if listening._dropped:
             listening._forget_dropped()
-            notifier.wait_for_barrier(BARRIER_SECONDS)  # systemd's copy still occupies what is perhaps opened next
+            notifier.wait_for_barrier(BARRIER_SECONDS)  # systemd's copy may occupy what is opened next
         for listener in wanted:
             remove_left_behind(listener)
         listening._open_missing(beside=False)
-        listening.settle(alone=True)  # there is no way back, and from now on no crash closes one
+        listening.settle(alone=True)  # there is no way back, and from now on a crash closes none of them
         return listening
 
     @classmethod
@@ -113,10 +113,10 @@ class Listening:
         checked: bool,
         drops: bool,
     ) -> "Listening":
-        """A successor's: what its predecessor says of them in the welcome, and the descriptors beside it. With `beside`
-        the predecessor serves on until the commit. It `drops` rights then that it still has.
+        """Return the listeners of a successor, from the predecessor's welcome and the descriptors in it.
 
-        Raises ConfigError, ListenError, NotPermitted, HandoverError; then no file is left that was not there before.
+        With `beside`, the predecessor serves until the commit. With `drops`, this process drops its rights afterwards.
+        Raises ConfigError, ListenError, NotPermitted, HandoverError; then every file that was made is removed.
         """
         listening = cls(notifier, checked=checked)
         listening._ahead = ahead or Ahead(handed_on(facts, fds), {}, {})
@@ -128,7 +128,7 @@ class Listening:
         return listening
 
     def _take_over(self, wanted: Sequence[WantedListener]) -> None:
-        """Of what was found keep what is listed, close the rest."""
+        """Keep the found listeners that are listed, and close the others."""
         found = self._ahead.found
         given = [existing for existing in found if existing.is_given]
         ours = [existing for existing in found if not existing.is_given]
@@ -141,7 +141,7 @@ class Listening:
             see_that_all_can_be(wanted)
             self._wanted = {listener.name: listener for listener in wanted}
         for listener in self._wanted.values():
-            # A path can have had more than one socket, of which one can be reached.
+            # A path may have had several sockets, of which one can be reached.
             there = [existing for existing in ours if listener.address.is_one_with(existing.address)]
             existing = next((existing for existing in there if existing.can_be_reached), None) or brought_back(there)
             if existing is not None:
@@ -155,8 +155,8 @@ class Listening:
         self._dropped.append(existing)
 
     def _open_missing(self, *, beside: bool) -> None:
-        # Where one address has two lanes, all have: as long as the old generation serves on in its lane there, it must
-        # get no new clients elsewhere.
+        # If one address has two lanes, all get two: while the old generation serves in its lane there, it must get no
+        # new clients elsewhere.
         all_have = beside and any(existing.other is not None for existing in self._by_name.values())
         try:
             for name, listener in self._wanted.items():
@@ -186,12 +186,12 @@ class Listening:
         return existing
 
     def _change_lane(self, name: str, existing: OpenListener, *, is_new: bool) -> OpenListener:
-        """Ours is the lane that the predecessor's was not."""
+        """Return the listener in the lane that the predecessor does not use."""
         self._beside[name] = existing.label, is_new
         return existing.in_other_lane()
 
     def _make_lane(self, name: str, existing: OpenListener, listener: WantedListener, *, beside: bool) -> None:
-        """Have a socket of our own at an address that had only one."""
+        """Open a socket of our own at an address that had only one."""
         if existing.file is not None and not beside:
             return  # it has the path, and the next generation gets one beside it
         try:
@@ -219,7 +219,7 @@ class Listening:
     # ------------------------------------------------------------------------------------------------- a reload
 
     def passed_fds(self) -> dict[str, int]:
-        """The descriptors a successor gets."""
+        """The descriptors for a successor, by name."""
         mine = {f"{LISTENER}{name}": existing.socket.fileno() for name, existing in self._by_name.items()}
         others = {
             name: existing.other.fileno() for name, existing in self._by_name.items() if existing.other is not None
@@ -227,7 +227,7 @@ class Listening:
         return mine | {f"{OTHER_LANE}{name}": fd for name, fd in others.items()}
 
     def for_successor(self) -> list[dict[str, object]]:
-        """What it must know of them, in the same order."""
+        """Return what a successor must know about the listeners, in the same order."""
         return [
             {
                 "given": existing.is_given,
@@ -239,7 +239,8 @@ class Listening:
         ]
 
     def for_predecessor(self) -> tuple[list[dict[str, object]], list[int]]:
-        """What it must know of our sockets beside its own, and the descriptors of those that are new."""
+        """Return what the predecessor must know about our sockets beside its own, and the descriptors of the new
+        ones."""
         beside = [(self._by_name[name], label, is_new) for name, (label, is_new) in self._beside.items()]
         facts: list[dict[str, object]] = [
             {"beside": label, "new": is_new, "label": existing.label, "file": existing.file}
@@ -248,30 +249,32 @@ class Listening:
         return facts, [existing.socket.fileno() for existing, _, is_new in beside if is_new]
 
     def files_made(self) -> list[File]:
-        """By this generation: for the predecessor, which removes them if we fail, whatever becomes of us."""
+        """Return the files that this generation made. The predecessor removes them if we fail, in whatever way."""
         return [existing.file for existing in self._opened if existing.file is not None]
 
     def note_successor(
         self, files: Sequence[tuple[str, int, int]], lanes: Sequence[Mapping[str, Any]], fds: Sequence[int]
     ) -> None:
-        """What a successor's files_made() and for_predecessor() were."""
+        """Take what the successor's files_made() and for_predecessor() returned."""
         self._successor.note(self._by_name.values(), lanes, fds)
         self._files_of_successor = [File(*file) for file in files]
 
     def steer(self, clients: Clients) -> None:
-        """Who gets new clients from now on, of this generation and its successor, where both have a socket."""
+        """Choose which generation gets new clients, where this one and its successor both have a socket."""
         self._successor.steer(clients)
 
     def undo_successor(self) -> None:
-        """The successor failed, and all of its processes are gone."""
+        """Undo the successor's sockets, after it failed and all its processes are gone."""
         self._successor.undo()
         for file in self._files_of_successor:
             file.unlink()
         self._files_of_successor.clear()
 
     def settle(self, *, alone: bool) -> None:
-        """From now on this generation is the one that serves, in systemd's eyes too; alone: nobody of the one before it
-        does any more. Once."""
+        """Make this generation's sockets final: it serves, and systemd knows it. Does so once.
+
+        With `alone`, no worker of the previous generation serves any more.
+        """
         if self._settled:
             return
         self._settled = True
@@ -288,7 +291,7 @@ class Listening:
                 self._notifier.store(label, listener.fileno())
 
     def close(self) -> None:
-        """Another generation serves: let go of our copies, and of what becomes of files and stored ones."""
+        """Close our copies, because another generation serves. The files and stored copies are its own now."""
         self._left_lanes = self._successor.commit()
         for existing in self._by_name.values():
             if existing.socket not in self._left_lanes:
@@ -297,19 +300,19 @@ class Listening:
             left.clear()
 
     def close_in_child(self) -> None:
-        """In a forked worker: its copies of what only a supervisor needs."""
+        """In a forked worker, close its copies of sockets that only a supervisor needs."""
         self._successor.close_in_child()
         for existing in self._by_name.values():
             if existing.other is not None:
                 existing.other.close()
 
     def leave_lanes(self) -> list[Listener]:
-        """Our lanes of those addresses that have two, once another generation serves; the caller closes them."""
+        """Return our lanes of addresses with two, once another generation serves. The caller closes them."""
         left, self._left_lanes = self._left_lanes, []
         return left
 
     def end(self, *, files_stay: bool) -> None:
-        """The service stops."""
+        """End at a stop of the service. The files are removed, unless `files_stay`."""
         self.undo_successor()
         for existing in () if files_stay else (*self._by_name.values(), *self._dropped):
             if existing.file is not None:
@@ -318,7 +321,7 @@ class Listening:
     # -------------------------------------------------------------------------------------------------- details
 
     def _take_paths(self) -> None:
-        """Of a predecessor that died; else it has seen to that."""
+        """Take the paths from a predecessor that died. A living one has moved them already."""
         for name in self._beside:
             existing = self._by_name[name]
             try:
@@ -333,7 +336,7 @@ class Listening:
         self._dropped.clear()
 
     def _adjust(self) -> None:
-        """Give those we keep the options that are listed now."""
+        """Give the kept sockets the options that are listed now."""
         for name, listener in self._wanted.items():
             existing = self._by_name.get(name)
             if existing is None or existing in self._opened:

@@ -1,4 +1,4 @@
-"""What is known of one listener that is open: its sockets, what systemd calls it, which file was made with it."""
+"""One open listener: its sockets, its name for systemd, and the file that was made with it."""
 
 import logging
 import stat
@@ -14,31 +14,31 @@ from .opening import File, Listener, WantedListener, is_stale
 
 _log = logging.getLogger("sdsupervise")
 
-STORED = "sdsupervise/"  # how the names of ours begin in the fd store
+STORED = "sdsupervise/"  # the prefix of our names in the fd store
 _MOST_LABEL_CHARACTERS = 255  # FDNAME= in sd_pid_notify_with_fds(3)
-_OTHER_LABEL = "~"  # behind such a name: the second lane's socket
+_OTHER_LABEL = "~"  # the suffix of the second lane's socket
 
 
 class OpenListener(NamedTuple):
-    """One listener that is open."""
+    """One open listener."""
 
     socket: Listener
-    is_given: bool  # by systemd, from a .socket unit, and so none of ours to store, change or remove
-    label: str  # systemd's name for it, in a .socket unit or in the fd store
-    file: File | None  # which we have made; beside its path until its turn comes
-    other: Listener | None = None  # the one in the other lane, which is the generation's before this, and after
+    is_given: bool  # by systemd from a .socket unit, so we neither store, change nor remove it
+    label: str  # systemd's name for it, of a .socket unit or in the fd store
+    file: File | None  # which we made; it stands beside its path until it takes the path
+    other: Listener | None = None  # the socket in the other lane, for the previous generation and the next one
     lane: int = 0
 
     @property
     def stored(self) -> list[tuple[str, Listener]]:
-        """Its sockets and their names in the fd store, the first lane's first."""
+        """Its sockets with their names in the fd store, the first lane's first."""
         if self.other is None:
             return [(self.label, self.socket)]
         first, second = (self.socket, self.other) if self.lane == 0 else (self.other, self.socket)
         return [(self.label, first), (self.label + _OTHER_LABEL, second)]
 
     def in_other_lane(self) -> "OpenListener":
-        """As the next generation has it."""
+        """Return the listener as the next generation has it."""
         return self if self.other is None else self._replace(socket=self.other, other=self.socket, lane=1 - self.lane)
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class OpenListener(NamedTuple):
             listener.close()
 
     def take_back(self) -> None:
-        """Nobody wants it any more: nobody shall wait there, whoever has a copy, and its file goes."""
+        """Stop listening in all copies, and remove the file, because no generation uses it."""
         for _, listener in self.stored:
             lanes.stop_listening(listener)
         self.close()
@@ -55,22 +55,25 @@ class OpenListener(NamedTuple):
             self.file.unlink()
 
     def forget(self, notifier: Notifier) -> None:
-        """It is closed: remove its file, and have systemd close its copies."""
+        """Remove the file of the closed listener, and let systemd close its copies."""
         if self.file is not None:
             self.file.unlink()
         for label, _ in self.stored:
             notifier.forget_stored(label)
 
     def only_at(self, paths: Collection[str]) -> "OpenListener":
-        """For a process with more rights than whoever says which file was made with it: a file elsewhere than at a path
-        that is listed may be anybody's, and nothing is done to it."""
+        """Return the listener without its file, unless the file has one of these paths.
+
+        This is for a process with more rights than the one that says which file was made: a file at a path that is not
+        listed may belong to any user, so it stays untouched.
+        """
         if self.file is None or self.file.path in paths:
             return self
         return self._replace(file=File(self.file.path, 0, 0))
 
     @property
     def address(self) -> Address:
-        """Where it is, or is to be."""
+        """Its address, also while its file does not have the path yet."""
         address = address_of(self.socket)
         if self.file is None:
             return address
@@ -93,22 +96,24 @@ class OpenListener(NamedTuple):
 
     @property
     def can_have_lanes(self) -> bool:
-        """Two sockets can have this address, by turns at least; no two can have an abstract one."""
+        """Whether two sockets can have this address, at least in turn. An abstract address cannot have two."""
         return not self.is_given and (self.file is not None or self.socket.family != socket.AF_UNIX)
 
     @property
     def shares_port(self) -> bool:
-        """With others of the same user that say so, too."""
+        """Whether its port can be shared with other sockets of the same user that allow it too: SO_REUSEPORT,
+        socket(7)."""
         return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
 
     @property
     def can_be_reached(self) -> bool:
-        """Its file, if it has one, is still there: a unit's RuntimeDirectory= may be gone with all that was in it."""
+        """Whether its file, if it has one, is still there. A unit's RuntimeDirectory= may have been removed with its
+        content."""
         return self.file is None or self.file.is_there()
 
 
 def taken_from_systemd() -> list[OpenListener]:
-    """What the units and the fd store give us, once; what is no socket is closed."""
+    """Return the sockets from .socket units and the fd store, once. Other descriptors are closed."""
     taken = []
     for name, fd in listen_fds.take():
         if stat.S_ISSOCK(os.fstat(fd).st_mode):
@@ -120,7 +125,7 @@ def taken_from_systemd() -> list[OpenListener]:
 
 
 def _paired(taken: Sequence[OpenListener]) -> list[OpenListener]:
-    """The two lanes of an address in one; ours is the one where clients wait."""
+    """Join the two lanes of each address. Ours is the lane where clients wait."""
     seconds = {
         existing.label: existing.socket
         for existing in taken
@@ -140,15 +145,15 @@ def _paired(taken: Sequence[OpenListener]) -> list[OpenListener]:
 
 
 def inherited(fact: Any, fd: int, others: Iterator[int]) -> OpenListener:  # noqa: ANN401
-    """As the predecessor has it."""
+    """Return the predecessor's listener."""
     file = fact["file"]
     existing = _by_name(fd, fact["given"] is True, str(fact["label"]), File(*file) if file else None)
-    lane = fact.get("lane")  # None also where the predecessor knows of none
+    lane = fact.get("lane")  # also None if the predecessor has no lanes
     return existing if lane is None else existing._replace(other=Listener(fileno=next(others)), lane=int(lane))
 
 
 def opened(wanted: WantedListener) -> OpenListener:
-    """One that was not there before, in both lanes if it is of TCP and has them.
+    """Open a new listener, in both lanes if it is a TCP listener with lanes.
 
     Raises ListenError, NotPermitted.
     """
@@ -164,12 +169,12 @@ def opened(wanted: WantedListener) -> OpenListener:
 
 
 def second(existing: OpenListener, wanted: WantedListener) -> OpenListener:
-    """Another one at the same address: in lane 1 of TCP, or beside a path until its turn comes.
+    """Open another socket at the same address: in lane 1 for TCP, or beside a path until it takes the path.
 
     Raises ListenError, NotPermitted.
     """
     if existing.file is not None:
-        # Spelled as it is spelled there: so the predecessor knows it.
+        # With the predecessor's spelling of the path, so that it recognizes the path.
         listener, file = wanted._replace(address=existing.address).open(beside=True)
         return OpenListener(listener, False, name_in_store(wanted.name, listener, file), file)
     listener = wanted.make()
@@ -187,30 +192,35 @@ def _by_name(fd: int, is_given: bool, label: str, file: File | None) -> OpenList
     if not is_given and file is None and path:
         try:
             if not path.startswith("/"):
-                raise ValueError  # it was bound elsewhere, and that path leads to something else from here
+                raise ValueError  # it was bound in another directory, and from here the path leads elsewhere
             _, device, inode = label.rpartition("/")[2].split(".")
             file = File(path, int(device, 16), int(inode, 16))
         except ValueError:
-            file = File(path, 0, 0)  # not stored by us: whose file it is cannot be known
+            file = File(path, 0, 0)  # we have not stored it, so its file is unknown
     return OpenListener(listener, is_given, label, file)
 
 
 def is_label(value: object) -> bool:
-    """It can be what one of ours is called in the fd store."""
+    """Return whether this is a valid name of one of our sockets in the fd store."""
     letters = isinstance(value, str) and len(value) <= _MOST_LABEL_CHARACTERS and value.startswith(STORED) and value
     return bool(letters) and all(" " <= letter < "\x7f" and letter != ":" for letter in str(letters))
 
 
 def name_in_store(name: str, listener: Listener, file: File | None) -> str:
-    """For good, of this very socket: systemd stores no socket twice, so that it could not be renamed; two that follow
-    each other under one name are told apart; and a later process learns which file was made with it."""
+    """Return the permanent name of this socket in the fd store.
+
+    systemd stores no socket twice, so a name cannot change. The inode keeps two sockets with one name apart, and a
+    later process learns from the name which file was made with the socket.
+    """
     numbers = [os.fstat(listener.fileno()).st_ino, *(file[1:] if file is not None else ())]
     return f"{STORED}{name}/" + ".".join(f"{number:x}" for number in numbers)
 
 
 def brought_back(there: Sequence[OpenListener]) -> OpenListener | None:
-    """The socket of a generation whose file stood beside its path when everybody was killed, if it has the path again;
-    the successor's was there, and nobody listens on it any more."""
+    """Return the socket of a generation that was killed before a reload was over, if its file can take the path again.
+
+    The successor's socket had the path, and no process listens on that any more.
+    """
     for existing in there:
         try:
             path = existing.file.path if existing.file is not None and existing.file.place else ""
@@ -218,15 +228,15 @@ def brought_back(there: Sequence[OpenListener]) -> OpenListener | None:
                 existing.file.take_path()
                 return existing
         except OSError:
-            pass  # somebody listens there
+            pass  # a process listens there
     return None
 
 
 def remove_left_behind(listener: WantedListener) -> None:
-    """The file of a successor that was killed together with its predecessor."""
+    """Remove the file of a successor that was killed together with its predecessor."""
     path = listener.address.path
     try:
         if listener.lanes and path and is_stale(path + NEXT):
             files.remove(path + NEXT)
     except OSError:
-        pass  # it is none of ours
+        pass  # it does not belong to us

@@ -1,4 +1,4 @@
-"""Opening sockets to listen on, and the files of UNIX sockets: whose they are, and when they may go."""
+"""Opens listening sockets, and makes the files of UNIX sockets: with their owner and mode, and until their removal."""
 
 import errno
 import grp
@@ -16,18 +16,18 @@ from ..settings.addresses import NEXT, Address, parse
 from ..settings.listen import Listen
 
 _PROBE_SECONDS = 1.0
-_DEFAULT_MODE = 0o666  # SocketMode= of a .socket unit
+_DEFAULT_MODE = 0o666  # the default of SocketMode=, systemd.socket(5)
 
 
 class Listener(socket.socket):
-    """A socket of which many processes have copies.
+    """A listening socket of which many processes have copies.
 
-    Whether it blocks is a property of what the copies share: an asyncio worker that sets it to non-blocking does so for
-    every other one, also of the generation before. For one whose own setting is to wait, accept() waits all the same.
+    All copies share O_NONBLOCK: an asyncio worker that sets it changes all other workers, also those of the previous
+    generation. In a process whose own setting is to block, accept() blocks nevertheless.
     """
 
     def accept(self) -> tuple[socket.socket, object]:
-        """As socket.socket has it."""
+        """See socket.socket.accept."""
         while True:
             try:
                 return super().accept()
@@ -40,7 +40,7 @@ class Listener(socket.socket):
 
 
 class File(NamedTuple):
-    """A UNIX socket's file as it was made; another one can have its path by now.
+    """The file of a UNIX socket as it was made. Another file may have its path by now.
 
     The file of the next generation's socket waits beside that path (NEXT), and then takes the path.
     """
@@ -51,8 +51,10 @@ class File(NamedTuple):
 
     @classmethod
     def just_made(cls, path: str, suffix: str) -> Self:
-        """That of a socket we have bound at this path, or beside it; raises OSError for what is none, which others have
-        put there."""
+        """Return the file of a socket that we have just bound at this path, or beside it.
+
+        Raises OSError if another user has put a different file there.
+        """
         found = os.lstat(path + suffix)
         if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
             raise _replaced()
@@ -60,7 +62,7 @@ class File(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it is: its path, or beside it; "" if it is gone."""
+        """Where the file is: its path, or beside it; "" if it is gone."""
         for place in (self.path, self.path + NEXT):
             try:
                 if self._is(os.lstat(place)):
@@ -70,11 +72,12 @@ class File(NamedTuple):
         return ""
 
     def is_there(self) -> bool:
-        """Its path still leads to it."""
+        """Return whether its path still leads to it."""
         return self.place == self.path
 
     def take_path(self) -> None:
-        """From now on its path leads to it, and at no moment to nothing; what was there before has no name any more.
+        """Move the file to its path in one step, so that the path always leads to a socket. An earlier file there is
+        removed.
 
         Raises OSError.
         """
@@ -84,7 +87,7 @@ class File(NamedTuple):
                 os.rename(name, path, src_dir_fd=directory, dst_dir_fd=directory)
 
     def unlink(self) -> None:
-        """Remove it, unless it is another one by now or its directory is not ours to write."""
+        """Remove the file, unless another file has replaced it, or we may not write to its directory."""
         try:
             with self.in_directory() as (directory, name):
                 os.unlink(name, dir_fd=directory)
@@ -93,7 +96,7 @@ class File(NamedTuple):
 
     @contextmanager
     def in_directory(self) -> Iterator[tuple[int, str]]:
-        """Its directory, by a descriptor, and its name there; raises OSError."""
+        """Yield a descriptor of its directory, and its name there. Raises OSError."""
         directory = files.open_directory(os.path.dirname(self.path))
         try:
             path = os.path.basename(self.path)
@@ -110,7 +113,7 @@ class File(NamedTuple):
             os.close(directory)
 
     def dress(self, wanted: "WantedListener") -> None:
-        """Give it its owner and mode; raises OSError."""
+        """Set the owner and mode of the file. Raises OSError."""
         with self.in_directory() as (directory, name):
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
@@ -131,20 +134,20 @@ class File(NamedTuple):
 
 
 class WantedListener(NamedTuple):
-    """A listener as configured, all names looked up: nothing about it is malformed."""
+    """A configured listener with all names looked up, so that every value is valid."""
 
     name: str
     address: Address
     backlog: int
     mode: int
-    uid: int | None  # None: as it comes
+    uid: int | None  # None: the default owner
     gid: int | None
     reuse_port: bool
     lanes: bool
 
     @classmethod
     def of(cls, listen: Listen, uid: int | None, gid: int | None) -> Self:
-        """What an entry of the setting means; uid and gid are those of a file of which it says nothing.
+        """Return the listener for an entry of the setting. `uid` and `gid` are the owner if the entry names none.
 
         Raises ConfigError.
         """
@@ -165,11 +168,11 @@ class WantedListener(NamedTuple):
         )
 
     def is_excluded_by(self, address: Address, shares_port: bool) -> bool:
-        """It cannot be opened while another socket is there."""
+        """Return whether it cannot be opened while a socket at this address is open."""
         return self.address.excludes(address) and not (self.reuse_port and shares_port)
 
     def why_not_beside(self, other: "WantedListener") -> str:
-        """Why only one of the two can be open at a time: a sentence; "" if both can."""
+        """Return why only one of the two can be open at a time, as a sentence; "" if both can."""
         if self.address.is_one_with(other.address):
             spelled = "" if self.address == other.address else f" ({other.address})"
             return f"listen {other.name!r} and {self.name!r} have one address, {self.address}{spelled}."
@@ -181,14 +184,15 @@ class WantedListener(NamedTuple):
         )
 
     def why_not_beside_control(self, path: str) -> str:
-        """Why it cannot be open where the control socket is at this path: a sentence; "" if it can."""
+        """Return why it cannot be open beside a control socket at this path, as a sentence; "" if it can."""
         if not self.address.is_one_with(Address(socket.AF_UNIX, path)):
             return ""
         here = f"listen {self.name!r} is {self.address}"
         return f"{here}, where sdsupervise has its own control socket; choose another path."
 
     def open(self, *, beside: bool = False) -> tuple[Listener, File | None]:
-        """Listen there, replacing the file of a socket that nobody listens on; or, at a path, beside it (NEXT).
+        """Listen at the address. At a path, replace a socket's file on which no process listens, or bind beside it
+        (NEXT).
 
         Raises ListenError, NotPermitted.
         """
@@ -205,7 +209,7 @@ class WantedListener(NamedTuple):
         return listener, file
 
     def make(self) -> Listener:
-        """A socket for there, not bound yet.
+        """Return a socket for the address, not bound yet.
 
         Raises ListenError.
         """
@@ -215,27 +219,29 @@ class WantedListener(NamedTuple):
             raise self.failure(error) from error
         if self.address.family != socket.AF_UNIX:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # What is accepted inherits it. Programs set it on sockets they open, and often not on one they are given:
-            # uvicorn's clients wait 40 ms for the second half of each answer then.
+            # Accepted connections inherit it. Programs set it on sockets that they open, but often not on one that they
+            # receive: then uvicorn's clients wait 40 ms for the second half of each answer.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
 
     def adjust(self, listener: Listener, file: File | None, *, has_lanes: bool) -> None:
-        """Give one that is open these options; raises OSError where we may not."""
+        """Give an open listener these options. Raises OSError if we may not."""
         listener.listen(self.backlog)
         if file is not None:
             file.dress(self)
         elif listener.family != socket.AF_UNIX:
-            # Of two lanes the kernel would choose as it likes without it.
+            # Without it, the kernel would choose between two lanes at random.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, self.reuse_port or has_lanes)
 
     def _bind(self, listener: Listener, suffix: str) -> File | None:
         path = self.address.path
         if path:
-            os.close(files.open_directory(os.path.dirname(path)))  # nor is a socket made where others lead us
+            # this also makes no socket where a symlink of another user leads
+            os.close(files.open_directory(os.path.dirname(path)))
             if is_stale(path + suffix):
                 files.remove(path + suffix)
-            os.fchmod(listener.fileno(), self.mode & 0o700)  # what the file is born with: its owner may, nobody else
+            # the file's first mode: its owner may connect, no other user
+            os.fchmod(listener.fileno(), self.mode & 0o700)
             listener.bind(path + suffix)
             return File.just_made(path, suffix)
         is_tcp = self.address.family != socket.AF_UNIX
@@ -243,12 +249,12 @@ class WantedListener(NamedTuple):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(self.address.name)
         if is_tcp and self.lanes:
-            # Now, and not before: nobody else is there, whose socket the kernel would take for one of ours.
+            # Only now, after bind(): no other socket is there that the kernel could take for one of ours.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return None
 
     def failure(self, error: OSError) -> ListenError | NotPermitted:
-        """What to say where it cannot be opened."""
+        """Return the error to raise if it cannot be opened."""
         where = f"Cannot listen on {self.address} (listen {self.name!r})"
         port = self.address.name[1] if isinstance(self.address.name, tuple) else None
         match error.errno:
@@ -273,13 +279,13 @@ class WantedListener(NamedTuple):
 
 
 def may_replace(path: str, uid: int, groups: Iterable[int]) -> bool:
-    """This user may put another file in the place of this one; we are that user, or root, and ask for it beforehand."""
+    """Return whether this user may replace the file at this path. We are that user, or root, and ask in advance."""
     directory = os.path.dirname(path)
     try:
         found = os.stat(directory)
     except OSError:
-        return True  # whoever opens it is told what is wrong
-    may = os.access(directory, os.W_OK | os.X_OK)  # also no: its file system is read-only
+        return True  # the process that opens it reports what is wrong
+    may = os.access(directory, os.W_OK | os.X_OK)  # also False on a read-only file system
     if uid not in (0, os.geteuid()):
         shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
         may = may and found.st_mode >> shift & 0o3 == 0o3
@@ -289,9 +295,9 @@ def may_replace(path: str, uid: int, groups: Iterable[int]) -> bool:
 
 
 def is_stale(path: str) -> bool:
-    """There is a socket's file of which nobody listens; False if there is nothing.
+    """Return whether the path is a socket on which no process listens; False if it does not exist.
 
-    Raises OSError with EEXIST for what is no socket, with EADDRINUSE where somebody listens, and where we may not ask.
+    Raises OSError: EEXIST for what is no socket, EADDRINUSE if a process listens, EACCES if we may not connect.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -308,7 +314,7 @@ def is_stale(path: str) -> bool:
         except PermissionError:
             raise
         except OSError:
-            pass  # somebody is there, only slow, or of another type
+            pass  # a process is there that is slow, or uses another type of socket
     raise OSError(errno.EADDRINUSE, "somebody listens there")
 
 

@@ -1,4 +1,4 @@
-"""Names of the sockets that a supervisor passes to its successor, each followed by the listener's own name."""
+"""The names under which a supervisor passes sockets to its successor; the listener's name follows each."""
 
 LISTENER = "listener:"
 OTHER_LANE = "listener in the other lane:"

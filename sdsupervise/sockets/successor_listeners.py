@@ -1,13 +1,13 @@
-"""The listeners that a successor has beside its predecessor's, and which of the two generations gets a new client.
+"""The listeners that a successor has beside its predecessor's, and which generation gets a new client.
 
-While both serve, the predecessor alone decides that:
+While both serve, only the predecessor decides that:
 
     TCP     the kernel chooses between the two sockets of the address; see linux/lanes.py
     UNIX    the successor's socket has a file of its own beside the path (NEXT), which takes the path in the end
 
-Whatever dies in between, clients find somebody who listens: the kernel keeps what it was told last, the path leads to a
-socket at every moment, systemd has a copy of that socket from before its file can take the path, and whoever serves
-next sets all of this right (Listening.settle).
+Clients always find a listening process, whatever dies meanwhile. The kernel keeps its last choice, the path leads to a
+socket at every moment, and systemd has a copy of that socket before its file can take the path. The next generation
+that serves puts all of this in order (Listening.settle).
 """
 
 import logging
@@ -27,26 +27,26 @@ _log = logging.getLogger("sdsupervise")
 
 
 class _Pair(NamedTuple):
-    """A listener of ours, and the successor's on the same address."""
+    """One of our listeners, and the successor's at the same address."""
 
     ours: OpenListener
     theirs: Listener
     is_new: bool  # the successor has opened it
-    label: str  # of a new one, in systemd's fd store
-    file: File | None  # of a new one that is a UNIX socket
+    label: str  # of a new one, its name in systemd's fd store
+    file: File | None  # of a new UNIX socket
 
 
 class SuccessorListeners:
-    """Those of one successor, as its predecessor knows them."""
+    """The listeners of one successor, as its predecessor knows them."""
 
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
         self._pairs: list[_Pair] = []
 
     def note(self, ours: Iterable[OpenListener], said: Sequence[Mapping[str, Any]], fds: Sequence[int]) -> None:
-        """Take in what the successor says of them (Listening.for_predecessor), and the descriptors of the new ones.
+        """Take the successor's description of them (Listening.for_predecessor), and the descriptors of the new ones.
 
-        What cannot be is ignored, and its clients stay ours.
+        An impossible description is ignored, and its clients stay ours.
         """
         new = _sockets(fds)
         by_label = {existing.label: existing for existing in ours if not existing.is_given}
@@ -59,7 +59,7 @@ class SuccessorListeners:
             listener.close()
 
     def steer(self, clients: Clients) -> None:
-        """Who gets new clients from now on."""
+        """Choose which generation gets new clients from now on."""
         for pair in self._pairs:
             try:
                 if pair.file is None:
@@ -71,13 +71,14 @@ class SuccessorListeners:
                     _exchange(pair.file)
                 else:
                     _take_back(pair.ours)
-                    if clients is Clients.OURS_BUT_THE_CHECK:  # and systemd still listens to us
+                    if clients is Clients.OURS_BUT_THE_CHECK:  # systemd still reads our messages
                         self._notifier.store(pair.label, pair.theirs.fileno())
             except OSError as error:
                 _log.warning("New clients of %s stay where they are: %s", pair.ours.address, error.strerror)
 
     def commit(self) -> list[Listener]:
-        """New clients are the successor's for good. Our sockets, in which some may wait; the caller closes them."""
+        """Give new clients to the successor for good. Return our sockets, where clients may wait; the caller closes
+        them."""
         for pair in self._pairs:
             try:
                 if pair.file is None:
@@ -93,7 +94,8 @@ class SuccessorListeners:
         return left
 
     def undo(self) -> None:
-        """The successor failed, and all of its processes are gone: nobody accepts whoever waits for it still."""
+        """Undo the successor's sockets, after it failed and its processes are gone. Clients that wait there are
+        disconnected."""
         self.steer(Clients.OURS)
         for pair in self._pairs:
             if not pair.is_new:
@@ -102,19 +104,19 @@ class SuccessorListeners:
             if pair.file is not None:
                 pair.file.unlink()
                 self._notifier.forget_stored(pair.label)
-            # Whatever still has a copy, a child of a worker perhaps: the kernel must not choose it, nor count it.
+            # A process may still have a copy, perhaps a child of a worker. The kernel must neither choose nor count it.
             lanes.stop_listening(pair.theirs)
             pair.theirs.close()
         self._pairs.clear()
 
     def close_in_child(self) -> None:
-        """In a forked worker, its copies."""
+        """In a forked worker, close its copies."""
         for pair in self._pairs:
             pair.theirs.close()
 
 
 def _exchange(theirs: File) -> None:
-    """Ours stands beside the path then, for the way back."""
+    """Exchange the successor's file with ours, which then stands beside the path, for the way back."""
     with theirs.in_directory() as (directory, name):
         path = os.path.basename(theirs.path)
         if name != path:
@@ -144,7 +146,7 @@ def _sockets(fds: Sequence[int]) -> list[Listener]:
 
 
 def _pair(by_label: dict[str, OpenListener], fact: Mapping[str, Any], new: list[Listener]) -> _Pair:
-    """What a fact says; takes its socket from the new ones. Raises what is wrong."""
+    """Return the pair that a fact describes, and take its socket from `new`. Raises what is wrong."""
     ours = by_label.pop(fact["beside"])
     if fact["new"] is not True:
         if ours.other is None:

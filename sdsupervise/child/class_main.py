@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 from ..errors import LinkLost
 from ..linux import limits, process_title, processes
 from ..linux.lifeline import Tie
-from ..linux.process_groups import bear_mark
-from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, take_note
+from ..linux.process_groups import set_mark
+from ..linux.signals import NUDGE_SIGNAL, TRACEBACK_SIGNAL, do_nothing
 from ..linux.unpatched import _thread, os, signal
 from ..systemd.catalog import CatalogEntry, entry_fields
 from ..systemd.journal import JournalHandler
@@ -99,7 +99,7 @@ def run(service: Service, link: WorkersLink, beginning: Beginning) -> int:
     traces = limits.move_out_of_the_way(beginning.traces)
     os.set_blocking(traces, False)  # writing to a full pipe must not block the worker
     faulthandler.register(TRACEBACK_SIGNAL, file=traces, all_threads=True, chain=False)
-    bear_mark(beginning.mark)
+    set_mark(beginning.mark)
     status = _serve(service, link, tie, beginning)
     stop.end(status)
     return status
@@ -115,7 +115,7 @@ def _serve(service: Service, link: WorkersLink, tie: Tie, beginning: Beginning) 
         os.environ[GENERATION_VARIABLE], os.environ[INDEX_VARIABLE] = str(beginning.generation), str(index)
         service.become_worker(link, waits=wait_for_go)
         if wait_for_go:
-            names = process_title.names_of("worker", index)  # now: nothing of the wait's end is to be put off
+            names = process_title.names_of("worker", index)  # before the wait, so that nothing delays the release
             if (known := link.wait_for_go()) != index:
                 index = known
                 os.environ[INDEX_VARIABLE] = str(index)
@@ -147,7 +147,7 @@ class _Stop:
         self._is_orphan = False
         self._stop_asked_at: float | None = None
         self._end: WorkerEnd | None = None
-        signal.signal(NUDGE_SIGNAL, take_note)
+        signal.signal(NUDGE_SIGNAL, do_nothing)
         self._listen()
         _reset_in_children(_stop_signals(service), self._take_signal)
 
@@ -168,7 +168,7 @@ class _Stop:
             self._stop_asked_at = time.monotonic()
             process_title.show("draining worker")
         if not self._is_orphan and (self._link.lost or self._tie.is_cut):
-            self._tie.let_go()
+            self._tie.close()
             # No supervisor is left to kill us if the stop takes too long. This prints where the worker hangs, and
             # exits.
             if sys.stderr is not None:
@@ -203,7 +203,7 @@ class _Stop:
                 self._link.tell_children()
 
 
-class _Myself:
+class _ThisWorker:
     """This worker, for the journal."""
 
     def __init__(self, index: int) -> None:
@@ -216,7 +216,7 @@ def _say_traceback(text: str, index: int) -> None:
     One write keeps the output of other workers from coming between the lines.
     """
     if any(isinstance(handler, JournalHandler) for handler in _log.handlers) and _log.isEnabledFor(logging.ERROR):
-        _log.error("%s", text.rstrip(), extra=entry_fields(CatalogEntry.WORKER_TRACEBACK, worker=_Myself(index)))
+        _log.error("%s", text.rstrip(), extra=entry_fields(CatalogEntry.WORKER_TRACEBACK, worker=_ThisWorker(index)))
     elif sys.stderr is not None and sys.stderr is sys.__stderr__:
         processes.flush()
         _say(text)

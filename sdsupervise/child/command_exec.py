@@ -50,7 +50,7 @@ def become(
         os.setsid()
         if not prctl.die_with_parent(parent_pid, at_its_death):
             return 1
-        process_groups.bear_mark(mark)
+        process_groups.set_mark(mark)
         for number in _NOT_DEFAULT_IN_OUR_CHILDREN:
             signal.signal(number, signal.SIG_DFL)
         environment = {

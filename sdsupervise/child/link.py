@@ -118,7 +118,7 @@ class Link:
             return
         except OSError as error:
             raise LinkLost from error
-        self._hear(data)
+        self._take_data(data)
 
     def _tell(self, line: bytes) -> None:
         try:
@@ -133,7 +133,7 @@ class Link:
             if wait is not None:
                 wait(self.socket.fileno())
             # Nearly always the answer arrives alone and as a whole.
-            while (data := self.socket.recv(4096)) != answer and answer not in self._hear(data):
+            while (data := self.socket.recv(4096)) != answer and answer not in self._take_data(data):
                 if wait is not None:
                     wait(self.socket.fileno())
         except OSError as error:
@@ -141,7 +141,7 @@ class Link:
         finally:
             self.asks = False
 
-    def _hear(self, data: bytes) -> list[bytes]:
+    def _take_data(self, data: bytes) -> list[bytes]:
         if not data:
             raise LinkLost
         lines = self._reader.feed(data)

@@ -97,7 +97,7 @@ class _Shim:
             words = b""
         if not words:
             self._loop.unwatch(self._link.fileno())
-            self._be_orphaned()
+            self._supervisor_died()
         if STOP in words:
             self._stops = True
             if self._settings.kill_mode == "group" and self._lives:
@@ -105,7 +105,7 @@ class _Shim:
         if KILL in words:
             self._kill()
 
-    def _be_orphaned(self) -> None:
+    def _supervisor_died(self) -> None:
         self._orphaned = True
         if not self._lives:
             self._kill()
@@ -144,9 +144,9 @@ class _Shim:
             self._link.send(b"%d\n" % status)
         except OSError:
             pass
-        self._see_to_leftovers()  # it starts in the next round, which never comes if nothing is left
+        self._end_leftovers()  # it starts in the next round, which never comes if nothing is left
 
-    def _see_to_leftovers(self) -> None:
+    def _end_leftovers(self) -> None:
         me = os.getpid()
         self._leftovers = Leftovers(
             self._loop,
@@ -167,5 +167,5 @@ class _Shim:
             pass
 
     def _leftovers_gone(self) -> None:
-        self._see_to_leftovers()  # processes that were adopted after the last look
+        self._end_leftovers()  # processes that were adopted after the last look
         self._reap()

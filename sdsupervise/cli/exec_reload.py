@@ -22,7 +22,7 @@ from ..linux.channel import Sender
 from ..linux.inheritance import Invocation, named_directory
 from ..linux.processes import uid_of
 from ..linux.root_environment import refuse_code_of_others
-from ..linux.signals import handle, take_note
+from ..linux.signals import do_nothing, handle
 from ..systemd import manager
 from ..systemd.units import unit_of
 
@@ -95,7 +95,7 @@ def end(reload_and_wait: Callable[[], int]) -> NoReturn:
     process_title.introduce(unit_of(os.getpid())[0].removesuffix(".service").removeprefix("sdsupervise@"))
     process_title.show("reload")
     # `systemctl kill` to all of the unit, in the middle of this. They are not ignored, which a successor would inherit.
-    handle({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}, take_note)
+    handle({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}, do_nothing)
     patience = 0.0
     try:
         status = reload_and_wait()

@@ -10,8 +10,8 @@ code. So:
                administrator set the clock back between the two
     otherwise  the source is compiled, and a file by hash is written if we may
 
-A process never uses a compiled file that a user may write who may write neither the source nor this process's own
-files. Root writes only into directories that no other user can rename or replace.
+A process ignores a compiled file that another user may write, unless that user may also write the source. Root
+writes only into directories that no other user can rename or replace.
 """
 
 import contextlib
@@ -76,7 +76,7 @@ def read(path: str, source: SourceFile) -> bytearray:
     finally:
         os.close(fd)
     header = bytes(data[:HEADER_BYTES])
-    is_of_it = source.is_named_by_hash(header) or (header == source.time_header and is_later(facts, path, source))
+    is_of_it = source.is_named_by_hash(header) or (header == source.time_header and is_newer(facts, path, source))
     if not is_whole or not is_of_it:
         raise FileNotFoundError(f"{path} is not known to be of its source")
     data[:HEADER_BYTES] = source.time_header
@@ -100,7 +100,7 @@ def write(path: str, body: bytes, source: SourceFile) -> None:
         os.unlink(fresh)  # for example the disk is full
 
 
-def taken_by_python(path: str, source: SourceFile) -> tuple[bool, CodeType | None]:
+def used_by_python(path: str, source: SourceFile) -> tuple[bool, CodeType | None]:
     """After Python has loaded the source's module, judge the compiled file at this path.
 
     Returns whether the file proves that this source was loaded, and, if Python used it without a proof, the code in it.
@@ -112,7 +112,7 @@ def taken_by_python(path: str, source: SourceFile) -> tuple[bool, CodeType | Non
         return False, None
     header = data[:HEADER_BYTES]
     by_time = header == source.time_header
-    if source.is_named_by_hash(header) or (by_time and is_later(facts, path, source)):
+    if source.is_named_by_hash(header) or (by_time and is_newer(facts, path, source)):
         return True, None
     code = marshal.loads(data[HEADER_BYTES:]) if by_time or header[:8] == _UNCHECKED_START else None
     return False, code if isinstance(code, CodeType) else None
@@ -128,7 +128,7 @@ def remove(path: str) -> bool:
     return not os.path.lexists(path)
 
 
-def is_later(facts: os.stat_result, path: str, source: SourceFile) -> bool:
+def is_newer(facts: os.stat_result, path: str, source: SourceFile) -> bool:
     """Return whether this compiled file by time is newer than the last change of its source, and we can write no better
     one."""
     if may_write_in(os.path.dirname(path)) and not any(part in source.path for part in _INSTALLED):
@@ -169,8 +169,8 @@ def _may_change(directory: str, uid: int) -> bool:
 def _is_of_the_trusted(compiled: os.stat_result, source: os.stat_result) -> bool:
     """Return whether all who may write the compiled file are this user, root, or may write the source too."""
     uid, mode = compiled.st_uid, compiled.st_mode
-    nobody_in_particular = uid == _OVERFLOW_UID != os.geteuid()
-    if not stat.S_ISREG(mode) or nobody_in_particular or uid not in (0, os.geteuid(), source.st_uid):
+    is_overflow_user = uid == _OVERFLOW_UID != os.geteuid()
+    if not stat.S_ISREG(mode) or is_overflow_user or uid not in (0, os.geteuid(), source.st_uid):
         return False
     group_may_not = not mode & stat.S_IWGRP or (source.st_mode & stat.S_IWGRP and source.st_gid == compiled.st_gid)
     return bool(group_may_not) and not mode & stat.S_IWOTH & ~source.st_mode

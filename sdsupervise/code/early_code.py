@@ -20,7 +20,7 @@ from ..linux.unpatched import os
 from . import bytecode, own_code
 
 
-def assure(module_name: str, *, may_execute_anew: bool = True) -> None:
+def ensure_current(module_name: str, *, may_execute_anew: bool = True) -> None:
     """Ensure that all loaded modules of a service's own code are what the disk has; if they are not, execute again.
 
     Raises ServiceNotLoadable if that cannot be mended, or if the files keep changing.
@@ -29,9 +29,9 @@ def assure(module_name: str, *, may_execute_anew: bool = True) -> None:
     # the time of the last change, for which this process was executed again
     before = os.environ.pop(EXECUTED_ANEW_VARIABLE, "")
     handled = int(before) if before.isdecimal() else 0
-    last_change, wrong = handled or _time_of_birth(), ""
+    last_change, wrong = handled or _time_of_start(), ""
     for name, file in own_code.unknown():
-        own_code.note_as_it_is(name, file)
+        own_code.note_from_disk(name, file)
         was = _compare(name, file, handled=handled)
         if was is _Was.OLD:
             wrong = file
@@ -67,7 +67,7 @@ def _compare(name: str, file: str, *, handled: int) -> _Was:
         return _Was.UNKNOWN
     try:
         source, content = bytecode.read_source(file)
-        is_proven, took = bytecode.taken_by_python(spec.cached, source)
+        is_proven, took = bytecode.used_by_python(spec.cached, source)
         if is_proven or took is None:
             return _Was.SAME if is_proven else _Was.UNKNOWN
         compiled = compile(content, file, "exec", dont_inherit=True)
@@ -101,7 +101,7 @@ def _changes_of_links(path: str, most: int = 40) -> Iterator[int]:
         there = os.path.dirname(there)
 
 
-def _time_of_birth() -> int:
+def _time_of_start() -> int:
     """Return when Python started, in nanoseconds since the epoch by the clock of files; at most one clock tick too
     late."""
     ticks = int(stat_fields("self")[19]) + 1

@@ -88,14 +88,14 @@ def is_own(file: str) -> bool:
     )
 
 
-def take_charge_of(spec: ModuleSpec, file: str) -> None:
+def replace_loader(spec: ModuleSpec, file: str) -> None:
     """Let one of our loaders load a module of the service's own code, which is in this file."""
     kind = _LOADERS.get(type(spec.loader))
     if kind is not None and spec.origin is not None:
         loader = kind(spec.name, spec.origin)
         spec.loader, loader.file = loader, file
     else:
-        note_as_it_is(spec.name, file)  # in an archive
+        note_from_disk(spec.name, file)  # in an archive
 
 
 def note(name: str, file: str, hash_of_it: str) -> None:
@@ -106,7 +106,7 @@ def note(name: str, file: str, hash_of_it: str) -> None:
         _unreported.append(loaded)
 
 
-def note_as_it_is(name: str, file: str) -> None:
+def note_from_disk(name: str, file: str) -> None:
     """Record that this module was executed, or is about to be, with the content that the disk has now."""
     try:
         note(name, file, hash_of_file(file))
@@ -123,7 +123,7 @@ def forget_if_reported(fingerprint: str) -> None:
 def note_the_rest() -> None:
     """Record the service's modules that other loaders have loaded."""
     for name, file in unknown():
-        note_as_it_is(name, file)
+        note_from_disk(name, file)
 
 
 def unknown() -> list[tuple[str, str]]:
@@ -222,7 +222,7 @@ class _Finder:
         """See importlib.abc.MetaPathFinder.find_spec."""
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.origin and spec.has_location and is_own(file := resolved(spec.origin)):
-            take_charge_of(spec, file)
+            replace_loader(spec, file)
         return spec
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from ..errors import HandoverError, NotPermitted, NotRunning, ProtocolError
 from ..input.checked import MOST_FDS, Unfit
 from ..linux.channel import Received, receive
-from ..linux.patience import NAP, as_long_as_you_like, readable_within
+from ..linux.patience import NAP, readable_within, without_checks
 from ..linux.unpatched import os, socket
 from ..settings.addresses import why_too_long
 from . import varlink
@@ -70,7 +70,7 @@ class Client:
         parameters: Mapping[str, object] = _NONE,
         *,
         more: bool = False,
-        while_waiting: Callable[[], float] = as_long_as_you_like,
+        while_waiting: Callable[[], float] = without_checks,
         wake_fds: set[int] | None = None,
     ) -> Iterator["Answer"]:
         """Call one of our methods, and yield its answers; the last one has `continues` False.

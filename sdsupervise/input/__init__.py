@@ -1,1 +1,1 @@
-"""Input from others: checked, bounded and made printable before use. No I/O."""
+"""Input from other processes: checked, bounded and made printable before use. No I/O."""

@@ -47,7 +47,7 @@ class Timer:
         if self._expected is not None:
             self._expected.pop(self, None)
 
-    def begin_anew(self, now: float) -> None:
+    def restart(self, now: float) -> None:
         """Give the timed process its whole time again. `now` is in seconds of time.monotonic()."""
         self.due = now + self.anew
 
@@ -187,7 +187,7 @@ class EventLoop:
         if lost > self._shortest * NAP:
             for timer in self._expected:
                 if lost > timer.anew * NAP:
-                    timer.begin_anew(now)
+                    timer.restart(now)
             self._timers[:] = [(timer.due, number, timer) for _, number, timer in self._timers]
             heapq.heapify(self._timers)
         if slept_through:

@@ -110,19 +110,19 @@ class _PidOne:
         while True:
             number = signal.sigwaitinfo(signal.valid_signals()).si_signo
             if number != signal.SIGCHLD:
-                self._hand_on(number)
+                self._pass_on(number)
             else:
-                self._bury()
-                if not self._hear():
+                self._reap()
+                if not self._read_messages():
                     break
         if os.WIFSIGNALED(self._status):
-            self._see_out()
+            self._wait_for_workers()
         exit_code = os.waitstatus_to_exitcode(self._status)
         os._exit(exit_code if exit_code >= 0 else _KILLED - exit_code)
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         while True:
-            self._hear()  # first read what the dead processes have sent
+            self._read_messages()  # first read what the dead processes have sent
             self._forget_those_gone()
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -134,7 +134,7 @@ class _PidOne:
                 self._status = status
             self._forget(pid)
 
-    def _hear(self) -> bool:
+    def _read_messages(self) -> bool:
         """Read what supervisors have sent; return False if no supervisor is left to send more."""
         for _ in range(_MOST_MESSAGES):
             try:
@@ -148,28 +148,28 @@ class _PidOne:
             for level, kind, credentials in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                     pid, uid, _ = _CREDENTIALS.unpack(credentials)
-                    self._take_in(data, pid, uid)
+                    self._handle_message(data, pid, uid)
         return True
 
-    def _take_in(self, data: bytes, pid: int, uid: int) -> None:
+    def _handle_message(self, data: bytes, pid: int, uid: int) -> None:
         if pid not in self._supervisors or not _is_there(self._supervisors[pid]):
             self._forget_those_gone()
-            if not self._get_to_know(pid, uid):
+            if not self._add_supervisor(pid, uid):
                 return
         word, _, seconds = data.partition(b" ")
         if word == _MAIN:
             self._main = pid
             self._patience = min(float(seconds), _LONGEST_PATIENCE_SECONDS) if seconds.isdigit() else 0.0
 
-    def _get_to_know(self, pid: int, uid: int) -> bool:
+    def _add_supervisor(self, pid: int, uid: int) -> bool:
         if pid not in self._supervisors and len(self._supervisors) < _MOST_SUPERVISORS:
             pidfd = _open(pid, uid)
             if pidfd is not None:
                 self._supervisors[pid] = pidfd
         return pid in self._supervisors
 
-    def _hand_on(self, number: int) -> None:
-        self._hear()
+    def _pass_on(self, number: int) -> None:
+        self._read_messages()
         self._forget_those_gone()
         if not self._supervisors:
             return
@@ -190,9 +190,9 @@ class _PidOne:
         if pid in self._supervisors:
             os.close(self._supervisors.pop(pid))
         for number in self._stops.pop(pid, ()):  # it may have been dead already when it got them
-            self._hand_on(number)
+            self._pass_on(number)
 
-    def _see_out(self) -> None:
+    def _wait_for_workers(self) -> None:
         """Wait for the workers of a supervisor that was killed: they notice, and stop. The kernel kills the rest when
         we exit."""
         end = time.monotonic() + self._patience

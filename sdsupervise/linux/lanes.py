@@ -112,14 +112,14 @@ def join(first: socket.socket, second: socket.socket, backlog: int) -> None:
     # For some microseconds the second socket listens before the kernel can be configured not to choose it. If we have
     # the rights, a filter drops all packets meanwhile, and clients try again after a second. Otherwise such a client
     # waits in lane 1.
-    is_deaf = _be_deaf(second)
+    drops_packets = _drop_packets(second)
     second.listen(backlog)
     steer(first, Steering(0))
-    if is_deaf:
+    if drops_packets:
         second.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
 
-def _be_deaf(listener: socket.socket) -> bool:
+def _drop_packets(listener: socket.socket) -> bool:
     """Drop all packets; return False if the kernel allows that only to root."""
     try:
         _attach(listener, _SO_ATTACH_FILTER, [Instruction(_RET_K, 0)])
@@ -128,7 +128,7 @@ def _be_deaf(listener: socket.socket) -> bool:
     return True
 
 
-def somebody_waits(listener: socket.socket) -> bool:
+def has_waiting_clients(listener: socket.socket) -> bool:
     """Return whether connections wait to be accepted, on a TCP or UNIX socket."""
     poller = select.poll()
     poller.register(listener, select.POLLIN)

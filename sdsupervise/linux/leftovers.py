@@ -13,7 +13,7 @@ from .process_groups import Found
 _log = logging.getLogger("sdsupervise")
 
 
-def _nobody_hears(_process: Found) -> None:
+def _ignore(_process: Found) -> None:
     pass
 
 
@@ -34,7 +34,7 @@ class Leftovers:
         *,
         find: Callable[[], list[Found]],
         gone: Callable[[], None],
-        found: Callable[[Found], None] = _nobody_hears,
+        found: Callable[[Found], None] = _ignore,
     ) -> None:
         self._loop, self._find, self._worker_pid, self._gone = loop, find, worker_pid, gone
         self._stop_signal, self._grace, self._found = stop_signal, grace, found

@@ -85,7 +85,7 @@ class Tie:
         # POLLNVAL, if the service has closed it, does not count
         return any(happened & select.POLLHUP for _, happened in poller.poll(0))
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Close the tie, once it is known to be cut. Otherwise each further worker that ends would cause a signal."""
         if self._is_open():
             os.close(self._end)

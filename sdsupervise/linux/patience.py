@@ -26,7 +26,7 @@ class HasFileno(Protocol):
         """Its descriptor."""
 
 
-def as_long_as_you_like() -> float:
+def without_checks() -> float:
     """Return infinity: wait without looking at anything else."""
     return math.inf
 
@@ -35,7 +35,7 @@ def readable_within(
     readable: int | HasFileno,
     seconds: float,
     *,
-    while_waiting: Callable[[], float] = as_long_as_you_like,
+    while_waiting: Callable[[], float] = without_checks,
     wake_fds: set[int] | None = None,
 ) -> bool:
     """Wait until there is data or the end to read; return False if the others had `seconds` for it.

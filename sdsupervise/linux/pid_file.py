@@ -124,7 +124,7 @@ class PidFile:
         """Return the uid of the file's owner, who may have written the pid in it."""
         return os.fstat(self._fd).st_uid
 
-    def keep_to_owner(self) -> None:
+    def restrict_to_owner(self) -> None:
         """Allow only the owner to open the file.
 
         flock(2) needs no right to write. So a user who may read the file could take the lock between two generations,
@@ -143,10 +143,10 @@ class PidFile:
         belongs to this user already, a new file replaces it. Raises PidFileError.
         """
         if not self._is_new and self.name and self.owner() != uid:
-            self._make_anew()
+            self._replace_file()
         os.fchown(self._fd, uid, gid)
 
-    def _make_anew(self) -> None:
+    def _replace_file(self) -> None:
         """Replace the file by a new one with the same name, and lock it. Processes with the old file open notice by
         still_named()."""
         name = os.path.basename(self.name)

@@ -110,7 +110,7 @@ def _shell(entry: pwd.struct_passwd) -> str:
     return shell if shell.startswith("/") and shell not in _NO_SHELLS and entry.pw_uid != _NOBODY else ""
 
 
-def is_told_apart(uid: int) -> bool:
+def is_unambiguous(uid: int) -> bool:
     """Return whether a process that shows this uid really has it.
 
     A user namespace that does not map every uid (PrivateUsers=yes) shows all other users as the overflow uid, mostly

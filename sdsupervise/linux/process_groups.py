@@ -81,7 +81,7 @@ def new_mark() -> int:
     return 2**62 + (int.from_bytes(os.urandom(4)) << _BITS_OF_PID)
 
 
-def bear_mark(mark: int) -> None:
+def set_mark(mark: int) -> None:
     """Mark all that this process executes and starts from now on, in any session and below any parent.
 
     The mark is the limit of file locks, which children inherit, and which Linux has ignored since 2.4. It stays even if
@@ -113,7 +113,7 @@ def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()
     # After the worker's death its number may belong to another process, whose session is not the worker's.
     session = worker_pid if worker_pid == me or not _lives(worker_pid) else None
 
-    pids, is_near = _nearby()
+    pids, is_in_our_group = _candidates()
 
     def is_its(pid: int) -> bool:
         try:
@@ -123,7 +123,7 @@ def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()
         # The cheapest check first: each of hundreds of workers leads a session.
         if its in others or not (its == session or mark is not None):
             return False
-        return is_near(pid) and (its == session or _mark_of(pid) == mark)
+        return is_in_our_group(pid) and (its == session or _mark_of(pid) == mark)
 
     found = []
     for pid in pids:
@@ -140,7 +140,7 @@ def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()
     return found
 
 
-def _nearby() -> tuple[list[int], Callable[[int], bool]]:
+def _candidates() -> tuple[list[int], Callable[[int], bool]]:
     """Return the processes of our control group, and a function that says whether a process is in it.
 
     If the group's processes cannot be listed, this returns all processes. A process that was moved to another group is

@@ -1,15 +1,15 @@
-"""What `ps`, `top` and the CGroup lines of `systemctl status` call a process of ours.
+"""The names of our processes in `ps`, `top` and the CGroup lines of `systemctl status`.
 
 Linux keeps two texts for a process:
 
     title       sdsupervise: counter worker 2 (generation 3)     ps, top -c, systemctl status
     short name  counter/3:w2                                     top, pstree, the kernel's log, /proc/PID/comm
 
-The title takes the place of the command line. Only setproctitle can write it, so it is shown where that package is
-installed. The short name is always shown; the kernel keeps 15 bytes of it, and the service's name is cut to fit.
+The title replaces the command line. Only setproctitle can write it, so it needs that package. The short name is always
+set. The kernel keeps 15 bytes of it, and the service's name is cut to fit.
 
-A program that a process executes in its place gets names of its own from the kernel. A service that sets a title or a
-short name itself keeps it: what is not ours any more is not written over.
+A program that a process executes gets names of its own from the kernel. If a service sets a title or a short name
+itself, that stays: this module does not overwrite it.
 """
 
 import functools
@@ -26,7 +26,7 @@ _MOST_AFTER_SERVICE = 42  # bytes of a title: "draining worker 1000 (generation 
 
 
 class _Words(NamedTuple):
-    """How a role is shown; `{}` stands for a worker's index."""
+    """The names of a role; `{}` stands for a worker's index."""
 
     in_title: str
     in_short_name: str
@@ -54,20 +54,20 @@ ROLES = {
 
 
 class Names(NamedTuple):
-    """How a process is to be shown."""
+    """The names of one process."""
 
     title: str
     short_name: str
 
 
 class _Process:
-    """This process; a forked one begins with a copy of its parent's."""
+    """What is known of this process. A forked process begins with a copy of its parent's."""
 
     service = ""
-    generation = 0  # 0: it belongs to none, or that is not known yet
+    generation = 0  # 0: none, or not known yet
     index = 0  # of the worker
     shown = Names("", "")
-    keeps_title = keeps_name = False  # which the service's own code has set
+    keeps_title = keeps_name = False  # the service's own code has set it
     has_written_title = False
 
 
@@ -75,12 +75,12 @@ _process = _Process()
 
 
 def introduce(service: str, generation: int = 0) -> None:
-    """From now on this process, and what it forks, belongs to this service and generation."""
+    """Note the service and the generation of this process, and of its later forks."""
     _process.service, _process.generation = service, generation
 
 
 def names_of(role: str, index: int = 0) -> Names:
-    """Of this role, one of ROLES, and the worker with this index."""
+    """Return the names for a role, one of ROLES, and the worker with this index."""
     words, service = ROLES[role], _fit(_process.service)
     of_generation = f" (generation {_process.generation})" if _process.generation else ""
     generation = f"/{_process.generation}" if _process.generation else ""
@@ -92,9 +92,9 @@ def names_of(role: str, index: int = 0) -> Names:
 
 
 def show(role: str, index: int | None = None) -> None:
-    """Show this process in this role; without an index, as the worker that was shown before.
+    """Give this process the names of this role. Without an index, it keeps that of the worker it was before.
 
-    Nobody relies on it, so nothing is raised.
+    No other code relies on the names, so a failure is ignored.
     """
     index = _process.index if index is None else index
     _look_for_library()
@@ -103,10 +103,9 @@ def show(role: str, index: int | None = None) -> None:
 
 
 def show_forked(names: Names, index: int) -> None:
-    """The same for a process that we have just forked, and which can have no names of its own yet.
+    """Give a freshly forked process these names, which its parent has made. It has no names of its own yet.
 
-    Its parent has made the names and looked for setproctitle: whatever a freshly forked process computes costs it a
-    copy of the memory that it touches.
+    Its parent has also looked for setproctitle, because a forked process gets a copy of all memory that it touches.
     """
     process, library = _process, _library
     process.index, process.shown = index, names
@@ -114,21 +113,23 @@ def show_forked(names: Names, index: int) -> None:
         if not process.keeps_name:
             _write_short_name(names.short_name)
     elif not process.keeps_title:
-        # This writes the short name, too, so one that is not ours is put back.
+        # This also writes the short name, so a name of the service is restored.
         short_name = _read_short_name() if process.keeps_name else names.short_name
         _write_title(library, names.title)
         library.write_short_name(short_name)
 
 
 def is_of(command_line: bytes, service: str) -> bool:
-    """A process with this command line, as /proc has it, shows itself as one of this service."""
+    """Return whether a process with this command line, as in /proc, has a title of this service."""
     return command_line.startswith(f"{PREFIX}{_fit(service).title}".encode())
 
 
 @functools.cache
 def _fit(service: str) -> Names:
-    """A service's name as it is shown: programs that read /proc/PID/stat expect neither spaces nor brackets in a short
-    name."""
+    """Return a service's name as it is shown.
+
+    A short name has no spaces or brackets, which programs that read /proc/PID/stat do not expect.
+    """
     title = "".join(character if character.isprintable() else "?" for character in service)
     return Names(f"{title} " if title else "", re.sub(r"[^\w.@+-]", "_", service or "sds", flags=re.ASCII))
 
@@ -137,7 +138,7 @@ def _fit(service: str) -> Names:
 
 
 class _Library(NamedTuple):
-    """What we use of setproctitle."""
+    """The functions that we use of setproctitle."""
 
     write: Callable[[str], None]
     read: Callable[[], str]
@@ -149,7 +150,7 @@ _is_looked_for = False
 
 
 def _look_for_library() -> None:
-    """Once, in this process or in one that it was forked from."""
+    """Import setproctitle, once in this process and its ancestors."""
     global _library, _is_looked_for
     if _is_looked_for:
         return
@@ -168,8 +169,8 @@ def _write_title(library: _Library, title: str) -> None:
     if _process.has_written_title:
         library.write(title)
         return
-    # Where the command line has room for every title of ours, setproctitle is kept from writing over the environment
-    # that lies behind it: /proc/PID/environ stays what administrators and core dumps expect.
+    # If the command line has room for every title of ours, SPT_NOENV stops setproctitle from overwriting the
+    # environment behind it: then /proc/PID/environ stays what administrators and core dumps expect.
     room = sum(len(os.fsencode(word)) + 1 for word in sys.orig_argv)
     needed = len(f"{PREFIX}{_fit(_process.service).title}".encode()) + _MOST_AFTER_SERVICE
     keeps = needed < room and "SPT_NOENV" not in os.environ
@@ -184,7 +185,7 @@ def _write_title(library: _Library, title: str) -> None:
 
 
 def _note_what_is_not_ours() -> None:
-    """The service's own code may have set a title, or a short name, since we did."""
+    """Note whether the service's own code has set a title, or a short name, since we did."""
     shown = _process.shown
     if _library is not None and _process.has_written_title and not shown.title.startswith(_library.read()):  # or cut
         _process.keeps_title = _process.keeps_name = True
@@ -196,7 +197,7 @@ def _note_what_is_not_ours() -> None:
 
 
 def _path() -> str:
-    # Not /proc/self/comm: a process that has changed its user may not write that one, and every one may write this.
+    # Not /proc/self/comm: a process that has changed its user may not write that file, but may write this one.
     return f"/proc/self/task/{os.getpid()}/comm"
 
 

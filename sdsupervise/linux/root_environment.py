@@ -49,7 +49,7 @@ def refuse_code_of_others(environment: Mapping[str, str], directory: str) -> Non
     put code there yet. `directory` is "" if it was removed. Raises ConfigError.
     """
     for variable, path in sources(environment, directory or "/"):
-        who = who_else_may_write(path, or_add=True) if is_heeded(variable) else ""
+        who = who_else_may_write(path, or_add=True) if is_used(variable) else ""
         if who:
             raise ConfigError(
                 f"Root executes code from where {variable} leads, and {who}: whoever does is root at the next start "
@@ -58,7 +58,7 @@ def refuse_code_of_others(environment: Mapping[str, str], directory: str) -> Non
             )
 
 
-def is_heeded(variable: str) -> bool:
+def is_used(variable: str) -> bool:
     """Return whether the Python that runs this uses the variable."""
     if variable in ("HOME", "PYTHONUSERBASE"):
         return bool(site.ENABLE_USER_SITE)

@@ -30,7 +30,7 @@ DEADLY: frozenset[int] = frozenset(
 PASSED_ON: frozenset[int] = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH})
 
 
-def take_note(_number: int, _frame: object) -> None:
+def do_nothing(_number: int, _frame: object) -> None:
     """Do nothing. The wake-up descriptor has the number, or the signal has interrupted a blocking call."""
 
 
@@ -81,7 +81,7 @@ class SignalReceiver:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        handle(self._numbers, take_note)
+        handle(self._numbers, do_nothing)
 
     def fileno(self) -> int:
         """The descriptor to watch."""

@@ -37,7 +37,7 @@ def who_else_may_write(path: str, *, or_add: bool = False) -> str:
                 continue
         except OSError:
             return f"{adds} may make {here}" if adds and or_add else ""
-        writer = _writer(found)
+        writer = _who_may_write(found)
         if writer:
             return f"{writer} may write {here}"
         in_sticky = stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX)
@@ -54,7 +54,7 @@ def _who_adds(found: os.stat_result) -> str:
     return f"group {found.st_gid}" if found.st_mode & stat.S_IWGRP and found.st_gid != 0 else ""
 
 
-def _writer(found: os.stat_result) -> str:
+def _who_may_write(found: os.stat_result) -> str:
     shared = stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX)
     if found.st_uid != 0:
         return f"uid {found.st_uid}"

@@ -150,7 +150,7 @@ def _claim_first(plan: Plan, invocation: inheritance.Invocation, init: "Init | N
     listener = server.bind(path) if path else None
     claimed = Claim(notifier, invocation, identity, pid_file, listener, directory, None, -1, None, init=init)
     try:
-        pid_file.keep_to_owner()
+        pid_file.restrict_to_owner()
         if identity is not None and os.geteuid() == 0:
             pid_file.give_to(identity.uid, identity.gid)
         pid_file.write_pid(os.getpid())  # if the disk is full, this is where there is still somebody to tell

@@ -66,7 +66,7 @@ def _import_file(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, real)
     if spec is None:
         raise ServiceNotLoadable(f"Cannot load {path}: it is no Python file.")
-    own_code.take_charge_of(spec, real)
+    own_code.replace_loader(spec, real)
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 
 WITHOUT_LIMIT = 2**31 - 1  # the kernel reduces it to net.core.somaxconn, as for a .socket unit; listen(2)
 MAX_ENTRIES = 200  # the kernel passes 253 descriptors in a message, and a successor needs others too
-_LONGEST_SAID = 60  # the characters of a value in a message
+_LONGEST_SHOWN = 60  # the characters of a value in a message
 MAX_NAME_CHARACTERS = 200  # systemd allows 255, and our names in the fd store add some
 VARIABLE = "SDSUPERVISE_LISTEN_"  # the beginning of the variable's name
 
@@ -51,7 +51,7 @@ def check(value: object) -> tuple[Listen, ...]:
         return ()
     if not isinstance(value, Mapping):
         raise ConfigError(
-            f"listen is {_said(value)}; it must be a mapping of names to addresses, such as "
+            f"listen is {_shown(value)}; it must be a mapping of names to addresses, such as "
             '{"http": "127.0.0.1:8000"}.'
         )
     return check_number(tuple(_check_entry(name, entry) for name, entry in value.items()))
@@ -150,10 +150,10 @@ def is_name(name: object) -> bool:
 def _check_entry(name: object, entry: object) -> Listen:
     if not is_name(name):
         raise ConfigError(
-            f"listen has the name {_said(name)}; it must be ASCII without ':' and control characters, "
+            f"listen has the name {_shown(name)}; it must be ASCII without ':' and control characters, "
             f"{MAX_NAME_CHARACTERS} characters at most."
         )
-    where = f"listen {_said(name)}"
+    where = f"listen {_shown(name)}"
     options = dict(entry) if isinstance(entry, Mapping) else {"address": entry}
     address = options.pop("address", "")
     if isinstance(address, int) and not isinstance(address, bool):
@@ -175,18 +175,18 @@ def _check_entry(name: object, entry: object) -> Listen:
     return checked
 
 
-def _said(value: object) -> str:
+def _shown(value: object) -> str:
     """Return the value as Python writes it, cut off for a message. Python refuses an integer of thousands of digits."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):
         text = "something huge"
-    return text if len(text) <= _LONGEST_SAID else f"{text[:_LONGEST_SAID]}…"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _check_backlog(where: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WITHOUT_LIMIT:
-        raise ConfigError(f"{where}: backlog is {_said(value)}; it must be a whole number from 1 to {WITHOUT_LIMIT}.")
+        raise ConfigError(f"{where}: backlog is {_shown(value)}; it must be a whole number from 1 to {WITHOUT_LIMIT}.")
     return value
 
 
@@ -194,7 +194,7 @@ def _check_mode(where: str, value: object) -> int:
     mode = int(value, 8) if isinstance(value, str) and value and not value.strip("01234567") else value
     if not isinstance(mode, int) or isinstance(mode, bool) or not 0 <= mode <= 0o777:
         raise ConfigError(
-            f"{where}: mode is {_said(value)}; it must be octal, such as 0o660 in a class or 0660 elsewhere."
+            f"{where}: mode is {_shown(value)}; it must be octal, such as 0o660 in a class or 0660 elsewhere."
         )
     return mode
 
@@ -202,21 +202,21 @@ def _check_mode(where: str, value: object) -> int:
 def _check_account(where: str, value: object) -> str:
     account = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(account, str) or not account:
-        raise ConfigError(f"{where}: {_said(value)} is no name of a user or group.")
+        raise ConfigError(f"{where}: {_shown(value)} is no name of a user or group.")
     return account
 
 
 def _check_flag(where: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(
-            f"{where}: reuse_port is {_said(value)}; it must be True or False (as an option, without '=')."
+            f"{where}: reuse_port is {_shown(value)}; it must be True or False (as an option, without '=')."
         )
     return value
 
 
 def _check_lanes(where: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(f"{where}: lanes is {_said(value)}; it must be True or False (as an option, without '=').")
+        raise ConfigError(f"{where}: lanes is {_shown(value)}; it must be True or False (as an option, without '=').")
     return value
 
 

@@ -60,10 +60,10 @@ class Ahead(NamedTuple):
 
         Raises ConfigError, ListenError, NotPermitted, HandoverError.
         """
-        found = handed_on(facts, fds)
-        see_that_none_is_in_the_way(wanted, found)
+        found = handed_over(facts, fds)
+        check_ports_are_free(wanted, found)
         if not any(existing.is_given for existing in found):
-            see_that_all_can_be(wanted)
+            check_compatible(wanted)
         return cls._beside(found, wanted, is_successor=True)
 
     @classmethod
@@ -112,10 +112,10 @@ def check_before_start(wanted: Sequence[WantedListener]) -> None:
     """Before a first start changes anything, check its listeners. Raises ConfigError for two that exclude each
     other."""
     if not given_by_units():
-        see_that_all_can_be(wanted)
+        check_compatible(wanted)
 
 
-def see_that_all_can_be(wanted: Sequence[WantedListener]) -> None:
+def check_compatible(wanted: Sequence[WantedListener]) -> None:
     """Check that all can be open at the same time. Raises ConfigError for two that exclude each other."""
     for place, listener in enumerate(wanted):
         for other in wanted[:place]:
@@ -123,7 +123,7 @@ def see_that_all_can_be(wanted: Sequence[WantedListener]) -> None:
                 raise ConfigError(why)
 
 
-def see_that_none_is_in_the_way(wanted: Sequence[WantedListener], found: Sequence[OpenListener]) -> None:
+def check_ports_are_free(wanted: Sequence[WantedListener], found: Sequence[OpenListener]) -> None:
     """Check the ports that the old generation holds until the reload is over.
 
     Raises ListenError.
@@ -140,7 +140,7 @@ def see_that_none_is_in_the_way(wanted: Sequence[WantedListener], found: Sequenc
                 )
 
 
-def handed_on(facts: Iterable[object], fds: Mapping[str, int]) -> list[OpenListener]:
+def handed_over(facts: Iterable[object], fds: Mapping[str, int]) -> list[OpenListener]:
     """Return the predecessor's listeners, from its description of them and the descriptors that came with it.
 
     Raises HandoverError.

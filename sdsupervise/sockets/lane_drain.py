@@ -32,13 +32,13 @@ class LaneDrain:
         self._close()
 
     def _look(self) -> None:
-        somebody_waits = any(lanes.somebody_waits(listener) for listener in self._listeners)
+        has_waiting_clients = any(lanes.has_waiting_clients(listener) for listener in self._listeners)
         left = self._due - time.monotonic()
-        if left <= 0 or (self._calm and not somebody_waits):
+        if left <= 0 or (self._calm and not has_waiting_clients):
             self._close()
             self._on_empty()
             return
-        self._calm = not somebody_waits
+        self._calm = not has_waiting_clients
         self._timer = self._loop.call_later(min(_CALM_SECONDS, left), self._look)
 
     def _close(self) -> None:

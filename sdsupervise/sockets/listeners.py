@@ -27,9 +27,9 @@ from ..linux import lanes
 from ..linux.lanes import Steering
 from ..systemd.notify import Notifier
 from . import check_reach
-from .early import BARRIER_SECONDS, Ahead, handed_on, see_that_all_can_be, see_that_none_is_in_the_way
+from .early import BARRIER_SECONDS, Ahead, check_compatible, check_ports_are_free, handed_over
 from .given_names import agreed
-from .open_listener import OpenListener, brought_back, opened, remove_left_behind, second, taken_from_systemd
+from .open_listener import OpenListener, opened, remove_left_behind, restored, second, taken_from_systemd
 from .opening import File, Listener, WantedListener
 from .passed_fds import LISTENER, OTHER_LANE
 from .successor_listeners import SuccessorListeners
@@ -119,10 +119,10 @@ class Listening:
         Raises ConfigError, ListenError, NotPermitted, HandoverError; then every file that was made is removed.
         """
         listening = cls(notifier, checked=checked)
-        listening._ahead = ahead or Ahead(handed_on(facts, fds), {}, {})
+        listening._ahead = ahead or Ahead(handed_over(facts, fds), {}, {})
         if drops:
             listening._ahead = listening._ahead.only_at(wanted)
-        see_that_none_is_in_the_way(wanted, listening._ahead.found)
+        check_ports_are_free(wanted, listening._ahead.found)
         listening._take_over(wanted)
         listening._open_missing(beside=beside)
         return listening
@@ -138,12 +138,12 @@ class Listening:
             named = agreed([listener.name for listener in wanted], [existing.label for existing in given])
             self._by_name = {name: given[place] for name, place in named.items()}
         else:
-            see_that_all_can_be(wanted)
+            check_compatible(wanted)
             self._wanted = {listener.name: listener for listener in wanted}
         for listener in self._wanted.values():
             # A path may have had several sockets, of which one can be reached.
             there = [existing for existing in ours if listener.address.is_one_with(existing.address)]
-            existing = next((existing for existing in there if existing.can_be_reached), None) or brought_back(there)
+            existing = next((existing for existing in there if existing.can_be_reached), None) or restored(there)
             if existing is not None:
                 self._by_name[listener.name] = existing
                 ours.remove(existing)

@@ -216,7 +216,7 @@ def name_in_store(name: str, listener: Listener, file: File | None) -> str:
     return f"{STORED}{name}/" + ".".join(f"{number:x}" for number in numbers)
 
 
-def brought_back(there: Sequence[OpenListener]) -> OpenListener | None:
+def restored(there: Sequence[OpenListener]) -> OpenListener | None:
     """Return the socket of a generation that was killed before a reload was over, if its file can take the path again.
 
     The successor's socket had the path, and no process listens on that any more.

@@ -112,7 +112,7 @@ class File(NamedTuple):
         finally:
             os.close(directory)
 
-    def dress(self, wanted: "WantedListener") -> None:
+    def set_owner_and_mode(self, wanted: "WantedListener") -> None:
         """Set the owner and mode of the file. Raises OSError."""
         with self.in_directory() as (directory, name):
             fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
@@ -201,10 +201,10 @@ class WantedListener(NamedTuple):
         try:
             file = self._bind(listener, NEXT if beside else "")
             if file is not None:
-                file.dress(self)
+                file.set_owner_and_mode(self)
             listener.listen(self.backlog)
         except OSError as error:
-            _give_up(listener, file)
+            _discard(listener, file)
             raise self.failure(error) from error
         return listener, file
 
@@ -228,7 +228,7 @@ class WantedListener(NamedTuple):
         """Give an open listener these options. Raises OSError if we may not."""
         listener.listen(self.backlog)
         if file is not None:
-            file.dress(self)
+            file.set_owner_and_mode(self)
         elif listener.family != socket.AF_UNIX:
             # Without it, the kernel would choose between two lanes at random.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, self.reuse_port or has_lanes)
@@ -322,7 +322,7 @@ def _replaced() -> OSError:
     return OSError(errno.ESTALE, "somebody else has replaced its file")
 
 
-def _give_up(listener: Listener, file: File | None) -> None:
+def _discard(listener: Listener, file: File | None) -> None:
     listener.close()
     if file is not None:
         file.unlink()

@@ -85,7 +85,7 @@ class SuccessorListeners:
                     lanes.steer(pair.ours.socket, Steering(1 - pair.ours.lane))
                 else:
                     pair.file.take_path()
-                    _name_no_more(pair.ours)
+                    _remove_file(pair.ours)
             except OSError as error:
                 _log.warning("The new supervisor has to fetch the clients of %s: %s", pair.ours.address, error.strerror)
             pair.theirs.close()
@@ -130,7 +130,7 @@ def _take_back(ours: OpenListener) -> None:
         ours.file.take_path()
 
 
-def _name_no_more(ours: OpenListener) -> None:
+def _remove_file(ours: OpenListener) -> None:
     if ours.file is not None:
         ours.file.unlink()
 

@@ -91,7 +91,7 @@ class Requests:
         self._pool, self._owner, self._pool_size = pool, owner, pool_size
         self._why_never = why_never
         self._followers: list[Call] = []  # of the next reload
-        self._is_nobody = not privileges.is_told_apart(os.geteuid())
+        self._is_nobody = not privileges.is_unambiguous(os.geteuid())
         self._stops: frozenset[int] = frozenset({*stop_signals, signal.SIGTERM})
         self._passed_on = PASSED_ON
         if processes.has_terminal():

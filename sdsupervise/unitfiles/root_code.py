@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ..instances.code_of_root import CodePlace, Writable, of_class, of_command, of_program, written_by_others
-from ..linux.root_environment import is_heeded, sources
+from ..linux.root_environment import is_used, sources
 from ..systemd.own_programs import PLACES
 from . import words
 from .rules import expanded
@@ -78,7 +78,7 @@ def _of_environment(unit: UnitText, user: str | None) -> Iterator[Finding]:
     variables = {name: expanded(unit.name, value) for name, value in unit.environment.items()}
     for variable, path in sources(variables, expanded(unit.name, unit.value("WorkingDirectory", "/").lstrip("-!"))):
         place = CodePlace(f"root's processes execute code from there ({variable})", path, may_be_made=True)
-        is_refused = (user or "") not in _ROOT and is_heeded(variable)  # by a start
+        is_refused = (user or "") not in _ROOT and is_used(variable)  # by a start
         for found in written_by_others([place]):
             yield Finding("Environment", str(found), _FIX_OF_VARIABLE, ERROR if is_refused else WARNING)
     for path in variables.get("PATH", "").split(":"):

@@ -37,7 +37,7 @@ class Kin:
         self.sessions: set[int] = set()  # those that its living workers lead
 
     def mark_of(self, worker_pid: int) -> int:
-        """What is borne by all that a worker begins; see process_groups.bear_mark."""
+        """What is borne by all that a worker begins; see process_groups.set_mark."""
         return self._mark + worker_pid
 
 

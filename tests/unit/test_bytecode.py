@@ -62,7 +62,7 @@ def loaded(path: Path) -> str:
     """The word that the module has for us."""
     spec = importlib.util.spec_from_file_location("module", path)
     assert spec is not None
-    own_code.take_charge_of(spec, str(path))
+    own_code.replace_loader(spec, str(path))
     module = importlib.util.module_from_spec(spec)
     assert spec.loader is not None
     spec.loader.exec_module(module)

@@ -626,5 +626,5 @@ def test_a_tie_to_a_dead_supervisor_is_cut() -> None:
     lifeline.close_in_child()
     tie = Tie(reader, signal.SIGWINCH)  # ignored when it comes
     assert tie.is_cut
-    tie.let_go()
+    tie.close()
     os.close(lifeline.reader)

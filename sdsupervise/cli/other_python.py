@@ -68,7 +68,7 @@ def _facts_of(wanted: WantedService) -> dict[str, object]:
     plan = service.plan()
     if plan is None:
         return {"exit_status": ExitStatus.OK}
-    early_code.ensure_current(type(service).__module__, may_execute_anew=False)
+    early_code.assure(type(service).__module__, may_execute_anew=False)
     pin_imports()
     return {
         "name": plan.name,
@@ -96,7 +96,7 @@ def _be_worker(wanted: WantedService, facts: Mapping[str, Any]) -> int:
     try:
         service = make(wanted)
         plan = service.plan()
-        early_code.ensure_current(type(service).__module__, may_execute_anew=False)
+        early_code.assure(type(service).__module__, may_execute_anew=False)
         own_code.forget_if_reported(facts["fingerprint"])
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
         text = f"{getattr(error, 'traceback_text', '')}{error}"

@@ -20,7 +20,7 @@ from ..linux.unpatched import os
 from . import bytecode, own_code
 
 
-def ensure_current(module_name: str, *, may_execute_anew: bool = True) -> None:
+def assure(module_name: str, *, may_execute_anew: bool = True) -> None:
     """Ensure that all loaded modules of a service's own code are what the disk has; if they are not, execute again.
 
     Raises ServiceNotLoadable if that cannot be mended, or if the files keep changing.

@@ -119,7 +119,7 @@ class Daemon(ABC):
         """Raises ServiceNotLoadable where what was loaded is not what the disk has."""
         try:
             # A claim would not outlive it, nor come back: the rights for it are gone.
-            early_code.ensure_current(type(self).__module__, may_execute_anew=self._claimed is None)
+            early_code.assure(type(self).__module__, may_execute_anew=self._claimed is None)
         except SdsuperviseError:
             if self._claimed is not None:
                 self._claimed.give_back()

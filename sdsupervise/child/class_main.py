@@ -173,7 +173,7 @@ class _Stop:
             # exits.
             if sys.stderr is not None:
                 faulthandler.dump_traceback_later(max(self._stop_timeout, 0.001), exit=True)
-            # not before: a signal here may run the handler again, and that call may never return
+            # Not before: a signal here may run the handler again, and that call may never return.
             self._is_orphan = True
             _say("Shutting down: the supervisor is gone\n")
         if not self._is_orphan:

@@ -6,12 +6,12 @@
     stopping               it has received SIGTERM, and needs no nudge
     shutdown               it asks to be killed
     retire                 it asks to be replaced, and then to be stopped
-    children               it ends, and processes that it has started may live on
+    children               it ends; processes that it started may live on
     failed "text"          why it is about to die, a JSON string
     code [["name", "file", "hash"], …]
                            modules that its supervisor has not loaded
-                   go 3    run the service's code now, as worker 3: the peer
-                           supervisor knows of it (only if it must)
+                   go 3    run the service's code now, as worker 3: the
+                           peer supervisor knows of it (only if it must)
 
 This turns bytes into messages, without a socket.
 """

@@ -69,7 +69,7 @@ class EventLoop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._expected: dict[Timer, None] = {}  # the pending timers of expect_within
         self._shortest = 0.0  # the shortest time that one of them allows
-        # clock and CPU time of this thread when it last woke, while there are such timers
+        # The clock and the CPU time of this thread when it last woke, while there are such timers.
         self._looked_at = self._worked = 0.0
         self._order = itertools.count()
         self._running = False

@@ -121,6 +121,7 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
     "sdsupervise config counter": Run(),
     "sdsupervise list": Run("has counter {command}"),
     "sdsupervise status": Run("has counter {command}"),
+    "sdsupervise status --json": Run("has counter {command}"),
     "systemctl status": of(f"systemctl status {INSTANCE}"),
     "systemctl daemon-reload": Run(),
     "systemctl reload": of(f"systemctl reload {INSTANCE}"),
@@ -200,6 +201,8 @@ THERE: Mapping[str, tuple[str, str]] = {
 
 CANNOT: Mapping[str, str] = {
     "make test": "it is what runs this",
+    "make release": "it tags a commit; tests/packages/test_release.py runs it in a repository of its own",
+    "make release TESTED=yes": "the same",
     "make matrix": "it boots every Debian there is, for minutes; what it runs there is tests/packages/matrix",
     "make matrix SUITES='bookworm trixie bookworm-backports sid'": "the same",
     "systemctl edit": "it opens an editor on a terminal",

@@ -116,8 +116,9 @@ class LibraryMissing(SdsuperviseError):
 
     def __init__(self, error: ImportError) -> None:
         super().__init__(
-            f"Under systemd sdsupervise needs the Python packages sdnotify and systemd, which {sys.executable} has not "
-            f"({error}): apt-get install python3-sdnotify python3-systemd, and if this is a virtual environment, make "
+            f"Under systemd, sdsupervise needs the Python packages sdnotify and systemd, which {sys.executable} "
+            f"cannot import ({error}): apt-get install python3-sdnotify python3-systemd, and if this is a virtual "
+            f"environment, make "
             "it with --system-site-packages."
         )
 

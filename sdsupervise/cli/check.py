@@ -57,7 +57,7 @@ class _Verdict(NamedTuple):
 
 def _check(parsed: argparse.Namespace) -> int:
     if parsed.names and parsed.config is not None:
-        raise UsageError("Name instances by NAME or by --config, not both.")
+        raise UsageError("Name instances by NAME or by --config, not by both.")
     given = parsed.names if parsed.config is None else [parsed.config]
     all_there_are = [*locations.configured(), *locations.misnamed()]
     if not given and not all_there_are and not parsed.json:
@@ -143,9 +143,9 @@ def _whom(name: str, around: RunContext) -> Iterator[str]:
     """As whom it is looked at, if not as whom it runs."""
     if os.geteuid() != 0 and around.is_somebody_else:
         whom = around.user or around.group
-        yield f"{name}: looked at as uid {os.geteuid()}; only root can look at it as {whom}."
+        yield f"{name}: checked as uid {os.geteuid()}; only root can check it as {whom}."
     elif around.has_user_of_its_own:
-        yield f"{name}: looked at as nobody; the user that systemd makes up for it is there only while it runs."
+        yield f"{name}: checked as nobody; the user that systemd makes for it exists only while it runs."
 
 
 def _checked(settings: Mapping[str, object]) -> Settings | None:

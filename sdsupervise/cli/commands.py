@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         try:
             if not arguments:
-                raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
+                raise UsageError(f"Name a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
             parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
             return int(parsed.command(parsed))
         finally:  # after --help, too, which leaves by SystemExit

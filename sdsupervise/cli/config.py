@@ -48,12 +48,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _config(parsed: argparse.Namespace) -> int:
     if parsed.example and parsed.json:
-        raise UsageError("--example is a file to begin with, and no instance's values: it is not to be had in --json.")
+        raise UsageError("--example has no JSON form; leave out --json.")
     if parsed.example:
         print(example.text(), end="")
         return ExitStatus.OK
     if bool(parsed.name) == bool(parsed.config):
-        raise UsageError("Say which instance: NAME or --config FILE.")
+        raise UsageError("Name an instance: NAME or --config FILE.")
     instance, around = dry_run.load(parsed.config or instance_file.file_of(parsed.name))
     values = list(_values(instance, around))
     print(_as_json(instance, values) if parsed.json else "\n".join(_lines(values)))

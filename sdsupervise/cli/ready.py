@@ -48,12 +48,15 @@ def ping() -> int:
 def _ask(assignment: str, *, timeout_seconds: float | None, unanswered: str) -> int:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
-        return _fail("There is no supervisor here: NOTIFY_SOCKET is not set. Run this below 'sdsupervise run'.")
+        return _fail(
+            "There is no supervisor: NOTIFY_SOCKET is not set. Call this in a command that 'sdsupervise "
+            "run' has started."
+        )
     ours, theirs = os.pipe()
     try:
         notify_client.send(path, assignment, f"{notify_client.ASKS_ANSWER}=1", fds=(theirs,))
     except OSError as error:
-        return _fail(f"The supervisor is gone: nobody listens on {path} ({error.strerror}).")
+        return _fail(f"The supervisor is gone: nothing listens on {path} ({error.strerror}).")
     os.close(theirs)
     if select.select([ours], [], [], timeout_seconds)[0] and os.read(ours, 16) == notify_client.ANSWER:
         return ExitStatus.OK

@@ -74,7 +74,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
 
 
@@ -85,7 +85,7 @@ def _reload(parsed: argparse.Namespace) -> int:
 
         return several.reload(parsed, lambda name, path: _ask_for_people(parsed, name, path))
     if parsed.keep_going:
-        raise UsageError("--keep-going is for several instances: name them, or say --all or --outdated.")
+        raise UsageError("--keep-going is for several instances: name them, or use --all or --outdated.")
     path = target.socket_path(parsed)
     if {"INVOCATION_ID", "MAINPID"} <= os.environ.keys() and _is_of_our_unit(path):
         return _reload_for_systemd(path, parsed.timeout)
@@ -176,7 +176,9 @@ def ask(
     except HandoverError:
         if job is None or not job.went_well(patience.seconds_left()):
             raise
-        reporter.progress({"verdict": "done", "message": "Reloaded, says systemd; the supervisor tells no more."})
+        reporter.progress(
+            {"verdict": "done", "message": "systemd reports that the reload succeeded; the supervisor sent no details."}
+        )
         return ExitStatus.OK
     except KeyboardInterrupt:
         raise _goes_on("Interrupted", name, ExitStatus.INTERRUPTED) from None
@@ -189,7 +191,7 @@ def ask(
         raise _failure(answer)
     reporter.done(answer.parameters)
     if trouble:
-        raise ReloadFailed(f"The new code serves, and systemd calls the reload of its unit failed: {trouble}")
+        raise ReloadFailed(f"The new code serves, but systemd reports that the reload of its unit failed: {trouble}")
     return ExitStatus.OK
 
 
@@ -213,8 +215,8 @@ class _Patience:
         if self.answered:
             raise _goes_on(f"No verdict within {self._timeout_seconds:g} s", self._name, ExitStatus.TIMED_OUT)
         raise ReloadGoesOn(
-            f"The supervisor on {self._path} has not answered in {self._timeout_seconds:g} s; it hangs, or reloads "
-            "later.",
+            f"The supervisor on {self._path} has not answered in {self._timeout_seconds:g} s; it may hang, or it may "
+            f"still reload.",
             ExitStatus.TIMED_OUT,
         )
 

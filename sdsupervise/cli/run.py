@@ -141,7 +141,7 @@ def _run(parsed: argparse.Namespace) -> int:
 
             overrides, listen = by_name.complete(parsed, overrides, listen)
         if not (parsed.target or any(parsed.words)):
-            raise UsageError("Say what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
+            raise UsageError("Name what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
         if parsed.directory is not None:
             _enter(parsed.directory)
         tell_where_it_starts(overrides)
@@ -187,8 +187,8 @@ def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: M
     name = parsed.instance or parsed.target.partition(":")[2]
     if not name:
         raise UsageError(
-            f"Say which class of {parsed.target} is to run, as {parsed.target}:Class: with --user its code is loaded "
-            "as that user, and before that its pid file is opened, which has the name of the class."
+            f"Name the class to run, as {parsed.target}:Class. With --user, the pid file is opened first, under the "
+            f"name of the class, and then the code is loaded as that user."
         )
     pid_file = None if parsed.no_pid_file else parsed.pid_file or client.default_pid_file(name)
     listed = check_listen(listen)
@@ -238,7 +238,7 @@ def _service(
     claimed: Claim | None,
 ) -> "Daemon | OtherPython":
     if parsed.name is not None and not parsed.instance:
-        raise UsageError("--name is for a COMMAND; a class is called by its own name.")
+        raise UsageError("--name is for a COMMAND; a class has a name of its own.")
     wanted = WantedService(
         *(parsed.target, [*own_options(vars(parsed)), *parsed.arguments], overrides, listen),
         foreground=not parsed.daemonize,
@@ -285,7 +285,7 @@ def make(wanted: WantedService) -> Daemon:
         if given and name in ONLY_FOR_COMMANDS:
             raise UsageError(f"{service_class.__name__} is a class, and --{option} is for a COMMAND.")
         if given and not issubclass(service_class, SupervisedDaemon):
-            raise UsageError(f"{service_class.__name__} is not supervised, so --{option} means nothing to it.")
+            raise UsageError(f"{service_class.__name__} is not supervised; leave out --{option}.")
     try:
         service = service_class(foreground=foreground, **attributes)
     except (Exception, SystemExit) as error:

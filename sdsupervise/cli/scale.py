@@ -28,10 +28,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _scale(parsed: argparse.Namespace) -> int:
     if not re.fullmatch(r"[+-]?[0-9]{1,9}", parsed.number):
-        raise UsageError(f"{parsed.number!r} is no number of workers: say 4, +1 or -1.")
+        raise UsageError(f"{parsed.number!r} is not a number of workers; write 4, +1 or -1.")
     number, relative = int(parsed.number), parsed.number[0] in "+-"
     if not (abs(number) < MOST_WORKERS if relative else 1 <= number <= MOST_WORKERS):
-        raise UsageError(f"{parsed.number!r} cannot be: there are from 1 to {MOST_WORKERS} workers.")
+        raise UsageError(f"{parsed.number!r} is out of range: there can be from 1 to {MOST_WORKERS} workers.")
     connection = Client.connect(target.socket_path(parsed), timeout_seconds=_TIMEOUT_SECONDS)
     answer = next(connection.call("Scale", {"by" if relative else "workers": number}))
     if answer.error:

@@ -35,7 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _status(parsed: argparse.Namespace) -> int:
     if parsed.watch:
         if parsed.json:
-            raise UsageError("--watch is for a terminal, and --json for programs: say one of them.")
+            raise UsageError("--watch is for a terminal, and --json is for programs: use one of them.")
         from . import watch
 
         return watch.watch(lambda: target.paths(parsed, otherwise_all=True))

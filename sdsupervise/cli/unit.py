@@ -79,7 +79,7 @@ def _wrap(parsed: argparse.Namespace) -> int:
         print(json.dumps({**facts, "written": parsed.write and not drop_in.is_empty}))
         return ExitStatus.OK
     if drop_in.is_empty:
-        print(f"The template serves {drop_in.unit} as it is: there is nothing to write.", file=sys.stderr)
+        print(f"The template fits {drop_in.unit} as it is: there is nothing to write.", file=sys.stderr)
         return ExitStatus.OK
     text = f"wrote {drop_in.path}\n" if parsed.write else drop_in.text
     print(printable(text) if sys.stdout.isatty() else text, end="", flush=True)
@@ -98,7 +98,7 @@ def _drop_in(parsed: argparse.Namespace) -> "DropIn":
     unit = _unit_of(parsed.unit)
     if unit.startswith("sdsupervise@"):
         if parsed.listen or parsed.handover:
-            raise UsageError("--listen and --handover are for a unit; for an instance its file says both.")
+            raise UsageError("--listen and --handover are for a unit; for an instance, set both in its file.")
         return _fitted(locations.instance_name(unit))
     if "/" in unit:
         raise UsageError(f"{unit} is a path; name a unit that systemd knows.")

@@ -53,7 +53,7 @@ class WordsSearch:
             peer.traceback = fit_failure(words)
         elif not looked:
             self.silent = pid
-            peer.reason = f"{peer.reason.rstrip('.')}; journalctl _PID={pid} has what it wrote"
+            peer.reason = f"{peer.reason.rstrip('.')}; its output: journalctl _PID={pid}"
         self._on_end()
 
 

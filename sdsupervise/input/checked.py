@@ -192,7 +192,7 @@ def either(*readers: Reader) -> Reader:
                 return reader(value, where)
             except Unfit as error:
                 why = why or error
-        raise why or Unfit(where, "must not be")
+        raise why or Unfit(where, "must not be there")
 
     return read
 

@@ -18,8 +18,8 @@ from .listen import Listen
 MOST_WORKERS = 10_000  # the fewest are 1
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
 EACH_IN_EXCLUSIVE = (
-    "before_commit_each is for handover overlap; in an exclusive service the new workers have clients by then, and "
-    "none can be held while another is checked."
+    "before_commit_each is for handover overlap; in an exclusive service, all new workers have clients already, and "
+    "none can be held back while another is checked."
 )
 
 
@@ -236,8 +236,8 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
         raise ConfigError(f"{owner}: {too_late}")
     if not settings.overlaps and any(entry.lanes for entry in settings.listen):
         raise ConfigError(
-            f"{owner}: listen has lanes, which are for handover overlap; in an exclusive service clients wait for the "
-            "new worker in the queue of the old one."
+            f"{owner}: listen has lanes, which are for handover overlap; in an exclusive service, clients wait in "
+            f"the listener's queue for the new worker."
         )
     if isinstance(settings.workers, int) and 0 < settings.max_workers < settings.workers:
         raise ConfigError(f"{owner}: {too_few(settings.workers, settings.max_workers)}")
@@ -273,7 +273,7 @@ def why_never_ready(values: Mapping[str, Any]) -> str:
     for name in ("start_timeout", "reload_timeout"):
         if 0 < values[name] < values["ready_after"]:
             return (
-                f"ready_after is {values['ready_after']:g} s, and {name} ends a command that is not ready within "
+                f"ready_after is {values['ready_after']:g} s, but {name} ends a command that is not ready within "
                 f"{values[name]:g} s; raise it."
             )
     return ""

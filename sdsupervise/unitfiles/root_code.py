@@ -60,7 +60,7 @@ def _of_service(unit: UnitText, command: words.Exec, user: str | None) -> Iterat
     """What `sdsupervise run` is told to run, where that is to stay root, or only the class says who it is to be."""
     for path in option(command, "--config"):
         if not unit.name.startswith("sdsupervise@"):  # whose file is looked at as the instance's
-            yield CodePlace("root does what it says", expanded(unit.name, path))
+            yield CodePlace("root follows it", expanded(unit.name, path))
     if (user or (option(command, "--user") or [""])[-1]) not in _ROOT:
         return
     place = (option(command, "--directory") or [unit.value("WorkingDirectory").lstrip("-!")])[-1]

@@ -176,7 +176,7 @@ def test_root_needs_a_restart(trial: Trial) -> None:
     user = trial.ask()["uid"]
     assert user != 0
     assert refused(trial)["uid"] == user
-    assert trial.story().says(f"The service was started as uid {user}; a change of user takes a restart")
+    assert trial.story().says(f"The service was started as uid {user}; to change the user, restart the service")
     trial.systemctl("restart")
     assert trial.ask()["uid"] == 0
     assert trial.reload() == 0

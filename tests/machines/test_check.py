@@ -83,7 +83,7 @@ CASES = {
     "read-only directory": Case(
         CLASS + "listen.a = '/srv/app/a.sock'\n",
         "ProtectSystem=strict",
-        "Cannot listen on /srv/app/a.sock (listen 'a'): ProtectSystem=strict has its directory read-only.",
+        "Cannot listen on /srv/app/a.sock (listen 'a'): ProtectSystem=strict makes its directory read-only.",
     ),
     "directory that may be written": Case(
         CLASS + "listen.a = '/srv/app/a.sock'\n", "ProtectSystem=strict\nReadWritePaths=/srv/app", "", starts=True

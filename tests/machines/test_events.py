@@ -69,7 +69,7 @@ def test_a_life(trial: Trial) -> None:
     assert re.fullmatch(r"\d+\.\d{3}", done["SDSUPERVISE_DURATION_SEC"])
     phases = [entry["SDSUPERVISE_PHASE"] for entry in told if entry["SDSUPERVISE_EVENT"] == "reload-phase"]
     assert phases == ["yielding", "yielded", "committing"]
-    assert only(trial, "stopping")["SDSUPERVISE_REASON"] == "A stop was asked."
+    assert only(trial, "stopping")["SDSUPERVISE_REASON"] == "A stop was requested."
     # There is no before_commit here, and no probation: no status speaks of them.
     assert not [text for text in trial.story().told("STATUS") if "checked" in text or "probation" in text]
 

@@ -234,7 +234,7 @@ def test_units_are_checked(ticker: Machine) -> None:
 
 
 def test_before_commit_beside_a_socket_unit(ticker: Machine) -> None:
-    """`check` knows that systemd gives the sockets, which both generations of an overlap share."""
+    """`check` knows that systemd passes the sockets, which both generations of an overlap share."""
     unit = f"{UNIT}.socket"
     checked = f"{FILE}handover = 'overlap'\nbefore_commit = ['true']\nlisten.http = '/run/sdsupervise/ticker/http'\n"
     ticker.write(CONFIGURED, checked)

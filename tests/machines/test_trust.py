@@ -580,7 +580,7 @@ while True:
 
 def told_of_a_silent_worker(machine: Machine, pid: int) -> tuple[int, str]:
     """The status of root's reload, and what it prints, where a made-up supervisor answers that this process was a
-    worker which died without a word."""
+    worker which died without a message."""
     machine.run("install", "-d", "-o", USER, "/run/sdsupervise/asks")
     machine.write("/tmp/answers.py", ANSWERS)
     failed = {"reason": "x", "outcome": "y", "silent_worker": pid}

@@ -228,7 +228,9 @@ REFUSED = {
         CLASS + "listen.a = '203.0.113.7:80'\n", r"203.0.113.7:80 \(listen 'a'\): this host has no such"
     ),
     "two ports": Refused(
-        CLASS + "listen.a = '[::]:80'\nlisten.b = '0.0.0.0:80'\n", r"listen 'a' and 'b' cannot both be: \[::\]:80 and 0"
+        CLASS + "listen.a = '[::]:80'\nlisten.b = '0.0.0.0:80'\n",
+        r"listen 'a' and 'b' cannot both be open: "
+        r"\[::\]:80 and 0",
     ),
     "two paths": Refused(
         CLASS + "listen.a = '{ground}/a'\nlisten.b = '{ground}/lib/../a'\n", r"listen 'a' and 'b' have one address"
@@ -352,7 +354,7 @@ def test_what_is_so_only_now(ground: Ground) -> None:
         port = other.getsockname()[1]
         checked = check(ground, CLASS + f"listen.a = '0.0.0.0:{port}'\n")
         assert (checked.wait(), checked.out) == (0, "app: ok\n")
-        checked.expect_line(f"^app: As it is now, a start will say: Cannot listen on 0.0.0.0:{port} .* it is taken")
+        checked.expect_line(f"^app: A start would fail now: Cannot listen on 0.0.0.0:{port} .* it is taken")
     text = CLASS + f"listen.a = '127.0.0.1:{port}'\nlisten.b = '{ground.directory}/b'\nnotify_command = ['no-such']\n"
     file = ground.write(f"{name}.toml", text)
     ground.run(SDSUPERVISE, "run", "--config", file)

@@ -255,8 +255,8 @@ def test_socket_that_gunicorn_is_told_of_twice(ground: Ground, words: list[str])
     )
     assert running.wait() == 64
     assert running.err == (
-        "gunicorn finds its sockets as systemd gives them, and dies of being told of one twice: leave "
-        f"{words[-1]} out, and the --bind before it.\n"
+        "gunicorn finds its sockets as systemd passes them, and fails if --bind names one of them again: leave out "
+        f"{words[-1]} and the --bind before it.\n"
     )
 
 
@@ -276,8 +276,8 @@ def test_where_the_last_words_are(ground: Ground, handover: str, where: str) -> 
     assert failed.returncode == 1
     pid = ground.pid_file.read_text().strip()
     place = {
-        "file": f"look for what it wrote on the standard error of pid {pid}, {file}",
-        "pipe": f"look for what it wrote on the standard error of pid {pid}",
+        "file": f"its output went to the standard error of pid {pid}, {file}",
+        "pipe": f"its output went to the standard error of pid {pid}",
         "/dev/null": "its standard error is /dev/null",
     }[where]
     assert f"NOT RELOADED: The worker exited with status 1 before it was ready; {place}. Gen" in failed.stderr

@@ -138,7 +138,7 @@ def test_names(systemd: Systemd, names: list[str], listen: list[str], found: dic
 def test_names_that_disagree(systemd: Systemd, names: list[str], listen: list[str], given: str, has: str) -> None:
     """It is one sentence that names both sets; exit status 78. A reload to such code fails with the same."""
     ground = systemd.ground
-    sentence = f"systemd gives the sockets {given}, and listen has {has}: let FileDescriptorName= of the .socket units "
+    sentence = f"systemd passes the sockets {given}, but listen has {has}: use the same names in FileDescriptorName= "
     ground.deploy(1, listed(elsewhere(listen)))
     running = systemd.start(names)
     assert running.wait() == 78
@@ -281,6 +281,6 @@ def test_nonsense_in_the_environment(ground: Ground) -> None:
     running = ground.run("/bin/sh", "-c", shell)
     assert running.wait() == 78
     sentence = (
-        "$LISTEN_FDS is 'many', and no such descriptors are there (Invalid argument); only systemd should set it.\n"
+        "$LISTEN_FDS is 'many', but these descriptors do not exist (Invalid argument); only systemd should set it.\n"
     )
     assert running.err == sentence

@@ -162,7 +162,7 @@ def test_a_reload_reads_the_file_anew(ground: Ground, instance: Instance) -> Non
 
 
 WRONG = {
-    "no TOML": ("service = current/service.py", r"{file}:1:11: This is no TOML: invalid value"),
+    "no TOML": ("service = current/service.py", r"{file}:1:11: This is not TOML: invalid value"),
     "unknown key": (
         CLASS + "stop_timout = 3\n",
         r"{file}:3:1: There is no key stop_timout; did you mean stop_timeout\?",
@@ -401,8 +401,8 @@ NOTHING = {
     ("--config", "a b.toml"): (64, r"a b.toml: an instance cannot be called 'a b'; a name has"),
     ("--config", ".toml"): (64, r"cannot be called ''"),
     ("--config", "nosuch.toml"): (78, r"Cannot read nosuch.toml: No such file or directory"),
-    ("--config", "lib"): (78, r"Cannot read lib: it is no regular file"),
-    ("--config", "fifo.toml"): (78, r"Cannot read fifo.toml: it is no regular file"),
+    ("--config", "lib"): (78, r"Cannot read lib: it is not a regular file"),
+    ("--config", "fifo.toml"): (78, r"Cannot read fifo.toml: it is not a regular file"),
     ("--config", "x.toml", "y"): (64, r"--config says what to run; the service's own arguments come after it and '--'"),
     ("--name", "y", "--config", "x.toml"): (64, r"--name is for a COMMAND; an instance is called by its file"),
 }

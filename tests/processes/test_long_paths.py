@@ -46,7 +46,7 @@ def test_control_socket_beside_a_pid_file(ground: Ground, letter: str) -> None:
             )
             asked = ground.run(SDSUPERVISE, "status", "--pid-file", pid_file)
             assert asked.wait() == 69
-            asked.expect_line(f"^Nobody can listen on {path}: it {TOO_LONG.format(108)}")
+            asked.expect_line(f"^Nothing can listen on {path}: it {TOO_LONG.format(108)}")
 
 
 def test_control_socket_of_an_instance(ground: Ground) -> None:

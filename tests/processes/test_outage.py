@@ -196,7 +196,7 @@ def warm_up(self):
     reload.expect_line("generation 2 failed$", stream="out")
     running.signal(signal.SIGTERM)
     assert reload.wait() == 1
-    assert "NOT RELOADED: A stop was asked. The service is stopping." in reload.err
+    assert "NOT RELOADED: A stop was requested. The service is stopping." in reload.err
     assert running.wait() == 0
     ground.expect_nothing_left()
 

@@ -212,7 +212,9 @@ def test_sockets_that_only_root_may_open(ground_of_all: Ground, way: str) -> Non
     command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", pid_file]
     running = ground.run(*command, user=61234, group=61234, extra_groups=[])
     assert running.wait() == 77
-    why = "we may not; choose a directory, owner and mode that are ours to give."
+    why = (
+        "there is no permission; choose a directory that the service may write, and an owner and mode that it may set."
+    )
     assert running.err == f"Cannot listen on {place} (listen 'app'): {why}\n"
     assert [found.name for found in (ground.directory / "ours").iterdir()] == ["service.pid"]
 
@@ -460,7 +462,7 @@ def test_a_pid_file_that_is_something_else(ground_of_all: Ground) -> None:
     command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", secret, "--user", USER]
     running = ground.run(*command)
     assert running.wait() != 0
-    assert f"Cannot use the pid file {secret}: it holds something else than a pid" in running.err
+    assert f"Cannot use the pid file {secret}: it contains something other than a pid" in running.err
     assert (secret.read_text(), secret.stat().st_uid) == ("SECRET=1\n", 0)
 
 

@@ -251,7 +251,10 @@ def test_no_number(ground: Ground, number: str) -> None:
 def test_never_a_number(ground: Ground, number: str) -> None:
     """Nor is there anybody to be asked about one that cannot be, however many there are now."""
     done = scale(ground, number)
-    assert (done.returncode, done.stderr) == (64, f"{number!r} cannot be: there are from 1 to 10000 workers.\n")
+    assert (done.returncode, done.stderr) == (
+        64,
+        f"{number!r} is out of range: there can be from 1 to 10000 workers.\n",
+    )
 
 
 def test_during_a_reload(ground: Ground) -> None:

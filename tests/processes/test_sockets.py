@@ -204,7 +204,7 @@ def test_listen_of_an_unsupervised_daemon(ground: Ground) -> None:
         ("{host}:{taken}", 69, r"it is taken; `ss -lntp sport = {taken}` shows by whom: end that, or choose another"),
         ("{directory}/live", 69, r"it is taken; `ss -lxp` shows by whom: end that, or choose another address\."),
         ("@{host}", 69, r"it is taken; `ss -lxp` shows by whom"),
-        ("{directory}/file", 69, r"there is a file that is no socket; remove it, or choose another path\."),
+        ("{directory}/file", 69, r"a file is there that is not a socket; remove it, or choose another path\."),
         ("{directory}/none/x", 69, r"its directory does not exist; make it \(in a unit: RuntimeDirectory=\)\."),
         ("{directory}/file/x", 69, r"its directory does not exist"),
         ("192.0.2.1:{port}", 69, r"this host has no such address; `ip address` shows which it has\."),
@@ -237,13 +237,13 @@ def test_what_cannot_be_opened(ground: Ground, host: str, port: int, place: str,
     assert ask(str(first))[0] == "2"
 
 
-BOTH = "listen 'a' and 'b' cannot both be: {} and {} are the same port"
+BOTH = "listen 'a' and 'b' cannot both be open: {} and {} are the same port"
 
 
 @pytest.mark.parametrize(
     ("listen", "sentence"),
     [
-        ("{'a': '80x'}", "listen 'a': '80x' is no address; write a port, 127.0.0.1:8000, "),
+        ("{'a': '80x'}", "listen 'a': '80x' is not an address; write a port, 127.0.0.1:8000, "),
         ("{'a:b': '80'}", "Service: listen has the name 'a:b'; it must be ASCII without ':'"),
         ("{'a': {'address': '/x', 'user': 'nobody-has-this-name'}}", "listen 'a': there is no user "),
         ("{'a': '127.0.0.1:80', 'b': '127.0.0.1:80'}", "listen 'a' and 'b' have one address, 127.0.0.1:80."),

@@ -62,8 +62,8 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     "empty": (SERVICE + "directory = ''", '2:13: directory is ""; it must be a text that is not empty'),
     "user": (SERVICE + "user = 'no such'", '2:8: There is no user "no such" on this host.'),
     "group": (SERVICE + "group = 4294967294", '2:9: There is no group "4294967294" on this host.'),
-    "no service": ("handover = 'overlap'", "1:1: Say what to run, by either service (a class) or command."),
-    "nothing": ("", "1:1: Say what to run, by either service (a class) or command."),
+    "no service": ("handover = 'overlap'", "1:1: Nothing to run: set either service (a class) or command."),
+    "nothing": ("", "1:1: Nothing to run: set either service (a class) or command."),
     "two services": (SERVICE + "command = ['./program']", "2:1: Say what to run, by either service (a class) or comma"),
     "empty command": ("command = []", "1:11: command is empty; write a program, and its arguments."),
     "of a command": (SERVICE + "ready_after = 1", "2:1: ready_after is for a command, and here is a service."),
@@ -81,7 +81,7 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     "no check": (SERVICE + "before_commit = ['./check', 'x']", "2:18: There is no program HERE/check."),
     "no program": ("command = ['./no_program']", "1:12: HERE/./no_program is not executable for uid"),
     "listen": (SERVICE + "listen = 8000", "2:10: listen is 8000; it must be a table of names and addresses, such as"),
-    "address": (SERVICE + "listen.http = 'x'", "2:15: listen 'http': 'x' is no address; write"),
+    "address": (SERVICE + "listen.http = 'x'", "2:15: listen 'http': 'x' is not an address; write"),
     "port": (SERVICE + "listen.http = 70000", "2:15: listen 'http': '70000' has no port from 1 to 65535 at its end."),
     "no address": (SERVICE + "listen.a = { backlog = 3 }", "2:12: listen 'a' has no address; write"),
     "option": (
@@ -111,20 +111,20 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     ),
     "too few": (
         SERVICE + "workers = 4\nmax_workers = 2",
-        "3:15: max_workers is 2, and workers is 4; it must be at least as many.",
+        "3:15: max_workers is 2, and workers is 4; it must be at least that number.",
     ),
     "lanes of a command": (
         "command = ['./program']\nlisten.a = { address = '1', lanes = true }",
         "2:37: listen 'a' has ",
     ),
-    "no value": (SERVICE + "handover =", "2:11: This is no TOML: invalid value."),
-    "no quotes": ("service = app.py:App", "1:11: This is no TOML: invalid value; a text stands in quotation marks."),
-    "twice": (SERVICE + SERVICE, "2:23: This is no TOML: cannot overwrite a value."),
-    "unclosed": (SERVICE + "command = [", "2:12: This is no TOML: invalid value."),
+    "no value": (SERVICE + "handover =", "2:11: This is not TOML: invalid value."),
+    "no quotes": ("service = app.py:App", "1:11: This is not TOML: invalid value; put a text in quotation marks."),
+    "twice": (SERVICE + SERVICE, "2:23: This is not TOML: cannot overwrite a value."),
+    "unclosed": (SERVICE + "command = [", "2:12: This is not TOML: invalid value."),
     "digits": (SERVICE + f"workers = {'9' * 5000}", "1:1: A number in it has too many digits."),
     "nested": (SERVICE + f"workers = {'[' * 5000}", "1:1: Its values are nested too deeply."),
     "latin-1": (SERVICE.encode() + b"user = '\xe9'", "2:1: This line is not in UTF-8."),
-    "null": (SERVICE + "user = '\0'", "2:9: This is no TOML: "),
+    "null": (SERVICE + "user = '\0'", "2:9: This is not TOML: "),
 }
 
 

@@ -122,8 +122,8 @@ def test_the_kernel_agrees(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("http", "is no address; write a port, 127.0.0.1:8000"),
-        ("localhost:80", "is no numeric address; write a port"),
+        ("http", "is not an address; write a port, 127.0.0.1:8000"),
+        ("localhost:80", "is not a numeric address; write a port"),
         ("1.2.3:80", "is no numeric address"),
         ("::1:80", "is no numeric address"),
         (":80", "is no numeric address"),

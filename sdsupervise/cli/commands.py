@@ -102,7 +102,7 @@ def parser(names: Sequence[str] = _COMMANDS) -> Parser:
     parser = Parser(
         prog="sdsupervise",
         description="Supervise a service, and reload it without a gap.",
-        epilog=f"exit statuses:\n{statuses}\n\n'sdsupervise COMMAND --help' says more of each.",
+        epilog=f"exit statuses:\n{statuses}\n\n'sdsupervise COMMAND --help' explains each command.",
         formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sdsupervise {__version__}")

@@ -47,24 +47,25 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "reload",
         help="move a running service to its new code",
-        description="Start the new code beside the old, let it take over, and wait for the verdict. "
-        "Exit status 0: the new code serves. Otherwise standard error says why not, and whether the old code serves.",
-        epilog="Several are reloaded one after the other, up to the first that fails, whose exit status it is. "
-        "With --all or --outdated, what is not yours to reload refuses (77), and the others follow. "
-        "Outdated is what runs other code, or another sdsupervise, than is on disk, or in another directory, or by an "
-        "older configuration file or unit. "
-        "If root asks, or a user whose own systemd runs the instance, systemd reloads the unit, which applies what has "
-        "changed in it. If not, a line says what is not applied. "
-        "Ctrl-C (130) and --timeout (124) end the waiting, not the reload. While one runs another is refused (1); "
-        "systemctl lets it wait.",
+        description="Start the new code beside the old code, let it take over, and wait for the verdict. Exit status "
+        "0: the new code serves. Otherwise, standard error says why it does not, and whether the old code serves.",
+        epilog="Several instances are reloaded one after another. The command stops at the first failure, and has "
+        "its exit status. With --all or --outdated, an instance that you may not reload counts as refused (77), and "
+        "the command goes on. An instance is outdated if its code, its sdsupervise, its directory, its configuration "
+        "file or its unit has changed since it started. If the caller is root, or a user whose own systemd runs the "
+        "instance, systemd reloads the unit and so applies the changes of the unit. If not, a line names the changes "
+        "that are not applied. Ctrl-C (130) and --timeout (124) end the waiting, not the reload. While a reload "
+        "runs, another one is refused (1); with systemctl it waits.",
     )
     target.add_arguments(parser, several=True)
     parser.add_argument("--all", action="store_true", help="every instance that runs")
-    parser.add_argument("--outdated", action="store_true", help="only those that are not what is on disk, see below")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be reloaded, and why")
-    parser.add_argument("--keep-going", action="store_true", help="go on with the others where one fails")
-    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="wait no longer for the verdict of each")
-    parser.add_argument("--json", action="store_true", help="one JSON object on a line for each step and verdict")
+    parser.add_argument("--outdated", action="store_true", help="only the outdated instances, see below")
+    parser.add_argument("--dry-run", action="store_true", help="print which instances would be reloaded, and why")
+    parser.add_argument("--keep-going", action="store_true", help="go on with the next instance if one fails")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help="wait so many seconds at most for each verdict"
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each step and verdict")
     parser.set_defaults(command=_reload)
 
 

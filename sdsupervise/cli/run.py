@@ -52,26 +52,29 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         usage="%(prog)s [OPTION ...] NAME [ARGUMENT ...]\n"
         "       %(prog)s [OPTION ...] TARGET [ARGUMENT ...]\n"
         "       %(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]",
-        description="Run a service under a supervisor, in the foreground: an instance by its NAME, which "
-        "/etc/sdsupervise/NAME.toml describes, a service class, or any command. Options go before what the file says, "
-        "and that before what the class says.",
-        epilog="Everything after TARGET is the service's own; see 'sdsupervise run TARGET --help'. In the arguments "
-        "of a COMMAND, {NAME} is the number of the descriptor at which it finds the listener of that name.",
+        description="Run a service under a supervisor, in the foreground: an instance NAME, which "
+        "/etc/sdsupervise/NAME.toml describes, a service class, or any command. Options override the file, and the "
+        "file overrides the class.",
+        epilog="All arguments after TARGET are those of the service; see 'sdsupervise run TARGET --help'. In the "
+        "arguments "
+        "of a COMMAND, {NAME} stands for the descriptor number of the listener with that name.",
     )
-    parser.add_argument("--config", metavar="FILE", help="run the instance that FILE describes, by FILE's name")
     parser.add_argument(
-        "--directory", metavar="DIR", help="change to DIR first; a symlink is followed anew by each reload"
+        "--config", metavar="FILE", help="run the instance that FILE describes; it has the name of FILE"
     )
+    parser.add_argument("--directory", metavar="DIR", help="change to DIR first; each reload follows a symlink again")
     parser.add_argument("--daemonize", action="store_true", help="go to the background (never under systemd)")
     for name, metavar, meaning in _ALSO_OF_CLASSES:
         parser.add_argument(f"--{name}", metavar=metavar, help=meaning)
     parser.add_argument("--no-pid-file", action="store_true", help="do not use a pid file")
     parser.add_argument("--no-warn", action="store_true", help="say nothing")
     parser.add_argument(
-        "--python", metavar="PATH", help="the interpreter of a TARGET's own virtual environment; needs nothing of ours"
+        "--python",
+        metavar="PATH",
+        help="the interpreter of the virtual environment of TARGET, which need not contain sdsupervise",
     )
     parser.add_argument(
-        "--name", help="what a COMMAND is called, in the journal and by its pid file; else as the program"
+        "--name", help="the name of a COMMAND, in the journal and of its pid file; default: that of the program"
     )
     _add_settings(parser)
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`sdsupervise scale`: have more workers, or fewer."""
+"""`sdsupervise scale`: change the number of workers."""
 
 import argparse
 import json
@@ -16,13 +16,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Define the command."""
     parser = commands.add_parser(
         "scale",
-        help="have more workers, or fewer",
-        description="Have so many workers from now on. Those with the highest numbers leave, after they have finished "
-        "what they began. It outlives reloads, until another number is configured.",
+        help="change the number of workers",
+        description="Change the number of workers. If there are too many, those with the highest numbers finish "
+        "their work and leave. The number stays after reloads, until another number is configured.",
     )
     target.add_arguments(parser)
-    parser.add_argument("number", metavar="N|+N|-N", help="how many, or how many more or fewer")
-    parser.add_argument("--json", action="store_true", help="one JSON object: how many workers there are to be")
+    parser.add_argument("number", metavar="N|+N|-N", help="a number, or a change such as +1 or -1")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with the number of workers")
     parser.set_defaults(command=_scale)
 
 

@@ -215,7 +215,7 @@ class Requests:
 
     @staticmethod
     def _tell(call: Call, facts: Callable[[], dict[str, object]]) -> None:
-        """Answer what anybody may ask, and what changes nothing: a bug of ours there is no reason to leave."""
+        """Answer what anybody may ask, and what changes nothing: a bug in sdsupervise there is no reason to leave."""
         try:
             call.reply(facts())
         except Exception:

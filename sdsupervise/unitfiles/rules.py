@@ -60,7 +60,7 @@ def _kill_mode(subject: Subject) -> Iterator[Finding]:
     for key in ("KillSignal", "RestartKillSignal"):
         number = subject.unit.value(key, "SIGTERM")
         if number.removeprefix("SIG") not in ("TERM", "15"):
-            fix = f"{key}=SIGTERM (what a command is told to stop by is --stop-signal)"
+            fix = f"{key}=SIGTERM (the signal that stops a command is --stop-signal)"
             yield Finding(key, f"a supervisor is stopped by SIGTERM, and not by {number}", fix)
 
 

@@ -110,7 +110,7 @@ class Pool:
 
     @property
     def size(self) -> int:
-        """How many workers there are to be."""
+        """How many workers are wanted."""
         return len(self._slots)
 
     @property

@@ -328,7 +328,7 @@ def test_what_another_user_cannot_have_applied(trial: Trial) -> None:
     trial.drop_in("Environment=COLOUR=green")
     done = reload(trial, user="games")
     drop_in = f"/run/systemd/system/{trial.unit}.d/edit.conf"
-    sentence = f"{drop_in} is newer than what runs, and only root can have that applied: systemctl reload {trial.unit}"
+    sentence = f"{drop_in} is newer than what runs, and only root can apply that: systemctl reload {trial.unit}"
     assert done.returncode == 0 and done.stdout.splitlines()[0] == sentence
     assert trial.ask()["environment"]["COLOUR"] == "red"
 

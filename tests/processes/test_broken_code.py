@@ -231,7 +231,7 @@ def test_a_handover_of_nobody(ground: Ground) -> None:
     place = {"SDSUPERVISE_HANDOVER": "77:78"}
     running = ground.run(SDSUPERVISE, "run", ground.current / "service.py", environment=place)
     assert running.wait() == 69
-    assert running.err == "The hand-over descriptor 77 is no socket: Bad file descriptor.\n"
+    assert running.err == "The hand-over descriptor 77 is not a socket: Bad file descriptor.\n"
 
 
 def test_much_on_standard_error(ground: Ground) -> None:

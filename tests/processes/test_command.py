@@ -162,9 +162,9 @@ def test_names(ground: Ground) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--"], "Say what to run"),
-        ([], "Say what to run"),
-        (["--", ""], "Say what to run"),
+        (["--"], "Name what to run"),
+        ([], "Name what to run"),
+        (["--", ""], "Name what to run"),
         (["--bogus", "--", "true"], "unrecognized arguments: --bogus"),
         (["--name", "x", "current/service.py"], "--name is for a COMMAND"),
         (["--ready-after", "1", "current/service.py"], "Service is a class, and --ready-after is for a COMMAND"),

@@ -248,7 +248,7 @@ def test_full_backlog(ground: Ground) -> None:
                 caller = stack.enter_context(socket.socket(socket.AF_UNIX))
                 caller.settimeout(0.0)
                 caller.connect(ground.control)
-        with pytest.raises(HandoverError, match="accepts no caller; it may hang"):
+        with pytest.raises(HandoverError, match="accepts no connection; it may hang"):
             Client.connect(ground.control, timeout_seconds=0.2)
     running.signal(signal.SIGCONT)
     assert ground.status()["state"] == "serving"

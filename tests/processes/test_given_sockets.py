@@ -164,7 +164,7 @@ def test_before_commit(systemd: Systemd) -> None:
     ground.deploy(1, texts["overlap"])
     running = systemd.start(["http"])
     assert running.wait() == 78
-    sentence = "before_commit in an overlap cannot reach the new code alone through the sockets of a .socket unit"
+    sentence = "With handover overlap, before_commit cannot reach only the new code through the sockets of a .socket"
     assert running.err.startswith(sentence) and running.err.count("\n") == 1
     ground.deploy(2, texts["exclusive"])
     systemd.start(["http"])
@@ -259,7 +259,7 @@ def test_other_types(systemd: Systemd) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram, open(os.devnull) as file:
         datagram.bind(str(ground.directory / "datagram"))
         running = systemd.start(["http", "log", "file"], fds=[datagram.fileno(), file.fileno()])
-        running.expect_line("systemd passes 'file', which is no socket, ignoring")
+        running.expect_line("systemd passed 'file', which is not a socket; ignoring it")
         expected = {
             "http": ("AF_UNIX", "SOCK_STREAM", systemd.place(0)),
             "log": ("AF_UNIX", "SOCK_DGRAM", datagram.getsockname()),

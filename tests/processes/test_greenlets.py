@@ -239,6 +239,6 @@ def test_children_and_threads(ground: Ground, library: str, ends: bool) -> None:
         (ground.directory / "go").write_text("x")
         ground.expect("worked")
     assert running.wait() == 0
-    assert ("cuts these threads in their work: digger" in running.err) == (not ends)
+    assert ("these threads of it have not finished: digger" in running.err) == (not ends)
     assert "began threads" not in running.err and "Killing" not in running.err
     ground.expect_nothing_left()

@@ -197,7 +197,7 @@ def test_failed_takeover(ground: Ground) -> None:
     serving(ground)
     ground.deploy(2, member("probation = 10", 'def serve(self):\n    raise OSError("no disk")'))
     reload = ground.reload()
-    assert reload.returncode == 1 and "its workers were stopped and started anew." in reload.stderr, reload
+    assert reload.returncode == 1 and "its workers were stopped and started again." in reload.stderr, reload
     serving(ground)
 
 

@@ -347,7 +347,7 @@ def test_control_socket_of_somebody_else(ground_of_all: Ground) -> None:
     fake.expect_line("listens")
     second = ground.run("/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", place / "service.pid")
     assert second.wait() == 69
-    assert second.err.startswith(f"Uid {stranger} listens on {place}/service.control, which is no user of this service")
+    assert second.err.startswith(f"Uid {stranger} listens on {place}/service.control and is not a user of this service")
 
 
 TERMINAL = service(
@@ -413,7 +413,7 @@ def test_only_the_class_names_its_user(ground_of_all: Ground, others: bool) -> N
         os.chown(script, 61234, 61234)
     running = start(ground)
     ground.expect("serves")
-    line = running.expect_line("Root has loaded the code of Service, before it became nobody")
+    line = running.expect_line("Root loaded the code of Service before it became nobody")
     assert ("(uid 61234 may write " in line) is others
     assert "'sdsupervise run --user nobody'" in line
 

@@ -116,7 +116,7 @@ def test_replacement_that_never_gets_ready(ground: Ground) -> None:
     os.kill(old[1], signal.SIGUSR1)
     pauses = []
     for _ in range(4):
-        line = running.expect_line(r"What was to replace worker 1 exited with status 1 \(OSError: no disk\)")
+        line = running.expect_line(r"The replacement of worker 1 exited with status 1 \(OSError: no disk\)")
         assert f"its pid {old[1]} serves on" in line
         pauses += re.findall(r"trying again in (\S+) s", line)
     assert pauses == ["0.1", "0.2", "0.4", "0.8"]

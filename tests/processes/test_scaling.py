@@ -335,7 +335,8 @@ def test_one_that_takes_its_time(ground: Ground) -> None:
         ground.expect("deaf")
     assert scale(ground, "-1").returncode == 0
     running.expect_line(
-        rf"Killing worker 2 of generation 1 \(pid {found[2]}\), which was told to stop 0\.\d s ago and is still there; "
+        rf"Killing worker 2 of generation 1 \(pid {found[2]}\), which got the signal to stop 0\.\d s ago and still "
+        f"runs; "
         r"it sent its last ping \d+\.\d s ago$"
     )
     running.expect_line(rf"Worker 2 \(pid {found[2]}\) has left: it was killed by SIGKILL")

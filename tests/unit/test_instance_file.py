@@ -47,7 +47,7 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     "quoted": (SERVICE + '"a \\n b" = 1', '2:1: There is no key "a \\n b"; sdsupervise.toml(5) has them all.'),
     "a table": (
         SERVICE + "[settings]\nworkers = 2",
-        "2:2: There is no key settings; all keys stand at the top of the ",
+        "2:2: There is no key settings; put all keys at the top of the ",
     ),
     "type": (SERVICE + "stop_timeout = '30'", '2:16: stop_timeout is "30"; it must be a number of seconds from 0 to 3'),
     "flag": (SERVICE + "no_warn = 1", "2:11: no_warn is 1; it must be true or false (say nothing)."),
@@ -64,12 +64,15 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     "group": (SERVICE + "group = 4294967294", '2:9: There is no group "4294967294" on this host.'),
     "no service": ("handover = 'overlap'", "1:1: Nothing to run: set either service (a class) or command."),
     "nothing": ("", "1:1: Nothing to run: set either service (a class) or command."),
-    "two services": (SERVICE + "command = ['./program']", "2:1: Say what to run, by either service (a class) or comma"),
+    "two services": (SERVICE + "command = ['./program']", "2:1: Nothing to run: set either service (a class) or comma"),
     "empty command": ("command = []", "1:11: command is empty; write a program, and its arguments."),
-    "of a command": (SERVICE + "ready_after = 1", "2:1: ready_after is for a command, and here is a service."),
+    "of a command": (
+        SERVICE + "ready_after = 1",
+        "2:1: ready_after is for a command, but this instance runs a service.",
+    ),
     "of a class": (
         "command = ['./program']\narguments = []",
-        "2:1: arguments is for a service, and here is a command.",
+        "2:1: arguments is for a service, but this instance runs a command.",
     ),
     "no directory": (SERVICE + "directory = 'x/y'", "2:13: There is no directory HERE/x/y."),
     "no file": ("service = 'x/app.py:App'", "1:11: There is no file HERE/x/app.py."),

@@ -347,7 +347,7 @@ def test_sockets_of_systemd() -> None:
         (["ExecStart=|/bin/a b"], "which a shell splits"),
         (["StandardInput=socket", "ExecStart=/bin/a"], "reads its standard input"),
         (["ExecStart=/bin/celery multi start w1"], "in the background"),
-        (["ExecStart=/bin/gunicorn --bind example.org:80 a"], "is no numeric address"),
+        (["ExecStart=/bin/gunicorn --bind example.org:80 a"], "is not a numeric address"),
         (["ExecStart=/bin/gunicorn --bind fd://3 a"], "no .socket unit"),
         (["ExecStart=/bin/hypercorn --quic-bind :1 a"], "cannot keep"),
     ],

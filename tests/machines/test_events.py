@@ -91,7 +91,7 @@ def test_what_the_catalog_says(trial: Trial) -> None:
     for sentence in (
         f"Worker 0 (pid {worker}) was killed by SIGKILL. Another takes its",
         f"journalctl _PID={worker}",
-        "Subject: A reload has failed, the old code serves on",
+        "Subject: A reload has failed, the old code keeps serving",
         "ModuleNotFoundError: No module named 'requsts'\n░░ \n░░ Generation 1 serves as before.",
         "Subject: The service has been reloaded",
         "Generation 2 serves, after 0.",

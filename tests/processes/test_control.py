@@ -167,12 +167,12 @@ def test_which_instance(ground: Ground, command: str) -> None:
         *(b'{"method": NaN}', b'{"parameters": {"by": -Infinity}}', b'{"method": "x", "a": ' + b'{"a":' * 12_000),
     ],
     ids=[
-        *("no JSON", "a list", "a string", "half an object", "no UTF-8", "deep", "empty", "a huge number"),
+        *("not JSON", "a list", "a string", "half an object", "no UTF-8", "deep", "empty", "a huge number"),
         *("no number", "no end of a number", "deep in an object"),
     ],
 )
 def test_nonsense(ground: Ground, nonsense: bytes) -> None:
-    """What is no JSON object is answered by an error and hung up on; others are served on."""
+    """What is not JSON object is answered by an error and hung up on; others are served on."""
     ground.serving()
     with connected(ground) as caller:
         assert ask(caller, nonsense)["error"] == "org.varlink.service.InvalidParameter"

@@ -50,7 +50,7 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
         "2:2: There is no key settings; put all keys at the top of the ",
     ),
     "type": (SERVICE + "stop_timeout = '30'", '2:16: stop_timeout is "30"; it must be a number of seconds from 0 to 3'),
-    "flag": (SERVICE + "no_warn = 1", "2:11: no_warn is 1; it must be true or false (say nothing)."),
+    "flag": (SERVICE + "no_warn = 1", "2:11: no_warn is 1; it must be true or false (print no warnings)."),
     "not a number": (SERVICE + "probation = nan", "2:13: probation is nan; it must be a number"),
     "infinite": (SERVICE + "probation = inf", "2:13: probation is inf; it must be a number"),
     "huge": (SERVICE + f"crash_limit = 0x{'f' * 9000}", "2:15: crash_limit is 0xfffff"),

@@ -396,8 +396,8 @@ def test_what_logrotate_does(tmp_path: Path) -> None:
     assert [note for note in notes if str(tmp_path) in note] == [
         f"{tmp_path}/nginx:5 sends SIGUSR1 ([ ! -f /run/nginx.pid ] || kill -USR1 `cat /run/nginx.pid`): let it be "
         f"{reaches}",
-        f"{tmp_path}/nginx:7 runs invoke-rc.d nginx rotate >/dev/null 2>&1: see that it still finds the program, which "
-        "is a child of the supervisor now",
+        f"{tmp_path}/nginx:7 runs invoke-rc.d nginx rotate >/dev/null 2>&1: check that it still finds the program, "
+        f"which is now a child of the supervisor",
     ]
     assert rotation.read(str(tmp_path / "none")) == []
 

@@ -284,8 +284,8 @@ def _rotated(unit: UnitText, rotations: Sequence[Rotation]) -> Iterator[str]:
         if number := signal_in(command):
             yield f"{place} sends SIG{number} ({command}): let it be {instead(unit, number)}"
         else:
-            yield f"{place} runs {command}: check that it still finds the program, which is now a child of the "
-            "supervisor"
+            child = "which is now a child of the supervisor"
+            yield f"{place} runs {command}: check that it still finds the program, {child}"
 
 
 def _exec_lines(start: words.Exec, line: CommandLine, program: str) -> list[str]:

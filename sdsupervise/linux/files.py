@@ -83,7 +83,7 @@ def replace(directory: int, name: str, data: bytes, mode: int, *, durable: bool)
     try:
         there = stat.S_IFMT(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
         if there not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):  # for a directory, rename(2) raises the right error
-            raise _error(errno.EEXIST, "there is something that is no regular file")
+            raise _error(errno.EEXIST, "something is there that is not a regular file")
     except FileNotFoundError:
         pass
     new = f".sdsupervise.{os.urandom(8).hex()}"  # a name that no reader of *.prom or *.conf matches

@@ -49,7 +49,7 @@ class PidFile:
         # /dev/null would be locked for every process, and given to --user. So would a file that --user has linked here.
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             os.close(fd)
-            raise _cannot("open", path, "it is no regular file with one name")
+            raise _cannot("open", path, "it is not a regular file with one name")
         # A file renamed to this path must not be used either: --user could read it after the chown.
         if found.st_size > _MOST_BYTES or not set(os.pread(fd, _MOST_BYTES, 0)) <= set(b"0123456789\n"):
             os.close(fd)

@@ -205,7 +205,7 @@ def _check_mode(where: str, value: object) -> int:
 def _check_account(where: str, value: object) -> str:
     account = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(account, str) or not account:
-        raise ConfigError(f"{where}: {_shown(value)} is no name of a user or group.")
+        raise ConfigError(f"{where}: {_shown(value)} is not the name of a user or group.")
     return account
 
 

@@ -275,7 +275,7 @@ def settings_of(service: object) -> Settings:
 
 def too_few(workers: int, max_workers: int) -> str:
     """Return a sentence: max_workers is less than workers."""
-    return f"max_workers is {max_workers}, and workers is {workers}; it must be at least as many."
+    return f"max_workers is {max_workers}, and workers is {workers}; it must be at least that number."
 
 
 def why_never_ready(values: Mapping[str, Any]) -> str:

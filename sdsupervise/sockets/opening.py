@@ -321,7 +321,7 @@ def is_stale(path: str) -> bool:
             raise
         except OSError:
             pass  # a process is there that is slow, or uses another type of socket
-    raise OSError(errno.EADDRINUSE, "somebody listens there")
+    raise OSError(errno.EADDRINUSE, "another process listens there")
 
 
 def _replaced() -> OSError:

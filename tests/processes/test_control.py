@@ -172,7 +172,7 @@ def test_which_instance(ground: Ground, command: str) -> None:
     ],
 )
 def test_nonsense(ground: Ground, nonsense: bytes) -> None:
-    """What is not JSON object is answered by an error and hung up on; others are served on."""
+    """What is no JSON object is answered by an error and hung up on; others are served on."""
     ground.serving()
     with connected(ground) as caller:
         assert ask(caller, nonsense)["error"] == "org.varlink.service.InvalidParameter"

@@ -266,8 +266,7 @@ def test_digits_that_are_none(digits: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["-", ":", "+", "!", "-+"])
 def test_prefixes(prefix: str) -> None:
-    """What systemd is told by a prefix holds for the supervisor too, and privileges for the reload as "
-    "well."""
+    """What systemd is told by a prefix holds for the supervisor too, and privileges for the reload as well."""
     settings = wrap(text.parse("a.service", f"[Service]\nExecStart={prefix}/bin/any")).settings
     assert f"ExecStart={prefix}/usr/bin/sdsupervise run" in settings[-3]
     assert settings[-1] == f"ExecReload={prefix.strip('-:')}/usr/bin/sdsupervise reload"

@@ -598,7 +598,7 @@ def told_of_a_silent_worker(machine: Machine, pid: int) -> tuple[int, str]:
 
 
 def test_the_words_of_another_s_process(machine: Machine) -> None:
-    """Whoever answers that a worker died without a word cannot have root print the journal of whom he likes."""
+    """Whoever answers that a worker died without a message cannot have root print the journal of whom he likes."""
     machine.run("systemd-run", "--quiet", "--wait", "--unit=secretive", "sh", "-c", "echo TOP SECRET; true")
     machine.run("journalctl", "--sync")
     said = machine.run("journalctl", "--quiet", "--output=json", "_UID=0", "MESSAGE=TOP SECRET").stdout

@@ -238,7 +238,7 @@ _NO = "With handover overlap, before_commit cannot reach only the new code at "
         ({}, {}, "With handover overlap, before_commit can reach only the new code through the sockets in listen"),
         ({"a": "@a"}, {}, _NO + "the abstract address @a (listen 'a')"),
         ({"a": {"address": "1", "reuse_port": True}}, {}, _NO + "1 (listen 'a'), where other programs may listen"),
-        ({"a-b": "1", "a_b": "2"}, {}, "listen 'a-b' and 'a_b' are both $SDSUPERVISE_LISTEN_A_B to before_commit"),
+        ({"a-b": "1", "a_b": "2"}, {}, "listen 'a-b' and 'a_b' are both $SDSUPERVISE_LISTEN_A_B for before_commit"),
         ({"a": "/" + 102 * "x"}, {}, "is too long for before_commit"),
         ({"a": "/x.next"}, {}, "'/x.next' ends in .next, which stands for the socket of the next generation."),
         (

@@ -237,7 +237,7 @@ REFUSED = {
         r"\[::\]:80 and 0",
     ),
     "two paths": Refused(
-        CLASS + "listen.a = '{ground}/a'\nlisten.b = '{ground}/lib/../a'\n", r"listen 'a' and 'b' have one address"
+        CLASS + "listen.a = '{ground}/a'\nlisten.b = '{ground}/lib/../a'\n", r"listen 'a' and 'b' have the same address"
     ),
     "own control socket": Refused(
         CLASS + "listen.a = '/run/sdsupervise/{name}/control'\n", r"where sdsupervise has its own control socket"
@@ -286,7 +286,7 @@ REFUSED = {
     ),
     "no package": Refused(
         "directory = 'current'\nservice = 'service.at_all:X'\n",
-        "{ground}/current/service.py is no package",
+        "{ground}/current/service.py is not a package",
         "No module named 'service.at_all'",
     ),
 }
@@ -359,7 +359,7 @@ def test_what_is_so_only_now(ground: Ground) -> None:
         port = other.getsockname()[1]
         checked = check(ground, CLASS + f"listen.a = '0.0.0.0:{port}'\n")
         assert (checked.wait(), checked.out) == (0, "app: ok\n")
-        checked.expect_line(f"^app: A start would fail now: Cannot listen on 0.0.0.0:{port} .* it is taken")
+        checked.expect_line(f"^app: A start would fail now: Cannot listen on 0.0.0.0:{port} .* it is in use")
     text = CLASS + f"listen.a = '127.0.0.1:{port}'\nlisten.b = '{ground.directory}/b'\nnotify_command = ['no-such']\n"
     file = ground.write(f"{name}.toml", text)
     ground.run(SDSUPERVISE, "run", "--config", file)

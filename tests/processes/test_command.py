@@ -131,7 +131,7 @@ def test_life_of_a_command(ground: Ground) -> None:
     running = serving(ground)
     (worker,) = ground.worker_pids()
     os.kill(worker, signal.SIGKILL)
-    running.expect_line(f"process {worker} was killed by SIGKILL")
+    running.expect_line(rf"\(pid {worker}\) was killed by SIGKILL")
     ground.expect("serves", release=1)
     running.expect_line("is ready")
     ground.program(2, SERVES)

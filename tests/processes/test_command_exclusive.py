@@ -55,7 +55,7 @@ def test_life_of_an_exclusive_command(ground: Ground) -> None:
     worker = ground.expect("serves").pid
     assert ground.worker_pids() == [worker]
     os.kill(worker, signal.SIGKILL)
-    running.expect_line(f"process {worker} was killed by SIGKILL")
+    running.expect_line(rf"\(pid {worker}\) was killed by SIGKILL")
     ground.expect("serves")
     ground.program(2, SERVES)
     assert ground.reload().returncode == 0
@@ -68,7 +68,7 @@ def test_life_of_an_exclusive_command(ground: Ground) -> None:
 def test_exit_status_comes_through_the_shim(ground: Ground) -> None:
     """How the command ended is said of it as of any worker."""
     running = start(ground, 'notify("READY=1"); sys.exit(7)')
-    running.expect_line(r"process \d+ exited with status 7")
+    running.expect_line(r"\(pid \d+\) exited with status 7")
 
 
 def test_reload_of_a_forking_command(ground: Ground) -> None:

@@ -78,7 +78,7 @@ def test_one_breaks_the_reload(ground: Ground) -> None:
     ground.program(2, FIRST_ONE_BREAKS)
     reload = ground.reload()
     assert reload.returncode == 1
-    assert "NOT RELOADED: The worker exited with status 3 before it was ready; look for what" in reload.stderr
+    assert "NOT RELOADED: The worker exited with status 3 before it was ready; its output went to" in reload.stderr
     assert ground.worker_pids() == pids
 
 

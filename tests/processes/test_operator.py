@@ -463,7 +463,7 @@ def run_as_user(ground: Ground, *words: str) -> Running:
         (["reload", "websearch"], 69, "Start it: systemctl --user start sdsupervise@websearch"),
         (["check", "web_search"], 78, "; did you mean websearch?"),
         (["check", "web search"], 78, "An instance cannot be called 'web search'; a name has up to 64 letters"),
-        (["scale", "webshop", "many"], 64, "'many' is no number of workers"),
+        (["scale", "webshop", "many"], 64, "'many' is not a number of workers"),
         ([], 64, "Name a command: list, status, reload, "),
     ],
 )

@@ -210,7 +210,7 @@ def test_a_crash_between(ground: Ground) -> None:
     ground.deploy(1, service("delay_before_respawn = 1000.0"))
     running = ground.serving()
     os.kill(ground.worker_pids()[0], signal.SIGKILL)
-    running.expect_line("Supervised process .* was killed by SIGKILL")
+    running.expect_line(r"Worker \(pid .*\) was killed by SIGKILL")
     is_down(ground, "the worker was killed by SIGKILL, the next starts 1000 s later")
     ground.deploy(2, "import requsts")
     reload = ground.reload_process()

@@ -51,7 +51,7 @@ def test_threads_begun_at_import(ground: Ground, begun: str, how: str) -> None:
     assert running.wait() == 0
     ended = ground.expect("supervisor ends")
     assert ended.pid == running.pid
-    assert running.err.count("began threads") == 2  # one of each generation
+    assert running.err.count("started threads") == 2  # one of each generation
     second = int(ground.pid_file.read_text())
     os.kill(second, signal.SIGTERM)
     assert ground.expect("supervisor ends").pid == second

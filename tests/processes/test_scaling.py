@@ -244,7 +244,7 @@ def test_the_last_one_stays(ground: Ground) -> None:
 def test_no_number(ground: Ground, number: str) -> None:
     """What is no number is a wrong use: exit status 64."""
     done = scale(ground, number)
-    assert done.returncode == 64 and f"{number!r} is no number of workers" in done.stderr
+    assert done.returncode == 64 and f"{number!r} is not a number of workers" in done.stderr
 
 
 @pytest.mark.parametrize("number", ["0", "10001", "+10000", "-10000"])
@@ -349,7 +349,7 @@ def test_why_one_is_missing(ground: Ground) -> None:
     running = ground.start()
     last = next(report.pid for report in serving(ground) if report.said("index") == "2")
     os.kill(last, signal.SIGKILL)
-    running.expect_line(f"Supervised process {last} was killed by SIGKILL")
+    running.expect_line(rf"Worker \(pid {last}\) was killed by SIGKILL")
     why = "with 2 of 3 workers: worker 2 was killed by SIGKILL, the next starts 1000 s later"
     assert str(ground.status()["status"]).endswith(why)
     assert scale(ground, "2").returncode == 0

@@ -194,7 +194,7 @@ def test_stop_on_probation(ground: Ground, whom: str) -> None:
     running, reload, successor, _ = on_probation(ground)
     os.kill(running.pid if whom == "old" else successor, signal.SIGTERM)
     assert reload.wait() == 1
-    assert "A stop was asked" in reload.err and "The service is stopping" in reload.err
+    assert "A stop was requested" in reload.err and "The service is stopping" in reload.err
     ground.expect_nothing_left()
 
 

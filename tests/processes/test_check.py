@@ -476,7 +476,7 @@ def test_a_socket_with_an_evil_name(ground: Ground, name: str) -> None:
         evil.listen()
         checked = check(ground, CLASS + f"listen.a = '{taken}'\n")
     assert (checked.wait(), checked.out) == (0, "app: ok\n")
-    assert "a start would fail now" in checked.err if "{taken}" in name else not checked.err
+    assert "A start would fail now" in checked.err if "{taken}" in name else not checked.err
 
 
 def test_connections_that_somebody_makes_up() -> None:

@@ -19,18 +19,18 @@ class ExitStatus(IntEnum):
         status._value_, status.meaning = value, meaning
         return status
 
-    OK = 0, "all went well"
+    OK = 0, "success"
     FAILED = 1, "not reloaded; not scaled; or lint found errors"
     USAGE = 64, "the command line is wrong"
     UNAVAILABLE = 69, "already running, not running, or the service never got ready"
-    SOFTWARE = 70, "a bug of ours"
+    SOFTWARE = 70, "a bug in sdsupervise"
     IO_ERROR = 74, "standard output cannot be written"
     GAVE_UP = 75, "a crash loop"
-    NOT_PERMITTED = 77, "the caller may not do this"
+    NOT_PERMITTED = 77, "the caller has no permission to do this"
     CONFIG = 78, "a setting is wrong, or the service cannot be loaded"
     TIMED_OUT = 124, "--timeout has passed, as with timeout(1); the reload goes on"
     INTERRUPTED = 130, "Ctrl-C; a reload goes on, and a service that is stopping is ended at once"
-    SERVICE_ERROR = 255, "`error()` of a service, as in the original"
+    SERVICE_ERROR = 255, "the service called `error()`"
 
 
 class SdsuperviseError(Exception):
@@ -116,8 +116,9 @@ class LibraryMissing(SdsuperviseError):
 
     def __init__(self, error: ImportError) -> None:
         super().__init__(
-            f"Under systemd sdsupervise needs the Python packages sdnotify and systemd, which {sys.executable} has not "
-            f"({error}): apt-get install python3-sdnotify python3-systemd, and if this is a virtual environment, make "
+            f"Under systemd, sdsupervise needs the Python packages sdnotify and systemd, which {sys.executable} "
+            f"cannot import ({error}): apt-get install python3-sdnotify python3-systemd, and if this is a virtual "
+            f"environment, make "
             "it with --system-site-packages."
         )
 

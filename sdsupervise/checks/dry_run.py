@@ -143,10 +143,12 @@ def look(
         return ExitStatus.OK
 
     try:
-        _carry_out(instance.name, look_there, limit_seconds=_LOOK_SECONDS, what=f"{instance.name} cannot be looked at")
+        _carry_out(instance.name, look_there, limit_seconds=_LOOK_SECONDS, what=f"Cannot check {instance.name}")
         return [Said(*said) for said in _FOUND(parse(os.pread(answer, _MOST_ANSWER_BYTES, 0)), "")]
     except Unfit:
-        raise ServiceNotLoadable(f"{instance.name} cannot be looked at: what was found is no answer.") from None
+        raise ServiceNotLoadable(
+            f"Cannot check {instance.name}: the process that checks it sent no valid answer."
+        ) from None
     finally:
         os.close(answer)
 
@@ -201,7 +203,7 @@ def _read_description(said: bytes, target: str) -> dict[str, Any]:
     try:
         facts = description.read(said or b"{}")
     except Unfit as error:
-        what = f"describes itself by what is no description: {error}" if said else "cannot be loaded, see above"
+        what = f"gives an invalid description of itself: {error}" if said else "cannot be loaded, see above"
         raise ServiceNotLoadable(f"{target} {what}.") from None
     if "exit_status" in facts:
         raise ServiceNotLoadable(f"{target} cannot be loaded, see above.")

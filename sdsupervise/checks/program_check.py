@@ -29,8 +29,8 @@ def of_program(words: Sequence[str], settings: Settings) -> Iterator[Said]:
         limit = settings.start_timeout
         ends = f"is ended after start_timeout, {limit:g} s" if limit else "never serves"
         yield Said(
-            f"It is ready when {os.path.basename(words[0])} sends READY=1, and none of its files shows that it does; "
-            f"one that does not {ends}: set ready_after then.",
+            f"The command is ready when {os.path.basename(words[0])} sends READY=1, but none of its files seems to "
+            f"send it. A command that does not send it {ends}. If it cannot send READY=1, set ready_after.",
             False,
         )
 

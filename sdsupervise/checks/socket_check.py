@@ -76,7 +76,7 @@ def of_place(place: RunPlace, pid_file: str | None) -> Iterator[Said]:
     """Of what every start opens; `pid_file` is where the instance's file has it."""
     if too_long := why_too_long(place.control):
         yield Said(
-            f"The control socket's path {place.control} {too_long}; have $XDG_RUNTIME_DIR be a shorter one.", True
+            f"The control socket's path {place.control} {too_long}; set $XDG_RUNTIME_DIR to a shorter path.", True
         )
     if pid_file is not None:
         yield from _of_pid_file(pid_file, place)
@@ -99,7 +99,7 @@ def of_listeners(
         if why := wanted.why_not_beside_control(place.control):
             yield Said(why, True)
         if not runs and not wanted.reuse_port and any(wanted.address.excludes(other) for other in taken):
-            yield Said(f"As it is now, a start will say: {wanted.failure(OSError(errno.EADDRINUSE, ''))}", False)
+            yield Said(f"A start would fail now: {wanted.failure(OSError(errno.EADDRINUSE, ''))}", False)
 
 
 def _look_at(wanted: WantedListener, place: RunPlace) -> None:
@@ -111,9 +111,9 @@ def _look_at(wanted: WantedListener, place: RunPlace) -> None:
         return
     directory = os.path.dirname(path)
     if hidden := place.hides(directory):
-        raise wanted.failure(OSError(errno.ENXIO, f"{hidden} gives its unit another {directory} than everybody has"))
+        raise wanted.failure(OSError(errno.ENXIO, f"{hidden} gives its unit a {directory} of its own"))
     if place.is_read_only(directory):
-        raise wanted.failure(OSError(errno.EROFS, "ProtectSystem=strict has its directory read-only"))
+        raise wanted.failure(OSError(errno.EROFS, "ProtectSystem=strict makes its directory read-only"))
     if any(directory == made or made.startswith(f"{directory}/") for made in place.made_at_start):
         return
     if not os.path.isdir(directory):
@@ -151,7 +151,7 @@ def _of_pid_file(path: str, place: RunPlace) -> Iterator[Said]:
         if os.path.lexists(path):
             found = os.lstat(path)
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-                yield Said(f"The pid file {path} is no regular file with one name; name another.", True)
+                yield Said(f"The pid file {path} is not a regular file with one name; choose another path.", True)
             elif not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         elif directory not in place.made_at_start:
@@ -161,7 +161,7 @@ def _of_pid_file(path: str, place: RunPlace) -> Iterator[Said]:
             if place.is_read_only(directory):
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS))
     except OSError as error:
-        yield Said(f"Cannot open the pid file {path}: {error.strerror}; name another.", True)
+        yield Said(f"Cannot open the pid file {path}: {error.strerror}; choose another path.", True)
 
 
 def _taken() -> Iterator[Address]:

@@ -35,7 +35,7 @@ def of_instance(instance: Instance, around: RunContext, settings: Mapping[str, A
     programs = [values["python"]] if "python" in values else list(values.get("command", ())[:1])
     for path in (around.directory, *programs):
         if path.startswith("/") and (hidden := place.hides(path)):
-            yield Said(f"By {hidden} its unit has another {path} than everybody else, or none.", True)
+            yield Said(f"{hidden} hides {path} from its unit, or replaces it.", True)
             return
     if "command" in values:
         alone = {**instance.settings, "listen": {}, "before_commit": ()}  # where it listens is looked at below
@@ -127,7 +127,7 @@ def _missing_module(name: str, directory: str) -> str:
         return ""
     spec = PathFinder.find_spec(top, [directory, *sys.path]) or importlib.util.find_spec(top)
     if spec is None:
-        return f"There is no module {top} in {directory}, or where Python looks for modules."
+        return f"There is no module {top} in {directory} or in the search path of Python."
     if rest and spec.submodule_search_locations is None:
-        return f"{spec.origin} is no package, so that there is no module {name}."
+        return f"{spec.origin} is not a package, so there is no module {name}."
     return ""

@@ -113,7 +113,9 @@ class WorkerEnd:
             return
         living = threading.enumerate()  # is_alive() is False for a thread if a wait for it was interrupted
         if still := [thread for thread in threads if thread in living]:
-            _log.warning("Worker (pid %d) leaves and cuts these threads in their work: %s", os.getpid(), _named(still))
+            _log.warning(
+                "Worker (pid %d) ends, and these threads of it have not finished: %s", os.getpid(), _named(still)
+            )
 
     def _have_ended(self, wait_seconds: float) -> bool:
         """Wait as threading._shutdown does, which no signal interrupts from Python 3.13 on; return False if time is
@@ -157,7 +159,7 @@ def _cut_exit_function(frame: FrameType | None, status: int, leave: Callable[[],
         outermost, frame = frame, frame.f_back
     code = outermost.f_code if outermost is not None else None
     where = f": {code.co_name} in {code.co_filename}, line {code.co_firstlineno}" if code is not None else ""
-    _log.warning("Worker (pid %d) leaves and cuts an exit function%s", os.getpid(), where)
+    _log.warning("Worker (pid %d) ends, and an exit function of it has not finished%s", os.getpid(), where)
     leave()
     processes.flush()
     os._exit(status)
@@ -201,8 +203,8 @@ def warn_of_threads() -> None:
     threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     if threads and not _are_greenlets():
         _log.warning(
-            "Loading the service's code began threads: %s. They run in the supervisor and do not exist in workers; "
-            "begin them in supervised_process",
+            "Loading the service's code started threads: %s. They run in the supervisor and do not exist in workers; "
+            "start them in supervised_process",
             _named(threads),
         )
 
@@ -235,7 +237,9 @@ def run_exit_functions(status: int, *, at_most_seconds: float) -> None:
     """
 
     def leave(_number: int, _frame: object) -> None:
-        _log.warning("Exit functions of the service's code take longer than %g s and are cut", at_most_seconds)
+        _log.warning(
+            "Exit functions of the service's code have not finished after %g s; not waiting for them", at_most_seconds
+        )
         processes.flush()
         os._exit(status)
 

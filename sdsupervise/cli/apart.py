@@ -41,7 +41,7 @@ def look_as(sender: Sender | None, look: Callable[[], str], *, limit_seconds: fl
         os.close(child.pidfd)
         os.close(reader)
     if not said:
-        raise HandoverError("What it says of its code cannot be looked at.")
+        raise HandoverError("Cannot check what it reports about its code.")
     return one_line(said[1:].decode(errors="replace"))
 
 

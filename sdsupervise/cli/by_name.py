@@ -24,7 +24,7 @@ def complete(
     if file is None:
         return overrides, listen
     if parsed.name is not None:
-        raise UsageError("--name is for a COMMAND; an instance is called by its file.")
+        raise UsageError("--name is for a COMMAND; an instance has the name of its file.")
     described = read_apart(file, directory=parsed.directory)
     values = described.values
     parsed.instance = parsed.name = described.name
@@ -44,7 +44,7 @@ def _file(parsed: argparse.Namespace) -> str | None:
     name = parsed.target
     if parsed.config is not None:
         if name is not None:
-            raise UsageError("--config says what to run; the service's own arguments come after it and '--'.")
+            raise UsageError("--config already names what to run; write the service's own arguments after '--'.")
         return str(parsed.config)
     if is_file(name):
         return str(name)
@@ -58,8 +58,8 @@ def _file(parsed: argparse.Namespace) -> str | None:
         # Another interpreter's modules are elsewhere.
         if not is_module or (parsed.python is None and not _finds_module(name, here)):
             raise ServiceNotLoadable(
-                f"There is neither an instance {name} (no {files}) nor a module {name} (in {here}, or where "
-                f"Python looks for modules).{did_you_mean(name, locations.configured())}"
+                f"There is neither an instance {name} (no {files}) nor a module {name} (in {here} or in the search "
+                f"path of Python).{did_you_mean(name, locations.configured())}"
             )
         parsed.no_file = files
     return file

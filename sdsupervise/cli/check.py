@@ -26,23 +26,23 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Define the command."""
     parser = commands.add_parser(
         "check",
-        help="check instances' files and units",
-        description="Check the files of these instances, or of all there are, and their units: everything that is "
-        "wrong is said, with its file, line and column, and which code root would load that others may write. Exit "
-        "status 0: all is well; 78: something is wrong. The code of another user that --import loads has that user's "
-        "environment, what the unit sets, and of the caller's PATH, PYTHONPATH, TZ and the language.",
+        help="check the files and units of instances",
+        description="Check the files and units of these instances, or of all instances. Each mistake is reported "
+        "with its file, line and column. Code that root would load and that other users may write is reported, too. "
+        "Exit status 0: all is well; 78: something is wrong. --import loads the code of another user with the "
+        "environment of that user, what the unit sets, and PATH, PYTHONPATH, TZ and the language of the caller.",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="the instance, its unit, or its file; else all there are"
+        "names", nargs="*", metavar="NAME", help="the instance, its unit, or its file; default: all instances"
     )
     parser.add_argument("--config", metavar="FILE", help="the instance that FILE describes")
     parser.add_argument(
         "--import",
         dest="imports",
         action="store_true",
-        help="import the service, too: in a process of its own, as the user it runs as, within its reload_timeout",
+        help="also import the service: in a separate process, as its own user, within its reload_timeout",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on a line for each instance")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each instance")
     parser.set_defaults(command=_check)
 
 
@@ -57,7 +57,7 @@ class _Verdict(NamedTuple):
 
 def _check(parsed: argparse.Namespace) -> int:
     if parsed.names and parsed.config is not None:
-        raise UsageError("Name instances by NAME or by --config, not both.")
+        raise UsageError("Name instances by NAME or by --config, not by both.")
     given = parsed.names if parsed.config is None else [parsed.config]
     all_there_are = [*locations.configured(), *locations.misnamed()]
     if not given and not all_there_are and not parsed.json:
@@ -126,8 +126,8 @@ def _look_beyond(instance: Instance, around: RunContext, *, imports: bool) -> Ma
     expected = instance.values.get("pid_file", default_pid_file(instance.name, locations.run_directory(instance.name)))
     if "user" in instance.values and facts["pid_file"] not in (expected, None):
         raise ConfigError(
-            f"Its code names the pid file {facts['pid_file']}, and is loaded when that has been opened, since it is "
-            "loaded as another user; put pid_file into this file."
+            f"Its code names the pid file {facts['pid_file']}, but that code is loaded as another user, after the "
+            f"pid file is opened; set pid_file in this file."
         )
     return facts["settings"] if facts["supervised"] else None
 
@@ -143,9 +143,9 @@ def _whom(name: str, around: RunContext) -> Iterator[str]:
     """As whom it is looked at, if not as whom it runs."""
     if os.geteuid() != 0 and around.is_somebody_else:
         whom = around.user or around.group
-        yield f"{name}: looked at as uid {os.geteuid()}; only root can look at it as {whom}."
+        yield f"{name}: checked as uid {os.geteuid()}; only root can check it as {whom}."
     elif around.has_user_of_its_own:
-        yield f"{name}: looked at as nobody; the user that systemd makes up for it is there only while it runs."
+        yield f"{name}: checked as nobody; the user that systemd makes for it exists only while it runs."
 
 
 def _checked(settings: Mapping[str, object]) -> Settings | None:

@@ -12,6 +12,6 @@ def one_of(*words: str) -> dict[str, Any]:
     def read(text: str) -> str:
         if text in words:
             return text
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(words)}.{did_you_mean(text, words)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(words)}.{did_you_mean(text, words)}")
 
     return {"type": read, "choices": words, "metavar": "|".join(words)}

@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         try:
             if not arguments:
-                raise UsageError(f"Say a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
+                raise UsageError(f"Name a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
             parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
             return int(parsed.command(parsed))
         finally:  # after --help, too, which leaves by SystemExit
@@ -102,7 +102,7 @@ def parser(names: Sequence[str] = _COMMANDS) -> Parser:
     parser = Parser(
         prog="sdsupervise",
         description="Supervise a service, and reload it without a gap.",
-        epilog=f"exit statuses:\n{statuses}\n\n'sdsupervise COMMAND --help' says more of each.",
+        epilog=f"exit statuses:\n{statuses}\n\n'sdsupervise COMMAND --help' explains each command.",
         formatter_class=_HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sdsupervise {__version__}")

@@ -34,26 +34,26 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Define the command."""
     parser = commands.add_parser(
         "config",
-        help="show what an instance runs by",
-        description="Show every value that an instance runs by, and where it comes from: its file, its class, its "
-        "unit, or by default. To know what the class says it is imported, in a process of its own, as the user it runs "
-        "as.",
+        help="show the settings of an instance",
+        description="Show every setting of an instance, and where its value comes from: the file, the class, the "
+        "unit, or the default. To read the settings of a class, the command imports the class in a separate process, "
+        "as the user of the instance.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="the instance, its unit, or its file")
     parser.add_argument("--config", metavar="FILE", help="the instance that FILE describes")
-    parser.add_argument("--json", action="store_true", help="the same as one JSON object")
-    parser.add_argument("--example", action="store_true", help="a file to begin with: every key, and what it means")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--example", action="store_true", help="print a file to start from: every key with its meaning")
     parser.set_defaults(command=_config)
 
 
 def _config(parsed: argparse.Namespace) -> int:
     if parsed.example and parsed.json:
-        raise UsageError("--example is a file to begin with, and no instance's values: it is not to be had in --json.")
+        raise UsageError("--example has no JSON form; leave out --json.")
     if parsed.example:
         print(example.text(), end="")
         return ExitStatus.OK
     if bool(parsed.name) == bool(parsed.config):
-        raise UsageError("Say which instance: NAME or --config FILE.")
+        raise UsageError("Name an instance: NAME or --config FILE.")
     instance, around = dry_run.load(parsed.config or instance_file.file_of(parsed.name))
     values = list(_values(instance, around))
     print(_as_json(instance, values) if parsed.json else "\n".join(_lines(values)))

@@ -50,7 +50,7 @@ class Successor(NamedTuple):
         if self.record is None or not is_fit or not _is_main_process(answer.sender):
             for fd in answer.fds:
                 os.close(fd)
-            raise HandoverError("The supervisor orders this process to start its successor in a way that cannot be.")
+            raise HandoverError("The supervisor sent this process an invalid order to start the successor.")
         channel_fd, stderr_fd = answer.fds
         environment = {**os.environ, **self.record.environment}
         try:
@@ -73,7 +73,9 @@ def successor_of(path: str, listener_uid: int) -> Successor:
     if os.geteuid() == 0 and main_pid.isdecimal() and uid_of(int(main_pid)) != 0:
         refuse_code_of_others(os.environ, named_directory())
     if listener_uid not in (0, os.geteuid()):
-        return Successor(None, f"The service was started as uid {listener_uid}; a change of user takes a restart.")
+        return Successor(
+            None, f"The service was started as uid {listener_uid}; to change the user, restart the service."
+        )
     try:
         record = start_record.read(start_record.path_beside(path))
     except HandoverError as error:
@@ -81,7 +83,9 @@ def successor_of(path: str, listener_uid: int) -> Successor:
     credentials = record.environment.get("CREDENTIALS_DIRECTORY", "")
     if credentials and not os.access(credentials, os.R_OK | os.X_OK):
         # systemd gives them to ExecStart= alone, and a mount namespace of our own hides them.
-        return Successor(None, "The unit's credentials are out of reach for ExecReload=; a restart applies all.")
+        return Successor(
+            None, "ExecReload= cannot read the unit's credentials; to apply all changes, restart the unit."
+        )
     return Successor(record)
 
 

@@ -19,11 +19,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "list",
         help="show all instances",
-        description="Show all instances that run or have a configuration file, one line each. One that does not answer "
-        "within 3 seconds is shown as hanging; one whose supervisor is gone, as dead; one whose unit failed, with its "
-        "last word.",
+        description="Show all instances that run or have a configuration file, one line each. An instance is hanging "
+        "if its supervisor does not answer within 3 seconds, and dead if its supervisor is gone. If its unit has "
+        "failed, the line shows the last message.",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on a line for each instance")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each instance")
     parser.set_defaults(command=_list)
 
 

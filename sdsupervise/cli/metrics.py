@@ -34,18 +34,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Define the command."""
     parser = commands.add_parser(
         "metrics",
-        help="print numbers for Prometheus",
-        description="Print what runs, in numbers, in OpenMetrics text: all running instances, or one. "
-        "One whose supervisor does not answer is there with sdsupervise_up 0.",
+        help="print metrics for Prometheus",
+        description="Print the metrics of one instance, or of all running instances, as OpenMetrics text. If the "
+        "supervisor of an instance does not answer, its sdsupervise_up is 0.",
     )
     target.add_arguments(parser)
     parser.add_argument(
         "--output",
         metavar="FILE",
-        help="write to FILE, all of it at once; for node_exporter's textfile collector it must end in .prom",
+        help="replace FILE in one step; for node_exporter's textfile collector, its name must end in .prom",
     )
     parser.add_argument(
-        "--format", **one_of(*_FORMATS), help="openmetrics, or prometheus, the older one (default for a FILE.prom)"
+        "--format", **one_of(*_FORMATS), help="openmetrics, or the older format prometheus (default for a FILE.prom)"
     )
     parser.set_defaults(command=_metrics)
 
@@ -166,8 +166,8 @@ def _tell_instance(numbers: _Numbers, facts: Mapping[str, Any] | None, uid: int)
     numbers.gauge("up", "Whether the supervisor answers.", facts is not None)
     if facts is None:
         return
-    numbers.gauge("serving", "Whether anybody serves: one worker does at least.", _serves(facts))
-    numbers.gauge("healthy", "Whether the service serves with all the workers it is to have.", facts["healthy"])
+    numbers.gauge("serving", "Whether at least one worker serves.", _serves(facts))
+    numbers.gauge("healthy", "Whether all the wanted workers serve.", facts["healthy"])
     numbers.gauge("generation", "The generation that serves, counted from 1.", facts["generation"])
     version, code = facts["version"], facts["code"]
     numbers.info("build", "What runs.", version=version, name=facts["name"], handover=facts["handover"])
@@ -189,7 +189,7 @@ def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any], uid: int) -> None
     states += ["spare"] * (facts["spare"] is not None)
     for state in _WORKER_STATES:
         numbers.gauge("workers", "How many workers there are, by state.", states.count(state), state=state)
-    numbers.gauge("workers_wanted", "How many workers there are to be.", facts["pool"]["workers"])
+    numbers.gauge("workers_wanted", "How many workers are wanted.", facts["pool"]["workers"])
     processes = Processes(uid=uid)
     children = {worker.get("shim", worker["pid"]) for worker in workers} | {facts["spare"]}
     children |= {worker["pid"] for worker in workers}
@@ -208,25 +208,25 @@ def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any], uid: int) -> None
             usage = processes.usage(pid, apart_from=children)
             _tell_process(numbers, usage, process="worker", worker=index)
         if worker["last_ping"] is not None:
-            numbers.gauge("worker_ping_age_seconds", "Since a worker's last ping.", worker["last_ping"], worker=index)
-        numbers.gauge("worker_age_seconds", "Since a worker was started.", worker["age"], worker=index)
+            numbers.gauge("worker_ping_age_seconds", "Time since a worker's ping.", worker["last_ping"], worker=index)
+        numbers.gauge("worker_age_seconds", "Time since a worker was started.", worker["age"], worker=index)
 
 
 def _tell_process(numbers: _Numbers, used: Usage | None, **labels: object) -> None:
     if used is None:
         return  # gone since we were told of it
-    numbers.gauge("resident_memory_bytes", "Memory, with all that is shared (RSS).", used.resident, **labels)
+    numbers.gauge("resident_memory_bytes", "Memory, with all shared memory (RSS).", used.resident, **labels)
     if used.proportional is not None:
-        meaning = "Memory, with a share of what is shared (PSS)."
+        meaning = "Memory, with a share of the shared memory (PSS)."
         numbers.gauge("proportional_memory_bytes", meaning, used.proportional, **labels)
-    numbers.counter("cpu_seconds", "CPU time, of a worker with its children.", round(used.cpu_seconds, 2), **labels)
+    numbers.counter("cpu_seconds", "CPU time; a worker's includes its children.", round(used.cpu_seconds, 2), **labels)
 
 
 def _tell_reloads(numbers: _Numbers, facts: Mapping[str, Any]) -> None:
     counts: Mapping[str, Mapping[str, float]] = facts["counters"]
     reloads = counts.get("reloads", {})
     for verdict in _VERDICTS:
-        numbers.counter("reloads", "Reloads asked for, by verdict.", reloads.get(verdict, 0), verdict=verdict)
+        numbers.counter("reloads", "Reloads, by verdict.", reloads.get(verdict, 0), verdict=verdict)
     for verdict, seconds in counts.get("reload_seconds", {}).items():
         meaning = "How long reloads took, by verdict."
         numbers.summary("reload_duration_seconds", meaning, reloads.get(verdict, 0), seconds, verdict=verdict)
@@ -236,9 +236,9 @@ def _tell_reloads(numbers: _Numbers, facts: Mapping[str, Any]) -> None:
     last = facts["last_reload"]
     if last:
         numbers.gauge(
-            "last_reload_time_seconds", "When the last reload was asked for, since the epoch.", last["asked_at"]
+            "last_reload_time_seconds", "When the last reload was requested, since the epoch.", last["asked_at"]
         )
-        numbers.gauge("last_reload_duration_seconds", "How long it took.", last["seconds"])
+        numbers.gauge("last_reload_duration_seconds", "How long the last reload took.", last["seconds"])
         numbers.gauge("last_reload_successful", "Whether its code serves now.", last["verdict"] == "done")
     for cause, count in counts.get("crashes", {}).items():
         numbers.counter("worker_crashes", "Workers that crashed, by cause.", count, cause=cause)

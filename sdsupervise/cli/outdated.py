@@ -104,7 +104,7 @@ def _why_newer(path: str, started: float) -> str:
                 return f"{file} is newer than what runs"
         left -= 1 + len(names)
         if left < 0:
-            return f"it runs more than can be looked at: {_MOST_FILES} files in {path}"
+            return f"it has more code than can be compared: over {_MOST_FILES} files in {path}"
     return ""
 
 

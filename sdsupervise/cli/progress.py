@@ -13,7 +13,7 @@ from .terminal import Screen, cut, duration
 _TICK_SECONDS = 0.1
 _BAR_CELLS = 20
 
-_WAITING = "the last generation leaves"
+_WAITING = "an earlier generation leaves"
 
 
 def reporter(*, as_json: bool) -> ReloadOutput:

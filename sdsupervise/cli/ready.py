@@ -21,14 +21,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Define both, for those who ask what there is; main() knows them by itself."""
     for name, function, meaning, description in (
         (
-            *("ready", ready, "in a command: it may take over now, wait for its turn"),
-            "Say that the command this is called from is warmed up, and wait until it may serve: in an exclusive "
-            "service until the old generation is gone. Exit status 69: there is no supervisor (any more).",
+            *("ready", ready, "in a command: report that it is ready, and wait until it may serve"),
+            "Report that the calling command is ready, and wait until it may serve: in an exclusive service, until "
+            "the old generation is gone. Exit status 69: there is no supervisor, or it is gone.",
         ),
         (
-            *("ping", ping, "in a command: it lives, does its supervisor?"),
-            "Prove that the command this is called from lives (see --worker-timeout), and that its supervisor does. "
-            "Exit status 69: there is no supervisor (any more).",
+            *("ping", ping, "in a command: send a ping, and check that the supervisor lives"),
+            "Send a ping of the calling command (see --worker-timeout), and check that its supervisor lives. Exit "
+            "status 69: there is no supervisor, or it is gone.",
         ),
     ):
         parser = commands.add_parser(name, help=meaning, description=description)
@@ -48,12 +48,15 @@ def ping() -> int:
 def _ask(assignment: str, *, timeout_seconds: float | None, unanswered: str) -> int:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path:
-        return _fail("There is no supervisor here: NOTIFY_SOCKET is not set. Run this below 'sdsupervise run'.")
+        return _fail(
+            "There is no supervisor: NOTIFY_SOCKET is not set. Call this in a command that 'sdsupervise "
+            "run' has started."
+        )
     ours, theirs = os.pipe()
     try:
         notify_client.send(path, assignment, f"{notify_client.ASKS_ANSWER}=1", fds=(theirs,))
     except OSError as error:
-        return _fail(f"The supervisor is gone: nobody listens on {path} ({error.strerror}).")
+        return _fail(f"The supervisor is gone: nothing listens on {path} ({error.strerror}).")
     os.close(theirs)
     if select.select([ours], [], [], timeout_seconds)[0] and os.read(ours, 16) == notify_client.ANSWER:
         return ExitStatus.OK

@@ -47,24 +47,25 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "reload",
         help="move a running service to its new code",
-        description="Start the new code beside the old, let it take over, and wait for the verdict. "
-        "Exit status 0: the new code serves. Otherwise standard error says why not, and whether the old code serves.",
-        epilog="Several are reloaded one after the other, up to the first that fails, whose exit status it is. "
-        "With --all or --outdated, what is not yours to reload refuses (77), and the others follow. "
-        "Outdated is what runs other code, or another sdsupervise, than is on disk, or in another directory, or by an "
-        "older configuration file or unit. "
-        "If root asks, or a user whose own systemd runs the instance, systemd reloads the unit, which applies what has "
-        "changed in it. If not, a line says what is not applied. "
-        "Ctrl-C (130) and --timeout (124) end the waiting, not the reload. While one runs another is refused (1); "
-        "systemctl lets it wait.",
+        description="Start the new code beside the old code, let it take over, and wait for the verdict. Exit status "
+        "0: the new code serves. Otherwise, standard error says why it does not, and whether the old code serves.",
+        epilog="Several instances are reloaded one after another. The command stops at the first failure, and has "
+        "its exit status. With --all or --outdated, an instance that you may not reload counts as refused (77), and "
+        "the command goes on. An instance is outdated if its code, its sdsupervise, its directory, its configuration "
+        "file or its unit has changed since it started. If the caller is root, or a user whose own systemd runs the "
+        "instance, systemd reloads the unit and so applies the changes of the unit. If not, a line names the changes "
+        "that are not applied. Ctrl-C (130) and --timeout (124) end the waiting, not the reload. While a reload "
+        "runs, another one is refused (1); with systemctl it waits.",
     )
     target.add_arguments(parser, several=True)
     parser.add_argument("--all", action="store_true", help="every instance that runs")
-    parser.add_argument("--outdated", action="store_true", help="only those that are not what is on disk, see below")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be reloaded, and why")
-    parser.add_argument("--keep-going", action="store_true", help="go on with the others where one fails")
-    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="wait no longer for the verdict of each")
-    parser.add_argument("--json", action="store_true", help="one JSON object on a line for each step and verdict")
+    parser.add_argument("--outdated", action="store_true", help="only the outdated instances, see below")
+    parser.add_argument("--dry-run", action="store_true", help="print which instances would be reloaded, and why")
+    parser.add_argument("--keep-going", action="store_true", help="go on with the next instance if one fails")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help="wait so many seconds at most for each verdict"
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each step and verdict")
     parser.set_defaults(command=_reload)
 
 
@@ -74,7 +75,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
     return value
 
 
@@ -85,7 +86,7 @@ def _reload(parsed: argparse.Namespace) -> int:
 
         return several.reload(parsed, lambda name, path: _ask_for_people(parsed, name, path))
     if parsed.keep_going:
-        raise UsageError("--keep-going is for several instances: name them, or say --all or --outdated.")
+        raise UsageError("--keep-going is for several instances: name them, or use --all or --outdated.")
     path = target.socket_path(parsed)
     if {"INVOCATION_ID", "MAINPID"} <= os.environ.keys() and _is_of_our_unit(path):
         return _reload_for_systemd(path, parsed.timeout)
@@ -176,7 +177,9 @@ def ask(
     except HandoverError:
         if job is None or not job.went_well(patience.seconds_left()):
             raise
-        reporter.progress({"verdict": "done", "message": "Reloaded, says systemd; the supervisor tells no more."})
+        reporter.progress(
+            {"verdict": "done", "message": "systemd reports that the reload succeeded; the supervisor sent no details."}
+        )
         return ExitStatus.OK
     except KeyboardInterrupt:
         raise _goes_on("Interrupted", name, ExitStatus.INTERRUPTED) from None
@@ -189,7 +192,7 @@ def ask(
         raise _failure(answer)
     reporter.done(answer.parameters)
     if trouble:
-        raise ReloadFailed(f"The new code serves, and systemd calls the reload of its unit failed: {trouble}")
+        raise ReloadFailed(f"The new code serves, but systemd reports that the reload of its unit failed: {trouble}")
     return ExitStatus.OK
 
 
@@ -213,8 +216,8 @@ class _Patience:
         if self.answered:
             raise _goes_on(f"No verdict within {self._timeout_seconds:g} s", self._name, ExitStatus.TIMED_OUT)
         raise ReloadGoesOn(
-            f"The supervisor on {self._path} has not answered in {self._timeout_seconds:g} s; it hangs, or reloads "
-            "later.",
+            f"The supervisor on {self._path} has not answered in {self._timeout_seconds:g} s; it may hang, or it may "
+            f"still reload.",
             ExitStatus.TIMED_OUT,
         )
 

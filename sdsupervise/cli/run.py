@@ -52,26 +52,29 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         usage="%(prog)s [OPTION ...] NAME [ARGUMENT ...]\n"
         "       %(prog)s [OPTION ...] TARGET [ARGUMENT ...]\n"
         "       %(prog)s [OPTION ...] -- COMMAND [ARGUMENT ...]",
-        description="Run a service under a supervisor, in the foreground: an instance by its NAME, which "
-        "/etc/sdsupervise/NAME.toml describes, a service class, or any command. Options go before what the file says, "
-        "and that before what the class says.",
-        epilog="Everything after TARGET is the service's own; see 'sdsupervise run TARGET --help'. In the arguments "
-        "of a COMMAND, {NAME} is the number of the descriptor at which it finds the listener of that name.",
+        description="Run a service under a supervisor, in the foreground: an instance NAME, which "
+        "/etc/sdsupervise/NAME.toml describes, a service class, or any command. Options override the file, and the "
+        "file overrides the class.",
+        epilog="All arguments after TARGET are those of the service; see 'sdsupervise run TARGET --help'. In the "
+        "arguments "
+        "of a COMMAND, {NAME} stands for the descriptor number of the listener with that name.",
     )
-    parser.add_argument("--config", metavar="FILE", help="run the instance that FILE describes, by FILE's name")
     parser.add_argument(
-        "--directory", metavar="DIR", help="change to DIR first; a symlink is followed anew by each reload"
+        "--config", metavar="FILE", help="run the instance that FILE describes; it has the name of FILE"
     )
+    parser.add_argument("--directory", metavar="DIR", help="change to DIR first; each reload follows a symlink again")
     parser.add_argument("--daemonize", action="store_true", help="go to the background (never under systemd)")
     for name, metavar, meaning in _ALSO_OF_CLASSES:
         parser.add_argument(f"--{name}", metavar=metavar, help=meaning)
     parser.add_argument("--no-pid-file", action="store_true", help="do not use a pid file")
     parser.add_argument("--no-warn", action="store_true", help="say nothing")
     parser.add_argument(
-        "--python", metavar="PATH", help="the interpreter of a TARGET's own virtual environment; needs nothing of ours"
+        "--python",
+        metavar="PATH",
+        help="the interpreter of the virtual environment of TARGET, which need not contain sdsupervise",
     )
     parser.add_argument(
-        "--name", help="what a COMMAND is called, in the journal and by its pid file; else as the program"
+        "--name", help="the name of a COMMAND, in the journal and of its pid file; default: that of the program"
     )
     _add_settings(parser)
     parser.add_argument(
@@ -141,7 +144,7 @@ def _run(parsed: argparse.Namespace) -> int:
 
             overrides, listen = by_name.complete(parsed, overrides, listen)
         if not (parsed.target or any(parsed.words)):
-            raise UsageError("Say what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
+            raise UsageError("Name what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
         if parsed.directory is not None:
             _enter(parsed.directory)
         tell_where_it_starts(overrides)
@@ -187,8 +190,8 @@ def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: M
     name = parsed.instance or parsed.target.partition(":")[2]
     if not name:
         raise UsageError(
-            f"Say which class of {parsed.target} is to run, as {parsed.target}:Class: with --user its code is loaded "
-            "as that user, and before that its pid file is opened, which has the name of the class."
+            f"Name the class to run, as {parsed.target}:Class. With --user, the pid file is opened first, under the "
+            f"name of the class, and then the code is loaded as that user."
         )
     pid_file = None if parsed.no_pid_file else parsed.pid_file or client.default_pid_file(name)
     listed = check_listen(listen)
@@ -238,7 +241,7 @@ def _service(
     claimed: Claim | None,
 ) -> "Daemon | OtherPython":
     if parsed.name is not None and not parsed.instance:
-        raise UsageError("--name is for a COMMAND; a class is called by its own name.")
+        raise UsageError("--name is for a COMMAND; a class has a name of its own.")
     wanted = WantedService(
         *(parsed.target, [*own_options(vars(parsed)), *parsed.arguments], overrides, listen),
         foreground=not parsed.daemonize,
@@ -285,7 +288,7 @@ def make(wanted: WantedService) -> Daemon:
         if given and name in ONLY_FOR_COMMANDS:
             raise UsageError(f"{service_class.__name__} is a class, and --{option} is for a COMMAND.")
         if given and not issubclass(service_class, SupervisedDaemon):
-            raise UsageError(f"{service_class.__name__} is not supervised, so --{option} means nothing to it.")
+            raise UsageError(f"{service_class.__name__} is not supervised; leave out --{option}.")
     try:
         service = service_class(foreground=foreground, **attributes)
     except (Exception, SystemExit) as error:

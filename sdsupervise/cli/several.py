@@ -28,7 +28,7 @@ def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) ->
     Raises UsageError.
     """
     if parsed.all and (parsed.names or parsed.pid_file):
-        raise UsageError("Name instances, or say --all, not both.")
+        raise UsageError("Name instances or use --all, not both.")
     of_all = parsed.all or (parsed.outdated and not (parsed.names or parsed.pid_file))
     found = _select(parsed, of_all=of_all)
     if not found.meant and not parsed.json:
@@ -109,7 +109,7 @@ def _why(asked: Asked) -> str:
     try:
         return "it does not answer" if asked.facts is None else why_outdated(asked.path)
     except SdsuperviseError:
-        return "it does not answer, or not to what it runs"  # the reload says more
+        return "it does not say what code it runs"  # the reload says more
 
 
 def _complain(sentence: str) -> None:

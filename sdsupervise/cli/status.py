@@ -20,22 +20,22 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "status",
         help="show what serves",
-        description="Show what serves, since when, which processes it is, and how the last reload went. "
-        "Without NAME: the instance whose unit this runs in, else all that run.",
-        epilog="Memory is PSS, each process counting its share of what it shares, where the caller may look, else RSS; "
-        "it is that of the process and of all below it, as is CPU.",
+        description="Show the code that serves, since when, its processes, and the last reload. Without NAME, show "
+        "the instance of the unit that this command runs in, or else all running instances.",
+        epilog="Memory is PSS, which divides shared memory among its users, if the caller may read it; otherwise it "
+        "is RSS. Memory and CPU are those of the process and of all its descendants.",
     )
     target.add_arguments(parser, several=True)
-    parser.add_argument("--watch", action="store_true", help="keep it current, on a terminal; q leaves")
-    parser.add_argument("-l", "--full", action="store_true", help="cut nothing off, and leave no worker out")
-    parser.add_argument("--json", action="store_true", help="one JSON object on a line for each instance")
+    parser.add_argument("--watch", action="store_true", help="keep the display current, on a terminal; q quits")
+    parser.add_argument("-l", "--full", action="store_true", help="show full lines, and all workers")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each instance")
     parser.set_defaults(command=_status)
 
 
 def _status(parsed: argparse.Namespace) -> int:
     if parsed.watch:
         if parsed.json:
-            raise UsageError("--watch is for a terminal, and --json for programs: say one of them.")
+            raise UsageError("--watch is for a terminal, and --json is for programs: use one of them.")
         from . import watch
 
         return watch.watch(lambda: target.paths(parsed, otherwise_all=True))

@@ -36,7 +36,7 @@ def socket_path(parsed: argparse.Namespace) -> str:
         return beside if os.path.exists(beside) or not os.path.exists(in_same_directory) else in_same_directory
     if runtime_directory():
         return control_path(None)
-    raise UsageError("Say which instance: NAME or --pid-file (inside a unit, $RUNTIME_DIRECTORY says it).")
+    raise UsageError("Name an instance: NAME or --pid-file (inside a unit, $RUNTIME_DIRECTORY names it).")
 
 
 def paths(parsed: argparse.Namespace, *, otherwise_all: bool) -> dict[str, str]:

@@ -26,44 +26,51 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Define the command, whose modules are imported only when it runs."""
     parser = commands.add_parser(
         "unit",
-        help="put a unit under sdsupervise, or say what is wrong with one",
-        description="Put an existing unit under sdsupervise, take it away again, or say what will not work in a unit.",
+        help="put a unit under sdsupervise, or check a unit",
+        description="Put an existing unit under sdsupervise, undo that, or report what does not work in a unit.",
     )
     verbs = parser.add_subparsers(title="what to do", metavar="VERB", required=True)
     wrap = verbs.add_parser(
         "wrap",
         help="print or write the drop-in that puts a unit under sdsupervise",
-        description="Print the drop-in that puts an existing unit under sdsupervise, and what it changes and why; what "
-        "it does not name stays as it is. For an instance with a file, /etc/sdsupervise/NAME.toml: print what fits the "
-        "template to it. Exit status 78 if it cannot work, 69 if there is no such unit.",
+        description="Print the drop-in that puts an existing unit under sdsupervise, and explain each change. All "
+        "other settings of the unit stay. For an instance with a file, /etc/sdsupervise/NAME.toml, print the drop-in "
+        "that fits the template to it. Exit status 78: it cannot work; 69: there is no such unit.",
     )
     wrap.add_argument("unit", metavar="UNIT|NAME", help="an existing unit, or an instance")
-    wrap.add_argument("--write", action="store_true", help="write it, and have systemd read it; nothing is restarted")
     wrap.add_argument(
-        "--listen", metavar="NAME=ADDRESS", action="append", default=[], help="where it listens, as in sdsupervise run"
+        "--write", action="store_true", help="write the drop-in, and let systemd read it; nothing is restarted"
     )
-    wrap.add_argument("--handover", **one_of("exclusive", "overlap"), help="may two generations serve at a time")
-    wrap.add_argument("--json", action="store_true", help="the same as one JSON object")
+    wrap.add_argument(
+        "--listen", metavar="NAME=ADDRESS", action="append", default=[], help="a socket, as in sdsupervise run"
+    )
+    wrap.add_argument(
+        "--handover", **one_of("exclusive", "overlap"), help="whether two generations may serve at a time"
+    )
+    wrap.add_argument("--json", action="store_true", help="print one JSON object")
     wrap.set_defaults(command=_wrap)
     unwrap = verbs.add_parser(
         "unwrap",
-        help="take that drop-in away",
-        description="Take away what `sdsupervise unit wrap --write` wrote; nothing is restarted.",
+        help="remove that drop-in",
+        description="Remove the drop-in that `sdsupervise unit wrap --write` wrote; nothing is restarted.",
     )
     unwrap.add_argument("unit", metavar="UNIT|NAME", help="a wrapped unit, or an instance")
-    unwrap.add_argument("--json", action="store_true", help="the same as one JSON object")
+    unwrap.add_argument("--json", action="store_true", help="print one JSON object")
     unwrap.set_defaults(command=_unwrap)
     lint = verbs.add_parser(
         "lint",
-        help="say what will not work in a unit, and how to mend it",
-        description="Say what will not work in a unit that runs sdsupervise: a line each, with what to write instead. "
-        "Code that root would execute and that others may write is named, too. "
-        "Exit status 1 if something is an error, 69 if there is no such unit; warnings alone leave it 0.",
+        help="report what does not work in a unit, and how to fix it",
+        description="Report what does not work in a unit that runs sdsupervise, one line each, with what to write "
+        "instead. Code that root would execute and that other users may write is reported, too. Exit status 1: there "
+        "is an error; 69: there is no such unit; 0: there are only warnings, or nothing.",
     )
     lint.add_argument(
-        "units", nargs="*", metavar="UNIT|NAME", help="a unit, an instance, or a unit file's path; else all of ours"
+        "units",
+        nargs="*",
+        metavar="UNIT|NAME",
+        help="a unit, an instance, or the path of a unit file; default: all units that run sdsupervise",
     )
-    lint.add_argument("--json", action="store_true", help="one JSON object on a line for each finding")
+    lint.add_argument("--json", action="store_true", help="print one line of JSON for each finding")
     lint.set_defaults(command=_lint)
 
 
@@ -79,7 +86,7 @@ def _wrap(parsed: argparse.Namespace) -> int:
         print(json.dumps({**facts, "written": parsed.write and not drop_in.is_empty}))
         return ExitStatus.OK
     if drop_in.is_empty:
-        print(f"The template serves {drop_in.unit} as it is: there is nothing to write.", file=sys.stderr)
+        print(f"The template fits {drop_in.unit} as it is: there is nothing to write.", file=sys.stderr)
         return ExitStatus.OK
     text = f"wrote {drop_in.path}\n" if parsed.write else drop_in.text
     print(printable(text) if sys.stdout.isatty() else text, end="", flush=True)
@@ -98,7 +105,7 @@ def _drop_in(parsed: argparse.Namespace) -> "DropIn":
     unit = _unit_of(parsed.unit)
     if unit.startswith("sdsupervise@"):
         if parsed.listen or parsed.handover:
-            raise UsageError("--listen and --handover are for a unit; for an instance its file says both.")
+            raise UsageError("--listen and --handover are for a unit; for an instance, set both in its file.")
         return _fitted(locations.instance_name(unit))
     if "/" in unit:
         raise UsageError(f"{unit} is a path; name a unit that systemd knows.")

@@ -61,7 +61,7 @@ class UnitReload:
         unit = self._unit(sender)
         if unit.needs_daemon_reload:
             reporter.progress(
-                {"message": f"{unit.what_changed(None)}: 'systemctl daemon-reload' comes first, to apply it"}
+                {"message": f"{unit.what_changed(None)}: run 'systemctl daemon-reload' first to apply it"}
             )
         words = unit.command("reload")
         self._command = " ".join(words)
@@ -81,8 +81,8 @@ class UnitReload:
             raise AskSupervisor("")
         if own_unit.is_others(sender):
             raise AskSupervisor(
-                f"The systemd of uid {sender.uid} runs this unit, and only that user can ask it: no change of the unit "
-                "is applied"
+                f"The systemd of uid {sender.uid} runs this unit, and only that user may use it: no change of the "
+                f"unit is applied"
             )
         try:
             unit = own_unit.find(sender, self._path)
@@ -93,7 +93,7 @@ class UnitReload:
         changed = unit.what_changed(started_at(sender.pid))
         if os.geteuid() != 0 and not unit.of_user:
             command = " ".join(unit.command("reload"))
-            raise AskSupervisor(f"{changed}, and only root can have that applied: {command}" if changed else "")
+            raise AskSupervisor(f"{changed}, and only root can apply that: {command}" if changed else "")
         if unit.runs_exec_reload and unit.is_around_us:  # and has lost what systemd has said to it
             raise AskSupervisor("")
         if unit.runs_exec_reload:  # a line of it that comes before that which asks the supervisor
@@ -150,4 +150,4 @@ class UnitReload:
             return ""
         said = os.pread(self._said, _MOST_BYTES, 0).decode(errors="replace")
         lines = [line for line in printable(said).splitlines() if not line.startswith("Warning: The unit file")]
-        return as_sentence(" ".join(lines)) if lines else f"{self._command} failed without a word."
+        return as_sentence(" ".join(lines)) if lines else f"{self._command} failed without a message."

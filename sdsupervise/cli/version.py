@@ -11,8 +11,8 @@ from ..errors import ExitStatus
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Define the command."""
-    parser = commands.add_parser("version", help="say which release this is", description="Say which release this is.")
-    parser.add_argument("--json", action="store_true", help="one JSON object, with where it lies and its Python")
+    parser = commands.add_parser("version", help="print the version", description="Print the version.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, with its path and its Python")
     parser.set_defaults(command=_version)
 
 

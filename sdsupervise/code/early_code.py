@@ -44,7 +44,7 @@ def assure(module_name: str, *, may_execute_anew: bool = True) -> None:
     if wrong and may_execute_anew:
         _execute_anew(last_change)
     if wrong:
-        raise ServiceNotLoadable(f"{wrong} is not what was loaded of it a moment ago; start again.")
+        raise ServiceNotLoadable(f"{wrong} has changed since it was loaded; start again.")
 
 
 class _Was(Enum):
@@ -79,7 +79,10 @@ def _compare(name: str, file: str, *, handled: int) -> _Was:
     if handled:
         return _Was.UNKNOWN
     if not bytecode.remove(spec.cached):
-        raise ServiceNotLoadable(f"Python used {spec.cached}, which is not of {file}; remove it: we may not.")
+        raise ServiceNotLoadable(
+            f"Python used {spec.cached}, which does not match {file}; sdsupervise has no "
+            f"permission to remove it, so remove it yourself."
+        )
     return _Was.OLD
 
 

@@ -189,7 +189,7 @@ def hash_of_file(path: str) -> str:
     found = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
-            raise OSError(errno.EINVAL, "no regular file", path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
         with open(f"/proc/self/fd/{found}", "rb") as file:
             return _hash_in_pieces(file)
     finally:

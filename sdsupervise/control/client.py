@@ -42,7 +42,7 @@ class Client:
         if we may not connect, HandoverError if the supervisor does not accept.
         """
         if too_long := why_too_long(path):
-            raise NotRunning(f"Nobody can listen on {path}: it {too_long}.")
+            raise NotRunning(f"Nothing can listen on {path}: it {too_long}.")
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # With settimeout(), connect() would fail at once on a full backlog, as if no process listened.
         limit = struct.pack("@ll", int(timeout_seconds), int(timeout_seconds % 1 * 1e6))
@@ -53,10 +53,10 @@ class Client:
             connection.settimeout(timeout_seconds)
         except PermissionError as error:
             connection.close()
-            raise NotPermitted(f"We may not connect to {path}; try as root.") from error
+            raise NotPermitted(f"No permission to connect to {path}; try as root.") from error
         except BlockingIOError:
             connection.close()
-            raise HandoverError(f"The supervisor on {path} accepts no caller; it may hang.") from None
+            raise HandoverError(f"The supervisor on {path} accepts no connection; it may hang.") from None
         except OSError as error:
             connection.close()
             raise NotRunning(
@@ -89,11 +89,9 @@ class Client:
         except TimeoutError:
             raise HandoverError(f"The supervisor on {self._path} does not answer; it may hang.") from None
         except OSError:
-            raise HandoverError(f"The supervisor on {self._path} is gone before it answered.") from None
+            raise HandoverError(f"The supervisor on {self._path} ended before it answered.") from None
         except (ProtocolError, Unfit) as error:
-            raise ProtocolError(
-                f"Whoever listens on {self._path} does not answer like an sdsupervise of this release: {error}."
-            ) from None
+            raise ProtocolError(f"{self._path} does not answer like this version of sdsupervise: {error}.") from None
 
     def ask(self, method: str) -> "Answer":
         """Call a method that answers once, and return its answer. Raises as `call`."""
@@ -103,7 +101,7 @@ class Client:
         """Return the answer to Status. Raises HandoverError for an error, else as `call`."""
         answer = self.ask("Status")
         if answer.error:
-            raise HandoverError(f"The supervisor on {self._path} refused to say its status: {answer.error}.")
+            raise HandoverError(f"The supervisor on {self._path} refused to report its status: {answer.error}.")
         return answer
 
     def close(self) -> None:

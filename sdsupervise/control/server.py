@@ -47,8 +47,8 @@ def bind(path: str) -> socket.socket:
     """
     if too_long := why_too_long(path):
         raise ControlSocketError(
-            f"The control socket's path {path} {too_long}; have --pid-file, or the directory that $RUNTIME_DIRECTORY "
-            "or $XDG_RUNTIME_DIR names, be a shorter one."
+            f"The control socket's path {path} {too_long}; choose a shorter --pid-file, or a shorter directory in "
+            f"$RUNTIME_DIRECTORY or $XDG_RUNTIME_DIR."
         )
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
@@ -74,7 +74,7 @@ def bind(path: str) -> socket.socket:
             ) from error
         raise ControlSocketError(
             f"Cannot listen on the control socket {path}: {error.strerror or error}; "
-            "have --pid-file name a place in a directory that is ours to write."
+            "choose a --pid-file in a directory that the service may write."
         ) from error
     return listener
 
@@ -153,7 +153,7 @@ class ControlServer:
             if strangers:  # unprivileged clients must not take the descriptors that others need
                 _longest_quiet(strangers).close()
                 return
-            _log.warning("Cannot accept a caller on the control socket: %s; trying again", error.strerror)
+            _log.warning("Cannot accept a connection on the control socket: %s; trying again", error.strerror)
             self._accepts.unwatch(self._listener.fileno())
             self._loop.call_later(_PAUSE_SECONDS, self._accept_again)
             return

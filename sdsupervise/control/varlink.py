@@ -108,7 +108,7 @@ def _parse(text: bytes) -> Object:
     try:
         message = checked.parse(text)
     except checked.Unfit as error:
-        raise ProtocolError(f"The control socket was sent {text[:60]!r}: {error}.") from None
+        raise ProtocolError(f"The control socket received {text[:60]!r}: {error}.") from None
     if not isinstance(message, dict):
-        raise ProtocolError(f"The control socket was sent {text[:60]!r}, which is no JSON object.")
+        raise ProtocolError(f"The control socket received {text[:60]!r}, which is not a JSON object.")
     return message

@@ -71,7 +71,7 @@ PHASES: Mapping[State, Phase] = {
         awaits_lock=True,
     ),
     State.TAKING_LOCK: Phase(
-        *(("takeover_timeout",), True, "starting", "Generation {own} takes over from a dead one"),
+        *(("takeover_timeout",), True, "starting", "Generation {own} takes over, generation {peer} is dead"),
         is_main=True,
         awaits_lock=True,
         gives_up_lock=True,
@@ -151,7 +151,7 @@ PHASES: Mapping[State, Phase] = {
         awaited="found good",
         lasts="peer_check_timeout",
         step="checked",
-        doing="before_commit looks at it",
+        doing="before_commit checks the new code",
     ),
     State.WATCHING: Phase(
         ("peer_probation",),
@@ -173,7 +173,7 @@ PHASES: Mapping[State, Phase] = {
         serves="peer",
         looks_first=True,
         step="committed",
-        doing="systemd is told",
+        doing="systemd gets the new main pid",
     ),
     State.KILLING_SUCCESSOR: Phase(
         *((), False, "reloading", "Generation {peer} failed and is being killed"),

@@ -142,7 +142,8 @@ class DrainingGenerations:
                 self._take_over_one(facts, mine)
             else:
                 _log.error(
-                    "Generation %d, which drains, cannot be watched: its hand-over lacks it", facts["generation"]
+                    "Cannot watch generation %d while it drains: the hand-over lacks its descriptors",
+                    facts["generation"],
                 )
                 for fd in mine.values():
                     os.close(fd)
@@ -203,7 +204,7 @@ class DrainingGenerations:
 
     def _overdue(self, peer: Peer) -> None:
         extra = entry_fields(CatalogEntry.GENERATION_KILLED, generation=peer.generation)
-        _log.warning("Generation %d should have left by now, killing what is left of it", peer.generation, extra=extra)
+        _log.warning("Generation %d did not leave in time; killing what is left of it", peer.generation, extra=extra)
         peer.kill()
         peer.kill_workers()
 

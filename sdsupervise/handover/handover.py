@@ -147,7 +147,7 @@ class Handover:
         if reload is None:
             return
         assert peer is not None
-        reason, traceback = ("A stop was asked.", "") if stops else why_failed(reload, peer)
+        reason, traceback = ("A stop was requested.", "") if stops else why_failed(reload, peer)
         old_code = OldCode(
             self.generation,
             str(self._started.code_version),
@@ -388,7 +388,7 @@ class Handover:
             case "counters":
                 self._counters.inherit(fields["counts"])
             case kind:
-                _log.debug("Another generation says %r, which this release does not know, ignoring", kind)
+                _log.debug("Another generation sent %r, which this version does not know; ignoring it", kind)
 
     def _hear_successor(self, peer: Peer, message: Message) -> None:
         fields, reload = message.fields, self.reloads.running

@@ -48,7 +48,7 @@ class Lock:
         try:
             self._pid_file.write_pid(os.getpid())
         except PidFileError as error:
-            _log.error("%s Serving all the same", error)  # the lock is what counts
+            _log.error("%s The service runs nevertheless", error)  # the lock is what counts
 
     def forget_pid(self) -> None:
         """On leaving, if it is ours: name nobody."""

@@ -128,7 +128,7 @@ def _check_descriptors(kind: str, fields: Mapping[str, Any], fds: list[int]) -> 
             _expect(fds, [lambda fd: descriptors.is_pidfd_of(fd, fields["pid"])])
         case "workers" | "holders":
             if os.getpid() in fields["pids"]:
-                raise Unfit("pids", "must not be ours")
+                raise Unfit("pids", "must not have the pid of this process")
             _expect(fds, [_is_of(pid) for pid in fields["pids"]])
         case "caller":
             _expect(fds, [descriptors.is_connection])
@@ -166,17 +166,17 @@ def carried(fields: Mapping[str, Any], fds: list[int]) -> dict[str, int]:
     """
     names: list[str] = fields["carries"]
     if len(set(names)) != len(names):
-        raise Unfit("carries", "must name nothing twice")
+        raise Unfit("carries", "must not name anything twice")
     if not set(names).issuperset(_ALWAYS):
         raise Unfit("carries", f"must name {', '.join(_ALWAYS)}")
     listeners = iter(fields.get("listeners", ()))
     draining = {str(each["generation"]): each["pid"] for each in fields.get("draining", ())}
     if len(draining) < len(fields.get("draining", ())) or str(fields["predecessor_generation"]) in draining:
-        raise Unfit("draining", "must have a generation each")
+        raise Unfit("draining", "must have different generations")
     checks = [_check_of(name, fields["pid"], listeners, draining) for name in names]
     lanes = sum("lane" in fact for fact in fields.get("listeners", ()))
     if next(listeners, None) is not None or lanes != sum(name.startswith(OTHER_LANE) for name in names):
-        raise Unfit("listeners", "must be as many as come")
+        raise Unfit("listeners", "must be as many as the descriptors")
     for place, (fd, is_right) in enumerate(zip(fds, checks, strict=True)):
         if is_right is not None and not is_right(fd):
             raise Unfit(f"carries[{place}]", "is of the wrong kind")
@@ -192,7 +192,7 @@ def _check_of(
     if name.startswith(LISTENER):
         fact = next(listeners, None)
         if fact is None:
-            raise Unfit("listeners", "must be as many as come")
+            raise Unfit("listeners", "must be as many as the descriptors")
         return descriptors.is_socket if fact["given"] else descriptors.is_listener
     if name.startswith(OTHER_LANE):
         return descriptors.is_listener

@@ -215,7 +215,7 @@ class Peer:
                 self._end_channel()
                 return
             except HandoverError as error:
-                _log.error("%s Listening no more to generation %d", error, self.generation)
+                _log.error("%s Not reading from generation %d any more", error, self.generation)
                 self._end_channel()
                 return
             if message is None:
@@ -232,7 +232,7 @@ class Peer:
         """Once: whoever says such a thing may say it again and again."""
         if not self._complained:
             self._complained = True
-            _log.error("Generation %d says %r, of which %s; ignoring it", self.generation, kind, error)
+            _log.error("Generation %d sent an invalid message %r: %s; ignoring it", self.generation, kind, error)
 
     def look(self) -> None:
         """Take in what it has said and whether it lives, now: before something is believed of it."""
@@ -259,7 +259,7 @@ class Peer:
         if self._token_is_ours and not signals.send(self._pidfd, signal.SIGKILL):
             # A successor born as root that has not dropped its privileges yet. It cannot serve without the lock, it
             # cannot kill us without the token, and it leaves when it finds the channel closed.
-            _log.error("We may not kill the supervisor of generation %d (pid %s)", self.generation, self.pid)
+            _log.error("No permission to kill the supervisor of generation %d (pid %s)", self.generation, self.pid)
             self._be_gone()
         return self._token_is_ours
 

@@ -48,13 +48,13 @@ class OldCode(NamedTuple):
         who, disk = f"eneration {self.generation}, {self.code},", " from what is on disk" * self.from_disk
         its, were = ("its worker", "was") if self.workers == 1 else ("its workers", "were")
         if not self.serving:
-            what = f"was started anew{disk} and does not come up" if self.was_stopped else "is down"
+            what = f"was started again{disk} and does not become ready" if self.was_stopped else "is down"
             return f"NOBODY SERVES: g{who} {what}: {self.trouble or f'{its} {were} not ready in time'}."
         missing = ""
         if self.serving < self.workers:
             why = f": {self.trouble}" if self.trouble else ""
             missing = f" with {self.serving} of {self.workers} workers{why}"
-        fate = f"{were} stopped and started anew{disk}" if self.was_stopped else f"{were} never stopped"
+        fate = f"{were} stopped and started again{disk}" if self.was_stopped else f"{were} never stopped"
         return f"G{who} still serves{missing}; {its} {fate}."
 
 

@@ -77,20 +77,20 @@ def read(path: str) -> StartRecord:
     with open(fd, "rb") as file:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise HandoverError(f"{path} is no regular file with one name.")
+            raise HandoverError(f"{path} is not a regular file with one name.")
         if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
             raise HandoverError(
                 f"Uid {found.st_uid} may have written {path}, and uid {os.geteuid()} would execute what it says."
             )
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
-        raise HandoverError(f"{path} is no start record: it has more than {_MOST_BYTES} bytes.")
+        raise HandoverError(f"{path} is not a start record: it has more than {_MOST_BYTES} bytes.")
     try:
         said = _RECORD(parse(data), "")
         if not said["argv"]:
             raise Unfit("argv", "must not be empty")
     except Unfit as error:
-        raise HandoverError(f"{path} is no start record: {error}.") from None
+        raise HandoverError(f"{path} is not a start record: {error}.") from None
     return StartRecord(said["argv"], said["environment"])
 
 

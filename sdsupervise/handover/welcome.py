@@ -79,7 +79,7 @@ def _wait_for_message(channel: Channel, timeout_seconds: float) -> Message:
         try:
             message = channel.receive()
         except EOFError:
-            raise HandoverError("The predecessor is gone: it left no hand-over to start from.") from None
+            raise HandoverError("The predecessor is gone and sent no hand-over.") from None
         except HandoverError as error:
             raise HandoverError(f"This hand-over cannot be read; restart the service instead. {error}") from None
         if message is not None:

@@ -53,7 +53,7 @@ class WordsSearch:
             peer.traceback = fit_failure(words)
         elif not looked:
             self.silent = pid
-            peer.reason = f"{peer.reason.rstrip('.')}; journalctl _PID={pid} has what it wrote"
+            peer.reason = f"{peer.reason.rstrip('.')}; its output: journalctl _PID={pid}"
         self._on_end()
 
 
@@ -63,4 +63,4 @@ def why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:
     said = fit_failure(printable(reload.last_words()))
     if peer.reason:
         return printable(peer.reason), printable(peer.traceback) or said
-    return reason_in(said) or "The new supervisor died without a word.", said
+    return reason_in(said) or "The new supervisor died without a message.", said

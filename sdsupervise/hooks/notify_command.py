@@ -130,7 +130,7 @@ class NotifyCommand:
     @staticmethod
     def _complain(entry: CatalogEntry, what: str) -> None:
         extra = entry_fields(CatalogEntry.NOTIFY_FAILED, reason=what)
-        _log.warning("Nobody may have heard of the event %s: %s", entry.word, what, extra=extra)
+        _log.warning("The event %s may not have been reported: %s", entry.word, what, extra=extra)
 
 
 def _own_unit() -> str:

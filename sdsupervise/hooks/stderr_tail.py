@@ -70,4 +70,4 @@ def where_they_are(pid: int) -> str:
     if place == os.devnull:
         return f"its standard error is {os.devnull}"
     file = f", {place}" if place.startswith("/") else ""  # else pipe:[7], socket:[7]
-    return f"look for what it wrote on the standard error of pid {pid}{file}"
+    return f"its output went to the standard error of pid {pid}{file}"

@@ -43,9 +43,9 @@ def parse(data: bytes) -> object:
     try:
         return _DECODER.decode(data.decode("utf-8", "surrogatepass"))
     except RecursionError:
-        raise Unfit("", "is no JSON (nested too deeply)") from None
+        raise Unfit("", "is not JSON (nested too deeply)") from None
     except ValueError as error:  # also for a number of thousands of digits, and for bytes that are not UTF-8
-        raise Unfit("", f"is no JSON ({type(error).__name__})") from None
+        raise Unfit("", f"is not JSON ({type(error).__name__})") from None
 
 
 def _refuse_constant(_name: str) -> NoReturn:
@@ -192,7 +192,7 @@ def either(*readers: Reader) -> Reader:
                 return reader(value, where)
             except Unfit as error:
                 why = why or error
-        raise why or Unfit(where, "must not be")
+        raise why or Unfit(where, "must not be there")
 
     return read
 

@@ -49,7 +49,7 @@ def of_instance(instance: Instance, directory: str, search: Sequence[str] | None
     """Yield the code of an instance whose supervisor root starts: its file, and what that names, unless `user` is not
     root."""
     values = instance.values
-    yield CodePlace("root does what it says", os.path.abspath(instance.file))
+    yield CodePlace("root follows it", os.path.abspath(instance.file))
     if values.get("user") not in (None, "root", "0"):
         return
     for key in _HELPERS:
@@ -89,7 +89,7 @@ def of_command(
         for word in words[1:]:
             path = os.path.join(directory, word)
             if os.path.isfile(path):
-                yield CodePlace("root's command is given it", path)
+                yield CodePlace("it is an argument of root's command", path)
 
 
 def of_program(word: str, directory: str, search: Sequence[str] | None, what: str) -> Iterator[CodePlace]:

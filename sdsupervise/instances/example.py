@@ -7,9 +7,9 @@ from .keys import DEFAULTS, EXAMPLES, FILE_KEYS
 
 _COLUMNS = 110
 _TOP = """\
-An instance of sdsupervise, as /etc/sdsupervise/NAME.toml describes one. Every key there is stands here, with its \
-default or, where it has none, an example: take the '#' away from what you change. 'sdsupervise check NAME' says \
-whether all is well, 'systemctl enable --now sdsupervise@NAME' starts it, and a reload reads the file anew. See \
+An instance of sdsupervise, for /etc/sdsupervise/NAME.toml. Every key is here, with its default value, or with an \
+example if it has no default. Remove the '#' from a key that you change. 'sdsupervise check NAME' reports mistakes, \
+'systemctl enable --now sdsupervise@NAME' starts the instance, and each reload reads the file again. See \
 sdsupervise.toml(5)."""
 
 

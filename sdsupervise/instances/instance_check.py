@@ -75,7 +75,7 @@ def _in_pool(values: Mapping[str, Any]) -> Iterator[Mistake]:
 def _unknown(path: tuple[str, ...], known: Iterable[str], value: object) -> Mistake:
     name = path[-1]
     if isinstance(value, Mapping) and any(key in FILE_KEYS for key in value) and len(path) == 1:
-        hint = "; all keys stand at the top of the file, in no table."
+        hint = "; put all keys at the top of the file, outside of tables."
     else:
         meant = nearest(name, known)
         hint = f"; did you mean {meant}?" if meant else "; sdsupervise.toml(5) has them all."
@@ -88,13 +88,13 @@ def _in_choice(found: Mapping[str, object]) -> Iterator[Mistake]:
         if {"service", "command"} & {nearest(key, FILE_KEYS) for key in found if key not in FILE_KEYS}:
             return  # the key is there, with a mistyped name
         path = ("command",) if "command" in found else ()
-        yield Mistake(path, "Say what to run, by either service (a class) or command.", in_key=True)
+        yield Mistake(path, "Nothing to run: set either service (a class) or command.", in_key=True)
         return
     wrong = ONLY_FOR_CLASSES if "command" in found else ONLY_FOR_COMMANDS
     there, needed = ("command", "service") if "command" in found else ("service", "command")
     for key in found:
         if key in wrong:
-            yield Mistake((key,), f"{key} is for a {needed}, and here is a {there}.", in_key=True)
+            yield Mistake((key,), f"{key} is for a {needed}, but this instance runs a {there}.", in_key=True)
     if found.get("command") == []:
         yield Mistake(("command",), "command is empty; write a program, and its arguments.")
 
@@ -146,8 +146,8 @@ def _between_listeners(values: Mapping[str, Any]) -> Iterator[Mistake]:
         if checked.lanes and handover == "exclusive":
             yield Mistake(
                 ("listen", name, "lanes"),
-                f"listen {name!r} has lanes, which are for handover overlap; in an exclusive service clients wait "
-                "for the new worker in the queue of the old one.",
+                f"listen {name!r} has lanes, which are for handover overlap; in an exclusive service, clients wait "
+                f"in the listener's queue for the new worker.",
             )
 
 

@@ -108,7 +108,7 @@ def _parse(file: str, text: str) -> Mapping[str, Any]:
             raise BadFile([f"{file}:1:1: A number in it has too many digits."]) from None
         line, column = (int(where[1]), int(where[2])) if where[1] else position(text, len(text))
         said = str(error)[: where.start()]
-        hint = "; a text stands in quotation marks" if said == "Invalid value" and where[1] else ""
+        hint = "; put a text in quotation marks" if said == "Invalid value" and where[1] else ""
         raise BadFile(
-            [f"{file}:{line}:{column}: This is no TOML: {one_line(said[:1].lower() + said[1:])}{hint}."]
+            [f"{file}:{line}:{column}: This is not TOML: {one_line(said[:1].lower() + said[1:])}{hint}."]
         ) from None

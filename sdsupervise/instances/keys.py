@@ -13,31 +13,37 @@ __all__ = ["DEFAULTS", "EXAMPLES", "FILE_KEYS", "ONLY_FOR_CLASSES", "ONLY_FOR_CO
 
 _KEYS: Mapping[str, Kind] = {
     "service": kinds.text(
-        *("TARGET", "the class to run: package.module:Class or path/to/file.py:Class, the path from directory"),
+        *(
+            "TARGET",
+            "the class to run: package.module:Class, or path/to/file.py:Class with the path relative to directory",
+        ),
         example="myapp.service:MyApp",
     ),
     "command": kinds.command(
-        "the program to run instead of a class, and its arguments, in which {NAME} is the number of the descriptor at "
-        "which it finds the listener of that name",
+        "the program to run instead of a class, and its arguments; {NAME} in them stands for the descriptor number "
+        "of the listener with that name",
         example=["venv/bin/gunicorn", "--preload", "myapp.wsgi"],
     ),
-    "arguments": kinds.words("the class's own options", only_for="class", example=["--verbose"]),
+    "arguments": kinds.words("the options of the class itself", only_for="class", example=["--verbose"]),
     "directory": kinds.text(
-        *("DIR", "where the service runs, from where this file stands; a symlink is followed anew by each reload"),
+        *(
+            "DIR",
+            "the directory where the service runs, relative to that of this file; each reload follows a symlink again",
+        ),
         example="/srv/myapp/current",
     ),
     "python": kinds.text(
-        *("PATH", "the interpreter of the class's own virtual environment; needs nothing of ours"),
+        *("PATH", "the interpreter of the virtual environment of the class, which need not contain sdsupervise"),
         only_for="class",
         example="venv/bin/python",
     ),
     "user": kinds.account("USER", "user to run as; only root can change it", example="myapp"),
     "group": kinds.account("GROUP", "group to run as; only root can change it", example="myapp"),
     "pid_file": kinds.text(
-        *("PATH", "the pid file; else NAME.pid in the directory where the instance runs"),
+        *("PATH", "the pid file; default: NAME.pid in the runtime directory of the instance"),
         example="/run/myapp.pid",
     ),
-    "no_warn": kinds.flag("say nothing"),
+    "no_warn": kinds.flag("print no warnings"),
 }
 FILE_KEYS: Mapping[str, Kind] = {**_KEYS, **KINDS}
 ONLY_FOR_CLASSES = frozenset(key for key, kind in FILE_KEYS.items() if kind.only_for == "class")

@@ -17,7 +17,7 @@ _OURS = "sdsupervise"
 # What systemd takes as the instance of a unit, without what needs escaping or has a meaning for us. The name is also
 # part of a socket's path, which has at most 107 bytes.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-NAMES = "a name has up to 64 letters, digits, '_', '.' and '-', and begins with none of the last two"
+NAMES = "a name has up to 64 letters, digits, '_', '.' and '-', and does not begin with '.' or '-'"
 # The name of a unit that `sdsupervise wrap` changed (%N). It may belong to a template, and be escaped by
 # systemd-escape(1).
 _UNIT = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@\\-]{0,127}")

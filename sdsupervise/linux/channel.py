@@ -58,7 +58,7 @@ class Channel:
         try:
             end = socket.socket(fileno=fd)
         except OSError as error:
-            raise HandoverError(f"The hand-over descriptor {fd} is no socket: {error.strerror}.") from error
+            raise HandoverError(f"The hand-over descriptor {fd} is not a socket: {error.strerror}.") from error
         if (end.family, end.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
             end.detach()  # it may belong to other code
             raise HandoverError(f"The hand-over descriptor {fd} is another kind of socket.")
@@ -112,7 +112,7 @@ class Channel:
         except checked.Unfit as error:
             for fd in fds:
                 os.close(fd)
-            raise HandoverError(f"The other supervisor sent {len(data)} bytes that are no message: {error}.") from None
+            raise HandoverError(f"Another supervisor sent {len(data)} bytes that are not a message: {error}.") from None
         return Message(say, fields, fds, received.sender)
 
     def refuse_more(self) -> None:

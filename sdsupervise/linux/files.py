@@ -83,7 +83,7 @@ def replace(directory: int, name: str, data: bytes, mode: int, *, durable: bool)
     try:
         there = stat.S_IFMT(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
         if there not in (stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR):  # for a directory, rename(2) raises the right error
-            raise _error(errno.EEXIST, "there is something that is no regular file")
+            raise _error(errno.EEXIST, "something is there that is not a regular file")
     except FileNotFoundError:
         pass
     new = f".sdsupervise.{os.urandom(8).hex()}"  # a name that no reader of *.prom or *.conf matches
@@ -109,7 +109,7 @@ def read(directory: int, name: str, *, at_most: int) -> bytes:
     file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     with open(file, "rb") as content:
         if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise _error(errno.EEXIST, "there is something that is no regular file")
+            raise _error(errno.EEXIST, "something is there that is not a regular file")
         return content.read(at_most)
 
 
@@ -123,7 +123,7 @@ def read_regular(path: str, most_bytes: int) -> bytes:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(place).st_mode):
-                raise NotReadable("it is no regular file")
+                raise NotReadable("it is not a regular file")
             with open(f"/proc/self/fd/{place}", "rb") as file:
                 data = file.read(most_bytes + 1)
         finally:

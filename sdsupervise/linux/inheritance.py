@@ -113,7 +113,7 @@ def inherited_handover(environment: Mapping[str, str]) -> tuple[int, int] | None
     channel, _, own_stderr = value.partition(":")
     numbers = decimal(channel, _MOST_FD), decimal(own_stderr, _MOST_FD)
     if numbers[0] is None or numbers[1] is None:
-        raise HandoverError(f"${HANDOVER_VARIABLE} is {value!r}, which no supervisor of ours sets; unset it.")
+        raise HandoverError(f"${HANDOVER_VARIABLE} is {value!r}, which no supervisor sets; unset it.")
     return numbers[0], numbers[1]
 
 

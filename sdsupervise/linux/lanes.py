@@ -172,8 +172,8 @@ def why_ports_are_taken() -> str:
     if all(port in kept for port in range(max(low, first), min(high, last) + 1)):
         return ""
     return (
-        f"before_commit knows its connections by their source ports, {first}-{last}, and this host gives these to any "
-        f"client (net.ipv4.ip_local_port_range is {low}-{high}); reserve them: "
+        f"before_commit uses the source ports {first}-{last} for its connections, but this host also gives them to "
+        f"other clients (net.ipv4.ip_local_port_range is {low}-{high}); reserve them: "
         f"sysctl net.ipv4.ip_local_reserved_ports={first}-{last}."
     )
 

@@ -63,7 +63,11 @@ class Leftovers:
                 continue
             what = printable(str(process))
             if not signals.send(process.pidfd, signal.SIGKILL if self._kills else self._stop_signal):
-                _log.warning("Worker (pid %d) left a process behind that we may not end: %s", self._worker_pid, what)
+                _log.warning(
+                    "Worker (pid %d) left a process behind that the supervisor has no permission to end: %s",
+                    self._worker_pid,
+                    what,
+                )
                 self._not_ours.add(process.pid)
                 os.close(process.pidfd)
                 continue

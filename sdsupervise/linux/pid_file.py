@@ -49,11 +49,11 @@ class PidFile:
         # /dev/null would be locked for every process, and given to --user. So would a file that --user has linked here.
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             os.close(fd)
-            raise _cannot("open", path, "it is no regular file with one name")
+            raise _cannot("open", path, "it is not a regular file with one name")
         # A file renamed to this path must not be used either: --user could read it after the chown.
         if found.st_size > _MOST_BYTES or not set(os.pread(fd, _MOST_BYTES, 0)) <= set(b"0123456789\n"):
             os.close(fd)
-            raise _cannot("use", path, "it holds something else than a pid")
+            raise _cannot("use", path, "it contains something other than a pid")
         return cls(fd, path, is_new=is_new)
 
     @classmethod
@@ -70,7 +70,7 @@ class PidFile:
         try:
             return cls(os.open(f"/proc/self/fd/{path_fd}", os.O_RDWR | os.O_CLOEXEC), name)
         except OSError as error:
-            hint = "; a change of user takes a restart" if isinstance(error, PermissionError) else ""
+            hint = "; to change the user, restart the service" if isinstance(error, PermissionError) else ""
             raise PidFileError(f"Cannot reopen the pid file {name or '(none)'}: {error.strerror}{hint}.") from error
 
     def path_fd(self) -> int:
@@ -180,5 +180,5 @@ def _open(name: str, directory: int) -> tuple[int, bool]:
 
 def _cannot(do: str, path: str, why: str | None) -> PidFileError:
     return PidFileError(
-        f"Cannot {do} the pid file {path}: {why}; name another with --pid-file or go without by --no-pid-file."
+        f"Cannot {do} the pid file {path}: {why}; choose another with --pid-file, or use --no-pid-file."
     )

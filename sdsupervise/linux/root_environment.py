@@ -52,9 +52,10 @@ def refuse_code_of_others(environment: Mapping[str, str], directory: str) -> Non
         who = who_else_may_write(path, or_add=True) if is_used(variable) else ""
         if who:
             raise ConfigError(
-                f"Root executes code from where {variable} leads, and {who}: whoever does is root at the next start "
-                f"or reload. Take {variable} out of the unit's environment, or give the directory to root, or have "
-                "root run nothing of the unit: by User=, without `user` in the instance's file."
+                f"Root executes code from the directories in {variable}, and {who}. Whoever writes there becomes "
+                f"root at the next start or reload. Remove {variable} from the unit's environment, or give the "
+                f"directory to root, or run all of the unit as another user: User= in the unit, and no `user` in the "
+                f"instance's file."
             )
 
 

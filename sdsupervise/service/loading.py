@@ -65,7 +65,7 @@ def _import_file(path: str) -> ModuleType:
     sys.path.insert(_place_after_standard_library() if is_taken else 0, directory)
     spec = importlib.util.spec_from_file_location(name, real)
     if spec is None:
-        raise ServiceNotLoadable(f"Cannot load {path}: it is no Python file.")
+        raise ServiceNotLoadable(f"Cannot load {path}: it is not a Python file.")
     own_code.replace_loader(spec, real)
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

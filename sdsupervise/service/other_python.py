@@ -46,7 +46,7 @@ class OtherPython:
             tell_why(*facts.get("why", ("", "")))  # in a successor; on standard error it has said so itself
             return int(facts["exit_status"])
         if not facts["supervised"]:
-            raise UsageError(f"{facts['class']} is not supervised, so --python means nothing to it.")
+            raise UsageError(f"{facts['class']} is not supervised; leave out --python.")
         settings = check_settings(facts["class"], facts["settings"])
         plan = Plan(
             name=facts["name"],
@@ -91,10 +91,10 @@ def _describe(python: str, wanted: WantedService) -> dict[str, Any]:
     _, status = os.waitpid(pid, 0)
     if not said:
         raise ConfigError(
-            f"--python {python} ended with status {os.waitstatus_to_exitcode(status)} before it had described "
+            f"--python {python} ended with status {os.waitstatus_to_exitcode(status)} before it described "
             f"{wanted.target}; it must be Python 3.11 or newer."
         )
     try:
         return description.read(said)
     except Unfit as error:
-        raise ConfigError(f"--python {python} described {wanted.target} by what is no description: {error}.") from None
+        raise ConfigError(f"--python {python} gave an invalid description of {wanted.target}: {error}.") from None

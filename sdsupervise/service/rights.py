@@ -45,7 +45,7 @@ def warn_of_code(plan: Plan, identity: Identity | None) -> None:
         return
     writer = who_else_may_write(plan.code)
     _log.warning(
-        "Root has loaded the code of %s, before it became %s: whoever may write that code is root at the next start%s. "
-        "Name the user in the instance's file, or by 'sdsupervise run --user %s'",
+        "Root loaded the code of %s before it became %s. Whoever may write that code becomes root at the next "
+        "start%s. Name the user in the instance's file, or with 'sdsupervise run --user %s'",
         *(plan.name, plan.user, f" ({writer})" if writer else "", plan.user),
     )

@@ -37,7 +37,7 @@ class Start(NamedTuple):
 
     def already_running(self) -> AlreadyRunning:
         """The refusal."""
-        what = self.pid_file or "what serves for a pid file"
+        what = self.pid_file or "its lock"
         return AlreadyRunning(f"Couldn't lock {what}. Is another copy of this daemon already running?")
 
 
@@ -73,8 +73,8 @@ def ask_running(start: Start, path: str) -> bool:
     try:
         if caller.listener_uid not in start.users:
             raise AlreadyRunning(
-                f"Uid {caller.listener_uid} listens on {path}, which is no user of this service: not starting. "
-                "Choose a --pid-file in a directory that only the service's user and root may write."
+                f"Uid {caller.listener_uid} listens on {path} and is not a user of this service: not starting. "
+                f"Choose a --pid-file in a directory that only the service's user and root may write."
             )
         facts = caller.status().parameters
         name = facts["name"]
@@ -120,7 +120,7 @@ def signal_running(start: Start, pid_file: PidFile) -> bool:
                 "not signalling it. Remove the file if nothing of yours uses it, or choose another --pid-file."
             )
         if not signals.send(pidfd, signal.SIGUSR2):
-            raise NotPermitted(f"Daemon is already running as pid {pid}, which we may not signal.")
+            raise NotPermitted(f"Daemon is already running as pid {pid}, and there is no permission to signal it.")
         _log.warning("Daemon is already running, initiated hot reload")
         return True
     finally:
@@ -139,7 +139,7 @@ def _run_by(unit: str, name: str, *, of_user: bool) -> AlreadyRunning:
     from ..systemd import manager
 
     reload = " ".join(manager.systemctl("reload", unit, of_user=of_user))
-    return AlreadyRunning(f"{name} is run by {unit} already: not started. To move it to new code: {reload}")
+    return AlreadyRunning(f"{unit} already runs {name}: not started. To move it to new code: {reload}")
 
 
 def _known_as(name: str, pid_file: str | None) -> str:

@@ -78,8 +78,8 @@ def _start_first(plan: Plan, claimed: Claim) -> Started | int:
     rights.warn_of_code(plan, claimed.identity)
     if plan.pid_file != (pid_file.name or None):
         raise ConfigError(
-            f"{plan.name} names the pid file {plan.pid_file or '(none)'} in its code, which was loaded as uid "
-            f"{os.geteuid()}: too late. Put pid_file into the instance's file, or give --pid-file."
+            f"{plan.name} names the pid file {plan.pid_file or '(none)'} in its code, but its code is loaded as uid "
+            f"{os.geteuid()} after the pid file is opened. Set pid_file in the instance's file, or give --pid-file."
         )
     # Before the privileges are dropped, for a port below 1024, unless they had to be dropped before.
     listening = Listening(notifier)

@@ -19,7 +19,7 @@ class WantedService(NamedTuple):
 
 
 def own_options(said: Mapping[str, object]) -> list[str]:
-    """What a command line, or a file, says of a class that the class's own options are for."""
+    """What a command line, or a file, says of a class that the options of the class itself are for."""
     texts = {name: said.get(name) for name in _TEXTS}
     words = [f"--{name.replace('_', '-')}={text}" for name, text in texts.items() if text is not None]
     return words + [f"--{name.replace('_', '-')}" for name in _FLAGS if said.get(name)]

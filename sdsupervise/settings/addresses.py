@@ -94,7 +94,7 @@ def why_too_long(path: str) -> str:
     length = len(os.fsencode(path))
     if length <= _MAX_PATH_BYTES:
         return ""
-    return f"is too long for a UNIX socket: {length} bytes, and {_MAX_PATH_BYTES} are the most"
+    return f"is too long for a UNIX socket: {length} bytes; the limit is {_MAX_PATH_BYTES}"
 
 
 def parse(text: str) -> Address:
@@ -112,13 +112,13 @@ def parse(text: str) -> Address:
         return _everywhere(_port(text))
     host, colon, port = text.rpartition(":")
     if not colon:
-        raise ValueError(f"is no address; write {_NOTATIONS}")
+        raise ValueError(f"is not an address; write {_NOTATIONS}")
     if host.startswith("[") and host.endswith("]"):
         return Address(socket.AF_INET6, _v6(host[1:-1], _port(port)))
     try:
         socket.inet_pton(socket.AF_INET, host)
     except OSError:
-        raise ValueError(f"is no numeric address; write {_NOTATIONS}") from None
+        raise ValueError(f"is not a numeric address; write {_NOTATIONS}") from None
     return Address(socket.AF_INET, (host, _port(port)))
 
 

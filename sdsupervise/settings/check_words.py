@@ -43,5 +43,5 @@ def _of_port(entry: Listen, settings: Settings) -> tuple[str, str] | None:
         return None
     return (
         f"before_commit names port {port} (listen {entry.name!r}), where the old code may answer",
-        "have it connect from a source port of 61000-61999, as curl does with --local-port 61000-61999",
+        "let it connect from a source port of 61000-61999, as curl does with --local-port 61000-61999",
     )

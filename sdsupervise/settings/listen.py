@@ -64,7 +64,7 @@ def check_number(entries: tuple[Listen, ...]) -> tuple[Listen, ...]:
     """
     sockets = count_sockets(entries)
     if sockets > MAX_ENTRIES:
-        raise ConfigError(f"listen has {sockets} sockets; {MAX_ENTRIES} at most can be handed on in a reload.")
+        raise ConfigError(f"listen has {sockets} sockets; {MAX_ENTRIES} at most can be passed on in a reload.")
     return entries
 
 
@@ -95,24 +95,25 @@ def why_not_checked(entries: Sequence[Listen]) -> str:
     can."""
     if not entries:
         return (
-            "before_commit in an overlap reaches the new code alone only through sockets that listen has, and it has "
-            "none: list them there, or have handover exclusive."
+            "With handover overlap, before_commit can reach only the new code through the sockets in listen, but "
+            "listen is empty: list the sockets there, or set handover to exclusive."
         )
     variables: dict[str, str] = {}
     for entry in entries:
         if entry.address.startswith("@"):
             return (
-                f"before_commit in an overlap cannot reach the new code alone at the abstract address {entry.address} "
-                f"(listen {entry.name!r}), which two sockets cannot have: write a path."
+                f"With handover overlap, before_commit cannot reach only the new code at the abstract address "
+                f"{entry.address} (listen {entry.name!r}), which two sockets cannot share: write a path."
             )
         if entry.reuse_port:
             return (
-                f"before_commit in an overlap cannot reach the new code alone at {entry.address} (listen "
-                f"{entry.name!r}), where others may listen: leave reuse_port out."
+                f"With handover overlap, before_commit cannot reach only the new code at {entry.address} (listen "
+                f"{entry.name!r}), where other programs may listen: leave reuse_port out."
             )
         other = variables.setdefault(variable(entry.name), entry.name)
         if other != entry.name:
-            return f"listen {other!r} and {entry.name!r} are both ${variable(entry.name)} to before_commit: rename one."
+            both = f"listen {other!r} and {entry.name!r} are both ${variable(entry.name)}"
+            return f"{both} for before_commit: rename one."
     return ""
 
 
@@ -169,7 +170,9 @@ def _check_entry(name: object, entry: object) -> Listen:
     if checked.lanes and address.startswith(("/", "@")):
         raise ConfigError(f"{where} has lanes, but {address} is a UNIX socket; only TCP has them.")
     if checked.lanes and checked.reuse_port:
-        raise ConfigError(f"{where} has lanes and reuse_port; the kernel cannot tell lanes from the sockets of others.")
+        raise ConfigError(
+            f"{where} has lanes and reuse_port; the kernel cannot tell lanes from the sockets of other programs."
+        )
     if checked.has_file_options and not address.startswith("/"):
         raise ConfigError(f"{where} has a mode, user or group, but {address} is no path; only a file can have them.")
     return checked
@@ -202,7 +205,7 @@ def _check_mode(where: str, value: object) -> int:
 def _check_account(where: str, value: object) -> str:
     account = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(account, str) or not account:
-        raise ConfigError(f"{where}: {_shown(value)} is no name of a user or group.")
+        raise ConfigError(f"{where}: {_shown(value)} is not the name of a user or group.")
     return account
 
 

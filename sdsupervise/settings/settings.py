@@ -18,8 +18,8 @@ from .listen import Listen
 MOST_WORKERS = 10_000  # the fewest are 1
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
 EACH_IN_EXCLUSIVE = (
-    "before_commit_each is for handover overlap; in an exclusive service the new workers have clients by then, and "
-    "none can be held while another is checked."
+    "before_commit_each is for handover overlap; in an exclusive service, all new workers have clients already, and "
+    "none can be held back while another is checked."
 )
 
 
@@ -32,8 +32,8 @@ class Settings(NamedTuple):
     listen: Annotated[
         tuple[Listen, ...],
         kinds.sockets(
-            "a socket the service keeps: port, 127.0.0.1:8000, [::1]:8000, /path or @abstract; after it, if need be, "
-            ",backlog=N,mode=0660,user=U,group=G,reuse-port",
+            "a socket that the supervisor keeps open: port, 127.0.0.1:8000, [::1]:8000, /path or @abstract, with "
+            "options: ,backlog=N,mode=0660,user=U,group=G,reuse-port",
             example={
                 "http": "127.0.0.1:8000",
                 "admin": {"address": "/run/myapp/admin.sock", "mode": "0660", "group": "adm"},
@@ -42,72 +42,86 @@ class Settings(NamedTuple):
     ] = ()
     handover: Annotated[
         str,
-        kinds.choice(("exclusive", "overlap"), "may the old workers serve on until the new ones do, or never two"),
+        kinds.choice(
+            ("exclusive", "overlap"),
+            "exclusive: never two generations at once; overlap: the old one serves until the new one does",
+        ),
     ] = "exclusive"
     workers: Annotated[
         int | str,
-        kinds.count(MOST_WORKERS, "so many processes; auto: one for each CPU that the affinity and quota allow"),
+        kinds.count(
+            MOST_WORKERS, "the number of worker processes; auto: one for each CPU that the affinity and quota allow"
+        ),
     ] = 1
     max_workers: Annotated[
         int,
-        kinds.whole(0, MOST_WORKERS, "scaling stops here; 0: at workers in exclusive, nowhere in overlap"),
+        kinds.whole(
+            0,
+            MOST_WORKERS,
+            "the most workers that scaling allows; 0: in exclusive as many as workers, in overlap no limit",
+        ),
     ] = 0
     delay_before_respawn: Annotated[
         float,
-        kinds.seconds(0, "wait between a worker's exit and the next one; 0: a spare is kept forked"),
+        kinds.seconds(
+            0, "the wait after the exit of a worker until the next one starts; 0: no wait, a spare is kept ready"
+        ),
     ] = 5.0
     respawn_backoff_limit: Annotated[
         float,
-        kinds.seconds(0, "the wait doubles with each crash in a row, up to this; 0: it does not"),
+        kinds.seconds(0, "the wait doubles with each crash in a row, up to this limit; 0: it does not double"),
     ] = 30.0
     respawn_forgiven_after: Annotated[
         float,
-        kinds.seconds(0, "a worker that lived so long has paid for the crashes before it"),
+        kinds.seconds(0, "after this many seconds alive, a worker's earlier crashes are forgotten"),
     ] = 60.0
     crash_limit: Annotated[
         int,
-        kinds.whole(0, 10_000, "give up after so many crashes within crash_window; 0: never"),
+        kinds.whole(0, 10_000, "the supervisor gives up after this many crashes within crash_window; 0: never"),
     ] = 0
-    crash_window: Annotated[float, kinds.seconds(0, "see crash_limit")] = 60.0
+    crash_window: Annotated[float, kinds.seconds(0, "the time in which crash_limit counts crashes")] = 60.0
     start_timeout: Annotated[
         float,
-        kinds.seconds(0, "a worker not ready after this is killed; 0: no limit"),
+        kinds.seconds(0, "a worker that is not ready after this time is killed; 0: no limit"),
     ] = 60.0
     worker_timeout: Annotated[
         float,
-        kinds.seconds(0, "a worker silent for so long since its last ping is killed; 0: never"),
+        kinds.seconds(0, "a worker that sends no ping for this time is killed; 0: never"),
     ] = 0.0
     stop_timeout: Annotated[
         float,
-        kinds.seconds(0, "a worker still there so long after SIGTERM gets SIGKILL"),
+        kinds.seconds(0, "a worker that still runs this long after SIGTERM gets SIGKILL"),
     ] = 30.0
     stop_signal: Annotated[
         str,
-        kinds.choice(STOP_SIGNALS, "what a command is told to stop by", only_for="command"),
+        kinds.choice(STOP_SIGNALS, "the signal that stops a command", only_for="command"),
     ] = "SIGTERM"
     kill_mode: Annotated[
         str,
         kinds.choice(
-            *(("mixed", "group"), "stop_signal goes to a command's first process alone, or to all its group"),
+            *(
+                ("mixed", "group"),
+                "mixed: stop_signal goes only to the first process of a command; group: to its whole process group",
+            ),
             only_for="command",
         ),
     ] = "mixed"
     ready_after: Annotated[
         float,
         kinds.seconds(
-            0, "a command is ready when it has lived so long; 0: when it has sent READY=1", only_for="command"
+            0, "a command is ready after it has lived this long; 0: when it sends READY=1", only_for="command"
         ),
     ] = 0.0
     waits_for_release: Annotated[
         bool,
         kinds.flag(
-            "an exclusive command starts beside the old one, and calls 'sdsupervise ready' in time",
+            "an exclusive command starts beside the old one, and calls 'sdsupervise ready' to wait for its end",
             only_for="command",
         ),
     ] = False
     max_lifetime: Annotated[
         float,
-        kinds.seconds(0, "a worker is replaced after this, or up to a tenth sooner; 0: never"),
+        kinds.seconds(0, "a worker is replaced after this time, or up to a tenth sooner; 0: never"),
     ] = 0.0
     max_memory: Annotated[
         int,
@@ -115,46 +129,46 @@ class Settings(NamedTuple):
     ] = 0
     reload_timeout: Annotated[
         float,
-        kinds.seconds(0.1, "new code not ready after this is killed, the old code serves on"),
+        kinds.seconds(0.1, "new code that is not ready after this time is killed, and the old code keeps serving"),
     ] = 60.0
     takeover_timeout: Annotated[
         float,
-        kinds.seconds(0.1, "grace for the other supervisor, beyond its own stop_timeout"),
+        kinds.seconds(0.1, "the time for each step between predecessor and successor, beyond stop_timeout"),
     ] = 5.0
     before_commit: Annotated[
         tuple[str, ...],
         kinds.command(
-            "a check that reaches the new workers alone, see BEFORE_COMMIT in sdsupervise.toml(5); if it fails, the "
-            "old workers go on, and its last words are the reason",
+            "a check that reaches only the new workers, see BEFORE_COMMIT in sdsupervise.toml(5); if it fails, the "
+            "old workers keep serving, and its last line is the reason",
             example=["curl", "-fsS", "--local-port", "61000-61999", "http://127.0.0.1:8000/health"],
         ),
     ] = ()
     before_commit_timeout: Annotated[
         float,
-        kinds.seconds(0.1, "how long before_commit may take, all its runs together"),
+        kinds.seconds(0.1, "the time limit for all runs of before_commit together"),
     ] = 30.0
     before_commit_each: Annotated[
         bool,
-        kinds.flag("run before_commit once for each new worker, which then is the only one to answer"),
+        kinds.flag("run before_commit once for each new worker, while only that worker answers"),
     ] = False
     probation: Annotated[
         float,
-        kinds.seconds(0, "how long new code must serve well before the old supervisor leaves"),
+        kinds.seconds(0, "how long the new code must serve without failure before the old supervisor leaves"),
     ] = 0.0
     barrier_timeout: Annotated[
         float,
-        kinds.seconds(0.1, "how long systemd may take to process the new main pid"),
+        kinds.seconds(0.1, "the time limit for systemd to process the new main pid"),
     ] = 15.0
     notify_command: Annotated[
         tuple[str, ...],
         kinds.command(
-            "told of what people want to hear: reloaded, rolled-back, nobody-serves, crash-loop, gave-up; in "
-            "$SDSUPERVISE_EVENT"
+            "a command to run after an event, which $SDSUPERVISE_EVENT names: reloaded, rolled-back, nobody-serves, "
+            "crash-loop or gave-up"
         ),
     ] = ()
     notify_timeout: Annotated[
         float,
-        kinds.seconds(0.1, "a notify_command that takes longer is killed"),
+        kinds.seconds(0.1, "a notify_command that takes longer than this is killed"),
     ] = 30.0
 
     @property
@@ -236,8 +250,8 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
         raise ConfigError(f"{owner}: {too_late}")
     if not settings.overlaps and any(entry.lanes for entry in settings.listen):
         raise ConfigError(
-            f"{owner}: listen has lanes, which are for handover overlap; in an exclusive service clients wait for the "
-            "new worker in the queue of the old one."
+            f"{owner}: listen has lanes, which are for handover overlap; in an exclusive service, clients wait in "
+            f"the listener's queue for the new worker."
         )
     if isinstance(settings.workers, int) and 0 < settings.max_workers < settings.workers:
         raise ConfigError(f"{owner}: {too_few(settings.workers, settings.max_workers)}")
@@ -261,7 +275,7 @@ def settings_of(service: object) -> Settings:
 
 def too_few(workers: int, max_workers: int) -> str:
     """Return a sentence: max_workers is less than workers."""
-    return f"max_workers is {max_workers}, and workers is {workers}; it must be at least as many."
+    return f"max_workers is {max_workers}, and workers is {workers}; it must be at least that number."
 
 
 def why_never_ready(values: Mapping[str, Any]) -> str:
@@ -273,7 +287,7 @@ def why_never_ready(values: Mapping[str, Any]) -> str:
     for name in ("start_timeout", "reload_timeout"):
         if 0 < values[name] < values["ready_after"]:
             return (
-                f"ready_after is {values['ready_after']:g} s, and {name} ends a command that is not ready within "
+                f"ready_after is {values['ready_after']:g} s, but {name} ends a command that is not ready within "
                 f"{values[name]:g} s; raise it."
             )
     return ""

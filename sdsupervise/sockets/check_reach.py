@@ -11,8 +11,8 @@ from ..linux.unpatched import os
 from .opening import WantedListener, may_replace
 
 SHARED = (
-    "before_commit in an overlap cannot reach the new code alone through the sockets of a .socket unit, which both "
-    "generations share: let listen open them instead, or leave before_commit out."
+    "With handover overlap, before_commit cannot reach only the new code through the sockets of a .socket unit, "
+    "which both generations share: open them with listen instead, or leave before_commit out."
 )
 
 
@@ -33,7 +33,8 @@ def why_not_by_files(wanted: Sequence[WantedListener], identity: Identity | None
         path = listener.address.path
         if path and not may_replace(path, uid, groups):
             return (
-                f"before_commit has the new code's socket take the path {path} (listen {listener.name!r}), and uid "
-                f"{uid} may not write to {os.path.dirname(path)}: give the socket a directory of the service's own."
+                f"before_commit makes the socket of the new code take the path {path} (listen {listener.name!r}), "
+                f"and uid "
+                f"{uid} may not write to {os.path.dirname(path)}: put the socket into a directory of the service's own."
             )
     return ""

@@ -135,8 +135,9 @@ def check_ports_are_free(wanted: Sequence[WantedListener], found: Sequence[OpenL
         for existing in ports if not any(listener.address == existing.address for existing in ports) else ():
             if listener.is_excluded_by(existing.address, existing.shares_port):
                 raise ListenError(
-                    f"Cannot listen on {listener.address} (listen {listener.name!r}) by a reload: until it is over, "
-                    f"the old code listens on {existing.address}, which has that port; restart the service instead."
+                    f"Cannot listen on {listener.address} (listen {listener.name!r}) in a reload: the old code "
+                    f"listens on {existing.address} until the reload ends, and that address has the same port; "
+                    f"restart the service instead."
                 )
 
 

@@ -34,9 +34,9 @@ def agreed(configured: Sequence[str], given: Sequence[str]) -> dict[str, int]:
         bases = [configured[0] for _ in bases]
     if configured and set(bases) != set(configured):
         raise ConfigError(
-            f"systemd gives the sockets {', '.join(sorted(set(bases)))}, and listen has "
-            f"{', '.join(sorted(configured))}: let FileDescriptorName= of the .socket units name the same ones, "
-            "or leave listen out."
+            f"systemd passes the sockets {', '.join(sorted(set(bases)))}, but listen has "
+            f"{', '.join(sorted(configured))}: use the same names in FileDescriptorName= of the .socket units, or "
+            f"leave listen out."
         )
     named: dict[str, int] = {}
     for base in configured or dict.fromkeys(bases):

@@ -203,9 +203,9 @@ class Listening:
                 why = error.__cause__.strerror if isinstance(error.__cause__, OSError) else error
                 raise ListenError(
                     f"before_commit needs a second socket at {existing.address} (listen {name!r}), which the kernel "
-                    f"refuses ({why}): mostly because another user has opened the first. Restart the service once."
+                    f"refuses ({why}): usually because another user opened the first socket. Restart the service once."
                 ) from error
-            _log.info("%s has one lane only: %s", existing.address, error)
+            _log.info("%s has only one lane: %s", existing.address, error)
             return
         self._opened.append(made)
         if existing.file is not None:
@@ -328,7 +328,12 @@ class Listening:
                 if existing.file is not None:
                     existing.file.take_path()
             except OSError as error:
-                _log.error("%s leads to an old socket: %s (listen %r)", existing.address, error.strerror, name)
+                _log.error(
+                    "%s still leads to the socket of the predecessor: %s (listen %r)",
+                    existing.address,
+                    error.strerror,
+                    name,
+                )
 
     def _forget_dropped(self) -> None:
         for existing in self._dropped:
@@ -345,4 +350,4 @@ class Listening:
                 for _, each in existing.stored:
                     listener.adjust(each, existing.file, has_lanes=existing.other is not None)
             except OSError as error:
-                _log.warning("%s stays as it is: %s (listen %r)", existing.address, error.strerror, name)
+                _log.warning("%s keeps its present options: %s (listen %r)", existing.address, error.strerror, name)

@@ -119,7 +119,7 @@ def taken_from_systemd() -> list[OpenListener]:
         if stat.S_ISSOCK(os.fstat(fd).st_mode):
             taken.append(_by_name(fd, not name.startswith(STORED), name, None))
         else:
-            _log.warning("systemd passes %r, which is no socket, ignoring", name)
+            _log.warning("systemd passed %r, which is not a socket; ignoring it", name)
             os.close(fd)
     return _paired(taken)
 

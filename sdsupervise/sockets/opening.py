@@ -175,11 +175,12 @@ class WantedListener(NamedTuple):
         """Return why only one of the two can be open at a time, as a sentence; "" if both can."""
         if self.address.is_one_with(other.address):
             spelled = "" if self.address == other.address else f" ({other.address})"
-            return f"listen {other.name!r} and {self.name!r} have one address, {self.address}{spelled}."
+            return f"listen {other.name!r} and {self.name!r} have the same address, {self.address}{spelled}."
         if not self.is_excluded_by(other.address, other.reuse_port):
             return ""
         return (
-            f"listen {other.name!r} and {self.name!r} cannot both be: {other.address} and {self.address} are the same "
+            f"listen {other.name!r} and {self.name!r} cannot both be open: {other.address} and {self.address} are "
+            f"the same "
             "port, and one of them takes it for all addresses ([::] for those of IPv4, too); leave one out."
         )
 
@@ -260,20 +261,25 @@ class WantedListener(NamedTuple):
         match error.errno:
             case errno.EACCES | errno.EPERM if port is not None:
                 return NotPermitted(
-                    f"{where}: port {port} is not for everybody; start as root with --user, give the unit "
+                    f"{where}: port {port} needs a privilege; start as root with --user, give the unit "
                     "AmbientCapabilities=CAP_NET_BIND_SERVICE, or have a .socket unit open it."
                 )
             case errno.EACCES | errno.EPERM:
-                return NotPermitted(f"{where}: we may not; choose a directory, owner and mode that are ours to give.")
+                return NotPermitted(
+                    f"{where}: there is no permission; choose a directory that the service may "
+                    f"write, and an owner and mode that it may set."
+                )
             case errno.EADDRINUSE:
                 find = f"`ss -lntp sport = {port}`" if port is not None else "`ss -lxp`"
-                return ListenError(f"{where}: it is taken; {find} shows by whom: end that, or choose another address.")
+                return ListenError(
+                    f"{where}: it is in use; {find} shows the process: end that process, or choose another address."
+                )
             case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT | errno.ENODEV:
                 return ListenError(f"{where}: this host has no such address; `ip address` shows which it has.")
             case errno.ENOENT | errno.ENOTDIR:
                 return ListenError(f"{where}: its directory does not exist; make it (in a unit: RuntimeDirectory=).")
             case errno.EEXIST:
-                return ListenError(f"{where}: there is a file that is no socket; remove it, or choose another path.")
+                return ListenError(f"{where}: a file is there that is not a socket; remove it, or choose another path.")
             case _:
                 return ListenError(f"{where}: {error.strerror or error}.")
 
@@ -304,7 +310,7 @@ def is_stale(path: str) -> bool:
     except FileNotFoundError:
         return False
     if not stat.S_ISSOCK(mode):
-        raise FileExistsError(errno.EEXIST, "there is something that is no socket")
+        raise FileExistsError(errno.EEXIST, "something is there that is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_SECONDS)
         try:
@@ -315,11 +321,11 @@ def is_stale(path: str) -> bool:
             raise
         except OSError:
             pass  # a process is there that is slow, or uses another type of socket
-    raise OSError(errno.EADDRINUSE, "somebody listens there")
+    raise OSError(errno.EADDRINUSE, "another process listens there")
 
 
 def _replaced() -> OSError:
-    return OSError(errno.ESTALE, "somebody else has replaced its file")
+    return OSError(errno.ESTALE, "another process has replaced its file")
 
 
 def _discard(listener: Listener, file: File | None) -> None:

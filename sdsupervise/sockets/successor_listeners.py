@@ -54,7 +54,7 @@ class SuccessorListeners:
             for fact in said:
                 self._pairs.append(_pair(by_label, fact, new))
         except (LookupError, TypeError, ValueError, OSError) as error:
-            _log.warning("The new supervisor says of its sockets what cannot be (%r), ignoring", error)
+            _log.warning("The new supervisor sent an invalid list of its sockets (%r); ignoring it", error)
         for listener in new:
             listener.close()
 
@@ -74,7 +74,9 @@ class SuccessorListeners:
                     if clients is Clients.OURS_BUT_THE_CHECK:  # systemd still reads our messages
                         self._notifier.store(pair.label, pair.theirs.fileno())
             except OSError as error:
-                _log.warning("New clients of %s stay where they are: %s", pair.ours.address, error.strerror)
+                _log.warning(
+                    "Cannot change which generation gets new clients of %s: %s", pair.ours.address, error.strerror
+                )
 
     def commit(self) -> list[Listener]:
         """Give new clients to the successor for good. Return our sockets, where clients may wait; the caller closes
@@ -87,7 +89,11 @@ class SuccessorListeners:
                     pair.file.take_path()
                     _remove_file(pair.ours)
             except OSError as error:
-                _log.warning("The new supervisor has to fetch the clients of %s: %s", pair.ours.address, error.strerror)
+                _log.warning(
+                    "Cannot pass the clients of %s on; the new supervisor fetches them itself: %s",
+                    pair.ours.address,
+                    error.strerror,
+                )
             pair.theirs.close()
         left = [pair.ours.socket for pair in self._pairs]
         self._pairs.clear()
@@ -161,6 +167,6 @@ def _pair(by_label: dict[str, OpenListener], fact: Mapping[str, Any], new: list[
             raise ValueError(f"its file is not {address}")
     listens = theirs.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if not is_label(label) or not listens or address_of(theirs) != address:
-        raise ValueError(f"{label!r} is no socket that listens at {address}")
+        raise ValueError(f"{label!r} is not a socket that listens at {address}")
     del new[0]
     return _Pair(ours, theirs, True, label, file)

@@ -69,7 +69,7 @@ class GenerationLog:
     def stops(self, gave_up_because: str, *, is_main: bool) -> None:
         """The service does."""
         if is_main:
-            extra = entry_fields(CatalogEntry.STOPPING, reason=gave_up_because or "A stop was asked.")
+            extra = entry_fields(CatalogEntry.STOPPING, reason=gave_up_because or "A stop was requested.")
             _log.info("Generation %d stops", self._generation, extra=extra)
         limit = self._settings.notify_timeout
         self._finish(limit if gave_up_because else min(limit, self._settings.stop_timeout))

@@ -118,7 +118,7 @@ class PoolEvents:
             when = "on probation" if self._shell.settings.probation else "as soon as it served"
         if said:
             return f"{said} ({when})" if worker.was_up else said
-        status = f', and last said "{worker.status}"' if worker.status else ""
+        status = f', with the last status "{worker.status}"' if worker.status else ""
         return f"The worker {worker.exit_in_words} {when}{status}{self._where_words_are()}."
 
     def _where_words_are(self) -> str:

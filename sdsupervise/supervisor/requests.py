@@ -134,9 +134,9 @@ class Requests:
         if pids:
             _log.info("%s is passed on to pid %s", name, ", ".join(map(str, pids)))
         elif number in self._passed_on and number != signal.SIGWINCH:
-            _log.warning("%s is ignored: no worker has a handler for it, and would die of it", name)
+            _log.warning("%s is ignored: no worker has a handler for it, so it would kill the workers", name)
         elif number != signal.SIGWINCH:
-            _log.warning("%s is ignored: it means nothing to a supervisor", name)
+            _log.warning("%s is ignored: it has no meaning for a supervisor", name)
 
     def take_call(self, call: Call) -> None:
         """Do what a call on the control socket asks for."""
@@ -215,7 +215,7 @@ class Requests:
 
     @staticmethod
     def _tell(call: Call, facts: Callable[[], dict[str, object]]) -> None:
-        """Answer what anybody may ask, and what changes nothing: a bug of ours there is no reason to leave."""
+        """Answer what anybody may ask, and what changes nothing: a bug in sdsupervise there is no reason to leave."""
         try:
             call.reply(facts())
         except Exception:

@@ -275,8 +275,10 @@ class Supervisor:
             if self._try_lock():
                 return
             if phase.gives_up_lock and (peer is None or peer.left_nothing):
-                name = self._lock.name or "The nameless lock"
-                self.give_up(ExitStatus.UNAVAILABLE, f"{name} is locked by a process that is none of ours.")
+                name = self._lock.name or "The lock"
+                self.give_up(
+                    ExitStatus.UNAVAILABLE, f"{name} is locked by a process that does not belong to this service."
+                )
                 self.happen(Event.STOP_ASKED)
                 return
         elif phase.awaited and peer is not None:
@@ -371,7 +373,7 @@ class Supervisor:
     def be_unwanted(self) -> None:
         """As HandoverOwner has it."""
         if PHASES[self.state].is_unproven:
-            _log.warning("The predecessor wants no successor any more, leaving")
+            _log.warning("The predecessor has given up the reload; leaving")
             self.happen(Event.STOP_ASKED)
 
     def let_successor_leave(self, seconds: float) -> None:

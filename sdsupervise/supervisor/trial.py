@@ -1,4 +1,4 @@
-"""The trial of new code: it says that it serves once that is true, and then before_commit looks at it."""
+"""The trial of new code: it says that it serves once that is true, and then before_commit checks the new code."""
 
 import logging
 from typing import TYPE_CHECKING

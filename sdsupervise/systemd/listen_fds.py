@@ -28,8 +28,8 @@ def take() -> list[Given]:
         return _take() if _meant_for_us() else []
     except OSError as error:
         raise ConfigError(
-            f"$LISTEN_FDS is {os.environ['LISTEN_FDS']!r}, and no such descriptors are there "
-            f"({error.strerror}); only systemd should set it."
+            f"$LISTEN_FDS is {os.environ['LISTEN_FDS']!r}, but these descriptors do not exist ({error.strerror}); "
+            f"only systemd should set it."
         ) from error
     finally:
         for variable in _VARIABLES:

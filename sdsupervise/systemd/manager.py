@@ -54,7 +54,7 @@ def ask(*command: str, seconds: float = _SECONDS) -> "CompletedProcess[str]":
             env=environment(),
         )
     except FileNotFoundError:
-        raise UnitUnavailable(f"There is no {command[0]} here to ask.") from None
+        raise UnitUnavailable(f"There is no {command[0]} on this host to ask.") from None
     except OSError as error:
         raise UnitUnavailable(f"Cannot run {command[0]}: {error.strerror}.") from error
     except subprocess.TimeoutExpired:
@@ -70,7 +70,7 @@ def properties(unit: str, *names: str, of_user: bool = False) -> Mapping[str, st
     wanted = ("--no-pager", f"--property={','.join(names)}", "--", unit)
     done = ask(*systemctl("show", *wanted, of_user=of_user))
     if done.returncode != 0:
-        raise UnitUnavailable(f"systemctl cannot say how {unit} is: {last_line(done.stderr)}")
+        raise UnitUnavailable(f"systemctl cannot report the state of {unit}: {last_line(done.stderr)}")
     found = dict[str, list[str]]()
     for line in done.stdout[:_MOST_BYTES].split("\n"):
         name, _, value = line.partition("=")

@@ -50,7 +50,7 @@ class Notifier:
         try:
             self._sdnotify.notify("\n".join(assignments))
         except OSError as error:
-            _log.warning("systemd did not take %s (%s), ignoring", assignments[0], error)
+            _log.warning("systemd did not accept %s (%s); ignoring that", assignments[0], error)
 
     def close_in_child(self) -> None:
         """In a forked worker, close its copy of the socket."""
@@ -68,7 +68,7 @@ class Notifier:
         try:
             self._systemd.notify("BARRIER=1", fds=[theirs])
         except OSError as error:
-            _log.warning("systemd did not take the barrier (%s), ignoring", error)
+            _log.warning("systemd did not accept the barrier (%s); ignoring that", error)
         finally:
             os.close(theirs)
         return ours
@@ -94,7 +94,7 @@ class Notifier:
             # FDPOLL=0: systemd keeps the descriptor even if there is an error on it.
             self._systemd.notify(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", fds=[fd])
         except OSError as error:
-            _log.warning("systemd did not take %s into its fd store (%s), ignoring", name, error)
+            _log.warning("systemd did not accept %s into its fd store (%s); ignoring that", name, error)
 
     def forget_stored(self, name: str) -> None:
         """Tell systemd to close its copies with this name."""

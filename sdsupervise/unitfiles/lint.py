@@ -27,7 +27,11 @@ def lint(
             Finding("ExecStart", "it does not run sdsupervise", f"try sdsupervise unit wrap {unit.name}"),
         ]
     if len(starts) != 1:
-        return [Finding("ExecStart", f"it has {len(starts)} commands, and a supervisor is one", "leave one ExecStart=")]
+        return [
+            Finding(
+                "ExecStart", f"it has {len(starts)} commands, but a supervisor runs only one", "leave one ExecStart="
+            )
+        ]
     users = [user] if user else option(starts[0], "--user")
     subject = Subject(unit, starts[0], settings or settings_in(starts[0]), host, (users or [""])[-1])
     found = [finding for rule in RULES for finding in rule(subject)]

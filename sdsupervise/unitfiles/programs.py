@@ -59,9 +59,11 @@ def _gunicorn(line: CommandLine) -> None:
     line.directory = (line.take("--chdir") or [line.directory])[-1]
     file, said = _gunicorn_file(line)
     if line.take_flag("-D", "--daemon"):
-        line.note("--daemon is gone: the supervisor must see it live and die")
+        line.note("--daemon is removed: the supervisor must see the program start and end")
     if said.get("daemon"):
-        raise CannotWrap(f"{file} has daemon = True; take it out, for a supervisor must see gunicorn live and die.")
+        raise CannotWrap(
+            f"{file} has daemon = True; take it out, because the supervisor must see gunicorn start and end."
+        )
     if said.get("pidfile"):
         raise CannotWrap(f"{file} has a pidfile, which two generations cannot share; take it out.")
     _without_pid_file(line, "-p", "--pid")
@@ -75,7 +77,7 @@ def _gunicorn(line: CommandLine) -> None:
             binds = ["127.0.0.1:8000"]
         line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes="uvicorn" in kind)
     elif binds := line.take("-b", "--bind"):
-        line.note(f"--bind {' '.join(binds)} is gone: gunicorn finds the sockets that it is given, and no others")
+        line.note(f"--bind {' '.join(binds)} is removed: gunicorn uses only the sockets that the supervisor passes")
     if not said.get("preload_app") and not line.take_flag("--preload"):
         line.note("--preload added: without it gunicorn reports ready before importing your application")
     if not said.get("preload_app"):
@@ -123,7 +125,7 @@ def _binds_of_variables(line: CommandLine) -> list[str]:
     try:
         words = shlex.split(line.environment.get("GUNICORN_CMD_ARGS", ""))
     except ValueError as error:
-        raise CannotWrap(f"$GUNICORN_CMD_ARGS is no command line: {error}.") from None
+        raise CannotWrap(f"$GUNICORN_CMD_ARGS is not a command line: {error}.") from None
     binds = CommandLine(["gunicorn", *words]).values("-b", "--bind")
     port = line.environment.get("PORT")
     return binds or ([f"0.0.0.0:{port}"] if port else [])
@@ -154,7 +156,7 @@ def _uvicorn(line: CommandLine) -> None:
         option = "--uds" if paths else "--host, --port"
         line.listen_on(paths or [line.address(host, port)], option, lanes=True)
         if len(line.listen) != 1:
-            raise CannotWrap("uvicorn listens on one socket; say one --listen.")
+            raise CannotWrap("uvicorn listens on one socket; give one --listen.")
         line.arguments[:0] = ["--fd", f"{{{line.names[0]}}}"]
     elif not line.values("--fd"):
         line.arguments[:0] = ["--fd", "3"]
@@ -169,7 +171,7 @@ def _hypercorn(line: CommandLine) -> None:
     _without_reload(line, "--reload")
     _without_pid_file(line, "-p", "--pid")
     if line.take_flag("-D", "--daemon"):
-        line.note("--daemon is gone: the supervisor must see it live and die")
+        line.note("--daemon is removed: the supervisor must see the program start and end")
     if line.values("--quic-bind") or line.values("--insecure-bind"):
         raise CannotWrap(
             "hypercorn's --quic-bind and --insecure-bind open sockets that a reload cannot keep; take them out."
@@ -194,12 +196,12 @@ def _celery(line: CommandLine) -> None:
         raise CannotWrap("celery multi starts processes in the background; let ExecStart= be `celery -A APP worker`.")
     line.directory = (line.take("--workdir") or [line.directory])[-1]
     if line.take_flag("-D", "--detach"):
-        line.note("--detach is gone: the supervisor must see it live and die")
+        line.note("--detach is removed: the supervisor must see the program start and end")
     _without_pid_file(line, "--pidfile")
     alone = verb != "worker" or "-B" in line.arguments or "--beat" in line.arguments
     line.options["handover"] = "exclusive" if alone else "overlap"
     if alone:
-        line.note("exclusive: the old one stops before the new one starts, for of two each would send or do the same")
+        line.note("exclusive: the old process stops before the new one starts, because both would send or do the same")
     else:
         line.note(
             "overlap: while the old worker finishes its tasks, the new one begins others; celery.service among the "
@@ -215,7 +217,7 @@ def _haproxy(line: CommandLine) -> None:
     line.take_flag("-D", "-W", "-db")
     _without_pid_file(line, "-p")
     if not line.take_flag("-Ws"):
-        line.note("-Ws: with it haproxy says when it is ready")
+        line.note("-Ws: with it, haproxy reports when it is ready")
     line.arguments.insert(0, "-Ws")
     if line.listen:
         found = [f"{name.upper()}={{{name}}}" for name in line.names]
@@ -231,12 +233,12 @@ def _anything(line: CommandLine) -> None:
     """A program of which we know nothing."""
     line.options["handover"] = "exclusive"
     line.note(
-        "exclusive: the old process stops before the new one starts, so that the two never meet; where they may, "
+        "exclusive: the old process stops before the new one starts, so the two never run at once; if they may, "
         "--handover overlap leaves no gap"
     )
     if line.program in _SHELLS:
         line.options["kill-mode"] = "group"
-        line.note("--kill-mode group: a shell does not tell what it runs that it is to stop")
+        line.note("--kill-mode group: a shell does not pass a stop signal on to the programs that it runs")
     if not line.notifies:
         _is_ready_after(line)
     _drains_within(line, "")
@@ -253,23 +255,26 @@ _PROGRAMS: Mapping[str, Callable[[CommandLine], None]] = {
 
 def _without_pid_file(line: CommandLine, *names: str) -> None:
     for path in line.take(*names):
-        line.note(f"{names[-1]} {path} is gone: two generations cannot share it, and systemd knows the main process")
+        line.note(f"{names[-1]} {path} is removed: two generations cannot share it, and systemd knows the main process")
 
 
 def _without_reload(line: CommandLine, name: str) -> None:
     if line.take_flag(name):
-        line.note(f"{name} is gone: it is for development, and here a reload is asked for")
+        line.note(f"{name} is removed: it is for development; here, operators request reloads")
 
 
 def _one_process(line: CommandLine, name: str, number: str, *others: str) -> None:
     """Have sdsupervise start as many as the program did."""
     variable = line.environment.get("WEB_CONCURRENCY", "") if line.program == "uvicorn" else ""
     if variable and decimal(variable, MOST_WORKERS) is None:
-        raise CannotWrap(f"WEB_CONCURRENCY is {one_line(variable, 100)!r}, which is no number of processes; mend it.")
+        raise CannotWrap(f"WEB_CONCURRENCY is {one_line(variable, 100)!r}, which is not a number of processes; fix it.")
     count = (line.take(name, *others) or [variable or "1"])[-1]
     if count not in ("0", "1"):
         line.options["workers"] = count
-        line.note(f"{name} {count} became one of sdsupervise: each process is supervised, and replaced when it dies")
+        line.note(
+            f"{name} {count} became an option of sdsupervise, which supervises each process and replaces it "
+            f"when it dies"
+        )
     if number == "0" or variable:
         line.arguments[:0] = [name, number]
 
@@ -277,13 +282,13 @@ def _one_process(line: CommandLine, name: str, number: str, *others: str) -> Non
 def _drops_what_it_has_not_read(line: CommandLine) -> None:
     if line.listen and line.has_lanes():
         line.note(
-            f"lanes: told to stop, {line.program} drops connections that it has not read from yet; so a reload first "
-            "sends all new ones to the new code"
+            f"lanes: when {line.program} must stop, it drops connections that it has not read from yet; so a reload "
+            f"first sends all new connections to the new code"
         )
     else:
         line.note(
-            f"told to stop, {line.program} drops connections that it has not read from yet; only a TCP socket of the "
-            "supervisor's can have lanes, which avoid that"
+            f"when {line.program} must stop, it drops connections that it has not read from yet; lanes avoid that, "
+            f"but only a TCP socket of the supervisor can have lanes"
         )
 
 
@@ -292,7 +297,7 @@ def _is_ready_after(line: CommandLine) -> None:
         return
     line.options["ready-after"] = _READY_AFTER
     line.note(
-        f"--ready-after {_READY_AFTER}: {line.program} does not say when it is ready; if your code does, by "
+        f"--ready-after {_READY_AFTER}: {line.program} does not report when it is ready; if your code does, with "
         "`sdsupervise ready`, take the option out"
     )
 

@@ -17,9 +17,9 @@ _EXECUTED = ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "Exe
 _TARGET = re.compile(r"[\w./-]+:[A-Za-z_]\w*|\S+\.py")
 _ROOT = ("", "root", "0")
 _FIX_OF_VARIABLE = (
-    "take it out of the unit, or have only root write there, or set User= in the unit and no user in the file"
+    "take it out of the unit, or let only root write there, or set User= in the unit and no user in the file"
 )
-FIX = "have only root write it, or have another user run it (User= in the unit, or user in the instance's file)"
+FIX = "let only root write it, or run it as another user (User= in the unit, or user in the instance's file)"
 
 
 def of_unit(unit: UnitText, user: str | None) -> Iterator[Finding]:
@@ -60,7 +60,7 @@ def _of_service(unit: UnitText, command: words.Exec, user: str | None) -> Iterat
     """What `sdsupervise run` is told to run, where that is to stay root, or only the class says who it is to be."""
     for path in option(command, "--config"):
         if not unit.name.startswith("sdsupervise@"):  # whose file is looked at as the instance's
-            yield CodePlace("root does what it says", expanded(unit.name, path))
+            yield CodePlace("root follows it", expanded(unit.name, path))
     if (user or (option(command, "--user") or [""])[-1]) not in _ROOT:
         return
     place = (option(command, "--directory") or [unit.value("WorkingDirectory").lstrip("-!")])[-1]

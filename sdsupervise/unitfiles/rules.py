@@ -28,17 +28,21 @@ def _type(subject: Subject) -> Iterator[Finding]:
             "Type", "Type=notify-reload cannot report that a reload failed", "Type=notify, and ExecReload= that waits"
         )
     elif kind != "notify":
-        yield Finding("Type", f"with Type={kind} systemd hears neither that it is ready nor who serves", "Type=notify")
+        yield Finding(
+            "Type",
+            f"with Type={kind} systemd does not learn when it is ready, nor which process is the main one",
+            "Type=notify",
+        )
 
 
 def _notify_access(subject: Subject) -> Iterator[Finding]:
     access = subject.unit.value("NotifyAccess", "main")
     if access == "none":
-        yield Finding("NotifyAccess", "with NotifyAccess=none systemd hears nothing", "NotifyAccess=main")
+        yield Finding("NotifyAccess", "with NotifyAccess=none systemd ignores its notifications", "NotifyAccess=main")
     elif access == "all":
         yield Finding(
             "NotifyAccess",
-            "with NotifyAccess=all any process of it can say that it stops, or hide that its supervisor hangs",
+            "with NotifyAccess=all any process of the unit can report a stop, or hide that the supervisor hangs",
             "NotifyAccess=main",
             WARNING,
         )
@@ -51,16 +55,16 @@ def _kill_mode(subject: Subject) -> Iterator[Finding]:
     elif mode != "mixed":
         yield Finding(
             "KillMode",
-            f"KillMode={mode} stops workers, and all they have started, behind their supervisor's back",
+            f"KillMode={mode} stops workers, and all processes that they have started, without the supervisor",
             "KillMode=mixed",
             WARNING,
         )
     if not subject.unit.flag("SendSIGKILL", default=True):
-        yield Finding("SendSIGKILL", "SendSIGKILL=no leaves behind what hangs", "SendSIGKILL=yes")
+        yield Finding("SendSIGKILL", "SendSIGKILL=no leaves hanging processes behind", "SendSIGKILL=yes")
     for key in ("KillSignal", "RestartKillSignal"):
         number = subject.unit.value(key, "SIGTERM")
         if number.removeprefix("SIG") not in ("TERM", "15"):
-            fix = f"{key}=SIGTERM (what a command is told to stop by is --stop-signal)"
+            fix = f"{key}=SIGTERM (the signal that stops a command is --stop-signal)"
             yield Finding(key, f"a supervisor is stopped by SIGTERM, and not by {number}", fix)
 
 
@@ -74,10 +78,12 @@ def _exec_reload(subject: Subject) -> Iterator[Finding]:
         yield Finding("ExecReload", f"ExecReload={words.joined(given[0].words)} does not wait for the verdict", fix)
     for command in ours:
         if "-" in command.prefixes:
-            yield Finding("ExecReload", 'with the "-" before it a failed reload looks like a good one', fix)
+            yield Finding("ExecReload", 'with the "-" before it, a failed reload looks like a success', fix)
         if command.privileged != subject.start.privileged:
             yield Finding(
-                "ExecReload", "it runs with other privileges than ExecStart=, and the new supervisor is its child", fix
+                "ExecReload",
+                "its privileges differ from those of ExecStart=, and the new supervisor, its child, would have them",
+                fix,
             )
 
 
@@ -100,7 +106,7 @@ def _main_process(subject: Subject) -> Iterator[Finding]:
     if unit.value("ExitType") == "cgroup":
         yield Finding(
             "ExitType",
-            "ExitType=cgroup hides a dead supervisor while anything it started lives",
+            "ExitType=cgroup hides a dead supervisor as long as a process that it started lives",
             "ExitType=main",
             WARNING,
         )
@@ -110,7 +116,7 @@ def _main_process(subject: Subject) -> Iterator[Finding]:
         yield Finding("ExecStart", "--daemonize hides the supervisor from systemd", "take --daemonize away")
     user, of_unit = subject.user, unit.value("User", "root")
     if user and unit.flag("DynamicUser") and of_unit == "root":
-        problem = f"only root can change to user {user}; it stays one that systemd makes up"
+        problem = f"only root can change to user {user}; it stays the user that systemd makes"
         yield Finding("DynamicUser", problem, f"DynamicUser=no and User={user}", WARNING)
     elif user and of_unit not in ("root", "0", user):
         problem = f"only root can change to user {user}; it stays {of_unit}"
@@ -145,15 +151,15 @@ def _timeouts(subject: Subject) -> Iterator[Finding]:
         if limit == 0 or math.isinf(limit):
             yield Finding(
                 key,
-                f"{key}= without an end has systemd wait for ever for a supervisor that hangs",
+                f"{key}= without a limit makes systemd wait for ever for a supervisor that hangs",
                 f"{key}=90",
                 WARNING,
             )
         elif limit <= needed:
             yield Finding(
                 key,
-                f"{key}={limit:g} is not above the service's {meaning} ({needed:g}), so that a supervisor too busy to "
-                "ask for more time is killed",
+                f"{key}={limit:g} is not above the service's {meaning} ({needed:g}), so systemd kills a supervisor "
+                f"that is too busy to ask for more time",
                 f"{key}={math.ceil(needed + 30):d}",
                 WARNING,
             )
@@ -165,8 +171,8 @@ def _sockets(subject: Subject) -> Iterator[Finding]:
     if families and not allows_unix(unit.values("RestrictAddressFamilies")):
         yield Finding(
             "RestrictAddressFamilies",
-            "without AF_UNIX the supervisor can neither notify systemd nor be asked to reload",
-            "RestrictAddressFamilies=AF_UNIX beside the others",
+            "without AF_UNIX the supervisor can neither notify systemd nor receive a reload request",
+            "add AF_UNIX to RestrictAddressFamilies=",
         )
     room = decimal(unit.value("FileDescriptorStoreMax"), MOST_COUNT) or 0
     listens = subject.settings.listen if subject.settings is not None else None
@@ -204,10 +210,13 @@ def _runtime_directory(subject: Subject) -> Iterator[Finding]:
     wanted = f"sdsupervise/{name.removeprefix('sdsupervise@')}"
     fix = "RuntimeDirectory=sdsupervise/%i" if name.startswith("sdsupervise@") else "RuntimeDirectory=sdsupervise/%N"
     if not directories:
-        yield Finding("RuntimeDirectory", "sdsupervise reload has no directory to find the supervisor in", fix)
+        yield Finding("RuntimeDirectory", "sdsupervise reload has no directory in which it finds the supervisor", fix)
     elif wanted not in directories:
         yield Finding(
-            "RuntimeDirectory", f"sdsupervise status {name} and the like look for it in /run/{wanted}", fix, WARNING
+            "RuntimeDirectory",
+            f"sdsupervise status {name} and other commands look for it in /run/{wanted}",
+            fix,
+            WARNING,
         )
     for other, others in subject.host.runtime_directories.items():
         shared = [theirs for theirs in others if any(_is_within(theirs, ours) for ours in directories)]
@@ -234,7 +243,7 @@ def _restart(subject: Subject) -> Iterator[Finding]:
     unit = subject.unit
     restart = unit.value("Restart", "no")
     if restart != "always":
-        problem = f"with Restart={restart} a supervisor that dies may stay away, and what it served with it"
+        problem = f"with Restart={restart} a dead supervisor may not start again, and the service stays down"
         yield Finding("Restart", problem, "Restart=always", ERROR if restart == "no" else WARNING)
     if "78" not in unit.words("RestartPreventExitStatus") and "CONFIG" not in unit.words("RestartPreventExitStatus"):
         yield Finding(
@@ -246,12 +255,12 @@ def _restart(subject: Subject) -> Iterator[Finding]:
     if not {"SIGTERM", "TERM"} & set(unit.words("SuccessExitStatus")):
         yield Finding(
             "SuccessExitStatus",
-            "a stop that meets a reload as it begins leaves the unit failed",
+            "a stop just when a reload begins leaves the unit failed",
             "SuccessExitStatus=SIGTERM",
             WARNING,
         )
     if unit.value("OOMPolicy", "stop") != "continue":
-        problem = "the kernel's killing of one worker for memory stops the whole service"
+        problem = "if the kernel kills one worker for memory, the whole service stops"
         yield Finding("OOMPolicy", problem, "OOMPolicy=continue", WARNING)
     if not unit.seconds("WatchdogSec", 0.0):
         yield Finding("WatchdogSec", "nobody notices a supervisor that hangs", "WatchdogSec=30", WARNING)
@@ -261,8 +270,8 @@ def _stop(subject: Subject) -> Iterator[Finding]:
     for value in subject.unit.values("ExecStop"):
         yield Finding(
             "ExecStop",
-            f"ExecStop={value} is left out by systemd when the stop comes in a reload",
-            "ExecStop= (SIGTERM stops the supervisor, and that the workers)",
+            f"ExecStop={value} does not run if the stop comes during a reload",
+            "ExecStop= (SIGTERM stops the supervisor, and the supervisor stops the workers)",
             WARNING,
         )
 
@@ -273,7 +282,7 @@ def _directory(subject: Subject) -> Iterator[Finding]:
     if place not in ("", "~") and takes_it and not option(subject.start, "--directory"):
         yield Finding(
             "WorkingDirectory",
-            "a reload that systemd does not start stays in the directory that a symlink there led to at the start",
+            "a reload that systemd does not start keeps the directory to which a symlink led at the start",
             f"--directory {place} in ExecStart=",
             WARNING,
         )
@@ -286,10 +295,10 @@ def _rotations(subject: Subject) -> Iterator[Finding]:
             continue
         fix = instead(subject.unit, number)
         if "systemctl" in command and "--kill-who" not in command:
-            problem = f"{place} sends SIG{number} to every process of it, and a worker without a handler dies of that"
+            problem = f"{place} sends SIG{number} to every process of the unit, which kills a worker without a handler"
             yield Finding("logrotate", problem, fix, WARNING)
         elif ".pid" in command and "/run/sdsupervise/" not in command:
-            problem = f"{place} sends SIG{number} to whom a pid file names that the supervisor does not write"
+            problem = f"{place} sends SIG{number} to the process in a pid file that the supervisor does not write"
             yield Finding("logrotate", problem, fix, WARNING)
 
 
@@ -307,7 +316,7 @@ def _unknown_keys(subject: Subject) -> Iterator[Finding]:
         if (section, key) in known or section.startswith("X-") or key.startswith("X-"):
             continue
         since = SINCE.get(key)
-        fix = f"it needs systemd {since}" if since and since > version else "is it spelt right, and in its section?"
+        fix = f"it needs systemd {since}" if since and since > version else "check its spelling and its section"
         yield Finding(key, f"systemd {version} ignores {key}= in [{section}]", fix, WARNING)
 
 

@@ -20,7 +20,7 @@ from .subject import runs_us
 from .text import UnitText
 
 _FILE = "sdsupervise.conf"
-_MARK = "# Written by `sdsupervise unit wrap`; `sdsupervise unit unwrap {}` takes it away."
+_MARK = "# Written by `sdsupervise unit wrap`; `sdsupervise unit unwrap {}` removes it."
 STORE = 64
 _LEAST_SECONDS = 10  # that are left to the supervisor where the unit says how long it may take
 GRACE_SECONDS = 20  # that systemd gives the supervisor beyond what that gives its workers
@@ -28,7 +28,10 @@ _ENDS_LINE = re.compile(r"[\n\r\0]")  # to systemd
 _NONE: Mapping[str, str] = MappingProxyType({})
 _MACHINES_OWN = ("systemd-", "dbus")
 _MACHINES_PROGRAMS = ("/lib/systemd/", "/usr/lib/systemd/")
-_DEAF = "NotifyAccess was wider: a watchdog that another process than the main one pings runs out, so restart at once"
+_DEAF = (
+    "NotifyAccess was wider: pings from another process than the main one no longer count for the watchdog, so restart "
+    "at once"
+)
 _PLACE_HOLDER = re.compile(r"(?<!\$)(\{[\w.-]+\})")  # of `sdsupervise run`
 
 
@@ -56,7 +59,7 @@ class DropIn(NamedTuple):
         unit = ["[Unit]", *self.others] if self.others else []
         lines = [f"# {self.unit}.d/{_FILE}", *unit, "[Service]", *self.settings]
         if any(map(_ENDS_LINE.search, lines)):
-            raise CannotWrap(f"What {self.unit} and its files say has an end of line in it; change it there.")
+            raise CannotWrap(f"What {self.unit} and its files say contains a line break; change it there.")
         return "\n".join([*lines, ""])
 
     @property
@@ -103,15 +106,15 @@ def _start_of(unit: UnitText) -> words.Exec:
     name, kind = unit.name, unit.value("Type", "simple")
     starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
     if any(map(runs_us, starts)):
-        raise CannotWrap(f"{name} is under sdsupervise already; sdsupervise unit lint {name} says if all is well.")
+        raise CannotWrap(f"{name} is under sdsupervise already; sdsupervise unit lint {name} checks it.")
     if kind == "oneshot":
-        raise CannotWrap(f"{name} is of Type=oneshot: it does its work and ends, and there is nothing to supervise.")
+        raise CannotWrap(f"{name} is of Type=oneshot: it does its work and ends, so there is nothing to supervise.")
     if kind == "dbus" or unit.value("BusName"):
         raise CannotWrap(f"{name} has a name on D-Bus, which two generations cannot have at once.")
     if not starts:
         raise CannotWrap(f"{name} has no ExecStart=, so there is nothing to supervise.")
     if len(starts) != 1:
-        raise CannotWrap(f"{name} has {len(starts)} commands in ExecStart=, and a supervisor runs one.")
+        raise CannotWrap(f"{name} has {len(starts)} commands in ExecStart=, but a supervisor runs one.")
     start = starts[0]
     early = not unit.flag("DefaultDependencies", default=True, section="Unit")
     if early or name.startswith(_MACHINES_OWN) or start.words[0].startswith(_MACHINES_PROGRAMS):
@@ -124,11 +127,11 @@ def _start_of(unit: UnitText) -> words.Exec:
         )
     for key in ("RootDirectory", "RootImage"):
         if unit.value(key):
-            raise CannotWrap(f"{name} has {key}=, in which there is no sdsupervise to start.")
+            raise CannotWrap(f"{name} has {key}=, and sdsupervise does not exist there.")
     if "|" in start.prefixes:
         raise CannotWrap(f'{name} has a "|" before its command, which a shell splits; let it be /bin/sh -c and a text.')
     if unit.value("StandardInput", "null") != "null":
-        raise CannotWrap(f"{name} reads its standard input (StandardInput=), and what is supervised has none.")
+        raise CannotWrap(f"{name} reads its standard input (StandardInput=), but a supervised program has none.")
     return start
 
 
@@ -158,7 +161,7 @@ def _line(
         stop_seconds=_seconds(unit, "TimeoutStopSec", 90.0),
     )
     if "@" in start.prefixes:
-        line.note(f'"@" is gone: {line.program} is called by its own name')
+        line.note(f'"@" is removed: {line.program} gets its own name')
     if place == "~":
         line.note("WorkingDirectory=~ stays, and a reload that follows a symlink needs --directory with its path")
     return line
@@ -172,14 +175,14 @@ def _seconds(unit: UnitText, key: str, default: float) -> float:
 def _changes(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     """Settings, each with what is to be said of it, "" if nothing."""
     kind = unit.value("Type", "simple")
-    yield "Type=notify", f"Type was {kind}: a supervisor says when it serves" if kind == "idle" else ""
+    yield "Type=notify", f"Type was {kind}: a supervisor reports when it serves" if kind == "idle" else ""
     others_ping = unit.value("NotifyAccess") in ("all", "exec") and unit.seconds("WatchdogSec", 0.0)
     yield "NotifyAccess=main", _DEAF if others_ping else ""
     yield "KillMode=mixed", ""
     for key in ("KillSignal", "RestartKillSignal"):
         yield from _kill_signal(unit, line, key)
     restart = unit.value("Restart")
-    said = f"Restart was {restart}: a supervisor must come back whatever it died of"
+    said = f"Restart was {restart}: a supervisor must start again after any failure"
     yield "Restart=always", said if restart not in ("", "always") else ""
     yield "RestartPreventExitStatus=78", ""
     yield "SuccessExitStatus=SIGTERM", ""
@@ -189,7 +192,7 @@ def _changes(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     had = " ".join(unit.words("RuntimeDirectory"))
     yield (
         "RuntimeDirectory=sdsupervise/%N",
-        f"$RUNTIME_DIRECTORY names two directories now, {had} and ours" if had else "",
+        f"$RUNTIME_DIRECTORY names two directories now, {had} and that of sdsupervise" if had else "",
     )
     yield "RuntimeDirectoryPreserve=restart", ""
     if (decimal(unit.value("FileDescriptorStoreMax"), MOST_COUNT) or 0) < STORE:
@@ -214,7 +217,7 @@ def _timeouts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     had = _seconds(unit, "TimeoutStopSec", 90.0)
     needed = max(60, stop + GRACE_SECONDS)
     if math.isinf(had):
-        yield f"TimeoutStopSec={needed}", "TimeoutStopSec had no end, and a supervisor that hangs would never be killed"
+        yield f"TimeoutStopSec={needed}", "TimeoutStopSec had no limit, so a supervisor that hangs would run for ever"
     elif had < stop + _LEAST_SECONDS:
         said = unit.value("TimeoutStopSec") or unit.value("TimeoutSec")
         yield f"TimeoutStopSec={needed}", f"TimeoutStopSec was {said}, too short to drain" if said else ""
@@ -224,7 +227,7 @@ def _timeouts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     elif start > 90 and line.notifies:
         allowed = "3600" if math.isinf(start) else str(int(start) - GRACE_SECONDS)
         if math.isinf(start):
-            yield "TimeoutStartSec=3630", "TimeoutStartSec had no end, and a reload that hangs would have none either"
+            yield "TimeoutStartSec=3630", "TimeoutStartSec had no limit, so a reload that hangs would never end"
         line.options |= {"start-timeout": allowed, "reload-timeout": allowed}
         line.note(f"--start-timeout and --reload-timeout {allowed}: the unit let it take so long to start")
 
@@ -233,7 +236,7 @@ def _watchdog(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     had = unit.seconds("WatchdogSec", 0.0)
     if had:
         line.options["worker-timeout"] = f"{had:g}"
-        yield "", f"--worker-timeout {had:g}: WatchdogSec= is the supervisor's now, which watches the command in turn"
+        yield "", f"--worker-timeout {had:g}: WatchdogSec= now watches the supervisor, which watches the command"
     else:
         yield "WatchdogSec=30", ""
 
@@ -241,23 +244,23 @@ def _watchdog(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
 def _obstacles(unit: UnitText) -> Iterator[tuple[str, str]]:
     """What a supervisor cannot live with."""
     if unit.value("PIDFile"):
-        yield "PIDFile=", "PIDFile is gone: the supervisor itself tells systemd which process is the main one"
+        yield "PIDFile=", "PIDFile is removed: the supervisor itself tells systemd which process is the main one"
     if unit.flag("RemainAfterExit"):
         yield "RemainAfterExit=no", "RemainAfterExit was yes, which shows a dead service as active"
     if unit.value("ExitType") == "cgroup":
         yield "ExitType=main", "ExitType was cgroup, which hides a dead supervisor"
     if not unit.flag("SendSIGKILL", default=True):
-        yield "SendSIGKILL=yes", "SendSIGKILL was no, which leaves behind what hangs"
+        yield "SendSIGKILL=yes", "SendSIGKILL was no, which leaves hanging processes behind"
     if unit.flag("PrivatePIDs"):
         yield "PrivatePIDs=no", "PrivatePIDs was yes: systemd would not know the new supervisor by its pid"
     if not allows_unix(unit.values("RestrictAddressFamilies")):
-        yield "RestrictAddressFamilies=AF_UNIX", "AF_UNIX is allowed: through it systemd and the supervisor are told"
+        yield "RestrictAddressFamilies=AF_UNIX", "AF_UNIX is allowed: systemd and the supervisor communicate through it"
 
 
 def _commands_beside(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     for key in ("ExecStartPre", "ExecStartPost"):
         if unit.values(key):
-            yield "", f"{key} runs at a start, and not at a reload"
+            yield "", f"{key} runs at a start, but not at a reload"
     stops = unit.values("ExecStop")
     if stops:
         yield "ExecStop=", f"ExecStop was {stops[-1]}: the supervisor stops the command, by --stop-signal"
@@ -269,7 +272,7 @@ def _commands_beside(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, s
         )
         number = signal_in(reloads[-1])
         if number == "USR2":
-            yield "", "SIGUSR2 to the main process is a reload now, and does not reach the command"
+            yield "", "SIGUSR2 to the main process now starts a reload, and does not reach the command"
         elif number:
             yield "", f"{instead(unit, number)} does what ExecReload did: the supervisor passes SIG{number} on"
     if line.given:
@@ -281,7 +284,8 @@ def _rotated(unit: UnitText, rotations: Sequence[Rotation]) -> Iterator[str]:
         if number := signal_in(command):
             yield f"{place} sends SIG{number} ({command}): let it be {instead(unit, number)}"
         else:
-            yield f"{place} runs {command}: see that it still finds the program, which is a child of the supervisor now"
+            child = "which is now a child of the supervisor"
+            yield f"{place} runs {command}: check that it still finds the program, {child}"
 
 
 def _exec_lines(start: words.Exec, line: CommandLine, program: str) -> list[str]:

@@ -144,20 +144,20 @@ class LinkedWorker(Worker):
         elif line.startswith(protocol.CODE):
             self._heard_code(line[len(protocol.CODE) :])
         elif self._warns():
-            _log.warning("Worker (pid %d) said %r, which is no message, ignoring", self.pid, line[:60])
+            _log.warning("Worker (pid %d) sent %r, which is not a message; ignoring it", self.pid, line[:60])
 
     def _heard_code(self, said: bytes) -> None:
         try:
             modules = [Loaded(*module) for module in _MODULES(parse(said), "code")]
         except Unfit as error:
             if self._warns():
-                _log.warning("Worker (pid %d) said of its code what we cannot read: %s; ignoring", self.pid, error)
+                _log.warning("Worker (pid %d) sent an unreadable report on its code: %s; ignoring it", self.pid, error)
             return
         others = self._code_version.add(modules)
         if others and self._warns():
             _log.warning(
-                "Worker (pid %d) runs %s as it is on disk now, and others of this generation what it was before; "
-                "reload to have one code run",
+                "Worker (pid %d) runs %s as it is on disk now, but other workers of this generation run an earlier "
+                "version of it; reload, so that all run the same code",
                 *(self.pid, one_line(others[0])),
             )
 

@@ -212,8 +212,8 @@ def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[st
     told_twice = next((word for word in words if "fd://{" in word), "")
     if told_twice and any(os.path.basename(word) == "gunicorn" for word in words):
         raise UsageError(
-            "gunicorn finds its sockets as systemd gives them, and dies of being told of one twice: leave "
-            f"{told_twice} out, and the --bind before it."
+            "gunicorn finds its sockets as systemd passes them, and fails if --bind names one of them again: leave "
+            f"out {told_twice} and the --bind before it."
         )
 
     def replaced(found: re.Match[str]) -> str:
@@ -224,7 +224,7 @@ def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[st
             known = ", ".join(listeners) or "none"
             raise UsageError(
                 f"{found[0]} in the command names no listener; there are: {known}. "
-                f"Write {{{found[0]}}} where the braces are meant."
+                f"Write {{{found[0]}}} for the braces themselves."
             )
         return str(command_exec.FIRST_LISTENER + listeners.index(name))
 

@@ -164,7 +164,7 @@ class NotifiedWorker(Worker):
         main_pid = notification.value(b"MAINPID")
         if main_pid is not None and main_pid != b"%d" % self.pid:
             said = _shown(main_pid.decode(errors="replace"))
-            self._warn(f"It sent MAINPID={said}. A worker stays the process we started; ignoring it")
+            self._warn(f"It sent MAINPID={said}. A worker stays the process that the supervisor started; ignoring it")
         self._take_in_extension(notification.value(b"EXTEND_TIMEOUT_USEC"))
         asks_answer = notification.value(_ASKS_ANSWER) is not None and len(notification.fds) > 0
         stops = notification.says(b"STOPPING=1")
@@ -272,7 +272,8 @@ class NotifiedWorker(Worker):
     def _never_ready(self) -> None:
         waited = self._settings.start_timeout
         self.failure = (
-            f"The command sent no READY=1 within {waited:g} s; if it cannot, give --ready-after (it lives so long)."
+            f"The command sent no READY=1 within {waited:g} s; if it cannot, use --ready-after (it is ready after so "
+            f"many seconds)."
         )
         self._ended_for = "start timeout"
         extra = entry_fields(CatalogEntry.WORKER_LATE, worker=self, seconds=waited)

@@ -110,7 +110,7 @@ class Pool:
 
     @property
     def size(self) -> int:
-        """How many workers there are to be."""
+        """How many workers are wanted."""
         return len(self._slots)
 
     @property
@@ -298,7 +298,7 @@ class Pool:
             give_up = self._plan_respawn(slot, worker)
             entry = CatalogEntry.WORKER_CRASHED if worker.crashed else CatalogEntry.WORKER_EXITED
             extra = entry_fields(entry, worker=worker, seconds=worker.lived, reason=_how_it_ended(worker))
-            _log.warning("Supervised process %d %s", worker.pid, worker.exit_in_words, extra=extra)
+            _log.warning("Worker (pid %d) %s", worker.pid, worker.exit_in_words, extra=extra)
             why = f"{self._which(worker)} {_how_it_ended(worker)}"
             self._crash_loops.crashed(slot.index, slot.respawn.crashes_in_a_row, why)
         else:

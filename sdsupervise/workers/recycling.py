@@ -96,7 +96,7 @@ class Recycler:
         pause = max(pause, _LEAST_PAUSE_SECONDS)
         if worker is not None:
             _log.warning(
-                "What was to replace worker %d %s; its pid %d serves on, trying again in %g s",
+                "The replacement of worker %d %s; pid %d serves on; trying again in %g s",
                 worker.index,
                 how,
                 worker.pid,

@@ -96,8 +96,8 @@ class Worker(ABC):
         now = time.monotonic()
         told = "" if self.told_to_stop_at is None else f" {now - self.told_to_stop_at:.1f} s ago"
         ping = "never sent a ping" if self.last_ping is None else f"sent its last ping {now - self.last_ping:.1f} s ago"
-        status = f' and last said "{self.status}"' if self.status else ""
-        return f"was told to stop{told} and is still there; it {ping}{status}"
+        status = f' and reported the last status "{self.status}"' if self.status else ""
+        return f"got the signal to stop{told} and still runs; it {ping}{status}"
 
     @property
     def up(self) -> bool:

@@ -47,10 +47,10 @@ WORDS: Mapping[str, str] = {
 ALLOWED: Mapping[str, Set[str]] = {
     "documents": set(),
     "manual pages": {"old ones", "told", "people"},
-    "units and examples": {"told", "people", "the other supervisor"},
-    "--help": {"told", "people", "the other supervisor"},
+    "units and examples": set(),
+    "--help": set(),
     "sdsupervise": {
-        *("births?|born", "supervised process(?:es)?"),
+        *("births?|born",),
         *("the other supervisor", "told", "heard", "people"),
     },
 }

@@ -176,7 +176,7 @@ def test_root_needs_a_restart(trial: Trial) -> None:
     user = trial.ask()["uid"]
     assert user != 0
     assert refused(trial)["uid"] == user
-    assert trial.story().says(f"The service was started as uid {user}; a change of user takes a restart")
+    assert trial.story().says(f"The service was started as uid {user}; to change the user, restart the service")
     trial.systemctl("restart")
     assert trial.ask()["uid"] == 0
     assert trial.reload() == 0
@@ -242,7 +242,7 @@ def test_credentials_in_a_sandbox(trial: Trial, user: str) -> None:
     assert trial.reload() == 0
     answer = trial.assert_serves(2)
     assert (answer["token"], answer["environment"]["COLOUR"]) == ("old", "red")
-    why = "The unit's credentials are out of reach for ExecReload=; a restart applies all"
+    why = "ExecReload= cannot read the unit's credentials; to apply all changes, restart the unit"
     assert trial.story().says(f"This reload applies no change of the unit: {why}")
     journal.wait_for(f"applied no change of the unit: {why}")  # the end of a notification
     assert re.search(rf"^Generation 2 serves .*\. Reload [\d:]+ applied no change of the unit: {why}$", trial.status)

@@ -71,7 +71,9 @@ CASES = {
         starts=True,
     ),
     "directory of another": Case(
-        CLASS + "listen.a = '/srv/app/a.sock'\n", "User=nobody", "(listen 'a'): we may not; choose a directory"
+        CLASS + "listen.a = '/srv/app/a.sock'\n",
+        "User=nobody",
+        "(listen 'a'): there is no permission; choose a directory",
     ),
     "directory that the unit makes": Case(
         CLASS
@@ -83,13 +85,13 @@ CASES = {
     "read-only directory": Case(
         CLASS + "listen.a = '/srv/app/a.sock'\n",
         "ProtectSystem=strict",
-        "Cannot listen on /srv/app/a.sock (listen 'a'): ProtectSystem=strict has its directory read-only.",
+        "Cannot listen on /srv/app/a.sock (listen 'a'): ProtectSystem=strict makes its directory read-only.",
     ),
     "directory that may be written": Case(
         CLASS + "listen.a = '/srv/app/a.sock'\n", "ProtectSystem=strict\nReadWritePaths=/srv/app", "", starts=True
     ),
     "hidden directory": Case(
-        CLASS.replace("/srv", "/home"), "ProtectHome=yes", "By ProtectHome=yes its unit has another /home/app than"
+        CLASS.replace("/srv", "/home"), "ProtectHome=yes", "ProtectHome=yes hides /home/app from its unit"
     ),
     "program in a shell's PATH": Case(
         "command = ['mine']\nready_after = 0.1\n", "", "There is no program mine in PATH (/usr/local/sbin:"

@@ -132,7 +132,7 @@ def test_last_words_in_a_journal_of_others(trial: Trial, handover: str) -> None:
     trial.start()
     deploy(trial, "two", OUT_OF_ORDER)
     assert trial.reload() == 1
-    reason = r"The worker exited with status 7 before it was ready; journalctl _PID=(\d+) has what it wrote"
+    reason = r"The worker exited with status 7 before it was ready; its output: journalctl _PID=(\d+)"
     found = re.search(rf" failed: {reason}$", trial.status)
     assert found is not None, trial.status
     words = trial.machine.run("journalctl", "--quiet", "--output=cat", f"_PID={found[1]}").stdout
@@ -162,7 +162,9 @@ def test_a_command_broken_in_place(trial: Trial) -> None:
     trial.machine.write(f"/srv/{trial.name}/releases/one/serve", OUT_OF_ORDER, mode=0o755)
     assert trial.systemctl("kill", "--kill-whom=main", "--signal=USR2").returncode == 0
     told = journal.wait_for(lambda entry: entry.get("SDSUPERVISE_EVENT") == "nobody-serves")
-    outcome = r"NOBODY SERVES: generation 1, \S+ \(\w+\), was started anew from what is on disk and does not come up"
+    outcome = (
+        r"NOBODY SERVES: generation 1, \S+ \(\w+\), was started again from what is on disk and does not become ready"
+    )
     assert re.search(rf"no such section: web\. {outcome}: the worker exited with status 7, the next ", told["MESSAGE"])
     assert trial.show("ActiveState", "SubState") == {"ActiveState": "active", "SubState": "running"}
     assert trial.status.startswith("Nobody serves (generation 1): the worker exited with status 7, the next starts ")
@@ -204,7 +206,7 @@ def test_main_pid_stays_ours(trial: Trial) -> None:
     install(trial)
     trial.start()
     assert trial.main_pid not in (1, *workers(trial))
-    assert trial.story().says("It sent MAINPID=1. A worker stays the process we started")
+    assert trial.story().says("It sent MAINPID=1. A worker stays the process that the supervisor started")
 
 
 def test_killed_supervisor_of_an_exclusive_command(trial: Trial) -> None:

@@ -71,7 +71,7 @@ def test_a_successor_killed_before_the_commit(trial: Trial, stage: str) -> None:
     main = reload_with_a_killed_successor(trial, stage)
     trial.assert_serves(1)
     assert (trial.main_pid, trial.show("NRestarts")["NRestarts"]) == (main, "0")
-    assert "The new supervisor died without a word." in trial.status
+    assert "The new supervisor died without a message." in trial.status
     assert trial.strays == []
     trial.install()
     assert trial.reload() == 0
@@ -136,7 +136,7 @@ def test_a_death_in_probation(trial: Trial, victim: str) -> None:
         assert call.wait(20) == 1
     trial.assert_serves(1)
     assert (trial.main_pid, trial.show("NRestarts")["NRestarts"]) == (main, "0")
-    reason = "died without a word" if victim == "supervisor" else "was killed by SIGKILL"
+    reason = "died without a message" if victim == "supervisor" else "was killed by SIGKILL"
     assert reason in trial.status
     assert trial.strays == []
 

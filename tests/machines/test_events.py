@@ -69,7 +69,7 @@ def test_a_life(trial: Trial) -> None:
     assert re.fullmatch(r"\d+\.\d{3}", done["SDSUPERVISE_DURATION_SEC"])
     phases = [entry["SDSUPERVISE_PHASE"] for entry in told if entry["SDSUPERVISE_EVENT"] == "reload-phase"]
     assert phases == ["yielding", "yielded", "committing"]
-    assert only(trial, "stopping")["SDSUPERVISE_REASON"] == "A stop was asked."
+    assert only(trial, "stopping")["SDSUPERVISE_REASON"] == "A stop was requested."
     # There is no before_commit here, and no probation: no status speaks of them.
     assert not [text for text in trial.story().told("STATUS") if "checked" in text or "probation" in text]
 
@@ -91,7 +91,7 @@ def test_what_the_catalog_says(trial: Trial) -> None:
     for sentence in (
         f"Worker 0 (pid {worker}) was killed by SIGKILL. Another takes its",
         f"journalctl _PID={worker}",
-        "Subject: A reload has failed, the old code serves on",
+        "Subject: A reload has failed, the old code keeps serving",
         "ModuleNotFoundError: No module named 'requsts'\n░░ \n░░ Generation 1 serves as before.",
         "Subject: The service has been reloaded",
         "Generation 2 serves, after 0.",

@@ -217,7 +217,7 @@ def test_units_are_checked(ticker: Machine) -> None:
         ticker.write(CONFIGURED, FILE)
         checked = ticker.run("sdsupervise", "check", "--import", "ticker")
         assert checked.stdout == "ticker: ok\n"
-        assert checked.stderr.startswith("imported by 65534 in /srv/ticker/releases/1\nticker: looked at as nobody; ")
+        assert checked.stderr.startswith("imported by 65534 in /srv/ticker/releases/1\nticker: checked as nobody; ")
         ticker.write(drop_in, "[Service]\nType=simple\n")
         ticker.run("systemctl", "daemon-reload")
         checked = ticker.run("sdsupervise", "check", "ticker", check=False)
@@ -234,7 +234,7 @@ def test_units_are_checked(ticker: Machine) -> None:
 
 
 def test_before_commit_beside_a_socket_unit(ticker: Machine) -> None:
-    """`check` knows that systemd gives the sockets, which both generations of an overlap share."""
+    """`check` knows that systemd passes the sockets, which both generations of an overlap share."""
     unit = f"{UNIT}.socket"
     checked = f"{FILE}handover = 'overlap'\nbefore_commit = ['true']\nlisten.http = '/run/sdsupervise/ticker/http'\n"
     ticker.write(CONFIGURED, checked)
@@ -245,7 +245,7 @@ def test_before_commit_beside_a_socket_unit(ticker: Machine) -> None:
         ticker.run("systemctl", "start", unit)
         refused = ticker.run("sdsupervise", "check", "--import", "ticker", check=False)
         assert (refused.returncode, refused.stdout) == (78, "")
-        assert "cannot reach the new code alone through the sockets of a .socket unit" in refused.stderr
+        assert "cannot reach only the new code through the sockets of a .socket unit" in refused.stderr
         ticker.write(CONFIGURED, checked.replace("overlap", "exclusive"))
         assert ticker.run("sdsupervise", "check", "--import", "ticker").stdout == "ticker: ok\n"
     finally:

@@ -105,9 +105,9 @@ BROKEN = {
     "import error": Broken(source(2, top="import requsts"), "ModuleNotFoundError: No module named 'requsts'"),
     "raises while imported": Broken(source(2, top="1 / 0"), "ZeroDivisionError: division by zero"),
     "exits while imported": Broken(source(2, top="sys.exit(0)"), "SystemExit: 0"),
-    "exits at once": Broken(source(2, top="os._exit(0)"), "died without a word"),
-    "crashes at once": Broken(source(2, top="os.kill(os.getpid(), signal.SIGSEGV)"), "died without a word"),
-    "killed at once": Broken(source(2, top="os.kill(os.getpid(), signal.SIGKILL)"), "died without a word"),
+    "exits at once": Broken(source(2, top="os._exit(0)"), "died without a message"),
+    "crashes at once": Broken(source(2, top="os.kill(os.getpid(), signal.SIGSEGV)"), "died without a message"),
+    "killed at once": Broken(source(2, top="os.kill(os.getpid(), signal.SIGKILL)"), "died without a message"),
     "speaks and dies": Broken(
         source(2, top="print('no licence', file=sys.stderr); sys.stderr.flush(); os._exit(3)"), "no licence"
     ),
@@ -196,7 +196,7 @@ def test_a_successor_that_is_killed(trial: Trial, number: signal.Signals) -> Non
         trial.kill(int(warming.read()), number)
         assert call.wait(20) == 1
     assert (trial.main_pid, trial.assert_serves(1)["pid"]) == serving
-    assert "The new supervisor died without a word." in trial.status
+    assert "The new supervisor died without a message." in trial.status
     assert trial.story().says("Not reloaded: ")
     assert_next_reload_works(trial)
     assert trial.strays == []

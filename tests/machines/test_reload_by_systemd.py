@@ -204,7 +204,9 @@ def test_exec_reload_has_more(trial: Trial) -> None:
     trial.deploy(2)
     done = reload(trial)
     assert done.returncode == 1 and "RELOADED in " in done.stdout
-    assert done.stderr.startswith("The new code serves, and systemd calls the reload of its unit failed: Job for ")
+    assert done.stderr.startswith(
+        "The new code serves, but systemd reports that the reload of its unit failed: Job for "
+    )
     trial.assert_serves(2)
 
 
@@ -263,9 +265,9 @@ def test_the_supervisor_tells_no_more(trial: Trial, good: bool) -> None:
         out, error = call.communicate(timeout=20)
     control = f"/run/sdsupervise/{trial.name}/control"
     assert (call.returncode, out, error) == (
-        (0, "Reloaded, says systemd; the supervisor tells no more.\n", "")
+        (0, "systemd reports that the reload succeeded; the supervisor sent no details.\n", "")
         if good
-        else (69, "", f"The supervisor on {control} is gone before it answered.\n")
+        else (69, "", f"The supervisor on {control} ended before it answered.\n")
     )
     trial.assert_serves(2 if good else 1)
 
@@ -326,7 +328,7 @@ def test_what_another_user_cannot_have_applied(trial: Trial) -> None:
     trial.drop_in("Environment=COLOUR=green")
     done = reload(trial, user="games")
     drop_in = f"/run/systemd/system/{trial.unit}.d/edit.conf"
-    sentence = f"{drop_in} is newer than what runs, and only root can have that applied: systemctl reload {trial.unit}"
+    sentence = f"{drop_in} is newer than what runs, and only root can apply that: systemctl reload {trial.unit}"
     assert done.returncode == 0 and done.stdout.splitlines()[0] == sentence
     assert trial.ask()["environment"]["COLOUR"] == "red"
 
@@ -339,8 +341,8 @@ def test_without_daemon_reload(trial: Trial) -> None:
     done = reload(trial)
     assert (done.returncode, done.stdout.splitlines()[0]) == (
         0,
-        f"{trial.unit} has changed on disk, and systemd has not read it yet: 'systemctl daemon-reload' comes first, to "
-        "apply it",
+        f"{trial.unit} has changed on disk, and systemd has not read it yet: run 'systemctl daemon-reload' first "
+        "to apply it",
     )
     assert trial.ask()["environment"]["COLOUR"] == "red"
 
@@ -430,7 +432,7 @@ def test_an_instance_of_a_user(machine: Machine, anna: dict[str, str]) -> None:
     done = machine.run("sdsupervise", "reload", "--pid-file", f"{anna['XDG_RUNTIME_DIR']}/sdsupervise/hers/hers.pid")
     uid = anna["XDG_RUNTIME_DIR"].rpartition("/")[2]
     sentence = (
-        f"The systemd of uid {uid} runs this unit, and only that user can ask it: no change of the unit is applied"
+        f"The systemd of uid {uid} runs this unit, and only that user may use it: no change of the unit is applied"
     )
     assert done.stdout.splitlines()[0] == sentence and "RELOADED in " in done.stdout
     assert colour() == "red"

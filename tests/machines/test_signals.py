@@ -207,7 +207,7 @@ def test_a_sigterm_by_hand_during_a_reload(trial: Trial, raising: Gate) -> None:
         trial.kill(raising.wait_until_reached(), signal.SIGTERM)
         raising.open()
         call.wait(20)
-    journal.wait_for("Not reloaded: A stop was asked.")
+    journal.wait_for("Not reloaded: A stop was requested.")
     journal.wait_for("release 2 serves")
     trial.assert_serves(2)
     assert trial.show("NRestarts")["NRestarts"] == "1"

@@ -60,7 +60,7 @@ def test_a_socket_unit_of_another_name(trial: Trial) -> None:
     assert trial.systemctl("start", check=False).returncode != 0
     trial.machine.run("systemctl", "stop", unit)
     assert trial.show("ExecMainStatus")["ExecMainStatus"] == "78"
-    assert trial.status.startswith("systemd gives the sockets web, and listen has http: let FileDescriptorName=")
+    assert trial.status.startswith("systemd passes the sockets web, but listen has http: use the same names ")
 
 
 def test_ports_of_root(trial: Trial) -> None:
@@ -77,8 +77,8 @@ def test_ports_of_root(trial: Trial) -> None:
         trial.deploy(3, listening(3, {"http": "127.0.0.1:80", "gopher": "127.0.0.1:70"}))
         trial.systemctl("kill", "--signal=USR2")
         journal.wait_for(
-            "Not reloaded: Cannot listen on 127.0.0.1:70 (listen 'gopher'): port 70 is not for everybody; "
-            "start as root with --user, give the unit AmbientCapabilities=CAP_NET_BIND_SERVICE, or have a .socket unit "
+            "Not reloaded: Cannot listen on 127.0.0.1:70 (listen 'gopher'): port 70 needs a privilege; start as root "
+            "with --user, give the unit AmbientCapabilities=CAP_NET_BIND_SERVICE, or have a .socket unit "
         )
         assert trial.assert_serves(2)
         assert (http.stop()["refused"], https.stop()["refused"]) == (0, 0)
@@ -90,7 +90,7 @@ def test_a_port_of_root_for_another_user(trial: Trial) -> None:
     trial.install("User=nobody", "Restart=no")
     assert trial.systemctl("start", check=False).returncode != 0
     assert trial.show("ExecMainStatus")["ExecMainStatus"] == "77"
-    assert "port 80 is not for everybody" in trial.status
+    assert "port 80 needs a privilege" in trial.status
     trial.install("User=nobody", "AmbientCapabilities=CAP_NET_BIND_SERVICE")
     trial.start()
     with Client(trial.machine, ("127.0.0.1", 80)) as client:

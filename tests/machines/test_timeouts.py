@@ -165,4 +165,4 @@ def test_our_own_deadlines_end_what_hangs(trial: Trial) -> None:
     trial.start()
     trial.stop()
     trial.assert_gone()
-    assert trial.story().says("and is still there; it never sent a ping")
+    assert trial.story().says("and still runs; it never sent a ping")

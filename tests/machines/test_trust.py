@@ -282,7 +282,7 @@ def test_an_instance_beside_its_unit(machine: Machine) -> None:
             done = machine.run("sdsupervise", "run", *words, check=False)
             assert done.returncode == 69
             assert re.fullmatch(
-                r"beside is run by sdsupervise@beside.service already: not started. To move it to new code: "
+                r"sdsupervise@beside.service already runs beside: not started. To move it to new code: "
                 r"systemctl reload sdsupervise@beside.service\n",
                 done.stderr,
             )
@@ -580,7 +580,7 @@ while True:
 
 def told_of_a_silent_worker(machine: Machine, pid: int) -> tuple[int, str]:
     """The status of root's reload, and what it prints, where a made-up supervisor answers that this process was a
-    worker which died without a word."""
+    worker which died without a message."""
     machine.run("install", "-d", "-o", USER, "/run/sdsupervise/asks")
     machine.write("/tmp/answers.py", ANSWERS)
     failed = {"reason": "x", "outcome": "y", "silent_worker": pid}
@@ -598,7 +598,7 @@ def told_of_a_silent_worker(machine: Machine, pid: int) -> tuple[int, str]:
 
 
 def test_the_words_of_another_s_process(machine: Machine) -> None:
-    """Whoever answers that a worker died without a word cannot have root print the journal of whom he likes."""
+    """Whoever answers that a worker died without a message cannot have root print the journal of whom he likes."""
     machine.run("systemd-run", "--quiet", "--wait", "--unit=secretive", "sh", "-c", "echo TOP SECRET; true")
     machine.run("journalctl", "--sync")
     said = machine.run("journalctl", "--quiet", "--output=json", "_UID=0", "MESSAGE=TOP SECRET").stdout
@@ -686,7 +686,7 @@ def test_variables_that_lead_to_others(machine: Machine, variable: str) -> None:
         shown = machine.run("systemctl", "show", "--property=ExecMainStatus,ActiveState", instance.unit).stdout
         assert set(shown.split()) == {"ExecMainStatus=78", "ActiveState=failed"}
         said = machine.run("journalctl", "--output=cat", f"--unit={instance.unit}").stdout
-        assert f"code from where {variable} leads, and uid {uid_of(machine)} may write /srv/led: " in said
+        assert f"code from the directories in {variable} leads, and uid {uid_of(machine)} may write /srv/led: " in said
         planted(machine, path)
         instance.reload()
         instance.assert_not_pwned()
@@ -708,7 +708,7 @@ def test_variables_that_come_with_a_reload(machine: Machine) -> None:
         instance.drop_in("Environment=HOME=/srv/led")
         assert instance.reload() != 0
         said = machine.run("journalctl", "--output=cat", f"--unit={instance.unit}").stdout
-        assert f"code from where HOME leads, and uid {uid_of(machine)} may write /srv/led: " in said
+        assert f"code from the directories in HOME, and uid {uid_of(machine)} may write /srv/led: " in said
         assert instance.status()["generation"] == 1
         instance.drop_in("Environment=HOME=/root PYTHONPATH=/usr/lib")
         assert instance.reload() == 0

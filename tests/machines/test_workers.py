@@ -56,7 +56,7 @@ def test_threads_begun_at_import(trial: Trial) -> None:
     trial.stop()
     trial.assert_gone()
     story = trial.story()
-    assert story.says("Loading the service's code began threads: poller")
+    assert story.says("Loading the service's code started threads: poller")
     assert not [entry for entry in story.own if entry.get("SDSUPERVISE_EVENT") == "generation-killed"]
 
 

@@ -240,7 +240,7 @@ def test_an_answer_of_another_shape(ground: Ground, facts: Mapping[str, Any]) ->
         with listening(ground.control, answering({"parameters": {**facts, name: value}})):
             running = ground.run(SDSUPERVISE, "status", "--json", "--pid-file", ground.pid_file)
             assert (running.wait(), running.out) == (69, ""), (name, value)
-        assert f"does not answer like an sdsupervise of this release: {name}" in running.err, (name, value)
+        assert f"does not answer like this version of sdsupervise: {name}" in running.err, (name, value)
         assert running.err.count("\n") == 1
 
 

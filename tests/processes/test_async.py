@@ -79,7 +79,7 @@ def test_async_error(ground: Ground) -> None:
     running = ground.start()
     ground.expect("shutdown")
     running.expect_line(r"Shutting down: tired")
-    running.expect_line(r"Supervised process \d+ exited with status 255$")
+    running.expect_line(r"Worker \(pid \d+\) exited with status 255$")
     assert "Traceback" not in running.err and "asyncio" not in running.err
 
 
@@ -135,7 +135,7 @@ def test_signal_while_asyncio_sets_itself_up(ground: Ground) -> None:
     ground.deploy(1, service("async def supervised_shutdown(self):\n    report('shutdown')", before=before))
     running = ground.start()
     worker = ground.expect("shutdown").pid
-    running.expect_line(rf"Supervised process {worker} exited with status 0")
+    running.expect_line(rf"Worker \(pid {worker}\) exited with status 0")
 
 
 # ------------------------------------------------------------------------------------------------- waiting for its turn
@@ -397,7 +397,7 @@ def test_signal_at_the_end(ground: Ground) -> None:
     ground.deploy(1, service(ASYNC + body, before="import asyncio"))
     running = ground.start()
     worker = ground.expect("shutdown").pid
-    running.expect_line(rf"Supervised process {worker} exited with status 0")
+    running.expect_line(rf"Worker \(pid {worker}\) exited with status 0")
     ground.expect("serves")
     ground.expect("serves")
     assert [report.pid for report in ground.seen("shutdown")].count(worker) == 1
@@ -431,7 +431,7 @@ def test_loop_pings_by_itself(ground: Ground) -> None:
     worker = ground.expect("lives").pid
     running.expect_line(rf"Worker \(pid {worker}\) sent no ping for 0\.5 s, ending it")
     running.expect_line("in hang")
-    running.expect_line(rf"Supervised process {worker} was killed by SIGABRT")
+    running.expect_line(rf"Worker \(pid {worker}\) was killed by SIGABRT")
     assert ground.expect("lives").pid != worker
     assert ground.status()["crashes"] == 1
 

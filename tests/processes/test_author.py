@@ -213,7 +213,7 @@ def test_error_in_the_worker(ground: Ground) -> None:
     ground.expect("serves")
     ground.expect("shutdown")
     running.expect_line(r"^Service\[\d+\]: Shutting down: out of paper$")
-    running.expect_line(r"Supervised process \d+ exited with status 255$")
+    running.expect_line(r"Worker \(pid \d+\) exited with status 255$")
     ground.expect("serves")
 
 
@@ -222,7 +222,7 @@ def test_error_while_shutting_down(ground: Ground) -> None:
     ground.deploy(1, service("def supervised_shutdown(self):\n    report('down')\n    self.error('broken')"))
     running = ground.serving()
     os.kill(ground.worker_pids()[0], signal.SIGTERM)
-    running.expect_line(r"Supervised process \d+ exited with status 255$")
+    running.expect_line(r"Worker \(pid \d+\) exited with status 255$")
     assert len(ground.seen("down")) == 1
 
 
@@ -242,7 +242,7 @@ def test_signal_during_error(ground: Ground) -> None:
         ),
     )
     running = ground.start()
-    running.expect_line(r"Supervised process \d+ exited with status 255$")
+    running.expect_line(r"Worker \(pid \d+\) exited with status 255$")
     ground.expect("still here")
     assert len(ground.seen("down")) == 1
 
@@ -252,7 +252,7 @@ def test_returning_worker(ground: Ground) -> None:
     ground.deploy(1, service("delay_before_respawn = 0.125\ndef serve(self): pass"))
     running = ground.start()
     first = ground.expect("serves")
-    running.expect_line(rf"Supervised process {first.pid} exited with status 0$")
+    running.expect_line(rf"Worker \(pid {first.pid}\) exited with status 0$")
     assert ground.expect("serves").pid != first.pid
     assert ground.status()["crashes"] == 0
 
@@ -303,7 +303,7 @@ def test_handle_shutdown_of_a_worker(ground: Ground) -> None:
     running = ground.serving()
     os.kill(ground.worker_pids()[0], signal.SIGTERM)
     ground.expect("shutdown")
-    running.expect_line(r"Supervised process \d+ exited with status 7$")
+    running.expect_line(r"Worker \(pid \d+\) exited with status 7$")
 
 
 def test_exit_status_of_a_worker(ground: Ground) -> None:

@@ -228,17 +228,17 @@ def test_workers_are_held_with_all_their_processes(ground: Ground, host: str, po
 
 # --------------------------------------------------------------------------------------- where it cannot be promised
 
-_NO = "before_commit in an overlap cannot reach the new code alone at "
+_NO = "With handover overlap, before_commit cannot reach only the new code at "
 
 
 @pytest.mark.parametrize("kind", ["class", "command"])
 @pytest.mark.parametrize(
     ("listen", "settings", "sentence"),
     [
-        ({}, {}, "before_commit in an overlap reaches the new code alone only through sockets that listen has"),
+        ({}, {}, "With handover overlap, before_commit can reach only the new code through the sockets in listen"),
         ({"a": "@a"}, {}, _NO + "the abstract address @a (listen 'a')"),
-        ({"a": {"address": "1", "reuse_port": True}}, {}, _NO + "1 (listen 'a'), where others may listen"),
-        ({"a-b": "1", "a_b": "2"}, {}, "listen 'a-b' and 'a_b' are both $SDSUPERVISE_LISTEN_A_B to before_commit"),
+        ({"a": {"address": "1", "reuse_port": True}}, {}, _NO + "1 (listen 'a'), where other programs may listen"),
+        ({"a-b": "1", "a_b": "2"}, {}, "listen 'a-b' and 'a_b' are both $SDSUPERVISE_LISTEN_A_B for before_commit"),
         ({"a": "/" + 102 * "x"}, {}, "is too long for before_commit"),
         ({"a": "/x.next"}, {}, "'/x.next' ends in .next, which stands for the socket of the next generation."),
         (
@@ -246,7 +246,7 @@ _NO = "before_commit in an overlap cannot reach the new code alone at "
             {"handover": "exclusive", "before_commit_each": True},
             "before_commit_each is for handover overlap",
         ),
-        ({"a": "ROOTS"}, {"user": "nobody"}, "/roots: give the socket a directory of the service's own"),
+        ({"a": "ROOTS"}, {"user": "nobody"}, "/roots: put the socket into a directory of the service's own"),
     ],
 )
 def test_what_is_refused(

@@ -20,10 +20,10 @@ BROKEN: dict[str, tuple[str, str, list[str]]] = {
         ["service.py", "line 1", "import requsts"],
     ),
     "raises": ("def f():\n    1 / 0\nf()", r"ZeroDivisionError: division by zero", ["line 2, in f"]),
-    "exits at once": ("raise SystemExit(3)", r"died without a word|SystemExit", []),
-    "exits well at once": ("import os; os._exit(0)", r"died without a word", []),
+    "exits at once": ("raise SystemExit(3)", r"died without a message|SystemExit", []),
+    "exits well at once": ("import os; os._exit(0)", r"died without a message", []),
     "exits with a message": ("import sys; sys.exit('no license')", r"no license", []),
-    "is killed": ("import os; os.kill(os.getpid(), 9)", r"died without a word", []),
+    "is killed": ("import os; os.kill(os.getpid(), 9)", r"died without a message", []),
     "worker raises while it warms up": (
         service("def warm_up(self):\n    self.connect()\ndef connect(self):\n    raise OSError('no database')"),
         r"OSError: no database",
@@ -61,7 +61,7 @@ BROKEN: dict[str, tuple[str, str, list[str]]] = {
     ),
     "wrong setting": (service("stop_timeout = 'long'"), r"Service: stop_timeout is 'long'", []),
     "method missing": (service(base="SupervisedDaemon"), r"TypeError: .*supervised_process", []),
-    "no service": ("print('hello')", r"died without a word|no subclass|name one subclass", []),
+    "no service": ("print('hello')", r"died without a message|no subclass|name one subclass", []),
 }
 
 
@@ -231,7 +231,7 @@ def test_a_handover_of_nobody(ground: Ground) -> None:
     place = {"SDSUPERVISE_HANDOVER": "77:78"}
     running = ground.run(SDSUPERVISE, "run", ground.current / "service.py", environment=place)
     assert running.wait() == 69
-    assert running.err == "The hand-over descriptor 77 is no socket: Bad file descriptor.\n"
+    assert running.err == "The hand-over descriptor 77 is not a socket: Bad file descriptor.\n"
 
 
 def test_much_on_standard_error(ground: Ground) -> None:

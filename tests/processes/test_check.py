@@ -135,7 +135,7 @@ def test_which_instances(ground: Ground) -> None:
     assert sdsupervise(ground, "config", "nosuch_1").wait() == 78
     example = sdsupervise(ground, "config", "--example", "--json")
     assert (example.wait(), example.out) == (64, "")
-    example.expect_line(r"^--example is a file to begin with, .* --json\.$")
+    example.expect_line(r"^--example has no JSON form; leave out --json\.$")
 
 
 def test_verdicts_as_json(ground: Ground) -> None:
@@ -223,15 +223,21 @@ REFUSED = {
         CLASS + "listen.a = '{ground}/file/a.sock'\n",
         r"Cannot listen on {ground}/file/a.sock \(listen 'a'\): its directory",
     ),
-    "no socket": Refused(CLASS + "listen.a = '{ground}/file'\n", r"\(listen 'a'\): there is a file that is no socket"),
+    "no socket": Refused(
+        CLASS + "listen.a = '{ground}/file'\n",
+        r"\(listen 'a'\): a file is there that is not a "
+        "socket",
+    ),
     "address": Refused(
         CLASS + "listen.a = '203.0.113.7:80'\n", r"203.0.113.7:80 \(listen 'a'\): this host has no such"
     ),
     "two ports": Refused(
-        CLASS + "listen.a = '[::]:80'\nlisten.b = '0.0.0.0:80'\n", r"listen 'a' and 'b' cannot both be: \[::\]:80 and 0"
+        CLASS + "listen.a = '[::]:80'\nlisten.b = '0.0.0.0:80'\n",
+        r"listen 'a' and 'b' cannot both be open: "
+        r"\[::\]:80 and 0",
     ),
     "two paths": Refused(
-        CLASS + "listen.a = '{ground}/a'\nlisten.b = '{ground}/lib/../a'\n", r"listen 'a' and 'b' have one address"
+        CLASS + "listen.a = '{ground}/a'\nlisten.b = '{ground}/lib/../a'\n", r"listen 'a' and 'b' have the same address"
     ),
     "own control socket": Refused(
         CLASS + "listen.a = '/run/sdsupervise/{name}/control'\n", r"where sdsupervise has its own control socket"
@@ -241,12 +247,12 @@ REFUSED = {
     ),
     "pid file": Refused(
         CLASS + "pid_file = '{ground}/lib'\n",
-        "The pid file {ground}/lib is no regular file",
+        "The pid file {ground}/lib is not a regular file",
         "Cannot open the pid file {ground}/lib: Is a directory",
     ),
     "pid file's symlink": Refused(
         CLASS + "pid_file = '{ground}/current'\n",
-        "The pid file {ground}/current is no regular file",
+        "The pid file {ground}/current is not a regular file",
         "Cannot open the pid file {ground}/current",
     ),
     "interpreter": Refused(
@@ -271,7 +277,7 @@ REFUSED = {
     ),
     "ready too late": Refused(
         "command = ['{ground}/sleeps']\nready_after = 61\n",
-        "2:15: ready_after is 61 s, and start_timeout ends a command that is not ready within 60 s; raise it",
+        "2:15: ready_after is 61 s, but start_timeout ends a command that is not ready within 60 s; raise it",
     ),
     "module": Refused(
         "directory = 'current'\nservice = 'nowhere.at_all:X'\n",
@@ -280,7 +286,7 @@ REFUSED = {
     ),
     "no package": Refused(
         "directory = 'current'\nservice = 'service.at_all:X'\n",
-        "{ground}/current/service.py is no package",
+        "{ground}/current/service.py is not a package",
         "No module named 'service.at_all'",
     ),
 }
@@ -326,8 +332,9 @@ def test_whether_a_command_says_when_it_is_ready(ground: Ground) -> None:
         checked = check(ground, f"command = {words!r}\nstart_timeout = 7\n")
         assert (checked.wait(), checked.out) == (0, "app: ok\n")
         checked.expect_line(
-            f"^app: It is ready when {os.path.basename(words[0])} sends READY=1, and none of its files shows that it "
-            "does; one that does not is ended after start_timeout, 7 s: set ready_after then.$"
+            f"^app: The command is ready when {os.path.basename(words[0])} sends READY=1, but none of its files seems "
+            "to send it. A command that does not send it is ended after start_timeout, 7 s. If it cannot send READY=1, "
+            "set ready_after.$"
         )
         assert check(ground, f"command = {words!r}\nready_after = 1\n").err == ""
     says = [
@@ -352,7 +359,7 @@ def test_what_is_so_only_now(ground: Ground) -> None:
         port = other.getsockname()[1]
         checked = check(ground, CLASS + f"listen.a = '0.0.0.0:{port}'\n")
         assert (checked.wait(), checked.out) == (0, "app: ok\n")
-        checked.expect_line(f"^app: As it is now, a start will say: Cannot listen on 0.0.0.0:{port} .* it is taken")
+        checked.expect_line(f"^app: A start would fail now: Cannot listen on 0.0.0.0:{port} .* it is in use")
     text = CLASS + f"listen.a = '127.0.0.1:{port}'\nlisten.b = '{ground.directory}/b'\nnotify_command = ['no-such']\n"
     file = ground.write(f"{name}.toml", text)
     ground.run(SDSUPERVISE, "run", "--config", file)
@@ -383,8 +390,9 @@ def test_what_the_user_may_not(ground: Ground, case: str) -> None:
         {
             "directory": f"Cannot change to the directory {ground.current}: Permission denied",
             "file": f"Cannot load service.py:Service: uid [0-9]+ may not read {ground.current}/service.py",
-            "port": r"Cannot listen on 127.0.0.1:81 \(listen 'a'\): port 81 is not for everybody",
-            "pid file": f"Its code names the pid file {ground.directory}/own.pid, and is loaded when that has been",
+            "port": r"Cannot listen on 127.0.0.1:81 \(listen 'a'\): port 81 needs a privilege",
+            "pid file": f"Its code names the pid file {ground.directory}/own.pid, but that code is loaded as another "
+            f"user",
         }[case]
     )
     started = ground.run(*python, "run", "--config", file)
@@ -443,7 +451,7 @@ def test_code_that_others_may_write(ground: Ground, case: str) -> None:
     assert checked.err.startswith(f"app: uid 61234 may write {written}, and root ")
     assert len(checked.err.splitlines()) == 1
     of_user = check(ground, f"user = 'daemon'\n{text}")
-    assert (f"may write {written}, and root does what it says" in of_user.err) == (case == "app.toml")
+    assert (f"may write {written}, and root follows it" in of_user.err) == (case == "app.toml")
     assert ("may write" in of_user.err) == (case == "app.toml")
 
 
@@ -468,7 +476,7 @@ def test_a_socket_with_an_evil_name(ground: Ground, name: str) -> None:
         evil.listen()
         checked = check(ground, CLASS + f"listen.a = '{taken}'\n")
     assert (checked.wait(), checked.out) == (0, "app: ok\n")
-    assert "a start will say" in checked.err if "{taken}" in name else not checked.err
+    assert "A start would fail now" in checked.err if "{taken}" in name else not checked.err
 
 
 def test_connections_that_somebody_makes_up() -> None:

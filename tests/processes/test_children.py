@@ -91,7 +91,7 @@ def test_children_of_a_worker_that_is_killed(ground: Ground, kind: str, handover
         worker, child = ground.expect("serves").pid, ground.expect("child").pid
         os.kill(worker, number)
         running.expect_line(rf"Worker \(pid {worker}\) left a process behind: pid {child} \(.*\); ending it")
-        running.expect_line(f"Supervised process {worker} was killed by {number.name}")
+        running.expect_line(rf"Worker \(pid {worker}\) was killed by {number.name}")
         wait_gone(child)
     ground.expect("child")
     running.signal(signal.SIGTERM)

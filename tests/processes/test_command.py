@@ -131,7 +131,7 @@ def test_life_of_a_command(ground: Ground) -> None:
     running = serving(ground)
     (worker,) = ground.worker_pids()
     os.kill(worker, signal.SIGKILL)
-    running.expect_line(f"process {worker} was killed by SIGKILL")
+    running.expect_line(rf"\(pid {worker}\) was killed by SIGKILL")
     ground.expect("serves", release=1)
     running.expect_line("is ready")
     ground.program(2, SERVES)
@@ -162,9 +162,9 @@ def test_names(ground: Ground) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--"], "Say what to run"),
-        ([], "Say what to run"),
-        (["--", ""], "Say what to run"),
+        (["--"], "Name what to run"),
+        ([], "Name what to run"),
+        (["--", ""], "Name what to run"),
         (["--bogus", "--", "true"], "unrecognized arguments: --bogus"),
         (["--name", "x", "current/service.py"], "--name is for a COMMAND"),
         (["--ready-after", "1", "current/service.py"], "Service is a class, and --ready-after is for a COMMAND"),
@@ -255,8 +255,8 @@ def test_socket_that_gunicorn_is_told_of_twice(ground: Ground, words: list[str])
     )
     assert running.wait() == 64
     assert running.err == (
-        "gunicorn finds its sockets as systemd gives them, and dies of being told of one twice: leave "
-        f"{words[-1]} out, and the --bind before it.\n"
+        "gunicorn finds its sockets as systemd passes them, and fails if --bind names one of them again: leave out "
+        f"{words[-1]} and the --bind before it.\n"
     )
 
 
@@ -276,8 +276,8 @@ def test_where_the_last_words_are(ground: Ground, handover: str, where: str) -> 
     assert failed.returncode == 1
     pid = ground.pid_file.read_text().strip()
     place = {
-        "file": f"look for what it wrote on the standard error of pid {pid}, {file}",
-        "pipe": f"look for what it wrote on the standard error of pid {pid}",
+        "file": f"its output went to the standard error of pid {pid}, {file}",
+        "pipe": f"its output went to the standard error of pid {pid}",
         "/dev/null": "its standard error is /dev/null",
     }[where]
     assert f"NOT RELOADED: The worker exited with status 1 before it was ready; {place}. Gen" in failed.stderr

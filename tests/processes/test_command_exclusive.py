@@ -55,7 +55,7 @@ def test_life_of_an_exclusive_command(ground: Ground) -> None:
     worker = ground.expect("serves").pid
     assert ground.worker_pids() == [worker]
     os.kill(worker, signal.SIGKILL)
-    running.expect_line(f"process {worker} was killed by SIGKILL")
+    running.expect_line(rf"\(pid {worker}\) was killed by SIGKILL")
     ground.expect("serves")
     ground.program(2, SERVES)
     assert ground.reload().returncode == 0
@@ -68,7 +68,7 @@ def test_life_of_an_exclusive_command(ground: Ground) -> None:
 def test_exit_status_comes_through_the_shim(ground: Ground) -> None:
     """How the command ended is said of it as of any worker."""
     running = start(ground, 'notify("READY=1"); sys.exit(7)')
-    running.expect_line(r"process \d+ exited with status 7")
+    running.expect_line(r"\(pid \d+\) exited with status 7")
 
 
 def test_reload_of_a_forking_command(ground: Ground) -> None:
@@ -182,7 +182,7 @@ def test_shim_that_hangs_at_a_stop(ground: Ground) -> None:
     os.kill(shim_of(worker), signal.SIGSTOP)
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
-    assert running.err.count(f"(pid {worker}), which was told to stop") > 2
+    assert running.err.count(f"(pid {worker}), which got the signal to stop") > 2
     ground.expect_nothing_left()
 
 
@@ -312,7 +312,7 @@ def test_serving_is_said_of_a_command_that_is_up(ground: Ground) -> None:
     assert failed.returncode == 1, failed
     assert "exited with status 3 before it was ready" in failed.stderr
     assert re.findall("of generation 2 is ready.*", running.err) == ["of generation 2 is ready to be started"]
-    told = r"Generation 1, .*, still serves; its worker was stopped and started anew from what is on disk\."
+    told = r"Generation 1, .*, still serves; its worker was stopped and started again from what is on disk\."
     assert re.search(told, failed.stderr)
     running.expect_line(f"Not reloaded: .* {told}")
     ground.expect("serves", release=1)

@@ -114,7 +114,7 @@ def test_command_that_never_says_ready(ground: Ground, options: tuple[str, ...])
     running = start(ground, 'leave_on(signal.SIGTERM); report("starts"); wait()', *options, "--start-timeout", "0.5")
     ground.expect("starts")
     line = running.expect_line("sent no READY=1 within 0.5 s")
-    assert "if it cannot, give --ready-after" in line
+    assert "if it cannot, use --ready-after" in line
     ground.expect("signal", name="SIGTERM")
     ground.expect("starts")
 
@@ -167,7 +167,8 @@ def test_refused_and_ignored(ground: Ground) -> None:
     ground.expect("serves")
     running.expect_line("is ready")
     warnings = [line for line in running.err.splitlines() if "Worker (pid" in line and "is ready" not in line]
-    assert len(warnings) == 1 and "It sent MAINPID=1. A worker stays the process we started" in warnings[0]
+    assert len(warnings) == 1
+    assert "It sent MAINPID=1. A worker stays the process that the supervisor started" in warnings[0]
     (pid,) = ground.worker_pids()
     assert str(ground.seen("pid")[0].pid) == str(pid)
 

@@ -78,7 +78,7 @@ def test_one_breaks_the_reload(ground: Ground) -> None:
     ground.program(2, FIRST_ONE_BREAKS)
     reload = ground.reload()
     assert reload.returncode == 1
-    assert "NOT RELOADED: The worker exited with status 3 before it was ready; look for what" in reload.stderr
+    assert "NOT RELOADED: The worker exited with status 3 before it was ready; its output went to" in reload.stderr
     assert ground.worker_pids() == pids
 
 
@@ -101,7 +101,8 @@ def test_what_is_cut(ground: Ground) -> None:
         running.expect_line("is ready")
     assert scale(ground, "-1").returncode == 0
     line = running.expect_line(rf"Killing worker 2 of generation 1 \(pid {pids[2]}\)")
-    assert re.search(r'was told to stop \d\.\d s ago .* never sent a ping and last said "as busy as 2"$', line)
+    late = r"got the signal to stop \d\.\d s ago .* never sent a ping and reported the last status"
+    assert re.search(rf'{late} "as busy as 2"$', line)
     running.expect_line(rf"Worker 2 \(pid {pids[2]}\) has left")
     assert ground.worker_pids() == pids[:2]
 

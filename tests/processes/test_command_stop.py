@@ -93,8 +93,8 @@ def test_deaf_command(ground: Ground, handover: tuple[str, ...]) -> None:
     worker, child = ground.expect("serves").pid, ground.expect("child").pid
     running.expect_line("is ready")
     stop(running)
-    assert f"(pid {worker}), which was told to stop" in running.err
-    assert 'last said "counts to a million"' in running.err
+    assert f"(pid {worker}), which got the signal to stop" in running.err
+    assert 'reported the last status "counts to a million"' in running.err
     wait_gone(child)
     ground.expect_nothing_left()
 
@@ -215,7 +215,7 @@ def cut_short(ground: Ground, handover: tuple[str, ...]) -> None:
     ground.expect("serves", release="other")
     other.expect_line("is ready")
     other.signal(signal.SIGTERM)
-    other.expect_line("which was told to stop")
+    other.expect_line("which got the signal to stop")
     assert other.wait() == 0
 
 

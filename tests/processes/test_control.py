@@ -167,7 +167,7 @@ def test_which_instance(ground: Ground, command: str) -> None:
         *(b'{"method": NaN}', b'{"parameters": {"by": -Infinity}}', b'{"method": "x", "a": ' + b'{"a":' * 12_000),
     ],
     ids=[
-        *("no JSON", "a list", "a string", "half an object", "no UTF-8", "deep", "empty", "a huge number"),
+        *("not JSON", "a list", "a string", "half an object", "no UTF-8", "deep", "empty", "a huge number"),
         *("no number", "no end of a number", "deep in an object"),
     ],
 )
@@ -248,7 +248,7 @@ def test_full_backlog(ground: Ground) -> None:
                 caller = stack.enter_context(socket.socket(socket.AF_UNIX))
                 caller.settimeout(0.0)
                 caller.connect(ground.control)
-        with pytest.raises(HandoverError, match="accepts no caller; it may hang"):
+        with pytest.raises(HandoverError, match="accepts no connection; it may hang"):
             Client.connect(ground.control, timeout_seconds=0.2)
     running.signal(signal.SIGCONT)
     assert ground.status()["state"] == "serving"

@@ -203,7 +203,7 @@ def test_rollback_from_memory(ground: Ground) -> None:
     ground.expect("shutdown", release=1)
     os.kill(successor, signal.SIGKILL)
     assert reload.wait() == 1
-    assert "its worker was stopped and started anew" in reload.err
+    assert "its worker was stopped and started again" in reload.err
     ground.expect("lazy", release=1)
     ground.expect("serves", release=1)
     assert running.alive and ground.worker_pids() != first

@@ -144,7 +144,7 @@ def test_time_limit(ground: Ground, how: str) -> None:
     os.kill(worker, signal.SIGTERM)  # not by its supervisor, whose patience would end when ours does
     ground.expect("draining")
     ground.expect("shutdown")
-    running.expect_line(rf"Supervised process {worker} exited with status 0")
+    running.expect_line(rf"Worker \(pid {worker}\) exited with status 0")
     assert words(ground, "draining", "shutdown") == ["draining", "shutdown"]
 
 

@@ -131,11 +131,11 @@ def test_rollback_elsewhere(ground: Ground, python: Path) -> None:
 
 WRONG = {
     "no interpreter": ("no/python", "current/service.py", 78, "Cannot run no/python: there is no such program"),
-    "no python": ("false", "current/service.py", 78, "bin/false ended with status 1 before it had described"),
+    "no python": ("false", "current/service.py", 78, "bin/false ended with status 1 before it described"),
     "no target": ("{python}", "nowhere.py", 78, "Cannot load nowhere.py: there is no such file"),
     "broken code": ("{python}", "current/broken.py", 78, "Cannot load .*broken.py: NameError: name 'oops'"),
     "wrong setting": ("{python}", "current/wrong.py", 78, "Service: stop_timeout is 'long'; it must be a number"),
-    "no supervisor": ("{python}", "current/plain.py", 64, "Service is not supervised, so --python means nothing"),
+    "no supervisor": ("{python}", "current/plain.py", 64, "Service is not supervised; leave out --python"),
 }
 
 

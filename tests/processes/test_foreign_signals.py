@@ -280,6 +280,6 @@ def test_a_class_that_does_not_stop_on_sigint(ground: Ground) -> None:
     running = ground.serving()
     for name in ("SIGINT", "SIGQUIT"):
         running.signal(signal.Signals[name])
-        running.expect_line(f"{name} is ignored: it means nothing to a supervisor")
+        running.expect_line(f"{name} is ignored: it has no meaning for a supervisor")
     running.signal(signal.SIGUSR1)
     assert running.wait() == 0

@@ -138,7 +138,7 @@ def test_names(systemd: Systemd, names: list[str], listen: list[str], found: dic
 def test_names_that_disagree(systemd: Systemd, names: list[str], listen: list[str], given: str, has: str) -> None:
     """It is one sentence that names both sets; exit status 78. A reload to such code fails with the same."""
     ground = systemd.ground
-    sentence = f"systemd gives the sockets {given}, and listen has {has}: let FileDescriptorName= of the .socket units "
+    sentence = f"systemd passes the sockets {given}, but listen has {has}: use the same names in FileDescriptorName= "
     ground.deploy(1, listed(elsewhere(listen)))
     running = systemd.start(names)
     assert running.wait() == 78
@@ -164,7 +164,7 @@ def test_before_commit(systemd: Systemd) -> None:
     ground.deploy(1, texts["overlap"])
     running = systemd.start(["http"])
     assert running.wait() == 78
-    sentence = "before_commit in an overlap cannot reach the new code alone through the sockets of a .socket unit"
+    sentence = "With handover overlap, before_commit cannot reach only the new code through the sockets of a .socket"
     assert running.err.startswith(sentence) and running.err.count("\n") == 1
     ground.deploy(2, texts["exclusive"])
     systemd.start(["http"])
@@ -259,7 +259,7 @@ def test_other_types(systemd: Systemd) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagram, open(os.devnull) as file:
         datagram.bind(str(ground.directory / "datagram"))
         running = systemd.start(["http", "log", "file"], fds=[datagram.fileno(), file.fileno()])
-        running.expect_line("systemd passes 'file', which is no socket, ignoring")
+        running.expect_line("systemd passed 'file', which is not a socket; ignoring it")
         expected = {
             "http": ("AF_UNIX", "SOCK_STREAM", systemd.place(0)),
             "log": ("AF_UNIX", "SOCK_DGRAM", datagram.getsockname()),
@@ -281,6 +281,6 @@ def test_nonsense_in_the_environment(ground: Ground) -> None:
     running = ground.run("/bin/sh", "-c", shell)
     assert running.wait() == 78
     sentence = (
-        "$LISTEN_FDS is 'many', and no such descriptors are there (Invalid argument); only systemd should set it.\n"
+        "$LISTEN_FDS is 'many', but these descriptors do not exist (Invalid argument); only systemd should set it.\n"
     )
     assert running.err == sentence

@@ -102,7 +102,7 @@ def test_a_life(ground: Ground, library: str, order: str, options: str) -> None:
     assert get(ground) == f"{served.pid} 1"
 
     os.kill(served.pid, signal.SIGKILL)
-    running.expect_line(f"Supervised process {served.pid} was killed by SIGKILL")
+    running.expect_line(rf"Worker \(pid {served.pid}\) was killed by SIGKILL")
     served = ground.expect("serves", release=1)
     assert get(ground) == f"{served.pid} 1"
 
@@ -239,6 +239,6 @@ def test_children_and_threads(ground: Ground, library: str, ends: bool) -> None:
         (ground.directory / "go").write_text("x")
         ground.expect("worked")
     assert running.wait() == 0
-    assert ("cuts these threads in their work: digger" in running.err) == (not ends)
-    assert "began threads" not in running.err and "Killing" not in running.err
+    assert ("these threads of it have not finished: digger" in running.err) == (not ends)
+    assert "started threads" not in running.err and "Killing" not in running.err
     ground.expect_nothing_left()

@@ -162,7 +162,7 @@ def test_a_reload_reads_the_file_anew(ground: Ground, instance: Instance) -> Non
 
 
 WRONG = {
-    "no TOML": ("service = current/service.py", r"{file}:1:11: This is no TOML: invalid value"),
+    "no TOML": ("service = current/service.py", r"{file}:1:11: This is not TOML: invalid value"),
     "unknown key": (
         CLASS + "stop_timout = 3\n",
         r"{file}:3:1: There is no key stop_timout; did you mean stop_timeout\?",
@@ -173,7 +173,7 @@ WRONG = {
     ),
     "no directory": (CLASS.replace("current", "nowhere"), r"{file}:1:13: There is no directory .*/nowhere\."),
     "not there": (None, r"Cannot read {file}: No such file or directory\."),
-    "two services": (CLASS + 'command = ["true"]\n', r"{file}:3:1: Say what to run, by either service"),
+    "two services": (CLASS + 'command = ["true"]\n', r"{file}:3:1: Nothing to run: set either service"),
 }
 
 
@@ -252,7 +252,7 @@ def test_a_start_that_fails(ground: Ground, instance: Instance) -> None:
     instance.say(f'{CLASS}listen.a = "{instance.file}"\n')
     running = instance.run()
     assert running.wait() == 69
-    running.expect_line("there is a file that is no socket")
+    running.expect_line("a file is there that is not a socket")
     assert not instance.run_directory.exists()
 
 
@@ -384,7 +384,7 @@ def test_a_daemon_without_a_supervisor(ground: Ground, instance: Instance) -> No
     instance.say(CLASS + "workers = 2\n")
     running = instance.run()
     assert running.wait() == 64
-    running.expect_line("Service is not supervised, so --workers means nothing to it")
+    running.expect_line("Service is not supervised; leave out --workers")
 
 
 NOTHING = {
@@ -401,10 +401,14 @@ NOTHING = {
     ("--config", "a b.toml"): (64, r"a b.toml: an instance cannot be called 'a b'; a name has"),
     ("--config", ".toml"): (64, r"cannot be called ''"),
     ("--config", "nosuch.toml"): (78, r"Cannot read nosuch.toml: No such file or directory"),
-    ("--config", "lib"): (78, r"Cannot read lib: it is no regular file"),
-    ("--config", "fifo.toml"): (78, r"Cannot read fifo.toml: it is no regular file"),
-    ("--config", "x.toml", "y"): (64, r"--config says what to run; the service's own arguments come after it and '--'"),
-    ("--name", "y", "--config", "x.toml"): (64, r"--name is for a COMMAND; an instance is called by its file"),
+    ("--config", "lib"): (78, r"Cannot read lib: it is not a regular file"),
+    ("--config", "fifo.toml"): (78, r"Cannot read fifo.toml: it is not a regular file"),
+    ("--config", "x.toml", "y"): (
+        64,
+        r"--config already names what to run; write the service's own arguments after "
+        "'--'",
+    ),
+    ("--name", "y", "--config", "x.toml"): (64, r"--name is for a COMMAND; an instance has the name of its file"),
 }
 
 

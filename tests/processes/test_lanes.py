@@ -132,7 +132,7 @@ def test_nobody_else_gets_a_lane(ground: Ground, listen: dict[str, object], host
         ground.deploy(1, echo(listen, _OVERLAP))
         running = ground.start()
         assert running.wait() == 69
-        assert f"Cannot listen on {host}:{port} (listen 'a'): it is taken;" in running.err
+        assert f"Cannot listen on {host}:{port} (listen 'a'): it is in use;" in running.err
 
 
 def test_one_lane_is_a_lane_for_all(ground: Ground, listen: dict[str, object], host: str, port: int) -> None:

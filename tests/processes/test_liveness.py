@@ -45,7 +45,7 @@ def test_silent_worker(ground: Ground, how: str) -> None:
     running.expect_line(rf"Worker \(pid {worker}\) sent no ping for 0\.3 s, ending it")
     running.expect_line("in other_thread")
     running.expect_line("in hang")
-    running.expect_line(rf"Supervised process {worker} was killed by SIGABRT")
+    running.expect_line(rf"Worker \(pid {worker}\) was killed by SIGABRT")
     ground.expect("serves")
     ground.expect("serves")
 
@@ -56,7 +56,7 @@ def test_stopped_worker(ground: Ground) -> None:
     running = ground.start()
     worker = ground.expect("silent").pid
     running.expect_line(rf"Worker \(pid {worker}\) sent no ping for 0\.3 s, ending it")
-    running.expect_line(rf"Supervised process {worker} was killed by SIGKILL")
+    running.expect_line(rf"Worker \(pid {worker}\) was killed by SIGKILL")
     ground.expect("serves")
     ground.expect("serves")
 
@@ -236,7 +236,7 @@ def test_two_that_hang_at_a_time(ground: Ground) -> None:
     running = ground.start()
     workers = {ground.expect("silent").pid for _ in range(2)}
     for _ in workers:
-        running.expect_line("Supervised process .* was killed by SIGABRT")
+        running.expect_line(r"Worker \(pid .*\) was killed by SIGABRT")
     for worker in workers:
         _, _, rest = running.err.partition(f"(pid {worker}) is:\n")
         lines = rest.splitlines()
@@ -266,7 +266,7 @@ def test_two_that_die_at_a_time(ground: Ground) -> None:
     for worker in [ground.expect("waits").pid for _ in range(4)]:
         os.kill(worker, signal.SIGHUP)
     for _ in range(4):
-        running.expect_line("Supervised process .* exited with status 1")
+        running.expect_line(r"Worker \(pid .*\) exited with status 1")
     blocks = re.findall(r"^Traceback .*\n((?:  .*\n)+)ValueError: worker (\d) is broken\n", running.err, re.MULTILINE)
     assert {index for _, index in blocks} == {"0", "1", "2", "3"}
     assert {lines.count("in go_deeper\n") for lines, _ in blocks} == {201}

@@ -95,4 +95,4 @@ def test_debug_by_the_service(ground: Ground) -> None:
     )
     running = ground.serving()
     os.kill(ground.worker_pids()[0], signal.SIGKILL)
-    running.expect_line(r"^Service\[\d+\]: Supervised process \d+ was killed by SIGKILL$")
+    running.expect_line(r"^Service\[\d+\]: Worker \(pid \d+\) was killed by SIGKILL$")

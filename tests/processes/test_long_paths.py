@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.harness import SDSUPERVISE, Ground
 
-TOO_LONG = r"is too long for a UNIX socket: {} bytes, and 107 are the most"
+TOO_LONG = r"is too long for a UNIX socket: {} bytes; the limit is 107"
 
 
 def long_directory(ground: Ground, length: int, letter: str = "x") -> Path:
@@ -42,11 +42,11 @@ def test_control_socket_beside_a_pid_file(ground: Ground, letter: str) -> None:
             assert running.wait() == 69
             path = pid_file.with_suffix(".control")
             running.expect_line(
-                f"^The control socket's path {path} {TOO_LONG.format(108)}; have --pid-file, .* shorter"
+                f"^The control socket's path {path} {TOO_LONG.format(108)}; choose a shorter --pid-file, .* "
             )
             asked = ground.run(SDSUPERVISE, "status", "--pid-file", pid_file)
             assert asked.wait() == 69
-            asked.expect_line(f"^Nobody can listen on {path}: it {TOO_LONG.format(108)}")
+            asked.expect_line(f"^Nothing can listen on {path}: it {TOO_LONG.format(108)}")
 
 
 def test_control_socket_of_an_instance(ground: Ground) -> None:

@@ -169,7 +169,7 @@ def test_a_command_that_fails(ground: Ground) -> None:
     worker = ground.worker_pids()
     assert ground.reload().returncode == 1
     running.expect_line(
-        r"Nobody may have heard of the event rolled-back: notify_command \(\S+hook\) exited with status 1: "
+        r"The event rolled-back may not have been reported: notify_command \(\S+hook\) exited with status 1: "
         r"no \?\[1mnetwork$"
     )
     assert ground.worker_pids() == worker
@@ -298,7 +298,9 @@ if not os.path.exists(GROUND + "/waited"):
         assert ground.reload().returncode == 1
     ground.expect("waits")
     for _ in range(2):
-        running.expect_line("of the event rolled-back: notify_command is not run: 4 others wait for their turn")
+        running.expect_line(
+            "The event rolled-back may not have been reported: notify_command is not run: 4 others wait for their turn"
+        )
     ground.open_gate()
     for _ in range(5):
         told(ground, "rolled-back")

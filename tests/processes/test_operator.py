@@ -116,7 +116,11 @@ def test_timeout_without_an_answer(ground: Ground) -> None:
     try:
         gone = run(ground, "reload", "--timeout", "0.2", "--pid-file", ground.pid_file)
         assert gone.wait() == ExitStatus.TIMED_OUT
-        assert re.fullmatch(r"The supervisor on \S+ has not answered in 0.2 s; it hangs, or reloads later.\n", gone.err)
+        assert re.fullmatch(
+            r"The supervisor on \S+ has not answered in 0.2 s; it may hang, or it may still "
+            "reload.\n",
+            gone.err,
+        )
     finally:
         service.signal(signal.SIGCONT)
 
@@ -446,21 +450,21 @@ def run_as_user(ground: Ground, *words: str) -> Running:
     [
         (["statsu"], 64, "sdsupervise: there is no command 'statsu'. Did you mean 'status'?"),
         (["reload", "--keepgoing"], 64, "unrecognized arguments: --keepgoing. Did you mean '--keep-going'?"),
-        (["reload", "--timeout", "soon", "web"], 64, "'soon' is no number of seconds above 0"),
-        (["reload", "--all", "web"], 64, "Name instances, or say --all, not both."),
+        (["reload", "--timeout", "soon", "web"], 64, "'soon' is not a number of seconds above 0"),
+        (["reload", "--all", "web"], 64, "Name instances or use --all, not both."),
         (["reload", "--keep-going", "web"], 64, "--keep-going is for several instances"),
-        (["status", "--watch", "--json"], 64, "say one of them"),
+        (["status", "--watch", "--json"], 64, "use one of them"),
         (["status", "web-shop"], 69, "Did you mean 'webshop'?"),
         (["reload", "webshpo"], 69, "Did you mean 'webshop'?"),
         (["scale", "webshpo", "2"], 69, "Did you mean 'webshop'?"),
-        (["run", "websaerch"], 78, "Python looks for modules). Did you mean 'websearch'?"),
+        (["run", "websaerch"], 78, "the search path of Python). Did you mean 'websearch'?"),
         (["unit", "lnit"], 64, " Did you mean 'lint'? Try 'sdsupervise unit --help'."),
         (["metrics", "--format", "prometeus"], 64, " Did you mean 'prometheus'?"),
         (["reload", "websearch"], 69, "Start it: systemctl --user start sdsupervise@websearch"),
         (["check", "web_search"], 78, "; did you mean websearch?"),
         (["check", "web search"], 78, "An instance cannot be called 'web search'; a name has up to 64 letters"),
-        (["scale", "webshop", "many"], 64, "'many' is no number of workers"),
-        ([], 64, "Say a command: list, status, reload, "),
+        (["scale", "webshop", "many"], 64, "'many' is not a number of workers"),
+        ([], 64, "Name a command: list, status, reload, "),
     ],
 )
 def test_typing_errors(ground: Ground, words: list[str], status: int, sentence: str) -> None:

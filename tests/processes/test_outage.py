@@ -57,7 +57,8 @@ def test_a_command_broken_in_place(ground: Ground) -> None:
     ground.program(1, BROKEN)
     failed = ground.reload()
     outcome = (
-        r"NOBODY SERVES: generation 1, \S+ \(\w+\), was started anew from what is on disk and does not come up: the "
+        r"NOBODY SERVES: generation 1, \S+ \(\w+\), was started again from what is on disk and does not become "
+        "ready: the "
         r"worker exited with status 3, the next starts [\d.]+ s later\."
     )
     assert failed.returncode == 1
@@ -88,7 +89,8 @@ def test_whoever_is_notified(ground: Ground) -> None:
     ground.deploy(2, service("def serve(self): raise OSError('no disk')", before="SupervisedDaemon.probation = 60.0"))
     failed = ground.reload()
     outcome = (
-        r"NOBODY SERVES: generation 1, \S+ \(\w+\), was started anew and does not come up: the worker exited with "
+        r"NOBODY SERVES: generation 1, \S+ \(\w+\), was started again and does not become ready: the worker exited "
+        "with "
         r"status 1 \(FileNotFoundError: .*\), the next starts 1000 s later\."
     )
     assert failed.returncode == 1 and re.search(rf"NOT RELOADED: OSError: no disk.* {outcome}\n", failed.stderr)
@@ -127,7 +129,7 @@ def warm_up(self):
     assert reload.alive
     os.close(os.open(ground.directory / "go", os.O_WRONLY))
     assert reload.wait() == 1
-    assert re.search(r"still serves; its worker was stopped and started anew\.\n", reload.err)
+    assert re.search(r"still serves; its worker was stopped and started again\.\n", reload.err)
     assert ground.status()["state"] == "serving"
     phases = ground.status()["last_reload"]
     assert isinstance(phases, dict) and phases["phases"]["restoring"] > 0
@@ -152,7 +154,8 @@ def warm_up(self):
     failed = ground.reload()
     assert failed.returncode == 1
     outcome = (
-        r"NOBODY SERVES: generation 1, \S+ \(\w+\), was started anew and does not come up: its worker was not ready in"
+        r"NOBODY SERVES: generation 1, \S+ \(\w+\), was started again and does not become ready: its worker was not "
+        "ready in"
     )
     assert re.search(f"{outcome} time", failed.stderr)
     is_down(ground, "(a worker is starting|the worker was killed by SIGKILL)")
@@ -177,7 +180,7 @@ def warm_up(self):
     assert reload.wait() == 1
     told = (
         r"Generation 1, \S+ \(\w+\), still serves with 2 of 3 workers: worker 1 exited with status 1 \(OSError: no "
-        r"disk\), the next starts 1000 s later; its workers were stopped and started anew\."
+        r"disk\), the next starts 1000 s later; its workers were stopped and started again\."
     )
     assert re.search(f"NOT RELOADED: OSError: no luck.* {told}", reload.err)
     status = ground.status()
@@ -196,7 +199,7 @@ def warm_up(self):
     reload.expect_line("generation 2 failed$", stream="out")
     running.signal(signal.SIGTERM)
     assert reload.wait() == 1
-    assert "NOT RELOADED: A stop was asked. The service is stopping." in reload.err
+    assert "NOT RELOADED: A stop was requested. The service is stopping." in reload.err
     assert running.wait() == 0
     ground.expect_nothing_left()
 
@@ -207,7 +210,7 @@ def test_a_crash_between(ground: Ground) -> None:
     ground.deploy(1, service("delay_before_respawn = 1000.0"))
     running = ground.serving()
     os.kill(ground.worker_pids()[0], signal.SIGKILL)
-    running.expect_line("Supervised process .* was killed by SIGKILL")
+    running.expect_line(r"Worker \(pid .*\) was killed by SIGKILL")
     is_down(ground, "the worker was killed by SIGKILL, the next starts 1000 s later")
     ground.deploy(2, "import requsts")
     reload = ground.reload_process()

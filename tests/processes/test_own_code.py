@@ -214,7 +214,10 @@ def test_old_compiled_file_that_may_not_be_removed(ground: Ground) -> None:
     running = start_as_nobody(ground)
     assert running.wait() == 78
     file = ground.directory / HERE / "early.py"
-    running.expect_line(rf"^Python used {cache_from_source(str(file))}, which is not of {file}; remove it: we may not")
+    running.expect_line(
+        rf"^Python used {cache_from_source(str(file))}, which does not match {file}; sdsupervise has "
+        f"no permission to remove it"
+    )
     os.unlink(cache_from_source(str(file)))
     start_as_nobody(ground)
     assert words(ground) == {"new"}
@@ -330,7 +333,10 @@ def test_worker_that_is_started_anew_after_a_deploy(ground: Ground, name: str) -
     new = {"one", "two"} if name == "run file" else {"two"}
     assert words(ground) == new
     ground.expect("serves")
-    running.expect_line(rf"runs {ground.directory}/{HERE}/\w+.py as it is on disk now, .*; reload to have one code run")
+    running.expect_line(
+        rf"runs {ground.directory}/{HERE}/\w+.py as it is on disk now, .*; reload, so that all run "
+        f"the same code"
+    )
     assert code(ground) != before
     assert "has changed on disk" in would_reload(ground)
     assert ground.reload().returncode == 0

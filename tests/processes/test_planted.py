@@ -140,7 +140,7 @@ def test_metrics_over_what_is_no_file(ground: Ground, scene: Scene, kind: str) -
     mode = path.stat().st_mode
     done = write_metrics(ground, path)
     assert done.returncode == 78
-    assert "no regular file" in done.stderr
+    assert "not a regular file" in done.stderr
     assert path.stat().st_mode == mode
     assert sorted(os.listdir(scene.victims)) == sorted(["canary", kind])
 
@@ -365,7 +365,7 @@ def test_reading_what_is_no_file(scene: Scene) -> None:
     os.mkfifo(scene.place / "fifo")
     scene.link(scene.place / "link", scene.canary)
     directory = files.open_directory(str(scene.place))
-    for name, error in (("fifo", "no regular file"), ("link", "Too many levels"), ("none", "No such file")):
+    for name, error in (("fifo", "not a regular file"), ("link", "Too many levels"), ("none", "No such file")):
         with pytest.raises(OSError, match=error):
             files.read(directory, name, at_most=10)
     os.close(directory)

@@ -111,7 +111,7 @@ def test_only_the_dead_one_comes_back(ground: Ground) -> None:
     before = [report.pid for report in serving(ground)]
     hold(ground)
     os.kill(before[1], signal.SIGSEGV)
-    running.expect_line(f"Supervised process {before[1]} was killed by SIGSEGV")
+    running.expect_line(rf"Worker \(pid {before[1]}\) was killed by SIGSEGV")
     status = ground.status()
     assert re.search(
         r"serves .* with 2 of 3 workers: worker 1 was killed by SIGSEGV.*, the next starts 0.1 s later$",
@@ -134,7 +134,7 @@ def test_backoff_is_each_ones_own(ground: Ground) -> None:
     delays = []
     for index in (0, 0, 0, 2):
         os.kill(found[index], signal.SIGKILL)
-        running.expect_line(f"Supervised process {found[index]} was killed")
+        running.expect_line(rf"Worker \(pid {found[index]}\) was killed")
         delays += re.findall(r"next starts (\S+) s later", str(ground.status()["status"]))
         let_go(ground)
         found[index] = ground.expect("serves", index=index).pid
@@ -197,7 +197,7 @@ def test_failed_takeover(ground: Ground) -> None:
     serving(ground)
     ground.deploy(2, member("probation = 10", 'def serve(self):\n    raise OSError("no disk")'))
     reload = ground.reload()
-    assert reload.returncode == 1 and "its workers were stopped and started anew." in reload.stderr, reload
+    assert reload.returncode == 1 and "its workers were stopped and started again." in reload.stderr, reload
     serving(ground)
 
 

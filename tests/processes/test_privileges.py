@@ -212,7 +212,9 @@ def test_sockets_that_only_root_may_open(ground_of_all: Ground, way: str) -> Non
     command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", pid_file]
     running = ground.run(*command, user=61234, group=61234, extra_groups=[])
     assert running.wait() == 77
-    why = "we may not; choose a directory, owner and mode that are ours to give."
+    why = (
+        "there is no permission; choose a directory that the service may write, and an owner and mode that it may set."
+    )
     assert running.err == f"Cannot listen on {place} (listen 'app'): {why}\n"
     assert [found.name for found in (ground.directory / "ours").iterdir()] == ["service.pid"]
 
@@ -345,7 +347,7 @@ def test_control_socket_of_somebody_else(ground_of_all: Ground) -> None:
     fake.expect_line("listens")
     second = ground.run("/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", place / "service.pid")
     assert second.wait() == 69
-    assert second.err.startswith(f"Uid {stranger} listens on {place}/service.control, which is no user of this service")
+    assert second.err.startswith(f"Uid {stranger} listens on {place}/service.control and is not a user of this service")
 
 
 TERMINAL = service(
@@ -411,7 +413,7 @@ def test_only_the_class_names_its_user(ground_of_all: Ground, others: bool) -> N
         os.chown(script, 61234, 61234)
     running = start(ground)
     ground.expect("serves")
-    line = running.expect_line("Root has loaded the code of Service, before it became nobody")
+    line = running.expect_line("Root loaded the code of Service before it became nobody")
     assert ("(uid 61234 may write " in line) is others
     assert "'sdsupervise run --user nobody'" in line
 
@@ -460,7 +462,7 @@ def test_a_pid_file_that_is_something_else(ground_of_all: Ground) -> None:
     command = ["/usr/bin/python3", "current/service.py", "--no-fork", "--pid-file", secret, "--user", USER]
     running = ground.run(*command)
     assert running.wait() != 0
-    assert f"Cannot use the pid file {secret}: it holds something else than a pid" in running.err
+    assert f"Cannot use the pid file {secret}: it contains something other than a pid" in running.err
     assert (secret.read_text(), secret.stat().st_uid) == ("SECRET=1\n", 0)
 
 

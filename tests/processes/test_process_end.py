@@ -44,14 +44,14 @@ def test_threads_begun_at_import(ground: Ground, begun: str, how: str) -> None:
     ground.deploy(1, service(before=before))
     running = ground.run(*run_as(ground, how))
     name = "poller of module (__main__|service)" if begun is THREAD else "jobs_0 of module concurrent.futures.thread"
-    running.expect_line(f"Loading the service's code began threads: {name}. They run in the supervisor and do not")
+    running.expect_line(f"Loading the service's code started threads: {name}. They run in the supervisor and do not")
     ground.expect("serves", release=1)
     ground.deploy(2, service(before=before))
     assert ground.reload().returncode == 0
     assert running.wait() == 0
     ended = ground.expect("supervisor ends")
     assert ended.pid == running.pid
-    assert running.err.count("began threads") == 2  # one of each generation
+    assert running.err.count("started threads") == 2  # one of each generation
     second = int(ground.pid_file.read_text())
     os.kill(second, signal.SIGTERM)
     assert ground.expect("supervisor ends").pid == second
@@ -68,7 +68,7 @@ def test_exit_functions_that_hang(ground: Ground, begun: str) -> None:
     ground.expect("serves")  # a worker did not wait for it
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
-    assert "Exit functions of the service's code take longer than 0.2 s and are cut" in running.err
+    assert "Exit functions of the service's code have not finished after 0.2 s; not waiting for them" in running.err
 
 
 def test_threads_of_code_that_cannot_be_loaded(ground: Ground) -> None:
@@ -236,7 +236,7 @@ def test_threads_that_do_not_end_are_cut(ground: Ground, body: str) -> None:
     running = ground.start()
     ground.expect("works 0")
     running.signal(signal.SIGTERM)
-    running.expect_line(r"Worker \(pid \d+\) leaves and cuts these threads in their work: (digger|asyncio)")
+    running.expect_line(r"Worker \(pid \d+\) ends, and these threads of it have not finished: (digger|asyncio)")
     assert running.wait() == 0
     assert "Killing" not in running.err
     ground.expect_nothing_left()
@@ -248,7 +248,7 @@ def test_an_exit_function_of_a_worker_that_hangs(ground: Ground) -> None:
     ground.deploy(1, service(body + "\ndef clean_up(self): time.sleep(1000)", before="import atexit"))
     running = ground.serving()
     running.signal(signal.SIGTERM)
-    running.expect_line(r"leaves and cuts an exit function: clean_up in .*service\.py, line \d+")
+    running.expect_line(r"ends, and an exit function of it has not finished: clean_up in .*service\.py, line \d+")
     assert running.wait() == 0
     assert "Killing" not in running.err
 
@@ -276,5 +276,5 @@ def test_threads_of_a_worker_that_ends_by_itself(ground: Ground, end: str, waits
         assert ground.expect("done").pid == worker
         assert "cuts" not in running.err
     else:
-        running.expect_line(rf"Worker \(pid {worker}\) leaves and cuts these threads in their work: digger")
+        running.expect_line(rf"Worker \(pid {worker}\) ends, and these threads of it have not finished: digger")
     assert ground.expect("serves").pid != worker

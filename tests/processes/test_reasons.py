@@ -198,8 +198,8 @@ def test_a_command_that_gave_its_status(ground: Ground) -> None:
     start_command(ground, 'report("serves"); notify("READY=1"); wait()', "--handover", "overlap")
     ground.expect("serves")
     ground.program(2, 'notify("STATUS=no database at db:5432"); sys.exit(3)')
-    told = 'The worker exited with status 3 before it was ready, and last said "no database at db:5432"'
-    assert reason(ground).startswith(f"{told}; look for what it wrote on the standard error of pid ")
+    told = 'The worker exited with status 3 before it was ready, with the last status "no database at db:5432"'
+    assert reason(ground).startswith(f"{told}; its output went to the standard error of pid ")
 
 
 def test_a_command_that_ends(ground: Ground) -> None:

@@ -116,8 +116,8 @@ def test_replacement_that_never_gets_ready(ground: Ground) -> None:
     os.kill(old[1], signal.SIGUSR1)
     pauses = []
     for _ in range(4):
-        line = running.expect_line(r"What was to replace worker 1 exited with status 1 \(OSError: no disk\)")
-        assert f"its pid {old[1]} serves on" in line
+        line = running.expect_line(r"The replacement of worker 1 exited with status 1 \(OSError: no disk\)")
+        assert f"pid {old[1]} serves on" in line
         pauses += re.findall(r"trying again in (\S+) s", line)
     assert pauses == ["0.1", "0.2", "0.4", "0.8"]
     retiring = {worker["pid"]: worker["retiring"] for worker in workers(ground)}
@@ -138,7 +138,7 @@ def test_the_old_one_dies_first(ground: Ground) -> None:
     os.kill(old[1], signal.SIGUSR1)
     replacement = ground.expect("slow").pid
     os.kill(old[1], signal.SIGKILL)
-    running.expect_line(f"Supervised process {old[1]} was killed by SIGKILL")
+    running.expect_line(rf"Worker \(pid {old[1]}\) was killed by SIGKILL")
     assert ground.status()["healthy"] is False
     os.close(os.open(ground.directory / "go", os.O_WRONLY))
     assert ground.expect("listens", index=1).pid == replacement

@@ -227,7 +227,7 @@ def test_full_disk_during_a_reload(ground: Ground) -> None:
     ground.deploy(2)
     assert ground.reload().returncode == 0
     ground.expect("serves", release=2)
-    running.expect_line("Cannot write the pid file .* Serving all the same")
+    running.expect_line("Cannot write the pid file .* The service runs nevertheless")
     os.kill(int(str(ground.status()["pid"])), signal.SIGTERM)
     ground.expect_nothing_left()
 

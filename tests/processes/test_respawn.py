@@ -35,7 +35,7 @@ def test_exit_in_words(ground: Ground, deed: str, words: str) -> None:
     ground.deploy(1, service(f"def serve(self):\n    {deed}"))
     running = ground.start()
     first = ground.expect("serves").pid
-    running.expect_line(rf"^Service\[{running.pid}\]: Supervised process {first} {words}$")
+    running.expect_line(rf"^Service\[{running.pid}\]: Worker \(pid {first}\) {words}$")
     assert ground.expect("serves").pid != first
 
 
@@ -94,7 +94,7 @@ def test_give_up(ground: Ground, where: str) -> None:
     )
     running = ground.start()
     assert running.wait() == 75
-    assert len(re.findall("Supervised process", running.err)) == 3
+    assert len(re.findall(r"Worker \(pid \d+\) (?:exited|was killed)", running.err)) == 3
     assert re.search(r"Gave up after 3 crashes: the worker exited with status 1 \(OSError: no disk\)", running.err)
     ground.expect_nothing_left()
 

@@ -244,14 +244,17 @@ def test_the_last_one_stays(ground: Ground) -> None:
 def test_no_number(ground: Ground, number: str) -> None:
     """What is no number is a wrong use: exit status 64."""
     done = scale(ground, number)
-    assert done.returncode == 64 and f"{number!r} is no number of workers" in done.stderr
+    assert done.returncode == 64 and f"{number!r} is not a number of workers" in done.stderr
 
 
 @pytest.mark.parametrize("number", ["0", "10001", "+10000", "-10000"])
 def test_never_a_number(ground: Ground, number: str) -> None:
     """Nor is there anybody to be asked about one that cannot be, however many there are now."""
     done = scale(ground, number)
-    assert (done.returncode, done.stderr) == (64, f"{number!r} cannot be: there are from 1 to 10000 workers.\n")
+    assert (done.returncode, done.stderr) == (
+        64,
+        f"{number!r} is out of range: there can be from 1 to 10000 workers.\n",
+    )
 
 
 def test_during_a_reload(ground: Ground) -> None:
@@ -332,7 +335,8 @@ def test_one_that_takes_its_time(ground: Ground) -> None:
         ground.expect("deaf")
     assert scale(ground, "-1").returncode == 0
     running.expect_line(
-        rf"Killing worker 2 of generation 1 \(pid {found[2]}\), which was told to stop 0\.\d s ago and is still there; "
+        rf"Killing worker 2 of generation 1 \(pid {found[2]}\), which got the signal to stop 0\.\d s ago and still "
+        f"runs; "
         r"it sent its last ping \d+\.\d s ago$"
     )
     running.expect_line(rf"Worker 2 \(pid {found[2]}\) has left: it was killed by SIGKILL")
@@ -345,7 +349,7 @@ def test_why_one_is_missing(ground: Ground) -> None:
     running = ground.start()
     last = next(report.pid for report in serving(ground) if report.said("index") == "2")
     os.kill(last, signal.SIGKILL)
-    running.expect_line(f"Supervised process {last} was killed by SIGKILL")
+    running.expect_line(rf"Worker \(pid {last}\) was killed by SIGKILL")
     why = "with 2 of 3 workers: worker 2 was killed by SIGKILL, the next starts 1000 s later"
     assert str(ground.status()["status"]).endswith(why)
     assert scale(ground, "2").returncode == 0

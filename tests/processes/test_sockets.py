@@ -192,7 +192,7 @@ def test_listen_of_an_unsupervised_daemon(ground: Ground) -> None:
     ground.deploy(1, service("def daemon_run(self): pass\ndef handle_shutdown(self): pass", base="Daemon"))
     running = ground.run(SDSUPERVISE, "run", "--listen", "a=8000", "current/service.py")
     assert running.wait() == 64
-    assert "Service is not supervised, so --listen means nothing to it." in running.err
+    assert "Service is not supervised; leave out --listen." in running.err
 
 
 # -------------------------------------------------------------------------------------------- what cannot be opened
@@ -201,10 +201,20 @@ def test_listen_of_an_unsupervised_daemon(ground: Ground) -> None:
 @pytest.mark.parametrize(
     ("place", "status", "sentence"),
     [
-        ("{host}:{taken}", 69, r"it is taken; `ss -lntp sport = {taken}` shows by whom: end that, or choose another"),
-        ("{directory}/live", 69, r"it is taken; `ss -lxp` shows by whom: end that, or choose another address\."),
-        ("@{host}", 69, r"it is taken; `ss -lxp` shows by whom"),
-        ("{directory}/file", 69, r"there is a file that is no socket; remove it, or choose another path\."),
+        (
+            "{host}:{taken}",
+            69,
+            r"it is in use; `ss -lntp sport = {taken}` shows the process: end that process, or "
+            "choose another",
+        ),
+        (
+            "{directory}/live",
+            69,
+            r"it is in use; `ss -lxp` shows the process: end that process, or choose another "
+            r"address\.",
+        ),
+        ("@{host}", 69, r"it is in use; `ss -lxp` shows the process"),
+        ("{directory}/file", 69, r"a file is there that is not a socket; remove it, or choose another path\."),
         ("{directory}/none/x", 69, r"its directory does not exist; make it \(in a unit: RuntimeDirectory=\)\."),
         ("{directory}/file/x", 69, r"its directory does not exist"),
         ("192.0.2.1:{port}", 69, r"this host has no such address; `ip address` shows which it has\."),
@@ -237,16 +247,16 @@ def test_what_cannot_be_opened(ground: Ground, host: str, port: int, place: str,
     assert ask(str(first))[0] == "2"
 
 
-BOTH = "listen 'a' and 'b' cannot both be: {} and {} are the same port"
+BOTH = "listen 'a' and 'b' cannot both be open: {} and {} are the same port"
 
 
 @pytest.mark.parametrize(
     ("listen", "sentence"),
     [
-        ("{'a': '80x'}", "listen 'a': '80x' is no address; write a port, 127.0.0.1:8000, "),
+        ("{'a': '80x'}", "listen 'a': '80x' is not an address; write a port, 127.0.0.1:8000, "),
         ("{'a:b': '80'}", "Service: listen has the name 'a:b'; it must be ASCII without ':'"),
         ("{'a': {'address': '/x', 'user': 'nobody-has-this-name'}}", "listen 'a': there is no user "),
-        ("{'a': '127.0.0.1:80', 'b': '127.0.0.1:80'}", "listen 'a' and 'b' have one address, 127.0.0.1:80."),
+        ("{'a': '127.0.0.1:80', 'b': '127.0.0.1:80'}", "listen 'a' and 'b' have the same address, 127.0.0.1:80."),
         ("{'a': '[::ffff:127.0.0.1]:80', 'b': '127.0.0.1:80'}", BOTH.format("[::ffff:127.0.0.1]:80", "127.0.0.1:80")),
         ("{'a': '[::]:80', 'b': '0.0.0.0:80'}", BOTH.format("[::]:80", "0.0.0.0:80")),
         ("{'a': '127.0.0.1:80', 'b': '80'}", BOTH.format("127.0.0.1:80", "[::]:80")),
@@ -258,7 +268,7 @@ BOTH = "listen 'a' and 'b' cannot both be: {} and {} are the same port"
         ),
         (
             "{'a': '/run/x/../x.sock', 'b': '/run/x.sock'}",
-            "listen 'a' and 'b' have one address, /run/x.sock (/run/x/..",
+            "listen 'a' and 'b' have the same address, /run/x.sock (/run/x/..",
         ),
         (
             "{'a': os.environ['GROUND'] + '/service.control'}",
@@ -293,8 +303,8 @@ def test_port_that_the_old_code_has(ground: Ground, port: int) -> None:
     done = ground.reload()
     assert done.returncode == 1
     assert (
-        f"Cannot listen on 0.0.0.0:{port} (listen 'b') by a reload: until it is over, the old code listens on "
-        f"[::]:{port}, which has that port; restart the service instead."
+        f"Cannot listen on 0.0.0.0:{port} (listen 'b') in a reload: the old code listens on "
+        f"[::]:{port} until the reload ends, and that address has the same port; restart the service instead."
     ) in done.stderr
     assert ask(("::1", port))[0] == "1"
 
@@ -641,7 +651,7 @@ def test_reload_to_a_taken_address(ground: Ground, host: str, port: int) -> None
         ground.deploy(2, echo({"a": f"{host}:{port}", "n": str(new), "b": f"{host}:{port + 1000}"}))
         done = ground.reload()
     assert done.returncode == 1
-    assert f"NOT RELOADED: Cannot listen on {host}:{port + 1000} (listen 'b'): it is taken;" in done.stderr
+    assert f"NOT RELOADED: Cannot listen on {host}:{port + 1000} (listen 'b'): it is in use;" in done.stderr
     assert (ask((host, port))[:2], ground.worker_pids()) == (["1", "a"], worker)
     assert not new.exists()
 

@@ -72,7 +72,7 @@ def test_setting_without_meaning(ground: Ground) -> None:
     ground.deploy(1, service("def daemon_run(self): pass\ndef handle_shutdown(self): pass", base="Daemon"))
     running = ground.run(SDSUPERVISE, "run", "--stop-timeout", "1", "current/service.py")
     assert running.wait() == 64
-    assert "Service is not supervised, so --stop-timeout means nothing to it" in running.err
+    assert "Service is not supervised; leave out --stop-timeout" in running.err
 
 
 BROKEN = {

@@ -36,7 +36,7 @@ def test_stop_is_bounded(ground: Ground, body: str) -> None:
     worker = ground.worker_pids()[0]
     running.signal(signal.SIGQUIT)
     assert running.wait() == 0
-    assert re.search(rf"Killing worker 0 of generation 1 \(pid {worker}\), which was told to stop", running.err)
+    assert re.search(rf"Killing worker 0 of generation 1 \(pid {worker}\), which got the signal to stop", running.err)
     ground.expect_nothing_left()
 
 
@@ -280,7 +280,7 @@ def test_unknown_word_on_the_link(ground: Ground) -> None:
         ),
     )
     running = ground.start()
-    running.expect_line(r"Worker \(pid \d+\) said b'nonsense\\n', which is no message, ignoring")
+    running.expect_line(r"Worker \(pid \d+\) sent b'nonsense\\n', which is not a message; ignoring it")
     running.expect_line(r"Worker \(pid \d+\): A line of more than 65536 bytes arrived")
     ground.expect("answered")
 

@@ -52,7 +52,7 @@ def test_successor_too_slow_to_serve(ground: Ground) -> None:
     failed = ground.reload()
     assert failed.returncode == 1
     assert "NOT RELOADED: The new code was not serving within 0.3 s" in failed.stderr
-    assert "its worker was stopped and started anew" in failed.stderr
+    assert "its worker was stopped and started again" in failed.stderr
     wait_gone(hold.wait())
     serves_alone(ground, running.pid, 1)
 
@@ -84,7 +84,7 @@ def test_old_worker_that_will_not_stop(ground: Ground) -> None:
     assert ground.reload().returncode == 0
     ground.expect("serves", release=2)
     running.wait()
-    assert "was told to stop 0.2 s ago and is still there" in running.err
+    assert "got the signal to stop 0.2 s ago and still runs" in running.err
 
 
 @pytest.mark.parametrize("place", ["STARTING_SUCCESSOR+PEER_ASKS_YIELD", "YIELDING+NO_WORKER", "YIELDED+PEER_SERVES"])
@@ -96,7 +96,7 @@ def test_predecessor_killed(ground: Ground, place: str) -> None:
     reload = ground.reload_process()
     os.kill(hold.wait(), signal.SIGKILL)
     assert reload.wait() == 69
-    assert "gone before it answered" in reload.err
+    assert "ended before it answered" in reload.err
     worker = ground.expect("serves", release=2).pid
     assert ground.pid_file.read_text() == f"{psutil.Process(worker).ppid()}\n"
 
@@ -194,7 +194,7 @@ def test_stop_on_probation(ground: Ground, whom: str) -> None:
     running, reload, successor, _ = on_probation(ground)
     os.kill(running.pid if whom == "old" else successor, signal.SIGTERM)
     assert reload.wait() == 1
-    assert "A stop was asked" in reload.err and "The service is stopping" in reload.err
+    assert "A stop was requested" in reload.err and "The service is stopping" in reload.err
     ground.expect_nothing_left()
 
 

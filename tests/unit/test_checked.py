@@ -107,7 +107,7 @@ def test_places_are_named() -> None:
 )
 def test_no_json(text: bytes) -> None:
     """What the standard does not know is none: no number that cannot be reckoned with comes in."""
-    with pytest.raises(Unfit, match="no JSON"):
+    with pytest.raises(Unfit, match="not JSON"):
         checked.parse(text)
 
 

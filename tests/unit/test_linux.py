@@ -500,14 +500,14 @@ def test_no_message(channels: tuple[Channel, Channel], data: bytes) -> None:
     """Bytes that are no message are an error of ours, not of Python's."""
     one, other = channels
     os.write(one.fileno(), data)
-    with pytest.raises(HandoverError, match="The other supervisor sent"):
+    with pytest.raises(HandoverError, match="Another supervisor sent"):
         other.receive()
 
 
 def test_no_socket() -> None:
     """A descriptor that is no socket cannot be a channel."""
     reader, writer = os.pipe()
-    with pytest.raises(HandoverError, match="is no socket"):
+    with pytest.raises(HandoverError, match="is not a socket"):
         Channel.from_fd(reader)
     os.close(reader)
     os.close(writer)

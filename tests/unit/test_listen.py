@@ -75,7 +75,7 @@ NAME_RULE = "it must be ASCII without ':' and control characters"
         (listen.read("http=80,baklog=1"), "listen 'http' has an option 'baklog', which does not exist; known are back"),
         (listen.read("a=/x,mode=0999"), "listen 'a': mode is '0999'; it must be octal"),
         ({"a": {"address": "/x", "mode": 0o1777}}, "listen 'a': mode is 1023; it must be octal"),
-        (listen.read("a=/x,user="), "listen 'a': '' is no name of a user or group"),
+        (listen.read("a=/x,user="), "listen 'a': '' is not the name of a user or group"),
         (listen.read("a=80,reuse-port=yes"), "listen 'a': reuse_port is 'yes'; it must be True or False"),
         (listen.read("a=80,mode=0600"), "listen 'a' has a mode, user or group, but 80 is no path"),
         (listen.read("a=@x,group=adm"), "listen 'a' has a mode, user or group, but @x is no path"),
@@ -122,11 +122,11 @@ def test_the_kernel_agrees(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("http", "is no address; write a port, 127.0.0.1:8000"),
-        ("localhost:80", "is no numeric address; write a port"),
-        ("1.2.3:80", "is no numeric address"),
-        ("::1:80", "is no numeric address"),
-        (":80", "is no numeric address"),
+        ("http", "is not an address; write a port, 127.0.0.1:8000"),
+        ("localhost:80", "is not a numeric address; write a port"),
+        ("1.2.3:80", "is not a numeric address"),
+        ("::1:80", "is not a numeric address"),
+        (":80", "is not a numeric address"),
         ("[::g]:80", "has no IPv6 address of this host in its brackets"),
         ("[127.0.0.1]:80", "has no IPv6 address of this host in its brackets"),
         ("[fe80::1%nosuch]:80", "has no IPv6 address of this host in its brackets"),
@@ -134,16 +134,16 @@ def test_the_kernel_agrees(text: str) -> None:
         ("127.0.0.1:http", "has no port from 1 to 65535"),
         ("0", "has no port from 1 to 65535"),
         ("65536", "has no port from 1 to 65535"),
-        ("[::1]", "has no IPv6|is no numeric address"),
-        ("relative.sock", "is no address"),
-        ("/" + "x" * 107, "is too long for a UNIX socket: 108 bytes, and 107 are the most"),
+        ("[::1]", "has no IPv6|is not a numeric address"),
+        ("relative.sock", "is not an address"),
+        ("/" + "x" * 107, "is too long for a UNIX socket: 108 bytes; the limit is 107"),
         ("@", "names no socket"),
         ("/", "names no socket"),
         ("/a\0b", "names no socket"),
     ],
 )
 def test_wrong_addresses(text: str, sentence: str) -> None:
-    """What is no address is said in one sentence that names entry and address; exit status 78."""
+    """What is not an address is said in one sentence that names entry and address; exit status 78."""
     with pytest.raises(ConfigError, match=f"^listen 'x': {re.escape(repr(text))} ({sentence}).*\\.$"):
         WantedListener.of(Listen("x", text), None, None)
 

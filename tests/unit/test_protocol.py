@@ -94,7 +94,7 @@ def test_encoding() -> None:
 )
 def test_no_message(text: bytes) -> None:
     """What is no JSON object is an error that quotes a little of it."""
-    with pytest.raises(ProtocolError, match="no JSON") as raised:
+    with pytest.raises(ProtocolError, match=r"not (a )?JSON") as raised:
         varlink.MessageReader().feed(text + b"\0")
     assert len(str(raised.value)) < 400
 

@@ -55,7 +55,7 @@ def test_of_a_variable_that_is_not_systemds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
 def test_no_start_record(tmp_path: Path, data: bytes) -> None:
     """One sentence says why it is none."""
-    with pytest.raises(HandoverError, match="is no start record"):
+    with pytest.raises(HandoverError, match="is not a start record"):
         start_record.read(record_at(tmp_path / "start.json", data))
 
 

@@ -284,7 +284,7 @@ def test_whom_it_runs_as_stays(line: str) -> None:
     ("lines", "setting", "note"),
     [
         (["Restart=on-failure"], "Restart=always", "Restart was on-failure"),
-        (["PIDFile=/run/x.pid"], "PIDFile=", "PIDFile is gone"),
+        (["PIDFile=/run/x.pid"], "PIDFile=", "PIDFile is removed"),
         (["RemainAfterExit=yes"], "RemainAfterExit=no", "shows a dead service as active"),
         (["PrivatePIDs=yes"], "PrivatePIDs=no", "PrivatePIDs was yes"),
         (["SendSIGKILL=no"], "SendSIGKILL=yes", "SendSIGKILL was no"),
@@ -294,8 +294,12 @@ def test_whom_it_runs_as_stays(line: str) -> None:
         (["ExecStartPre=/bin/migrate"], "", "ExecStartPre runs at a start"),
         (["RestrictAddressFamilies=AF_INET"], "RestrictAddressFamilies=AF_UNIX", "AF_UNIX is allowed"),
         (["RestrictAddressFamilies=~AF_UNIX"], "RestrictAddressFamilies=AF_UNIX", "AF_UNIX is allowed"),
-        (["RuntimeDirectory=app"], "RuntimeDirectory=sdsupervise/%N", "names two directories now, app and ours"),
-        (["TimeoutStopSec=infinity"], "TimeoutStopSec=86420", "TimeoutStopSec had no end"),
+        (
+            ["RuntimeDirectory=app"],
+            "RuntimeDirectory=sdsupervise/%N",
+            "names two directories now, app and that of sdsupervise",
+        ),
+        (["TimeoutStopSec=infinity"], "TimeoutStopSec=86420", "TimeoutStopSec had no limit"),
         (["TimeoutStopSec=35"], "TimeoutStopSec=60", "TimeoutStopSec was 35"),
         (["TimeoutStartSec=10"], "TimeoutStartSec=90", "TimeoutStartSec was 10"),
         (["Type=notify", "TimeoutStartSec=5min"], "", "--start-timeout and --reload-timeout 280"),
@@ -342,11 +346,11 @@ def test_sockets_of_systemd() -> None:
         ([], "no ExecStart="),
         (["ExecStart=/usr/bin/sdsupervise run app"], "is under sdsupervise already"),
         (["ExecStart=/opt/python -m sdsupervise run app"], "is under sdsupervise already"),
-        (["RootDirectory=/srv/root", "ExecStart=/bin/a"], "no sdsupervise to start"),
+        (["RootDirectory=/srv/root", "ExecStart=/bin/a"], "sdsupervise does not exist there"),
         (["ExecStart=|/bin/a b"], "which a shell splits"),
         (["StandardInput=socket", "ExecStart=/bin/a"], "reads its standard input"),
         (["ExecStart=/bin/celery multi start w1"], "in the background"),
-        (["ExecStart=/bin/gunicorn --bind example.org:80 a"], "is no numeric address"),
+        (["ExecStart=/bin/gunicorn --bind example.org:80 a"], "is not a numeric address"),
         (["ExecStart=/bin/gunicorn --bind fd://3 a"], "no .socket unit"),
         (["ExecStart=/bin/hypercorn --quic-bind :1 a"], "cannot keep"),
     ],
@@ -395,8 +399,8 @@ def test_what_logrotate_does(tmp_path: Path) -> None:
     assert [note for note in notes if str(tmp_path) in note] == [
         f"{tmp_path}/nginx:5 sends SIGUSR1 ([ ! -f /run/nginx.pid ] || kill -USR1 `cat /run/nginx.pid`): let it be "
         f"{reaches}",
-        f"{tmp_path}/nginx:7 runs invoke-rc.d nginx rotate >/dev/null 2>&1: see that it still finds the program, which "
-        "is a child of the supervisor now",
+        f"{tmp_path}/nginx:7 runs invoke-rc.d nginx rotate >/dev/null 2>&1: check that it still finds the program, "
+        f"which is now a child of the supervisor",
     ]
     assert rotation.read(str(tmp_path / "none")) == []
 

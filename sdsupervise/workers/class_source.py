@@ -1,4 +1,4 @@
-"""Where the workers of a service class come from: each is a fork of the supervisor, which has imported the code."""
+"""The source of a class's workers: each one is a fork of the supervisor, which has already imported the code."""
 
 import os
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ from .worker import WorkerOwner
 
 
 class ClassWorkers:
-    """Forks workers."""
+    """A Source that forks the supervisor."""
 
     forks = True
 
@@ -26,13 +26,13 @@ class ClassWorkers:
         self._lifeline, self._kin = Lifeline(), Kin()
 
     def start(self, owner: WorkerOwner, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool) -> LinkedWorker:
-        """As Source."""
+        """See Source."""
         loop, settings, generation, supervisor, _, code_version = self._context
         ours, theirs = socket.socketpair()
         names = process_title.names_of("spare worker" if spare else "worker", index)
 
         def be_worker() -> int:
-            os.setsid()  # by which its children are known when it is dead; and it has no business at a terminal
+            os.setsid()  # the session identifies its children after its death, and detaches it from a terminal
             ours.close()
             os.close(reader)
             self._lifeline.close_in_child()
@@ -60,8 +60,11 @@ class ClassWorkers:
         )
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:
-        """In the freshly forked process, which has let go of what is the supervisor's; the exit status."""
+        """Run the service in the freshly forked process, after it closed the supervisor's descriptors.
+
+        Returns the exit status.
+        """
         return class_main.run(self._service, Link(link), beginning)
 
     def close(self) -> None:
-        """As Source: nothing is left."""
+        """See Source. There is nothing to close."""

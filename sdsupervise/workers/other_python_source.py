@@ -1,4 +1,4 @@
-"""Where the workers of a class come from that another interpreter runs: each is executed anew, in its environment."""
+"""The source of a class's workers under another interpreter: each one is executed in that interpreter's environment."""
 
 import json
 import os
@@ -12,8 +12,8 @@ from .class_source import ClassWorkers
 from .class_worker import Kin
 from .source import WorkerContext
 
-# Nothing of ours is installed there. The processes that a service's multiprocessing starts must find the package, too:
-# sys.path is what they are told of their parent.
+# sdsupervise is not installed in that environment. Processes that the service's multiprocessing starts must find the
+# package too, and they inherit sys.path from their parent.
 _BEGIN = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -23,15 +23,15 @@ main()
 
 
 def command_line(python: str, role: str, facts: Mapping[str, object]) -> list[str]:
-    """What that interpreter is executed with. -P keeps the working directory out of where it looks for modules."""
+    """The command line of that interpreter. -P keeps the working directory out of the module search path."""
     package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     return [python, "-P", "-c", _BEGIN, os.path.join(package, "alone"), role, json.dumps(facts)]
 
 
 class OtherPythonWorkers(ClassWorkers):
-    """Forks workers that execute an interpreter, import the service's code, and then wait for what others wait for.
+    """A Source that forks, executes the other interpreter, and imports the service's code there.
 
-    The import is done in the worker, so that it is all the more worth while to have a spare.
+    The import happens in the worker, so a spare worker saves more time here than elsewhere.
     """
 
     def __init__(

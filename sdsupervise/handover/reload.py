@@ -122,7 +122,7 @@ class Reload:
             call.progress({"phase": self._phase, **facts})
 
     def _callers(self) -> list[Call]:
-        """All callers. The first caller comes last, so that all have their reply when it ends; it may be ExecReload=."""
+        """All callers. The first one comes last: all have their reply when it ends, which may be ExecReload=."""
         return [*self.followers, *([self.call] if self.call is not None else [])]
 
     def _common(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""`sdsupervise scale`: have more workers, or fewer."""
+"""`sdsupervise scale`: changes the number of workers."""
 
 import argparse
 import json

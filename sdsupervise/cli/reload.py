@@ -82,13 +82,13 @@ def _reload(parsed: argparse.Namespace) -> int:
     if len(parsed.names) > 1 or parsed.all or parsed.outdated or parsed.dry_run:
         from . import several
 
-        return several.reload(parsed, lambda name, path: _ask_for_people(parsed, name, path))
+        return several.reload(parsed, lambda name, path: _ask_for_user(parsed, name, path))
     if parsed.keep_going:
         raise UsageError("--keep-going is for several instances: name them, or say --all or --outdated.")
     path = target.socket_path(parsed)
     if {"INVOCATION_ID", "MAINPID"} <= os.environ.keys() and _is_of_our_unit(path):
         return _reload_for_systemd(path, parsed.timeout)
-    return _ask_for_people(parsed, (parsed.names or [""])[0], path)
+    return _ask_for_user(parsed, (parsed.names or [""])[0], path)
 
 
 def _is_of_our_unit(path: str) -> bool:
@@ -106,7 +106,7 @@ def _is_of_our_unit(path: str) -> bool:
     return sender is not None and str(sender.pid) == os.environ["MAINPID"]
 
 
-def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
+def _ask_for_user(parsed: argparse.Namespace, name: str, path: str) -> int:
     process_title.introduce(os.path.basename(name))
     process_title.show("reload")
     reporter = _reporter(parsed)

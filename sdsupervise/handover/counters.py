@@ -41,9 +41,9 @@ class Counters:
                 self.count("phases", phase)
                 self.count("phase_seconds", phase, amount=took)
 
-    def inherit(self, told: Counts) -> None:
+    def inherit(self, counts: Counts) -> None:
         """Replace the predecessor's counts by newer ones."""
-        self._before = told
+        self._before = counts
 
     def facts(self) -> Counts:
         """All sums, as Status shows them: counter name to key to number."""

@@ -87,9 +87,9 @@ class DrainingGenerations:
         dues = [one.due for one in self._generations.values()] + [each["due"] for each in self._inherited]
         return max(0.0, max(dues, default=0.0) - time.monotonic())
 
-    def see_out(self, peer: Peer, *, due: float) -> None:
+    def watch_until_gone(self, peer: Peer, *, due: float) -> None:
         """Watch a draining supervisor, and kill it and its workers at `due` (monotonic time)."""
-        peer.owner = _PeerThatDrains(self, self._owner, peer.generation)
+        peer.owner = _DrainingPeer(self, self._owner, peer.generation)
         left = min(due - time.monotonic(), MOST_SECONDS)
         timer = self._loop.expect_within(left, lambda: self._overdue(peer))
         self._generations[peer.generation] = _Draining(peer, due, timer)
@@ -154,7 +154,7 @@ class DrainingGenerations:
             self._loop,
             Channel.from_fd(fds["channel"]),
             fds["token"],
-            _PeerThatDrains(self, self._owner, facts["generation"]),
+            _DrainingPeer(self, self._owner, facts["generation"]),
             generation=facts["generation"],
             stop_timeout=facts["stop_timeout"],
         )
@@ -165,7 +165,7 @@ class DrainingGenerations:
             elif kind == "holder":
                 peer.note_holder(int(pid), fd)
         peer.meet(facts["pid"], fds["pidfd"])
-        self.see_out(peer, due=facts["due"])
+        self.watch_until_gone(peer, due=facts["due"])
 
     def leave_to_successor(self) -> None:
         """Stop to watch them: the successor is the main supervisor now."""
@@ -190,7 +190,7 @@ class DrainingGenerations:
         one = self._generations.get(generation)
         if one is not None and one.due < due:
             one.timer.cancel()
-            self.see_out(one.peer, due=due)
+            self.watch_until_gone(one.peer, due=due)
 
     def forget_gone(self, generation: int) -> None:
         """Forget this generation if nothing of it is left."""
@@ -208,7 +208,7 @@ class DrainingGenerations:
         peer.kill_workers()
 
 
-class _PeerThatDrains:
+class _DrainingPeer:
     """Receives the events of one draining generation. The last one may be the death of a worker or the supervisor."""
 
     def __init__(self, generations: DrainingGenerations, owner: DrainingOwner, generation: int) -> None:

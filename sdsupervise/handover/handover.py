@@ -57,7 +57,7 @@ class Handover:
         self._patience = settings.takeover_timeout  # seconds between the end of a peer's channel and its death
         self._words = WordsSearch(loop, executes=settings.executes, on_end=owner.reconsider)
         self._verdict_due = False  # the predecessor has committed, and will send the verdict
-        self._told_code = ""  # our code version as last sent to the predecessor
+        self._sent_code = ""  # our code version as last sent to the predecessor
         self.reloads = Reloads(counters)
         self.peer: Peer | None = None
         self.generation = started.generation
@@ -92,7 +92,7 @@ class Handover:
         if self.peer is not None:
             due = time.monotonic() + self.peer.stop_timeout + self._patience
             self._verdict_due = not self.reloads.knows_predecessors
-            self.draining.see_out(self.peer, due=due)
+            self.draining.watch_until_gone(self.peer, due=due)
             self.peer = None
 
     def settle(self) -> bool:
@@ -122,7 +122,7 @@ class Handover:
         self.tell_counters()
 
     @property
-    def listens_for_words(self) -> bool:
+    def searches_words(self) -> bool:
         """Whether the search in the journal for the output of a dead worker still runs."""
         return self._words.looks
 
@@ -192,17 +192,15 @@ class Handover:
             self.peer.tell(say, (), **fields)
 
     def tell_reason(self, text: str, traceback: str = "", *, silent: int | None = None) -> None:
-        """Send the predecessor the reason why this reload is about to fail.
-
-        `silent` is the pid of a worker that gave no reason itself; the journal may have its output.
-        """
+        """Send the predecessor the reason why this reload is about to fail; `silent` is the pid of a worker that gave
+        no reason itself, whose output the journal may have."""
         whose = {"silent": silent} if silent is not None else {}
         self.tell("reason", text=fit(text, MOST_OF_REASON), traceback=fit_failure(traceback), **whose)
 
     def _tell_code(self, peer: Peer) -> None:
         """Send the predecessor our code version, if our workers have added modules to it."""
-        if self._told_code and self._told_code != (code := str(self._started.code_version)):
-            self._told_code = code
+        if self._sent_code and self._sent_code != (code := str(self._started.code_version)):
+            self._sent_code = code
             peer.tell("code", (), code=code)
 
     def tell_counters(self) -> None:
@@ -281,12 +279,12 @@ class Handover:
         peer.meet(welcome.predecessor_pid, fds["predecessor"])
         self.draining.inherit(welcome.draining, fds)
         settings = self._settings
-        self._told_code = str(self._started.code_version)
+        self._sent_code = str(self._started.code_version)
         peer.tell(
             "hello",
             version=HANDOVER_VERSION,
             stop_timeout=settings.stop_timeout,
-            code=self._told_code,
+            code=self._sent_code,
             overlaps=settings.overlaps,
             check_timeout=settings.check_timeout,
             start_allowance=settings.start_allowance,
@@ -300,11 +298,8 @@ class Handover:
         return Peer(self._loop, channel, token, self, generation=generation, stop_timeout=stop_timeout)
 
     def _welcome(self, peer: Peer) -> None:
-        """Send the successor all it needs, before it exists.
-
-        This must be the first message in the channel, ahead of messages about our workers, and must be there even if
-        this process dies before the successor starts.
-        """
+        """Send the successor all it needs, before it exists: this is the first message in the channel, ahead of those
+        about our workers, and is there even if this process dies before the successor starts."""
         ours = os.pidfd_open(os.getpid())
         draining, fds_of_draining = self.draining.passed_fds()
         send_welcome(
@@ -388,7 +383,7 @@ class Handover:
             case "lane":
                 self._owner.lane_is_needed()
             case "naming":
-                self._owner.be_named()
+                self._owner.main_pid_is_named()
             case "reloaded":
                 self.reloads.note_predecessors(fields["facts"])
                 self._verdict_due = False
@@ -447,8 +442,8 @@ class Handover:
     def peer_hung_up(self) -> None:
         """See PeerOwner."""
         # A dying process closes its files before its pidfd reports the death, so wait a while for that.
-        self._loop.call_later(self._patience, self._see_whether_unwanted)
+        self._loop.call_later(self._patience, self._check_hung_up_peer)
 
-    def _see_whether_unwanted(self) -> None:
+    def _check_hung_up_peer(self) -> None:
         if self.peer is not None and not self.peer.gone:
-            self._owner.be_unwanted()
+            self._owner.peer_wants_no_successor()

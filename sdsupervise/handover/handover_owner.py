@@ -20,10 +20,10 @@ class HandoverOwner(Protocol):
     def lock_may_be_free(self) -> None:
         """A process that may have held the lock is dead, or has released the lock."""
 
-    def be_unwanted(self) -> None:
+    def peer_wants_no_successor(self) -> None:
         """The predecessor lives, and has closed the channel: it wants no successor any more."""
 
-    def be_named(self) -> None:
+    def main_pid_is_named(self) -> None:
         """The predecessor tells systemd that this process is the main pid."""
 
     def put_off_deadline(self, seconds: float) -> None:

@@ -58,8 +58,10 @@ class WordsSearch:
 
 
 def why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:
-    """The reason and the traceback, "" where there is none: a service's own text, for the terminals of others, root's
-    too."""
+    """The reason and the traceback of a failed reload; the traceback is "" if there is none.
+
+    Both are a service's own text: made printable, because they reach the terminals of other users, including root.
+    """
     said = fit_failure(printable(reload.last_words()))
     if peer.reason:
         return printable(peer.reason), printable(peer.traceback) or said

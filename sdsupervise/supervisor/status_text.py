@@ -47,8 +47,8 @@ class StatusText(NamedTuple):
             return text
         # Only the first part is about this generation: "Generation 1 serves, generation 2 is starting".
         own, *others = text.split(", ")
-        told = self._how_own_workers_serve(own)
-        return ("; " if ":" in told else ", ").join([told, *others])
+        sentence = self._how_own_workers_serve(own)
+        return ("; " if ":" in sentence else ", ").join([sentence, *others])
 
     def _how_own_workers_serve(self, text: str) -> str:
         if not self.serving:

@@ -174,7 +174,7 @@ class Supervisor:
                 self._events.append(Event.NO_WORKER)
         elif Event.NO_PEER in rules and (peer is None or peer.gone):
             self._events.append(Event.NO_PEER)
-        elif Event.WORKERS_SETTLED in rules and self.pool.settled and not self.handover.listens_for_words:
+        elif Event.WORKERS_SETTLED in rules and self.pool.settled and not self.handover.searches_words:
             self._events.append(Event.WORKERS_SETTLED)
         return bool(self._events)
 
@@ -327,7 +327,7 @@ class Supervisor:
 
     # ------------------------------------------------------------------------------------------------ the workers
 
-    def let_go_in_child(self) -> None:
+    def close_in_child(self) -> None:
         """See SourceOwner. Keeps the lock's open file description, except in overlap."""
         logs.close_in_child()
         self._requests.close_in_child()
@@ -369,11 +369,11 @@ class Supervisor:
 
     # -------------------------------------------------------------------------------------------- the handover
 
-    def be_named(self) -> None:
+    def main_pid_is_named(self) -> None:
         """See HandoverOwner."""
         self._main_role.is_named = True
 
-    def be_unwanted(self) -> None:
+    def peer_wants_no_successor(self) -> None:
         """See HandoverOwner."""
         if PHASES[self.state].is_unproven:
             _log.warning("The predecessor wants no successor any more, leaving")

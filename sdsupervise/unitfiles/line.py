@@ -56,7 +56,7 @@ class CommandLine:
         return [*options[:2], *(["--directory", self.directory] if self.directory else []), *listens, *options[2:]]
 
     @property
-    def is_told_more(self) -> bool:
+    def has_hidden_words(self) -> bool:
         """Whether it may have options that are not visible here; a $VARIABLE word can become any number of words."""
         words = (word for word in self.arguments if word.startswith("$"))
         return not self.sees_all or any(not word.startswith(("$$", "${")) for word in words)

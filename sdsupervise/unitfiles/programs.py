@@ -70,7 +70,7 @@ def _gunicorn(line: CommandLine) -> None:
     if not line.given:
         binds = line.take("-b", "--bind") or _binds(said.get("bind")) or _binds_of_variables(line)
         if not binds and not line.listen:
-            if line.is_told_more or (file and "bind" in said):
+            if line.has_hidden_words or (file and "bind" in said):
                 raise line.must_know_address()
             binds = ["127.0.0.1:8000"]
         line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes="uvicorn" in kind)
@@ -157,7 +157,7 @@ def _uvicorn(line: CommandLine) -> None:
     port = (line.take("--port") or [variables["PORT"] or "8000"])[-1]
     paths = line.take("--uds") or ([variables["UDS"]] if variables["UDS"] else [])
     if not line.given:
-        if line.is_told_more and not line.listen:
+        if line.has_hidden_words and not line.listen:
             raise line.must_know_address()
         option = "--uds" if paths else "--host, --port"
         line.listen_on(paths or [line.address(host, port)], option, lanes=True)
@@ -185,7 +185,7 @@ def _hypercorn(line: CommandLine) -> None:
     if not line.given:
         binds = line.take("-b", "--bind")
         if not binds and not line.listen:
-            if line.is_told_more or line.values("-c", "--config"):
+            if line.has_hidden_words or line.values("-c", "--config"):
                 raise line.must_know_address()
             binds = ["127.0.0.1:8000"]
         line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes=True)

@@ -11,7 +11,7 @@ from ..linux import process_title, processes
 from ..linux.lifeline import Lifeline
 from ..linux.unpatched import socket
 from ..systemd import logs
-from .class_worker import Kin, LinkedWorker
+from .class_worker import LinkedWorker, WorkerMarks
 from .source import WorkerContext
 from .worker import WorkerOwner
 
@@ -23,7 +23,7 @@ class ClassWorkers:
 
     def __init__(self, context: WorkerContext, service: class_main.Service) -> None:
         self._context, self._service = context, service
-        self._lifeline, self._kin = Lifeline(), Kin()
+        self._lifeline, self._marks = Lifeline(), WorkerMarks()
 
     def start(self, owner: WorkerOwner, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool) -> LinkedWorker:
         """See Source."""
@@ -36,11 +36,11 @@ class ClassWorkers:
             ours.close()
             os.close(reader)
             self._lifeline.close_in_child()
-            supervisor.let_go_in_child()
+            supervisor.close_in_child()
             forget_what_is_inherited()
             logs.describe("worker", generation, os.getpid())
             process_title.show_forked(names, index)
-            waits, mark = spare or wait_for_go, self._kin.mark_of(os.getpid())
+            waits, mark = spare or wait_for_go, self._marks.mark_of(os.getpid())
             beginning = Beginning(
                 self._lifeline.reader, settings.stop_timeout, waits, generation, index, mark, traces, spare
             )
@@ -56,7 +56,7 @@ class ClassWorkers:
                 os.close(traces)
             undo.pop_all()
         return LinkedWorker(
-            loop, settings, child, ours, reader, owner, code_version, kin=self._kin, index=index, spare=spare
+            loop, settings, child, ours, reader, owner, code_version, marks=self._marks, index=index, spare=spare
         )
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:

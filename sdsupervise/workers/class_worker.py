@@ -29,7 +29,7 @@ _MODULES = list_of(tuple_of(text(), text(), text(100)), 10_000)  # name, file, h
 _FIRST_NUDGE_SECONDS, _LAST_NUDGE_SECONDS = 0.2, 5.0
 
 
-class Kin:
+class WorkerMarks:
     """What the workers of one generation share: the means to find the processes that they started."""
 
     def __init__(self) -> None:
@@ -54,16 +54,16 @@ class LinkedWorker(Worker):
         owner: WorkerOwner,
         code_version: CodeVersion,
         *,
-        kin: Kin,
+        marks: WorkerMarks,
         index: int,
         spare: bool,
     ) -> None:
         super().__init__(loop, settings, child, owner, index=index, spare=spare)
-        self._link, self._kin, self._code_version = link, kin, code_version
+        self._link, self._marks, self._code_version = link, marks, code_version
         self._leftovers: Leftovers | None = None
         self._had_children = self._killed = False
         self._traces = Traces(loop, traces, self._say_traceback)
-        kin.sessions.add(child.pid)
+        marks.sessions.add(child.pid)
         self._lines = protocol.LineReader()
         self._linked, self._warnings = True, 0
         link.setblocking(False)
@@ -76,13 +76,13 @@ class LinkedWorker(Worker):
             self._leftovers.kill()
         super().kill()
 
-    def _tell_go(self) -> None:
+    def _send_go(self) -> None:
         self._send(b"%s%d\n" % (protocol.GO, self.index))
 
-    def _tell_stop(self) -> None:
+    def _send_stop(self) -> None:
         if self.exit_status is not None:
             return  # dead already; only its leftovers remain
-        super()._tell_stop()
+        super()._send_stop()
         self._set_timer(_FIRST_NUDGE_SECONDS, lambda: self._nudge(_FIRST_NUDGE_SECONDS))
 
     def _nudge(self, waited_seconds: float) -> None:
@@ -92,7 +92,7 @@ class LinkedWorker(Worker):
             longer = 5 * waited_seconds
             self._set_timer(longer, lambda: self._nudge(longer))
 
-    def _tell_release(self) -> None:
+    def _send_release(self) -> None:
         self._send(protocol.OK)
 
     def _read_link(self) -> None:
@@ -128,9 +128,9 @@ class LinkedWorker(Worker):
     def _hear_line(self, line: bytes) -> None:
         if line == protocol.PING:
             self._send(protocol.PONG)
-            self._heard_ping()
+            self._on_ping()
         elif line == protocol.TAKEOVER:
-            self._heard_ready()
+            self._on_ready()
         elif line == protocol.STOPPING:
             if self.state is WorkerState.STOPPING:
                 self._cancel_timer()
@@ -139,17 +139,17 @@ class LinkedWorker(Worker):
         elif line == protocol.SHUTDOWN:
             self.kill()
         elif line == protocol.RETIRE:
-            self._heard_retire()
+            self._on_retire()
         elif line == protocol.CHILDREN:
             self._had_children = True
         elif line.startswith(protocol.FAILED):
             self.failure = printable(_json_text(line[len(protocol.FAILED) :]))
         elif line.startswith(protocol.CODE):
-            self._heard_code(line[len(protocol.CODE) :])
+            self._on_code(line[len(protocol.CODE) :])
         elif self._warns():
             _log.warning("Worker (pid %d) said %r, which is no message, ignoring", self.pid, line[:60])
 
-    def _heard_code(self, said: bytes) -> None:
+    def _on_code(self, said: bytes) -> None:
         try:
             modules = [Loaded(*module) for module in _MODULES(parse(said), "code")]
         except Unfit as error:
@@ -190,7 +190,7 @@ class LinkedWorker(Worker):
         if self._leftovers is None and self._may_have_left():
             self._see_to_leftovers()
             return
-        self._kin.sessions.discard(self.pid)
+        self._marks.sessions.discard(self.pid)
         super()._be_gone()
 
     def _may_have_left(self) -> bool:
@@ -198,7 +198,7 @@ class LinkedWorker(Worker):
         return bool(self.exit_status) or self._had_children or processes.group_lives(self.pid)
 
     def _see_to_leftovers(self) -> None:
-        mark, sessions = self._kin.mark_of(self.pid), self._kin.sessions
+        mark, sessions = self._marks.mark_of(self.pid), self._marks.sessions
         self._leftovers = Leftovers(
             self._loop,
             self.pid,

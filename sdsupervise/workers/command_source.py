@@ -70,7 +70,7 @@ class CommandWorkers:
 
         def be_command() -> int:
             # Give up the lock first: this process may have to wait for an idle CPU before it executes the command.
-            supervisor.let_go_in_child()
+            supervisor.close_in_child()
             if gate is not None:
                 process_title.show_forked(names, index)
                 os.close(gate[1])
@@ -108,7 +108,7 @@ class CommandWorkers:
 
         def be_shim() -> int:
             ours.close()
-            supervisor.let_go_in_child()
+            supervisor.close_in_child()
             logs.describe("shim", generation)
             process_title.show_forked(names, index)
             become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death="SIGKILL")
@@ -213,11 +213,11 @@ def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[st
     """
     # Observed with gunicorn 20.0 to 27.0. At a stop it leaves a UNIX socket's file alone if the socket came by
     # LISTEN_FDS, and removes the file if it came by --bind alone, although the successor serves on that socket.
-    told_twice = next((word for word in words if "fd://{" in word), "")
-    if told_twice and any(os.path.basename(word) == "gunicorn" for word in words):
+    given_twice = next((word for word in words if "fd://{" in word), "")
+    if given_twice and any(os.path.basename(word) == "gunicorn" for word in words):
         raise UsageError(
             "gunicorn finds its sockets as systemd gives them, and dies of being told of one twice: leave "
-            f"{told_twice} out, and the --bind before it."
+            f"{given_twice} out, and the --bind before it."
         )
 
     def replaced(found: re.Match[str]) -> str:

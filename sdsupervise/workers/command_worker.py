@@ -95,7 +95,7 @@ class NotifiedWorker(Worker):
 
     # --------------------------------------------------------------------------------- what the supervisor sends
 
-    def _tell_go(self) -> None:
+    def _send_go(self) -> None:
         if self._gate is not None:
             try:
                 os.write(self._gate, b"g")
@@ -109,12 +109,12 @@ class NotifiedWorker(Worker):
             os.close(self._gate)
             self._gate = None
 
-    def _tell_release(self) -> None:
+    def _send_release(self) -> None:
         for waiter in self._take_waiters():
             _answer(waiter)
 
-    def _tell_stop(self) -> None:
-        self._tell_go()  # a command that is not executed yet must not wait for ever
+    def _send_stop(self) -> None:
+        self._send_go()  # a command that is not executed yet must not wait for ever
         number = signal.Signals[self._settings.stop_signal]
         if self._settings.kill_mode == "group":
             processes.signal_group(self._child, number)
@@ -171,12 +171,12 @@ class NotifiedWorker(Worker):
         if notification.says(b"READY=1") and not stops:
             if asks_answer:
                 self._keep_waiter(notification.fds.pop())
-            self._heard_ready()
+            self._on_ready()
         elif asks_answer:
             _answer(notification.fds.pop())
         watchdog = notification.value(b"WATCHDOG")
         if watchdog == b"1":
-            self._heard_ping()
+            self._on_ping()
         elif watchdog == b"trigger" and self._ended_for != "hung":
             self._ended_for = "hung"
             extra = entry_fields(CatalogEntry.WORKER_HUNG, worker=self)
@@ -256,16 +256,16 @@ class NotifiedWorker(Worker):
         if self._timer is not None and self._timer.seconds_left < seconds:
             self._expect_within(seconds, then)
 
-    def _heard_ready(self) -> None:
+    def _on_ready(self) -> None:
         self._was_ready = True
-        super()._heard_ready()
+        super()._on_ready()
 
     # ------------------------------------------------------------------------------------------- its deadlines
 
     def _expect_ready(self) -> None:
         limit, waited_for = self._settings.start_timeout, self._never_ready
         if self._settings.ready_after:
-            limit, waited_for = self._settings.ready_after, self._heard_ready
+            limit, waited_for = self._settings.ready_after, self._on_ready
         if limit:
             self._expect_within(limit, waited_for)
 

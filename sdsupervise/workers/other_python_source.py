@@ -9,7 +9,7 @@ from ..child.class_main import Beginning
 from ..linux.inheritance import without_supervisors_own
 from ..linux.lifeline import Lifeline
 from .class_source import ClassWorkers
-from .class_worker import Kin
+from .class_worker import WorkerMarks
 from .source import WorkerContext
 
 # sdsupervise is not installed in that environment. Processes that the service's multiprocessing starts must find the
@@ -37,7 +37,7 @@ class OtherPythonWorkers(ClassWorkers):
     def __init__(
         self, context: WorkerContext, name: str, python: str, wanted: Sequence[object], *, silent: bool
     ) -> None:
-        self._context, self._lifeline, self._kin = context, Lifeline(), Kin()
+        self._context, self._lifeline, self._marks = context, Lifeline(), WorkerMarks()
         self._name, self._python, self._wanted, self._silent = name, python, wanted, silent
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:

@@ -98,17 +98,17 @@ class ShimmedWorker(NotifiedWorker):
 
     # --------------------------------------------------------------------------------- messages in both directions
 
-    def _tell_go(self) -> None:
+    def _send_go(self) -> None:
         if not self._waits:
-            super()._tell_go()
+            super()._send_go()
 
-    def _tell_release(self) -> None:
+    def _send_release(self) -> None:
         if self._waits and self._gate is not None:
-            super()._tell_go()
+            super()._send_go()
             self._expect_ready()
-        super()._tell_release()
+        super()._send_release()
 
-    def _tell_stop(self) -> None:
+    def _send_stop(self) -> None:
         self._say(shim.STOP)
         self._close_gate()  # a command that still waits is never executed
         if self._settings.kill_mode == "mixed":
@@ -124,21 +124,21 @@ class ShimmedWorker(NotifiedWorker):
     def _be_ready(self) -> None:
         """Report it ready: it only waits for its release."""
         if self.state is WorkerState.STARTING:
-            super()._heard_ready()
+            super()._on_ready()
 
-    def _heard_ready(self) -> None:
+    def _on_ready(self) -> None:
         if self._up or self.state is not WorkerState.SERVING:
-            super()._heard_ready()
+            super()._on_ready()
         else:
             self._up = True
             self.failure = ""
             self._watch_pings()
-            self._tell_release()
+            self._send_release()
             self._owner.worker_up(self)
 
-    def _heard_ping(self) -> None:
+    def _on_ping(self) -> None:
         if self._up:
-            super()._heard_ping()
+            super()._on_ping()
         else:
             self.last_ping = time.monotonic()  # until it is up, the start deadline counts
 

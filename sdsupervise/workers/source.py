@@ -13,7 +13,7 @@ from .worker import Worker, WorkerOwner
 class SourceOwner(Protocol):
     """What a source needs from its supervisor in a freshly forked process."""
 
-    def let_go_in_child(self) -> None:
+    def close_in_child(self) -> None:
         """Close all descriptors of the supervisor."""
 
     def lock_in_child(self) -> int | None:

@@ -75,7 +75,7 @@ class Worker(ABC):
         self.failure = ""  # its traceback, or the reason why it was ended
         self._ended_for = ""  # "hung" or "start timeout" if the supervisor ended it
         self.status = ""  # its STATUS= text
-        self.told_to_stop_at: float | None = None
+        self.stop_asked_at: float | None = None
         self.held = False  # stopped by SIGSTOP while before_commit checks another worker
         loop.watch(child.pidfd, self._reap)
         self._expect_ready()
@@ -94,10 +94,10 @@ class Worker(ABC):
     def overdue_in_words(self) -> str:
         """What is known of a worker that is killed after it was asked to stop, as a clause."""
         now = time.monotonic()
-        told = "" if self.told_to_stop_at is None else f" {now - self.told_to_stop_at:.1f} s ago"
+        ago = "" if self.stop_asked_at is None else f" {now - self.stop_asked_at:.1f} s ago"
         ping = "never sent a ping" if self.last_ping is None else f"sent its last ping {now - self.last_ping:.1f} s ago"
         status = f' and last said "{self.status}"' if self.status else ""
-        return f"was told to stop{told} and is still there; it {ping}{status}"
+        return f"was told to stop{ago} and is still there; it {ping}{status}"
 
     @property
     def up(self) -> bool:
@@ -149,7 +149,7 @@ class Worker(ABC):
     def let_go(self, index: int) -> None:
         """Let it run the service's code in this slot: the peer knows it now, or the spare is needed."""
         self.index = index
-        self._tell_go()
+        self._send_go()
         if self.state is WorkerState.SPARE:
             self.state = WorkerState.STARTING
             self.started_at = time.monotonic()
@@ -159,19 +159,19 @@ class Worker(ABC):
     def release(self) -> None:
         """Let it serve."""
         self.state = WorkerState.SERVING
-        self._tell_release()
+        self._send_release()
 
     def stop(self) -> None:
         """Ask it to stop (SIGTERM); a spare is killed. The takeover table has the deadline."""
         if self.state is not WorkerState.STOPPING:
             spare = self.state is WorkerState.SPARE
             self.state = WorkerState.STOPPING
-            self.told_to_stop_at = time.monotonic()
+            self.stop_asked_at = time.monotonic()
             self._cancel_timer()
             if spare:
                 signals.send(self.pidfd, signal.SIGKILL)
             else:
-                self._tell_stop()
+                self._send_stop()
 
     def drain(self, on_overdue: Callable[[], None]) -> None:
         """Stop this worker alone. Calls `on_overdue` if it still lives after stop_timeout."""
@@ -186,37 +186,37 @@ class Worker(ABC):
     # --------------------------------------------------------------------------------- messages in both directions
 
     @abstractmethod
-    def _tell_go(self) -> None:
+    def _send_go(self) -> None:
         """Send it the permission to run the service's code."""
 
-    def _tell_stop(self) -> None:
+    def _send_stop(self) -> None:
         """Ask it to finish its work and exit."""
         signals.send(self.pidfd, signal.SIGTERM)
 
     @abstractmethod
-    def _tell_release(self) -> None:
+    def _send_release(self) -> None:
         """Send it the permission to serve."""
 
     @abstractmethod
     def _hear_the_rest(self) -> None:
         """The worker is dead: read what it sent before, and close the connection."""
 
-    def _heard_ping(self) -> None:
+    def _on_ping(self) -> None:
         if self.last_ping is None and self._settings.worker_timeout and self.state is WorkerState.SERVING:
             self._expect_ping(self._settings.worker_timeout)
         self.last_ping = time.monotonic()
 
-    def _heard_retire(self) -> None:
+    def _on_retire(self) -> None:
         self._owner.worker_asks_to_retire(self)
 
-    def _heard_ready(self) -> None:
+    def _on_ready(self) -> None:
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.READY
             self.failure = ""
             self._watch_pings()
             self._owner.worker_ready(self)
         elif self.state is WorkerState.SERVING:
-            self._tell_release()
+            self._send_release()
 
     # ------------------------------------------------------------------------------------------ its deadlines
 

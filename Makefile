@@ -1,4 +1,4 @@
-# `make test` and `make demo` need nothing prepared: packaging/provision brings what is missing.
+# `make test` and `make demo` need no preparation: packaging/provision installs what is missing.
 #
 #   SYSTEMD=no    leave out what needs to boot a systemd (that needs root)
 #   SUITE=trixie  boot another Debian: bookworm has systemd 252, trixie 257
@@ -23,7 +23,7 @@ export SYSTEMD SUITE
 PYTHON := .venv/bin/python
 TYPED := sdsupervise tests packaging/man packaging/doc/pictures
 SPREAD := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
-# What make test has done before its tests, and how long each took.
+# The steps of make test before its tests, and the seconds of each.
 PHASES := build/phases
 TIMED := @PHASES=$(PHASES) packaging/timed
 
@@ -66,7 +66,7 @@ test:
 	$(TIMED) types $(PYTHON) -m mypy --strict $(TYPED)
 	PHASES=$(PHASES) $(PYTHON) -m pytest tests $(SPREAD) $(PYTEST)
 
-# What needs no machine comes first.
+# Tests that boot no machine come first.
 docs:
 	@packaging/provision test
 	$(PYTHON) packaging/doc/pictures/draw.py

@@ -1,1 +1,1 @@
-"""Will it start? Asked without starting it."""
+"""Checks whether an instance would start, without starting it."""

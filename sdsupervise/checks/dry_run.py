@@ -1,5 +1,4 @@
-"""What can be known of an instance without running it: what its unit says, and, by an import in a process of its own,
-what its class says."""
+"""Learns about an instance without running it: from its unit, and from its class, imported in a separate process."""
 
 import contextlib
 import json
@@ -29,49 +28,51 @@ from ..workers.other_python_source import command_line
 from . import socket_check
 from .socket_check import Said
 
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 10.0  # for one check in a child process
 _MOST_ANSWER_BYTES = 256 * 1024
-_MOST_OUTPUT_BYTES = 256 * 1024  # of what a service writes while it is looked at; more is not shown
+_MOST_OUTPUT_BYTES = 256 * 1024  # shown of what the service writes during its import
 _PROPERTIES = ("LoadState", "User", "Group", "WorkingDirectory", "DynamicUser", "TriggeredBy", "Environment")
-# Of the environment of whoever asks, what the code of another user gets: where programs and modules are, and how people
-# write.
+# Variables of our environment that the code of another user gets: paths of programs and modules, language, time zone.
 _FOR_ANYBODY = {"PATH", "PYTHONPATH", "LANG", "LANGUAGE", "TZ"}
 
 _FOUND = list_of(tuple_of(line(), flag), 1000)
 
 
 class RunContext(NamedTuple):
-    """Where an instance runs, and as whom, as far as it can be known."""
+    """Where and as whom an instance runs, as far as that is known."""
 
-    unit: str  # "" if systemd knows none
+    unit: str  # "" if systemd knows no unit
     user: str | None
     group: str | None
     directory: str
-    properties: Mapping[str, str]  # of the unit
+    properties: Mapping[str, str]  # the unit's properties
 
     @property
     def has_user_of_its_own(self) -> bool:
-        """systemd makes one up for it, which is there while it runs; it can do as little as nobody."""
+        """Whether systemd allocates a user while the service runs (DynamicUser=). "nobody" has similar rights."""
         return self.properties.get("DynamicUser") == "yes"
 
     @property
     def has_socket_unit(self) -> bool:
-        """Which gives it listeners that its file does not list."""
+        """Whether a .socket unit passes listeners that its file does not list."""
         return ".socket" in self.properties.get("TriggeredBy", "")
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What its unit sets, and where systemd looks for programs; nothing where there is no unit."""
+        """The variables of its unit, and systemd's PATH for programs; empty if there is no unit."""
         path = {"PATH": self.properties["PATH"]} if "PATH" in self.properties else {}
         try:
             words = shlex.split(self.properties.get("Environment", ""))
-        except ValueError:  # systemd quotes in ways of its own, too
+        except ValueError:  # systemd also has quoting that shlex does not know
             words = []
         said = (word.partition("=") for word in words)
         return path | {name: value for name, equals, value in said if equals}
 
     def opener(self) -> Identity | None:
-        """Whom to become to be the supervisor, as identity() for what it runs. Raises as is_somebody_else."""
+        """The identity of the supervisor; None if no change is needed or possible.
+
+        Raises ConfigError for an unknown user or group.
+        """
         user, group = self.properties.get("User") or None, self.properties.get("Group") or None
         if self.has_user_of_its_own:
             user, group = "nobody", None
@@ -79,23 +80,27 @@ class RunContext(NamedTuple):
 
     @property
     def is_somebody_else(self) -> bool:
-        """It does not run as who we are.
+        """Whether it runs as another user or group than this process.
 
-        Raises ConfigError for a user or group that is not there.
+        Raises ConfigError for an unknown user or group.
         """
         whom = privileges.look_up(self.user, self.group)
         return whom is not None and (os.geteuid(), os.getegid()) != (whom.uid, whom.gid)
 
     def identity(self) -> Identity | None:
-        """Whom to become to be it; None where that is not needed, or we may not. Raises as is_somebody_else."""
+        """The identity of the service; None if no change is needed or possible.
+
+        Raises ConfigError for an unknown user or group.
+        """
         may = self.is_somebody_else and os.geteuid() == 0
         return privileges.look_up(self.user, self.group) if may else None
 
 
 def load(file: str) -> tuple[Instance, RunContext]:
-    """The instance that a file describes, and where it runs: by its unit, and else by the file.
+    """The instance that a file describes, and its RunContext: from its unit, and else from the file.
 
-    The file must be where that unit looks for it: a draft elsewhere is no part of it. Raises as instance_file.read.
+    The unit counts only if the file is where the unit reads it; a draft elsewhere has no unit. Raises the errors of
+    instance_file.read.
     """
     name = name_of(file)
     unit = f"sdsupervise@{name}.service"
@@ -116,7 +121,7 @@ def load(file: str) -> tuple[Instance, RunContext]:
 
 
 def _properties(unit: str) -> Mapping[str, str]:
-    """Those of a unit, and PATH, where systemd looks for the programs of units; none where there is no systemd."""
+    """The properties of a unit, with PATH of systemd's own environment; empty if there is no systemd."""
     try:
         found = manager.properties(unit, *_PROPERTIES, *socket_check.PROPERTIES)
         variables = manager.ask(*manager.systemctl("show-environment")).stdout.split("\n")
@@ -128,7 +133,10 @@ def _properties(unit: str) -> Mapping[str, str]:
 def look(
     instance: Instance, around: RunContext, identity: Identity | None, at: Callable[[], Iterable[Said]]
 ) -> list[Said]:
-    """What is found by this identity, and from where it is to run, in a process that ends with it."""
+    """The findings of `at`, called in a child process with this identity and the instance's directory.
+
+    Raises ServiceNotLoadable if the child fails or takes too long.
+    """
     answer = os.memfd_create("answer", os.MFD_CLOEXEC)
 
     def look_there() -> int:
@@ -154,14 +162,13 @@ def look(
 
 
 def describe(instance: Instance, around: RunContext, identity: Identity | None) -> dict[str, Any]:
-    """What the class says of itself, told what the file says: see cli/other_python.py; settings are checked.
+    """The description of the instance's class with the instance's values; see cli/other_python.py.
 
-    It is imported by its own interpreter, in a process that ends with it, as this identity (None: as we are; only root
-    can be another), and within the time that a reload gives to new code. What the service writes goes to standard
-    error, and so does its traceback. Another identity gets nothing of what is private in our environment, and nobody
-    gets a descriptor of ours.
+    Its settings are checked. The class's own interpreter imports it in a child process, as this identity (None: as this
+    process; only root can change), and within reload_timeout. The output of the service, and a traceback, go to
+    standard error. Another identity gets no private variables of our environment, and no child gets our descriptors.
 
-    Raises ServiceNotLoadable when it has been said on standard error what is wrong, ConfigError.
+    Raises ServiceNotLoadable, after the reason is on standard error; ConfigError.
     """
     values = instance.values
     arguments = [*own_options(values), *values.get("arguments", ())]
@@ -182,7 +189,7 @@ def describe(instance: Instance, around: RunContext, identity: Identity | None) 
         os.set_inheritable(answer, True)
         facts = {"wanted": wanted, "answer": answer, "parent": os.getppid()}
         words = command_line(python, "describe", facts)
-        os.execve(find([python]), [words[0], "-B", *words[1:]], environment)  # -B: nothing is changed
+        os.execve(find([python]), [words[0], "-B", *words[1:]], environment)  # -B writes no bytecode files
 
     try:
         limit = float(instance.values.get("reload_timeout", Settings().reload_timeout))
@@ -199,7 +206,10 @@ def describe(instance: Instance, around: RunContext, identity: Identity | None) 
 
 
 def _read_description(said: bytes, target: str) -> dict[str, Any]:
-    """What the process of this class has written; raises ServiceNotLoadable where that is no description."""
+    """The checked output of `describe`'s process.
+
+    Raises ServiceNotLoadable if it is no description.
+    """
     try:
         facts = description.read(said or b"{}")
     except Unfit as error:
@@ -211,7 +221,7 @@ def _read_description(said: bytes, target: str) -> dict[str, Any]:
 
 
 def _forget_environment(identity: Identity) -> None:
-    """In a forked child that is somebody else by now: keep of our environment what may be shown to anybody."""
+    """Remove all private variables from the environment, in a child that has another identity."""
     for name in set(os.environ):
         if name not in _FOR_ANYBODY and not name.startswith("LC_"):
             del os.environ[name]
@@ -219,15 +229,18 @@ def _forget_environment(identity: Identity) -> None:
 
 
 def _close_all_but(kept: int) -> None:
-    """In a forked child: beside this descriptor it keeps standard input, output and error."""
+    """Close all descriptors in a child except this one and standard input, output and error."""
     for fd in map(int, os.listdir("/proc/self/fd")):
         if fd > 2 and fd != kept:
-            with contextlib.suppress(OSError):  # the one that listed them
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
                 os.close(fd)
 
 
 def _enter(directory: str, identity: Identity | None) -> str:
-    """In a forked child: be there, as this identity, and no longer than whoever asked; where that is."""
+    """Take the identity and the directory, in a child that dies with its parent. Returns the absolute directory.
+
+    Raises ConfigError if the directory cannot be entered.
+    """
     if identity is not None:
         privileges.become(identity)
     prctl.die_with_parent(os.getppid(), signal.SIGKILL)
@@ -239,11 +252,11 @@ def _enter(directory: str, identity: Identity | None) -> str:
 
 
 def _carry_out(name: str, run: Callable[[], int], *, limit_seconds: float, what: str) -> None:
-    """Call it for the instance of this name in a forked child, which says itself what is wrong.
+    """Call `run` in a child, and pass its output on as printable text: the child may have another identity.
 
-    What it writes is passed on printable: it may be somebody else by then, and the terminal is ours.
+    `name` is the instance's, for the title of the child. An SdsuperviseError is printed in the child.
 
-    Raises ServiceNotLoadable, with `what` in its sentence, where it does not end well and in time.
+    Raises ServiceNotLoadable, with `what` in its sentence, if the child fails or takes too long.
     """
 
     reader, writer = os.pipe()
@@ -279,7 +292,7 @@ def _carry_out(name: str, run: Callable[[], int], *, limit_seconds: float, what:
 
 
 def _pass_on(reader: int, child: processes.Child, limit_seconds: float) -> bool:
-    """Print what comes, up to the child's end; False where that does not come in time."""
+    """Print the child's output until its end. Returns False if the time limit passes first."""
     os.set_blocking(reader, False)
     poller = select.poll()
     poller.register(reader, select.POLLIN)
@@ -290,7 +303,7 @@ def _pass_on(reader: int, child: processes.Child, limit_seconds: float) -> bool:
         if not data and child.pidfd in ready:
             return True
         if not data:
-            poller.unregister(reader)  # its end; the child has closed what it was given
+            poller.unregister(reader)  # end of file: the child has closed it
         print(printable(data[:left].decode(errors="replace")), end="", file=sys.stderr, flush=True)
         left = max(0, left - len(data))
     return False

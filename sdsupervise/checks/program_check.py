@@ -1,4 +1,4 @@
-"""Whether a command can be executed, and can say when it is ready, as far as its files show that. None of it runs."""
+"""Checks whether a command can be executed, and can report that it is ready, from its files only. Nothing is run."""
 
 import os
 import re
@@ -10,14 +10,14 @@ from ..unitfiles import programs
 from ..workers.command_source import find
 from .socket_check import Said
 
-_LOOKED_AT_BYTES = 16 * 2**20
+_LOOKED_AT_BYTES = 16 * 2**20  # of one file
 _BINFMT = "/proc/sys/fs/binfmt_misc"
-# What stands in a program, or in a script, that says when it is ready, or has a library do that.
+# Texts in a program or script that reports when it is ready, itself or by a library.
 _SIGNS = re.compile(rb"READY=1|NOTIFY_SOCKET|sd_?notify|systemd[.-](daemon|notify)|sdsupervise ready")
 
 
 def of_program(words: Sequence[str], settings: Settings) -> Iterator[Said]:
-    """Of a command line, as whom and from where it will run."""
+    """Findings about a command line, with the user and directory of this process."""
     try:
         executable = os.path.abspath(find(words))
     except ConfigError as error:
@@ -36,7 +36,7 @@ def of_program(words: Sequence[str], settings: Settings) -> Iterator[Said]:
 
 
 def of_helper(name: str) -> Iterator[Said]:
-    """Of a program that the supervisor itself runs."""
+    """Findings about a program that the supervisor runs itself."""
     try:
         executable = os.path.abspath(find([name]))
     except ConfigError as error:
@@ -47,14 +47,14 @@ def of_helper(name: str) -> Iterator[Said]:
 
 
 def _why_not(executable: str) -> str:
-    """Why the kernel will not execute it, as far as can be seen; "" where it will."""
+    """Why the kernel refuses to execute the file, as far as that is visible; "" if it does not."""
     if os.statvfs(executable).f_flag & os.ST_NOEXEC:
         return "its file system is mounted noexec"
     try:
         with open(executable, "rb") as file:
             begin = file.read(4096)
     except PermissionError:
-        return ""  # who may execute a program need not be able to read it
+        return ""  # a program may be executable without being readable
     if begin.startswith(b"\x7fELF") and len(begin) > 16:
         return ""
     if not begin.startswith(b"#!"):
@@ -84,9 +84,9 @@ def _says_when_ready(executable: str, words: Sequence[str]) -> bool:
 
 def _has_signs(path: str) -> bool:
     if not os.path.isfile(path):
-        return _SIGNS.search(os.fsencode(path)) is not None  # a word, such as sh -c has
+        return _SIGNS.search(os.fsencode(path)) is not None  # a word of the command line, such as the script of sh -c
     try:
         with open(path, "rb") as file:
             return _SIGNS.search(file.read(_LOOKED_AT_BYTES)) is not None
     except OSError:
-        return True  # we cannot know
+        return True  # unknown

@@ -1,6 +1,7 @@
-"""Whether the sockets and the pid file of an instance can be opened at its start, without opening them.
+"""Checks whether the sockets and the pid file of an instance can be opened at its start, without opening them.
 
-What is found is as of now: who will open them is who looks, in a process of its own (see checks/dry_run.py).
+The findings are true at the time of the check. The process that checks has the identity of the process that will open
+them; see checks/dry_run.py.
 """
 
 import errno
@@ -15,7 +16,7 @@ from ..linux.unpatched import os, socket
 from ..settings.addresses import Address, parse, why_too_long
 from ..sockets.opening import WantedListener
 
-# What systemd makes before a unit starts, and where.
+# Directories that systemd makes before a unit starts, and their parents.
 _MADE_BY_SYSTEMD = {
     "RuntimeDirectory": "/run",
     "StateDirectory": "/var/lib",
@@ -29,26 +30,26 @@ _LISTEN_STATE = "0A"  # include/net/tcp_states.h
 
 
 class Said(NamedTuple):
-    """One thing that was found."""
+    """One finding."""
 
     sentence: str
-    is_mistake: bool  # else something to know, that may be meant
+    is_mistake: bool  # else a remark about something that may be intended
 
 
 class RunPlace(NamedTuple):
     """Where an instance will run."""
 
     run_directory: str
-    properties: Mapping[str, str]  # of its unit; none where there is no unit
+    properties: Mapping[str, str]  # of its unit; empty if there is none
 
     @property
     def control(self) -> str:
-        """Where the supervisor is asked."""
+        """The path of the control socket."""
         return os.path.join(self.run_directory, "control")
 
     @property
     def made_at_start(self) -> list[str]:
-        """The directories that will be there then."""
+        """The directories that exist only from the start on."""
         made = [
             os.path.join(parent, name)
             for key, parent in _MADE_BY_SYSTEMD.items()
@@ -57,7 +58,7 @@ class RunPlace(NamedTuple):
         return made or [self.run_directory]
 
     def hides(self, path: str) -> str:
-        """The setting of the unit by which it does not see this path; "" if it does."""
+        """The unit's setting that hides this path from the service; "" if none does."""
         for key, directories in _HIDE.items():
             value = self.properties.get(key, "no")
             if value in ("yes", "tmpfs", "disconnected") and _is_below(path, directories):
@@ -65,7 +66,7 @@ class RunPlace(NamedTuple):
         return ""
 
     def is_read_only(self, path: str) -> bool:
-        """By the unit's settings nothing can be made there."""
+        """Whether the unit's settings make this path read-only."""
         if self.properties.get("ProtectSystem") != "strict":
             return False
         may = [*self.made_at_start, *self.properties.get("ReadWritePaths", "").split(), "/dev", "/proc", "/sys"]
@@ -73,7 +74,7 @@ class RunPlace(NamedTuple):
 
 
 def of_place(place: RunPlace, pid_file: str | None) -> Iterator[Said]:
-    """Of what every start opens; `pid_file` is where the instance's file has it."""
+    """Findings about what every start opens; `pid_file` is the path in the instance's file."""
     if too_long := why_too_long(place.control):
         yield Said(
             f"The control socket's path {place.control} {too_long}; set $XDG_RUNTIME_DIR to a shorter path.", True
@@ -85,9 +86,9 @@ def of_place(place: RunPlace, pid_file: str | None) -> Iterator[Said]:
 def of_listeners(
     listens: Sequence[WantedListener], others: Sequence[WantedListener], place: RunPlace
 ) -> Iterator[Said]:
-    """Of the sockets that a start will open beside others."""
+    """Findings about the sockets that a start will open beside others."""
     taken = [*_taken()]
-    runs = any(other.path == place.control for other in taken)  # then it is this instance that has them
+    runs = any(other.path == place.control for other in taken)  # then this instance itself has them
     for number, wanted in enumerate(listens):
         try:
             _look_at(wanted, place)
@@ -103,7 +104,10 @@ def of_listeners(
 
 
 def _look_at(wanted: WantedListener, place: RunPlace) -> None:
-    """Raises ListenError, NotPermitted."""
+    """Check one listener.
+
+    Raises ListenError, NotPermitted.
+    """
     path = wanted.address.path
     if not path:
         if isinstance(wanted.address.name, tuple) and place.properties.get("PrivateNetwork") != "yes":
@@ -125,12 +129,15 @@ def _look_at(wanted: WantedListener, place: RunPlace) -> None:
 
 
 def _look_at_port(wanted: WantedListener, place: RunPlace) -> None:
-    """Raises ListenError, NotPermitted."""
+    """Check the address and port of one listener.
+
+    Raises ListenError, NotPermitted.
+    """
     assert isinstance(wanted.address.name, tuple)
     host, port, *scope = wanted.address.name
     try:
         with socket.socket(wanted.address.family, socket.SOCK_STREAM) as probe:
-            probe.bind((host, 0, *scope))  # whether this host has the address: any port will do, and is free
+            probe.bind((host, 0, *scope))  # port 0 is always free: only the address is tested
         with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
             first = int(file.read())
     except FileNotFoundError:
@@ -165,7 +172,7 @@ def _of_pid_file(path: str, place: RunPlace) -> Iterator[Said]:
 
 
 def _taken() -> Iterator[Address]:
-    """Where somebody listens now, without asking them; of UNIX sockets, where somebody says so."""
+    """All addresses with a listener now, from /proc. No socket is connected to."""
     for file, family in _LISTENING.items():
         for line in _lines(file):
             words = line.split()
@@ -176,11 +183,11 @@ def _taken() -> Iterator[Address]:
             try:
                 yield parse(row.name)
             except ValueError:
-                pass  # a relative path, of which nobody knows from where
+                pass  # a relative path: relative to an unknown directory
 
 
 def _address(family: int, text: str) -> Address:
-    """As /proc/net/tcp has it: words of the host's byte order."""
+    """An address of /proc/net/tcp: hexadecimal words in the host's byte order (proc(5))."""
     host, _, port = text.partition(":")
     raw = b"".join(int(host[place : place + 8], 16).to_bytes(4, sys.byteorder) for place in range(0, len(host), 8))
     name = socket.inet_ntop(family, raw)

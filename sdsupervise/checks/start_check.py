@@ -1,6 +1,6 @@
-"""What a start of an instance would refuse, or wait for in vain, beyond what stands in its file.
+"""Finds what a start of an instance would refuse or miss, beyond errors in its file.
 
-Nothing is changed, and none of its code runs.
+Nothing is changed, and no code of the service runs.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ _HELPERS = ("before_commit", "notify_command")
 
 
 def of_instance(instance: Instance, around: RunContext, settings: Mapping[str, Any]) -> Iterator[Said]:
-    """All of it; `settings` are those that are known, of a class perhaps not all.
+    """All findings about an instance; `settings` are the known ones, for a class perhaps not all.
 
     Raises SdsuperviseError.
     """
@@ -38,7 +38,7 @@ def of_instance(instance: Instance, around: RunContext, settings: Mapping[str, A
             yield Said(f"{hidden} hides {path} from its unit, or replaces it.", True)
             return
     if "command" in values:
-        alone = {**instance.settings, "listen": {}, "before_commit": ()}  # where it listens is looked at below
+        alone = {**instance.settings, "listen": {}, "before_commit": ()}  # the listeners are checked below
         of_it = CommandSettings(*check_settings("", alone))
         found = dry_run.look(
             instance, around, around.identity(), lambda: program_check.of_program(values["command"], of_it)
@@ -53,13 +53,13 @@ def of_instance(instance: Instance, around: RunContext, settings: Mapping[str, A
     yield from _of_sockets(instance, around, settings, place)
     if why_not := _why_check_cannot_reach(settings, around):
         yield Said(why_not, True)
-    elif not around.unit and (remark := _may_check_old(settings)):  # of a unit lint tells it
+    elif not around.unit and (remark := _may_check_old(settings)):  # for a unit, lint says it
         yield Said(remark, False)
     yield from dry_run.look(instance, around, around.opener(), lambda: _of_helpers(settings))
 
 
 def _of_class(values: Mapping[str, Any], directory: str) -> Iterator[Said]:
-    """Where its code lies, for whom it is loaded."""
+    """Findings about the place of the class's code, for the user that loads it."""
     file = values["service"].partition(":")[0]
     if "python" in values:
         for said in program_check.of_helper(values["python"]):
@@ -76,8 +76,8 @@ def _of_sockets(instance: Instance, around: RunContext, settings: Mapping[str, A
         entries = () if around.has_socket_unit else listen.check(settings.get("listen"))
         listens = [WantedListener.of(entry, None, None) for entry in entries]
     except ConfigError:
-        return  # it is said where it stands
-    # What only the class lists is opened when its code is loaded, as whom the file names.
+        return  # reported by the check of the file
+    # A listener that only the class lists is opened after its code is loaded, with the service's identity.
     ahead = [wanted for wanted in listens if wanted.name in instance.listen]
     later = [wanted for wanted in listens if wanted.name not in instance.listen]
     yield from dry_run.look(instance, around, around.opener(), lambda: socket_check.of_listeners(ahead, [], place))
@@ -88,11 +88,11 @@ def _of_sockets(instance: Instance, around: RunContext, settings: Mapping[str, A
 
 
 def _why_check_cannot_reach(settings: Mapping[str, Any], around: RunContext) -> str:
-    """Why before_commit cannot reach the new code alone where this instance runs: a sentence, or ""."""
+    """Why before_commit cannot reach only the new code where this instance runs, as a sentence; "" if it can."""
     try:
         checked = check_settings("", settings)
     except ConfigError:
-        return ""  # it is said where it stands, or the class lists what is missing
+        return ""  # reported by the check of the file, or listed by the class
     if not checked.checked_beside:
         return ""
     if around.has_socket_unit:
@@ -105,7 +105,7 @@ def _why_check_cannot_reach(settings: Mapping[str, Any], around: RunContext) -> 
 
 
 def _may_check_old(settings: Mapping[str, Any]) -> str:
-    """That before_commit may be answered by the old code, by its words: a sentence, or ""."""
+    """A remark, as a sentence, that before_commit may reach the old code; "" if there is none."""
     try:
         remark = may_ask_old_code(check_settings("", settings))
     except ConfigError:
@@ -121,7 +121,7 @@ def _of_helpers(settings: Mapping[str, Any]) -> Iterator[Said]:
 
 
 def _missing_module(name: str, directory: str) -> str:
-    """That a module's name leads nowhere, as far as that is so without importing anything; "" if it may lead there."""
+    """A sentence if no module of this name exists, as far as that is visible without an import; "" if it may exist."""
     top, _, rest = name.partition(".")
     if top in sys.modules:
         return ""

@@ -1,7 +1,7 @@
-"""Looking at what an instance says of the disk, in a process of its own: with that instance's rights, and not for ever.
+"""Reads files that an instance names, in a child process with the instance's rights, memory and time limits.
 
-Whoever answers on a control socket may name any path. root must not open for him what he could not open himself, nor
-wait where he has made something that never answers.
+A process that answers on a control socket may name any path. root must not open a file for it that it cannot open
+itself, nor wait for a file of it that never answers.
 """
 
 import os
@@ -15,15 +15,15 @@ from ..input.printable import one_line
 from ..linux import process_title, processes, signals
 from ..linux.channel import Sender
 
-_SECONDS = 30.0
-_MOST_BYTES = 16 * 1024
+_SECONDS = 30.0  # for one look
+_MOST_BYTES = 16 * 1024  # of its result
 _MOST_MEMORY_BYTES = 2**30
 
 
 def look_as(sender: Sender | None, look: Callable[[], str], *, limit_seconds: float = _SECONDS) -> str:
-    """What `look` gives, a phrase, when whoever sent an answer does it.
+    """The result of `look`, a phrase, called in a child process with the rights of `sender`.
 
-    Raises HandoverError where that takes too long, or fails.
+    Raises HandoverError if that fails, or takes too long.
     """
     reader, writer = os.pipe()
     child = processes.fork(lambda: _be_looker(sender, look, writer))
@@ -32,7 +32,7 @@ def look_as(sender: Sender | None, look: Callable[[], str], *, limit_seconds: fl
         said = b""
         poller = select.poll()
         poller.register(reader, select.POLLIN)
-        # It writes once, and at its end.
+        # The child writes once, at its end.
         if poller.poll(limit_seconds * 1000):
             said = os.read(reader, _MOST_BYTES)
     finally:
@@ -47,7 +47,7 @@ def look_as(sender: Sender | None, look: Callable[[], str], *, limit_seconds: fl
 
 def _be_looker(sender: Sender | None, look: Callable[[], str], writer: int) -> int:
     process_title.show("check")
-    os.setsid()  # what is looked at may be a symlink to the terminal
+    os.setsid()  # without a terminal: a path may be a symlink to it
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY_BYTES, _MOST_MEMORY_BYTES))
     if os.geteuid() == 0 and sender is not None and sender.uid != 0:
         os.setgroups(_groups_of(sender))
@@ -55,13 +55,13 @@ def _be_looker(sender: Sender | None, look: Callable[[], str], writer: int) -> i
         os.setresuid(sender.uid, sender.uid, sender.uid)
     try:
         os.write(writer, b":" + look().encode(errors="surrogateescape")[: _MOST_BYTES - 1])
-    except Exception:  # whose text may be anybody's
+    except Exception:  # not printed: its text may come from any user
         return 1
     return 0
 
 
 def _groups_of(sender: Sender) -> list[int]:
-    """Those that it has beside its own one, if it is still who it was."""
+    """The supplementary groups of a process, if it still has the same uid."""
     try:
         with open(f"/proc/{sender.pid}/status") as status:
             facts = dict(line.split(":", 1) for line in status)

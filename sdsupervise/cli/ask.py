@@ -1,4 +1,4 @@
-"""Supervisors asked side by side: one that hangs costs the others nothing, and is shown for what it is."""
+"""Asks several supervisors at once. One that hangs does not delay the others, and appears as hanging."""
 
 import os
 import threading
@@ -9,31 +9,31 @@ from ..control.client import Client
 from ..errors import HandoverError, NotPermitted, NotRunning, SdsuperviseError
 from ..linux.channel import Sender
 
-# Of an instance that does not answer; "" of one that does.
+# Why an instance has no status; "" if it has one.
 Condition = Literal["", "stopped", "failed", "dead", "hangs", "forbidden", "strange"]
 _NOBODY = -1
-TIMEOUT_SECONDS = 3.0  # a supervisor's event loop answers at once, or hangs
+TIMEOUT_SECONDS = 3.0  # for an answer of a supervisor's event loop
 
 
 class Asked(NamedTuple):
-    """One instance and what came of asking it."""
+    """One instance, and its answer."""
 
     name: str
-    path: str  # of its control socket
-    facts: Mapping[str, Any] | None  # what Status answered
-    condition: Condition = ""  # why there are none
-    sentence: str = ""  # the same as a sentence
+    path: str  # the path of its control socket
+    facts: Mapping[str, Any] | None  # the answer to Status; None if there is none
+    condition: Condition = ""  # why `facts` is None
+    sentence: str = ""  # the condition as a sentence
     error: Exception | None = None
-    sender: Sender | None = None  # who answered
+    sender: Sender | None = None  # the process that answered
 
     @property
     def uid(self) -> int:
-        """Of the process that has answered."""
+        """The uid of the process that answered."""
         return self.sender.uid if self.sender is not None else _NOBODY
 
 
 def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Asked:
-    """Its status, or why there is none."""
+    """Ask one instance for its status."""
     try:
         connection = Client.connect(path, timeout_seconds=timeout_seconds)
         try:
@@ -52,13 +52,13 @@ def ask(name: str, path: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> As
 
 
 def ask_all(paths: Mapping[str, str], *, timeout_seconds: float = TIMEOUT_SECONDS) -> list[Asked]:
-    """Ask all of them at once, control sockets by name."""
+    """Ask all instances at once; `paths` gives their control sockets by name."""
     found: dict[str, Asked] = {}
 
     def ask_one(name: str, path: str) -> None:
         found[name] = ask(name, path, timeout_seconds=timeout_seconds)
 
-    # Threads rather than an event loop: the client is a blocking one, and each answer has a deadline.
+    # Threads instead of an event loop, because the client blocks; each answer has a deadline.
     threads = [threading.Thread(target=ask_one, args=item, daemon=True) for item in paths.items()]
     for thread in threads:
         thread.start()

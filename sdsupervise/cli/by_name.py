@@ -1,4 +1,4 @@
-"""`sdsupervise run NAME` and `run --config FILE`: what the command line says goes before what the file says."""
+"""`sdsupervise run NAME` and `run --config FILE`: the command line takes precedence over the file."""
 
 import argparse
 import os
@@ -16,9 +16,9 @@ from ..instances.instance_reader import read_apart
 def complete(
     parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]
 ) -> tuple[Mapping[str, object], Mapping[str, object]]:
-    """Put into what was parsed what the file says and the command line does not; the settings, and what to listen on.
+    """Add the values of the instance's file to `parsed`. Returns the settings and the listeners.
 
-    Nothing is changed where a module is meant. Raises UsageError, ConfigError, ServiceNotLoadable if there is neither.
+    Does nothing for a module. Raises UsageError, ConfigError; ServiceNotLoadable if there is neither.
     """
     file = _file(parsed)
     if file is None:
@@ -40,7 +40,7 @@ def complete(
 
 
 def _file(parsed: argparse.Namespace) -> str | None:
-    """The file that describes what is to run; None for a module."""
+    """The file of the instance; None for a module."""
     name = parsed.target
     if parsed.config is not None:
         if name is not None:
@@ -55,7 +55,7 @@ def _file(parsed: argparse.Namespace) -> str | None:
     if file is None:
         files = locations.where_configured(name)
         here = parsed.directory or os.getcwd()
-        # Another interpreter's modules are elsewhere.
+        # The modules of another interpreter are not visible here.
         if not is_module or (parsed.python is None and not _finds_module(name, here)):
             raise ServiceNotLoadable(
                 f"There is neither an instance {name} (no {files}) nor a module {name} (in {here} or in the search "
@@ -66,6 +66,6 @@ def _file(parsed: argparse.Namespace) -> str | None:
 
 
 def _finds_module(name: str, directory: str) -> bool:
-    """Or the package it is in."""
+    """Whether there is such a module, or its top package."""
     top = name.partition(".")[0]
     return top in sys.modules or PathFinder.find_spec(top, [directory, *sys.path]) is not None

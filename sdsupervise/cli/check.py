@@ -1,4 +1,4 @@
-"""`sdsupervise check`: will these instances start? Nothing is started, and nothing changed."""
+"""`sdsupervise check`: checks whether instances would start, without starting or changing anything."""
 
 import argparse
 import functools
@@ -47,12 +47,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 class _Verdict(NamedTuple):
-    """On one instance."""
+    """The result for one instance."""
 
     name: str
     file: str
     mistakes: Sequence[str]
-    notes: Sequence[str]  # what is to be known all the same
+    notes: Sequence[str]  # remarks that are no mistakes
 
 
 def _check(parsed: argparse.Namespace) -> int:
@@ -81,7 +81,7 @@ def _tell(verdict: _Verdict) -> None:
 
 
 def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
-    """At one instance, as far as its first kind of mistake."""
+    """Check one instance, up to its first kind of mistake."""
     name, file = locations.instance_name(text), ""
     mistakes: list[str] = []
     notes: list[str] = []
@@ -113,7 +113,7 @@ def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
 
 
 def _look_beyond(instance: Instance, around: RunContext, *, imports: bool) -> Mapping[str, object] | None:
-    """At what the file does not say itself; all settings of a class that is imported.
+    """Check what the file itself does not show. Returns all settings of an imported class, else None.
 
     Raises SdsuperviseError.
     """
@@ -133,14 +133,14 @@ def _look_beyond(instance: Instance, around: RunContext, *, imports: bool) -> Ma
 
 
 def _written_by_others(instance: Instance, around: RunContext) -> Iterator[code_of_root.Writable]:
-    """The code that root is to load or execute, where a unit starts the supervisor as root, or we are who would."""
+    """The writable code that root would load or execute: if the unit starts as root, or this process is root."""
     user = "nobody" if around.has_user_of_its_own else around.properties.get("User")
     if user in ("root", "0") or (not user and (around.unit or os.geteuid() == 0)):
         yield from code_of_root.written_by_others(code_of_root.of_instance(instance, around.directory))
 
 
 def _whom(name: str, around: RunContext) -> Iterator[str]:
-    """As whom it is looked at, if not as whom it runs."""
+    """A remark if the check has another user than the service."""
     if os.geteuid() != 0 and around.is_somebody_else:
         whom = around.user or around.group
         yield f"{name}: checked as uid {os.geteuid()}; only root can check it as {whom}."
@@ -149,7 +149,7 @@ def _whom(name: str, around: RunContext) -> Iterator[str]:
 
 
 def _checked(settings: Mapping[str, object]) -> Settings | None:
-    """None where they are good only together with what the class says, which is not known."""
+    """The checked settings; None if they are valid only with unknown settings of the class."""
     try:
         return check_settings("", settings)
     except ConfigError:

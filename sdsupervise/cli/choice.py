@@ -7,7 +7,7 @@ from ..input.nearest import did_you_mean
 
 
 def one_of(*words: str) -> dict[str, Any]:
-    """What add_argument() is given for such an option."""
+    """The arguments of add_argument() for such an option."""
 
     def read(text: str) -> str:
         if text in words:

@@ -1,4 +1,4 @@
-"""What a running instance was given by name, as a reload would look at it anew: its file, and its working directory."""
+"""The file and the directory of a running instance, from its command line, as a reload would find them now."""
 
 import os
 import tomllib
@@ -8,7 +8,7 @@ from ..instances import locations
 
 
 def config_file(argv: Sequence[str]) -> str:
-    """The file that describes it, by its command line; "" if there is none."""
+    """The instance's file, from its command line; "" if there is none."""
     words = _own_words(argv)
     given = _option(words, "--config")
     if given:
@@ -19,26 +19,26 @@ def config_file(argv: Sequence[str]) -> str:
 
 
 def directory(argv: Sequence[str], started_in: str) -> str:
-    """Its working directory, by the name that the command line or the file has for it, else where it was started."""
+    """The working directory by its name in the command line or the file; else the one where it was started."""
     given = _option(_own_words(argv), "--directory")
     file = "" if given else config_file(argv)
     if file:
         try:
             with open(file, "rb") as content:
                 given = str(tomllib.load(content).get("directory", ""))
-        except (OSError, ValueError):  # `sdsupervise check` says what is wrong with it
+        except (OSError, ValueError):  # `sdsupervise check` reports the error
             pass
     return os.path.join(started_in, given) if given else started_in
 
 
 def scripts(argv: Sequence[str]) -> list[str]:
-    """The words of its own command line that may name the file of a class."""
+    """The words of its own command line that may be a class's file."""
     words = [word.rpartition(":")[0] or word for word in _own_words(argv)]
     return [word for word in words if word.endswith(".py")]
 
 
 def _own_words(argv: Sequence[str]) -> list[str]:
-    """Without those of a command it runs."""
+    """The command line without the words of a command that it runs."""
     words = list(argv)
     return words[: words.index("--")] if "--" in words else words
 

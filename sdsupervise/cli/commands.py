@@ -1,4 +1,4 @@
-"""All commands but those that must be quick: picks one and turns its errors into one sentence and an exit status."""
+"""All commands except those that must start fast. Runs one; an error becomes one sentence and an exit status."""
 
 import argparse
 import gc
@@ -28,34 +28,34 @@ _COMMANDS = (
     "ping",
     "version",
 )
-_MODULES = {"ping": "ready"}  # of commands that are not called as theirs
+_MODULES = {"ping": "ready"}  # modules of commands with another name
 
 
 class _HelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Leaves a table as it is."""
+    """Keeps the lines of a table."""
 
 
 class Parser(argparse.ArgumentParser):
-    """One that knows its commands, and says what was meant by a word that it does not know."""
+    """A parser that knows its commands, and suggests one for an unknown word."""
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - whatever add_parser() is given
         self.commands: Mapping[str, Parser] = {}
         super().__init__(**{"formatter_class": HelpFormatter, **settings})
 
     def add_subparsers(self, **settings: Any) -> Any:  # noqa: ANN401 - as argparse has it
-        """As argparse.ArgumentParser."""
+        """See argparse.ArgumentParser."""
         added = super().add_subparsers(**settings)
         self.commands = added.choices
         return added
 
     def each(self) -> "Iterator[Parser]":
-        """This parser, and those of all its commands."""
+        """This parser, and the parsers of all its commands."""
         yield self
         for parser in self.commands.values():
             yield from parser.each()
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
-        """As argparse.ArgumentParser, and complains itself of what this parser does not know."""
+        """See argparse.ArgumentParser. Raises UsageError for unknown arguments."""
         for word in args[:1]:
             if self.commands and word not in self.commands and not word.startswith("-"):
                 self._fail(f"there is no command '{word}'", did_you_mean(word, self.commands))
@@ -67,7 +67,7 @@ class Parser(argparse.ArgumentParser):
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
-        """As argparse.ArgumentParser. Raises UsageError."""
+        """Raise UsageError."""
         self._fail(message)
 
     def _fail(self, message: str, meant: str = "") -> NoReturn:
@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command; its exit status (errors.ExitStatus)."""
+    """Run one command. Returns the exit status; see errors.ExitStatus."""
     parsed = argparse.Namespace()
     try:
         try:
@@ -83,21 +83,21 @@ def main(arguments: Sequence[str]) -> int:
                 raise UsageError(f"Name a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
             parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
             return int(parsed.command(parsed))
-        finally:  # after --help, too, which leaves by SystemExit
+        finally:  # also after --help, which raises SystemExit
             if sys.stdout is not None:
                 sys.stdout.flush()
     except SdsuperviseError as error:
         if arguments[:1] == ["run"]:
             from ..handover.failure_reason import tell_reason
 
-            tell_reason(error)  # of a successor
+            tell_reason(error)  # only in a successor
         _complain(f"{error}{_hint(parsed) if isinstance(error, NotRunning) else ''}")
         return error.exit_status
 
 
 def parser(names: Sequence[str] = _COMMANDS) -> Parser:
-    """For these commands; only their modules are imported."""
-    # argparse rather than click: every service pays for what `run` imports, and click costs it 4 MB.
+    """The parser for these commands. Only their modules are imported."""
+    # argparse instead of click: every service pays for the imports of `run`, and click costs it 4 MB.
     statuses = "\n".join(f"  {status.value:<4} {status.meaning}" for status in ExitStatus)
     parser = Parser(
         prog="sdsupervise",
@@ -112,10 +112,10 @@ def parser(names: Sequence[str] = _COMMANDS) -> Parser:
 
 
 def _define(commands: "argparse._SubParsersAction[Parser]", names: Sequence[str]) -> None:
-    """Only what was asked for: a service need not start with what `status` imports, nor a reload with a supervisor."""
-    gc.disable()  # modules are no garbage, and looking for some among them takes a tenth of the start
+    """Add the parsers of these commands only, so that no command imports the modules of another one."""
+    gc.disable()  # a collection during imports takes a tenth of the start, and finds nothing
     modules = dict.fromkeys(import_module(f"{__package__}.{_MODULES.get(name, name)}") for name in names)
-    gc.freeze()  # nor will they ever be
+    gc.freeze()  # modules stay until the exit
     gc.enable()
     for module in modules:
         module.add_parser(commands)
@@ -136,7 +136,7 @@ def _hint(parsed: argparse.Namespace) -> str:
 
 
 def _complain(sentence: str) -> None:
-    sentence = printable(sentence)  # it may quote a file, a path or an error of somebody else's
+    sentence = printable(sentence)  # it may quote a file, a path or an error of another user
     if sys.stderr.isatty():
         from .terminal import Screen
 

@@ -1,6 +1,6 @@
-"""`sdsupervise config`: what an instance runs by, and where each value comes from.
+"""`sdsupervise config`: the values that an instance uses, and the origin of each.
 
-What is printed is TOML again: any line of it can be put into the file as it is.
+The output is TOML: each line can be copied into the file.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from ..instances.keys import DEFAULTS, FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COM
 from ..settings.settings import KINDS
 
 _DEFAULT = "default"
-_WIDEST_VALUE = 32  # of those that the others are aligned with
+_WIDEST_VALUE = 32  # characters; wider values do not move the column of origins
 
 
 class _Value(NamedTuple):
-    """Of one key."""
+    """The value of one key."""
 
     key: str
     value: object
@@ -61,7 +61,7 @@ def _config(parsed: argparse.Namespace) -> int:
 
 
 def _values(instance: Instance, around: RunContext) -> Iterator[_Value]:
-    """Of all keys that have one and mean something, in the order of FILE_KEYS."""
+    """The values of all keys that apply, in the order of FILE_KEYS."""
     facts = dry_run.describe(instance, around, around.identity()) if "service" in instance.values else None
     lines = instance_file.lines(instance.file)
     of_others = {**_of_class(instance, facts), **_of_unit(instance, around)}
@@ -70,7 +70,7 @@ def _values(instance: Instance, around: RunContext) -> Iterator[_Value]:
         place = f"{instance.file}:{lines[key]}" if key in lines else ""
         if key in of_others:
             value, origin = of_others[key]
-            # What it listens on is listed by both, and only there: any other key is either's.
+            # Both the class and the file list listeners. Every other key comes from one of them.
             yield _Value(key, value, f"{origin}, {place}" if key == "listen" and place else origin)
         elif place:
             yield _Value(key, instance.values[key], place)
@@ -81,7 +81,7 @@ def _values(instance: Instance, around: RunContext) -> Iterator[_Value]:
 
 
 def _of_class(instance: Instance, facts: Mapping[str, Any] | None) -> dict[str, tuple[object, str]]:
-    """What the class says, and the file does not."""
+    """The values and origins from the class that the file does not override."""
     if facts is None:
         return {}
     said = {**facts["settings"], **{key: facts[key] for key in ("user", "group", "pid_file")}}
@@ -99,8 +99,7 @@ def _of_class(instance: Instance, facts: Mapping[str, Any] | None) -> dict[str, 
 
 
 def _of_unit(instance: Instance, around: RunContext) -> dict[str, tuple[object, str]]:
-    """Of whom it runs as the unit has the last word, for whom systemd makes it nobody can change but root; of where it
-    runs the file has."""
+    """The values and origins from the unit. Its User= and Group= override the file; its directory does not."""
     said = {key: around.properties.get(key.capitalize()) for key in ("user", "group")}
     if "directory" not in instance.values and around.properties.get("WorkingDirectory"):
         said["directory"] = around.directory
@@ -108,7 +107,7 @@ def _of_unit(instance: Instance, around: RunContext) -> dict[str, tuple[object, 
 
 
 def _lines(values: list[_Value]) -> Iterator[str]:
-    """key = value  # origin, aligned."""
+    """The aligned lines: key = value  # origin."""
     texts = {each.key: written(each.value) for each in values}
     keys = max(map(len, texts))
     width = max(len(text) for text in texts.values() if len(text) <= _WIDEST_VALUE)

@@ -1,8 +1,8 @@
-"""How many connections processes have open, from /proc/PID/fd and /proc/PID/net.
+"""Counts the open connections of processes, from /proc/PID/fd and /proc/PID/net.
 
-Rejected: psutil's connections(). It reads the tables of the caller's network, and PrivateNetwork= gives a service
-another one. It does not say whether a UNIX socket is connected. It fails at a socket whose name has an end of line in
-it, and any user can make one.
+Rejected: psutil's connections(). It reads the tables of the caller's network, but a service with PrivateNetwork= has
+its own. It does not say whether a UNIX socket is connected. It fails at a socket with an end of line in its name, and
+any user can make one.
 """
 
 import os
@@ -12,15 +12,15 @@ from itertools import islice
 
 from ..linux.unix_sockets import rows
 
-_MADE_UP = re.compile("@[0-9a-f]{5}")
-_MOST_DESCRIPTORS = 100_000  # of processes whose connections are counted
+_MADE_UP = re.compile("@[0-9a-f]{5}")  # a name from the kernel's autobind, unix(7)
+_MOST_DESCRIPTORS = 100_000  # of all processes in one count
 
 
 def connections(pids: Sequence[int]) -> int | None:
-    """How many connections these processes have open: of TCP to anybody, of UNIX sockets those that they have accepted
-    (what they have connected themselves is their log, or their supervisor's). None if they are not ours to look at.
+    """The number of open connections: all of TCP, and the accepted ones of UNIX sockets.
 
-    They have one network, that of the first. None, too, if they have more descriptors than can be looked at.
+    UNIX sockets that a service has connected itself lead to its log or its supervisor, and do not count. All processes
+    must be in the network namespace of the first one. None if they are not readable, or have too many descriptors.
     """
     inodes, left = set(), _MOST_DESCRIPTORS
     try:
@@ -42,15 +42,17 @@ def connections(pids: Sequence[int]) -> int | None:
 
 
 def _established(path: str, inodes: Container[str]) -> int:
-    """How many of these sockets are in state ESTABLISHED there; proc(5)."""
+    """The number of these sockets in state ESTABLISHED in this table; proc(5)."""
     with open(path) as table:
         lines = [line.split() for line in table]
     return sum(line[3] == "01" and line[9] in inodes for line in lines[1:])
 
 
 def _accepted(path: str, inodes: Container[str]) -> int:
-    """How many of these sockets are connected there and have the name of the socket that accepted them: who connects
-    has none, or one that the kernel made up."""
+    """The number of these sockets that are connected and have the name of a listener, so that it accepted them.
+
+    The connecting side has no name, or one from the kernel.
+    """
     accepted = {
         row.inode for row in rows(path) if row.is_connected and row.inode in inodes and not _MADE_UP.fullmatch(row.name)
     }

@@ -1,7 +1,8 @@
-"""`sdsupervise reload` as the process of ExecReload=, which systemd runs with the unit's settings of today.
+"""`sdsupervise reload` as the process of ExecReload=, which systemd runs with the unit's present settings.
 
-So that the new code gets those settings, this process starts the successor, by the command line of the start record and
-never by what a supervisor answers. Where it cannot, the supervisor does it, and no change of the unit is applied.
+This process starts the successor, so that the new code gets those settings. It uses the command line of the start
+record, never one that a supervisor answers. If it cannot start it, the supervisor does, and no change of the unit is
+applied.
 """
 
 import os
@@ -26,25 +27,25 @@ from ..linux.signals import do_nothing, handle
 from ..systemd import manager
 from ..systemd.units import unit_of
 
-_STOP_SIGNAL_SECONDS = 2.0
+_STOP_SIGNAL_SECONDS = 2.0  # for systemd's stop signal to arrive
 
 
 class Successor(NamedTuple):
-    """What this process would start as one; "why_not" where it is left to the supervisor."""
+    """What this process would start as the successor; without a record the supervisor starts it, because `why_not`."""
 
     record: StartRecord | None
     why_not: str = ""
 
     @property
     def parameters(self) -> dict[str, object]:
-        """What the supervisor is told of it, which is to say so where no change of the unit is applied."""
+        """The parameters of the Reload call. The supervisor reports `why_not` to its other callers."""
         return {"exec_reload": True, "spawns": self.record is not None, "why_not": self.why_not or None}
 
     def spawn(self, answer: Answer) -> None:
-        """Fork and exec it, in a child of systemd's with the unit's environment, limits and sandbox of today.
+        """Fork and execute the successor, as a child of systemd with the unit's present environment and sandbox.
 
-        Raises HandoverError where that was not offered, what comes with the order is not what it must be, or it is not
-        the unit's main process that gives it.
+        Raises HandoverError if this process did not offer it, the order has wrong descriptors, or the sender is not the
+        unit's main process.
         """
         is_fit = self.record is not None and len(answer.fds) == 2 and _are_channel_and_pipe(answer.fds)
         if self.record is None or not is_fit or not _is_main_process(answer.sender):
@@ -54,7 +55,7 @@ class Successor(NamedTuple):
         channel_fd, stderr_fd = answer.fds
         environment = {**os.environ, **self.record.environment}
         try:
-            # systemd has resolved WorkingDirectory= anew for us, so here is where the successor belongs.
+            # systemd has resolved WorkingDirectory= for this process, so its directory is the successor's.
             spawn(Invocation(list(self.record.argv), "", environment), channel_fd, stderr_fd)
         finally:
             os.close(channel_fd)
@@ -62,12 +63,12 @@ class Successor(NamedTuple):
 
 
 def successor_of(path: str, listener_uid: int) -> Successor:
-    """What the start record beside this control socket has us start, on which a process of this uid began to listen.
+    """The successor by the start record beside this control socket, where a process of `listener_uid` listens.
 
-    That process wrote the record, too, when it had that uid. Whose file the record is proves nothing alone: where
-    User= has been changed to root, systemd has given all that lies in the run directory to root by now.
+    That process also wrote the record, with the same uid. The owner of the file alone proves nothing: after User= is
+    changed to root, systemd gives everything in the run directory to root.
 
-    Raises ConfigError where we are root, the service is not, and our environment has had us execute others' code.
+    Raises ConfigError if this process is root, the service is not, and our environment leads to code of other users.
     """
     main_pid = os.environ.get("MAINPID", "")
     if os.geteuid() == 0 and main_pid.isdecimal() and uid_of(int(main_pid)) != 0:
@@ -90,15 +91,15 @@ def successor_of(path: str, listener_uid: int) -> Successor:
 
 
 def end(reload_and_wait: Callable[[], int]) -> NoReturn:
-    """Do it and leave.
+    """Reload and exit.
 
-    `systemctl stop` during a reload ends systemd's reload job and signals this process too: from then on any exit
-    status but 0, and dying of the signal, would mark the unit failed.
+    `systemctl stop` during a reload ends systemd's reload job, and signals this process too. From then on, any exit
+    status except 0, and a death by the signal, would mark the unit as failed.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     process_title.introduce(unit_of(os.getpid())[0].removesuffix(".service").removeprefix("sdsupervise@"))
     process_title.show("reload")
-    # `systemctl kill` to all of the unit, in the middle of this. They are not ignored, which a successor would inherit.
+    # For `systemctl kill` on the whole unit. Not ignored: a successor would inherit that.
     handle({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}, do_nothing)
     patience = 0.0
     try:
@@ -107,15 +108,15 @@ def end(reload_and_wait: Callable[[], int]) -> NoReturn:
         print(error, file=sys.stderr, flush=True)
         status = error.exit_status
         if isinstance(error, ReloadFailed) and error.because_of_stop:
-            patience = _STOP_SIGNAL_SECONDS  # if it was systemd that asked, its signal to us is on the way
+            patience = _STOP_SIGNAL_SECONDS  # if systemd asked for the stop, its signal will arrive
     sys.stdout.flush()
     sys.stderr.flush()
-    # At once: a stop that began while Python tidies up would find us with a status that was right a moment ago.
+    # At once: during Python's own cleanup a stop could arrive, and the status would be wrong.
     os._exit(ExitStatus.OK if signal.sigtimedwait({signal.SIGTERM}, patience) else status)
 
 
 def _is_main_process(sender: Sender | None) -> bool:
-    """Of the unit that this process belongs to: when systemd started us, or since a reload that was on its way then."""
+    """Whether the sender is the unit's main process: at our start, or after a reload that ran then."""
     if sender is None or str(sender.pid) == os.environ.get("MAINPID"):
         return sender is not None
     unit, of_user = unit_of(os.getpid())

@@ -1,4 +1,4 @@
-"""`sdsupervise COMMAND`. What scripts call often starts at once; every other command imports what it needs."""
+"""`sdsupervise COMMAND`. Commands that scripts call often start fast; every other command imports what it needs."""
 
 import io
 import sys
@@ -8,14 +8,14 @@ from ..errors import ExitStatus
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status."""
+    """Run one command. Returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words in (["ready"], ["ping"]):
             from . import ready
 
             return ready.ready() if words == ["ready"] else ready.ping()
-        if sys.stdout is None and words[:1] != ["run"]:  # closed, by a caller who does not want to know
+        if sys.stdout is None and words[:1] != ["run"]:  # closed by the caller
             sys.stdout = io.StringIO()
         from . import commands, standard_output
 
@@ -24,4 +24,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        return ExitStatus.OK  # whoever read our output has seen enough
+        return ExitStatus.OK  # the reader has closed the pipe

@@ -1,9 +1,9 @@
-"""`sdsupervise metrics`: what runs, in numbers, as Prometheus and what reads its formats want them.
+"""`sdsupervise metrics`: numbers about the instances, for Prometheus and readers of its formats.
 
-Two formats, both written by prometheus_client, which both Debians and Fedora package; rejected: text written by hand,
-which escapes wrongly sooner or later. OpenMetrics is the standard, and ends with "# EOF". node_exporter's textfile
-collector reads *.prom files in Prometheus' older text format alone, and takes a whole file of OpenMetrics for an error
-because of its "info" type: so a FILE that ends in .prom gets that one.
+prometheus_client, which Debian and Fedora package, writes both formats. Rejected: text written by hand, which sooner or
+later escapes wrongly. OpenMetrics is the standard, and ends with "# EOF". node_exporter's textfile collector reads
+*.prom files only in the older text format, and rejects a whole file of OpenMetrics because of its "info" type. So a
+FILE that ends in .prom gets the older format.
 """
 
 import argparse
@@ -81,9 +81,9 @@ def _library(*, older: bool) -> tuple["CollectorRegistry", Any]:
 
 
 def _sockets(parsed: argparse.Namespace) -> dict[str, str]:
-    """The control sockets of those meant, by name.
+    """The control sockets of the selected instances, by name.
 
-    Raises NotRunning for a name that nobody knows: a slip must not look like an instance that is down.
+    Raises NotRunning for an unknown name: a typing error must not look like an instance that is down.
     """
     if not parsed.name and not parsed.pid_file:
         return locations.control_sockets(locations.running())
@@ -97,14 +97,14 @@ def _sockets(parsed: argparse.Namespace) -> dict[str, str]:
 
 
 def _replace(path: str, data: bytes) -> None:
-    """In one step, so that nobody reads half of it. The directory may be another user's, as the collector's is.
+    """Replace a file atomically. Its directory may belong to another user, such as the collector's.
 
     Raises ConfigError.
     """
     try:
         directory = files.open_directory(os.path.dirname(path))
         try:
-            # Not durable: after a power failure the numbers of before are worth nothing.
+            # Not durable: after a power failure old numbers are useless.
             files.replace(directory, os.path.basename(path), data, 0o644, durable=False)
         finally:
             os.close(directory)
@@ -113,35 +113,35 @@ def _replace(path: str, data: bytes) -> None:
 
 
 class _Numbers:
-    """Collects the numbers of one instance after the other, by metric, as the formats want them."""
+    """Collects the numbers of one instance after another, by metric."""
 
     def __init__(self) -> None:
         self._families: dict[str, Any] = {}
         self._instance = ""
 
     def of(self, instance: str) -> "_Numbers":
-        """Those that come now are this instance's."""
+        """Attribute the following numbers to this instance."""
         self._instance = instance
         return self
 
     def collect(self) -> Iterable["Metric"]:
-        """All of them: what prometheus_client asks for."""
+        """All metrics, for prometheus_client."""
         return self._families.values()
 
     def gauge(self, name: str, meaning: str, value: float, /, **labels: object) -> None:
-        """A number that goes up and down."""
+        """Add a number that goes up and down."""
         self._family("Gauge", name, meaning, labels).add_metric(self._texts(labels), value)
 
     def counter(self, name: str, meaning: str, value: float, /, **labels: object) -> None:
-        """A number that goes up, until what counts it is started anew."""
+        """Add a number that only goes up, until its counter restarts."""
         self._family("Counter", name, meaning, labels).add_metric(self._texts(labels), value)
 
     def summary(self, name: str, meaning: str, count: float, seconds: float, /, **labels: object) -> None:
-        """How often something has happened, and how long it took in all."""
+        """Add the number of events, and their total duration in seconds."""
         self._family("Summary", name, meaning, labels).add_metric(self._texts(labels), count, seconds)
 
     def info(self, name: str, meaning: str, /, **texts: object) -> None:
-        """What is no number at all."""
+        """Add texts."""
         family = self._family("Info", name, meaning, {})
         family.add_metric(self._texts({}), {label: _text(text) for label, text in texts.items()})
 
@@ -162,7 +162,7 @@ def _text(value: object) -> str:
 
 
 def _tell_instance(numbers: _Numbers, facts: Mapping[str, Any] | None, uid: int) -> None:
-    """What a process of this uid has answered."""
+    """Add the numbers from an answer to Status; `uid` is that of the process that answered."""
     numbers.gauge("up", "Whether the supervisor answers.", facts is not None)
     if facts is None:
         return
@@ -198,12 +198,12 @@ def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any], uid: int) -> None
     if supervisor is not None:
         started = round(time.time() - supervisor.age)
         numbers.gauge("start_time_seconds", "When the main supervisor was started, since the epoch.", started)
-    # Of two of one number, one of which leaves, the one that stays.
+    # If two workers have one index, one of them is leaving: show the younger one.
     by_index = {worker["index"]: worker for worker in sorted(workers, key=lambda worker: -worker["age"])}
     counted = {facts["pid"]}
     for index, worker in sorted(by_index.items()):
         pid = worker["pid"]
-        if pid not in counted:  # no process is two workers, nor below two of them
+        if pid not in counted:  # count each process once, whatever the answer says
             counted.add(pid)
             usage = processes.usage(pid, apart_from=children)
             _tell_process(numbers, usage, process="worker", worker=index)

@@ -1,6 +1,6 @@
-"""What another interpreter executes for us, see service/other_python.py: it describes a service class, or runs it.
+"""The part that another interpreter executes: it describes a service class, or runs it; see service/other_python.py.
 
-Standard library only, as all that is imported here: nothing of ours, nor of what we need, is installed there.
+It and its imports use only the standard library: sdsupervise and its dependencies are not installed there.
 """
 
 import json
@@ -26,11 +26,11 @@ from ..settings.settings import OF_CLASSES
 from ..systemd import logs
 from .run import make
 
-_EXIT_SECONDS = 2.0  # for what the code has registered to be run when this process ends
+_EXIT_SECONDS = 2.0  # for the exit functions of the service's code
 
 
 def main() -> NoReturn:
-    """Be what the command line says."""
+    """Take the role that the command line names."""
     role, facts = sys.argv[2], json.loads(sys.argv[3])
     sys.argv[:] = [sys.argv[0]]
     wanted = WantedService(*facts["wanted"])
@@ -49,7 +49,7 @@ def _describe(wanted: WantedService, facts: Mapping[str, Any]) -> int:
     answer = facts["answer"]
     os.set_inheritable(answer, False)
     if not prctl.die_with_parent(facts["parent"], signal.SIGKILL):
-        return ExitStatus.OK  # and nobody else would end us, if the class hung
+        return ExitStatus.OK  # the parent is dead, and could not end this process if the class hangs
     try:
         description = _facts_of(wanted)
     except (ServiceNotLoadable, ConfigError, UsageError) as error:
@@ -118,6 +118,6 @@ def _own_socket(fd: int) -> socket.socket:
 
 
 def _keep_from_children(lock: int) -> None:
-    """What this worker forks, or executes, must not hold the lock."""
+    """Close the lock in each child that this worker forks or executes."""
     os.set_inheritable(lock, False)
     os.register_at_fork(after_in_child=lambda: os.close(lock))

@@ -1,4 +1,4 @@
-"""Whether a running instance is what the disk has now: its directory, code and file, and sdsupervise itself."""
+"""Compares a running instance with the disk: directory, code, configuration file, unit, and sdsupervise itself."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ from .ask import TIMEOUT_SECONDS
 from .own_unit import changes_of
 from .process_usage import Processes
 
-_MOST_FILES = 200_000  # whoever runs says where they are
+_MOST_FILES = 200_000  # read below a path that the instance names
 
 
 def why_outdated(path: str) -> str:
-    """Why the instance with this control socket should be reloaded, as a phrase; "" if the disk has what runs.
+    """Why the instance with this control socket needs a reload, as a phrase; "" if it runs what is on disk.
 
     Raises NotRunning, NotPermitted, HandoverError.
     """
@@ -49,7 +49,7 @@ def _why(facts: Mapping[str, Any], started: float) -> str:
 
 
 def _why_package(facts: Mapping[str, Any]) -> str:
-    """Another release of ours lies where it was loaded from."""
+    """A phrase if another version of sdsupervise is at the place that it was loaded from."""
     try:
         with open(os.path.join(facts["package"], "__init__.py")) as file:
             found = re.search(r'^__version__ = "([^"]+)"', file.read(), re.MULTILINE)
@@ -61,7 +61,7 @@ def _why_package(facts: Mapping[str, Any]) -> str:
 
 
 def _why_moved(facts: Mapping[str, Any]) -> str:
-    """What it was given by name, a directory or a script, is another one now."""
+    """A phrase if the name of its directory or script leads to another place now."""
     running, by_name = facts["path"], command_line.directory(facts["argv"], facts["directory"])
     now = os.path.realpath(by_name)
     if not facts["working_directory"]:
@@ -77,7 +77,7 @@ def _why_moved(facts: Mapping[str, Any]) -> str:
 
 
 def _why_changed(facts: Mapping[str, Any]) -> str:
-    """It lies where it lay, and is not the same."""
+    """A phrase if its code has changed in place."""
     if facts["command"]:
         executable, *words = facts["command"]
         try:
@@ -95,7 +95,7 @@ def _why_changed(facts: Mapping[str, Any]) -> str:
 
 
 def _why_newer(path: str, started: float) -> str:
-    """Of more modules than can be told: one of the files was written since it started."""
+    """A phrase if one of its files is newer than the process; for instances with too many modules to list."""
     left = _MOST_FILES
     for directory, _, names in os.walk(path if os.path.isdir(path) else os.path.dirname(path)):
         for name in names:
@@ -109,7 +109,7 @@ def _why_newer(path: str, started: float) -> str:
 
 
 def _why_configured(facts: Mapping[str, Any], started: float) -> str:
-    """Its file was written since it started."""
+    """A phrase if its configuration file is newer than the process."""
     file = command_line.config_file(facts["argv"])
     return f"{file} is newer than what runs" if file and _written_at(file) > started else ""
 

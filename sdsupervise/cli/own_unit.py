@@ -1,7 +1,7 @@
-"""The unit that an instance runs as, and what has changed in it, as systemd says.
+"""The unit of an instance, and changes in it, as systemd reports them.
 
-Who answers on a control socket may be anybody who owns its directory. So an instance's unit is the one whose main
-process has answered, as the kernel and systemd know it: nothing of this is taken from the answer.
+Any user who owns the directory of a control socket can answer on it. So the unit of an instance is the one whose main
+process has answered, by the kernel's and systemd's information: nothing of this comes from the answer.
 """
 
 import os
@@ -21,29 +21,29 @@ _PROPERTIES = (
 
 
 class Unit(NamedTuple):
-    """A unit, and how systemd knows it now."""
+    """A unit, and its present state in systemd."""
 
     name: str
-    of_user: bool  # of this user's own manager
+    of_user: bool  # a unit of this user's own systemd
     is_active: bool
     main_pid: int
-    runs_exec_reload: bool  # now
+    runs_exec_reload: bool  # an ExecReload= process runs now
     can_reload: bool
     needs_daemon_reload: bool
-    files: tuple[str, ...]  # it was read from
+    files: tuple[str, ...]  # the files of the unit, and of its environment
     run_directories: tuple[str, ...]
 
     def command(self, verb: str) -> list[str]:
-        """Of systemctl, to do this to it."""
+        """The systemctl command for this unit."""
         return manager.systemctl(verb, self.name, of_user=self.of_user)
 
     @property
     def is_around_us(self) -> bool:
-        """This process belongs to it."""
+        """Whether this process belongs to the unit."""
         return unit_of(os.getpid()) == (self.name, self.of_user)
 
     def what_changed(self, since: float | None) -> str:
-        """What of it a process does not have that was started then, as a phrase; "" if systemd knows of nothing."""
+        """What has changed since a process was started (seconds of the epoch), as a phrase; "" if nothing is known."""
         if self.needs_daemon_reload:
             return f"{self.name} has changed on disk, and systemd has not read it yet"
         written = next((file for file in self.files if since is not None and _written_at(file) > since), "")
@@ -51,20 +51,20 @@ class Unit(NamedTuple):
 
 
 def is_others(sender: Sender) -> bool:
-    """A process below the systemd of another user, which does not answer us."""
+    """Whether the process belongs to the systemd of another user, which does not answer us."""
     unit, of_user = unit_of(sender.pid)
     return bool(unit) and of_user and sender.uid != os.geteuid()
 
 
 def find(sender: Sender, path: str) -> Unit | None:
-    """The unit whose main process has answered on this control socket; None if no unit runs what listens there.
+    """The unit whose main process has answered on this control socket; None if no unit runs that process.
 
-    Raises HandoverError where a unit runs it, and somebody else has answered; UnitUnavailable if systemd does not tell.
+    Raises HandoverError if a unit runs the instance and another process answered; UnitUnavailable.
     """
     name, of_user = unit_of(sender.pid)
     directory = os.path.realpath(os.path.dirname(path))
     own = _read(name, of_user=of_user) if name else None
-    # The place first: whose main process has answered may be another unit's, of somebody who owns the directory.
+    # First the units by the socket's place: a user who owns the directory can answer from the main process of another.
     others = (_read(other, of_user=_is_users_own(path)) for other in _by_place(path) if other != name)
     for unit in chain([own] if own is not None else [], others):
         if not unit.is_active or directory not in map(os.path.realpath, unit.run_directories):
@@ -79,7 +79,7 @@ def find(sender: Sender, path: str) -> Unit | None:
 
 
 def changes_of(sender: Sender, path: str) -> str:
-    """What of its unit an instance does not have, as a phrase; "" if there is no such unit, or no systemd to ask."""
+    """The changes of the unit that an instance lacks, as a phrase; "" if there is no unit or no systemd."""
     if not manager.runs_this_machine() or is_others(sender):
         return ""
     try:
@@ -108,7 +108,7 @@ def _read(name: str, *, of_user: bool) -> Unit:
 
 
 def _by_place(path: str) -> list[str]:
-    """The units that this control socket may belong to, by where it is: sdsupervise@NAME, and NAME."""
+    """The units that this control socket may belong to, by its directory: sdsupervise@NAME, and NAME."""
     directory = os.path.dirname(os.path.abspath(path))
     if os.path.dirname(directory) not in ("/run/sdsupervise", _users_directory()):
         return []
@@ -126,7 +126,7 @@ def _users_directory() -> str:
 
 
 def _written_at(file: str) -> float:
-    """Or put there: packages and rsync bring a file with an older time of its content. 0 if it is gone."""
+    """The change time of a file; packages and rsync preserve an old modification time. 0 if it is gone."""
     try:
         return os.stat(file).st_ctime
     except OSError:

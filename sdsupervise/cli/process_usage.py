@@ -1,7 +1,7 @@
-"""What running processes take, for the commands that show it, as psutil reads it.
+"""The resources that running processes use, read by psutil.
 
-psutil's `uids()` is not used: the name of a process comes first in what it reads, and can be "Uid:" with numbers of the
-process's choice. See linux/processes.py, `uid_of`.
+psutil's `uids()` is not used: it reads the process's name first, and a process can choose the name "Uid:" with numbers.
+See linux/processes.py, `uid_of`.
 """
 
 import os
@@ -16,29 +16,29 @@ from .connections import connections
 if TYPE_CHECKING:
     import psutil
 
-_MOST_LOOKED_INTO = 16  # processes whose connections are counted at each look
+_MOST_LOOKED_INTO = 16  # processes whose connections are counted at one time
 
 
 class Usage(NamedTuple):
-    """What a process takes, and all processes below it."""
+    """What a process and all its descendants use."""
 
     pids: tuple[int, ...]
     age: float  # seconds since the first of them started
-    cpu_seconds: float  # of those that live, and of their children that were waited for
-    resident: int  # bytes, each counting in full what it shares with others
-    proportional: int | None  # bytes, each counting its share; None where the caller may not look
+    cpu_seconds: float  # of living processes and their reaped children
+    resident: int  # bytes (RSS); shared memory counts fully in each process
+    proportional: int | None  # bytes (PSS); None if not readable
 
     @property
     def processes(self) -> int:
-        """How many they are."""
+        """The number of processes."""
         return len(self.pids)
 
 
 class Processes:
-    """All processes that run when this is made, without those that the caller may not see.
+    """All processes at the time of the call that the caller may see.
 
-    The pids that this is asked for come from somebody who may name any pid, and any number of them. So it looks at each
-    process once, and with a `uid` other than root's it shows only what is below a process of that user.
+    The pids to look up come from a process that may name any pid, and any number of them. So each process is read once.
+    With a `uid` other than root's, only processes below a process of that user are shown.
     """
 
     def __init__(self, *, uid: int = 0) -> None:
@@ -54,7 +54,7 @@ class Processes:
             self._children[parent].append(process.pid)
 
     def usage(self, pid: int | None, *, apart_from: Container[object] = ()) -> Usage | None:
-        """Of this process and those below it, but for those `apart_from` and what is below them; None if it is gone."""
+        """The usage of a process and its descendants, except those in `apart_from` with theirs; None if it is gone."""
         if pid is None or pid not in self._processes:
             return None
         if apart_from:
@@ -64,7 +64,7 @@ class Processes:
         return self._usages[pid]
 
     def connections(self, usage: Usage) -> int | None:
-        """As the function of that name, of these processes; None, too, where enough have been looked into."""
+        """The number of open connections of these processes; None if unknown, or if too many were counted before."""
         pids = usage.pids
         if pids not in self._connections:
             may = len(pids) <= self._left
@@ -81,7 +81,7 @@ class Processes:
         while waiting:
             one = waiting.pop()
             counted[one] = self._of_one(one)
-            # A pid that is in use again can be below itself, as it seems.
+            # A reused pid can appear to be its own descendant.
             waiting += [child for child in self._children[one] if child not in apart_from and child not in counted]
         whole = together(counted.values())
         return whole._replace(age=first.age) if whole is not None else None
@@ -93,7 +93,7 @@ class Processes:
 
 
 def together(usages: Iterable[Usage | None]) -> Usage | None:
-    """What several take, the age that of the oldest; None if there is none of them."""
+    """The sum of several usages, with the age of the oldest; None if there is none."""
     there = [usage for usage in usages if usage is not None]
     if not there:
         return None
@@ -108,7 +108,7 @@ def together(usages: Iterable[Usage | None]) -> Usage | None:
 
 
 def may_see_shares(pid: int) -> bool:
-    """The caller may look at the memory of this process as closely as Usage.proportional needs."""
+    """Whether the caller may read this process's PSS."""
     if not _has_proc_stat():
         return False
     import psutil
@@ -120,7 +120,7 @@ def may_see_shares(pid: int) -> bool:
 
 
 def started_at(pid: int) -> float | None:
-    """When a process was started, in seconds since the epoch as the clock is now; None if it is gone."""
+    """The start time of a process in seconds of the epoch, by the present clock; None if it is gone."""
     if not _has_proc_stat():
         return None
     import psutil
@@ -133,12 +133,12 @@ def started_at(pid: int) -> float | None:
 
 
 def _has_proc_stat() -> bool:
-    """ProcSubset=pid hides it. Then psutil knows of no process, and writes a traceback when it is imported."""
+    """Whether /proc/stat is there. ProcSubset=pid hides it, and then psutil fails when it is imported."""
     return os.path.exists("/proc/stat")
 
 
 def _all() -> list[tuple[int, "psutil.Process"]]:
-    """Each process with the pid of its parent."""
+    """Each process with its parent's pid."""
     if not _has_proc_stat():
         return []
     import psutil
@@ -154,7 +154,7 @@ def _all() -> list[tuple[int, "psutil.Process"]]:
 
 
 def _of_process(process: "psutil.Process") -> Usage | None:
-    """Without those below it; None if it is gone."""
+    """The usage of one process alone; None if it is gone."""
     import psutil
 
     try:
@@ -166,9 +166,9 @@ def _of_process(process: "psutil.Process") -> Usage | None:
 
 
 def _age(process: "psutil.Process") -> float:
-    """In seconds. Raises psutil.Error, OSError.
+    """The age of a process in seconds.
 
-    psutil counts from the time of the boot, which it knows in whole seconds, so that is taken away again.
+    psutil adds the boot time in whole seconds, so it is subtracted again. Raises psutil.Error, OSError.
     """
     import psutil
 
@@ -177,7 +177,7 @@ def _age(process: "psutil.Process") -> float:
 
 
 def _proportional_bytes(process: "psutil.Process") -> int | None:
-    """Its proportional set size; None where the caller may not look. Raises psutil.Error, OSError."""
+    """The PSS of a process in bytes; None if it is not readable. Raises psutil.Error, OSError."""
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""How a reload goes, on a terminal: a line that is kept current below those that stay. And for programs, in JSON."""
+"""The progress of a reload on a terminal, as a line that is redrawn below lines that stay; and as JSON for programs."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ _WAITING = "an earlier generation leaves"
 
 
 def reporter(*, as_json: bool) -> ReloadOutput:
-    """For a terminal that can redraw a line, or for a program."""
+    """The output for JSON, or for standard output: a line that is redrawn if the terminal can do that."""
     if as_json:
         return _Json()
     screen = Screen()
@@ -76,7 +76,7 @@ class _Live(ReloadOutput):
 
 
 def _doing(phase: str) -> str:
-    """What a phase means to somebody who waits; its own name where nothing is known of it."""
+    """What happens in a phase, for the user; the phase's name if it is unknown."""
     if phase == "waiting":
         return _WAITING
     return next((row.doing for state, row in PHASES.items() if state.name.lower() == phase and row.doing), phase)

@@ -1,6 +1,6 @@
-"""`sdsupervise ready` and `sdsupervise ping`: what a class calls ready_to_take_over and ping_supervisor, for scripts.
+"""`sdsupervise ready` and `sdsupervise ping`: ready_to_take_over and ping_supervisor for scripts.
 
-A script calls them often, or waits for them: nothing is imported here that takes time.
+Scripts call them often, or wait for them, so this module imports nothing that takes time.
 """
 
 import os
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from ..errors import ExitStatus
 from ..systemd import notify_client
 
-_ANSWER_SECONDS = 10.0  # a supervisor's event loop answers at once, or hangs
+_ANSWER_SECONDS = 10.0  # for an answer of a supervisor's event loop
 
 if TYPE_CHECKING:
     import argparse
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Define both, for those who ask what there is; main() knows them by itself."""
+    """Define both commands for --help; main() runs them without a parser."""
     for name, function, meaning, description in (
         (
             *("ready", ready, "in a command: report that it is ready, and wait until it may serve"),
@@ -36,12 +36,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def ready() -> int:
-    """Say that this worker is warmed up, and wait for its turn; the exit status."""
+    """Report that this worker is ready, and wait until it may serve. Returns the exit status."""
     return _ask("READY=1", timeout_seconds=None, unanswered="it stops this worker, or it is gone")
 
 
 def ping() -> int:
-    """Prove that this worker lives, and see that its supervisor does; the exit status."""
+    """Report that this worker lives, and check that its supervisor does. Returns the exit status."""
     return _ask("WATCHDOG=1", timeout_seconds=_ANSWER_SECONDS, unanswered="it is gone, or it hangs")
 
 

@@ -1,7 +1,6 @@
-"""`sdsupervise reload`: ask for a reload and wait for its verdict. Exit status 0 only if the new code serves.
+"""`sdsupervise reload`: asks for a reload and waits for its verdict. Exit status 0 only if the new code serves.
 
-ExecReload= runs it in every reload: what people need beyond that, on a terminal or for several instances, is imported
-where it is used.
+Every reload runs it as ExecReload=. So it imports what a terminal or several instances need only where it is used.
 """
 
 import argparse
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
     from .exec_reload import Successor
     from .unit_reload import UnitReload
 
-_ANSWER_SECONDS = 10.0
+_ANSWER_SECONDS = 10.0  # for the first answer
 
 
 class _Quiet(ReloadOutput):
-    """An ExecReload= process writes to the journal of its unit, where the supervisor has said all this already."""
+    """Prints nothing: ExecReload= writes to the unit's journal, where the supervisor has logged all of it."""
 
     def progress(self, facts: Mapping[str, object]) -> None:
         pass
@@ -84,17 +83,17 @@ def _reload(parsed: argparse.Namespace) -> int:
     if len(parsed.names) > 1 or parsed.all or parsed.outdated or parsed.dry_run:
         from . import several
 
-        return several.reload(parsed, lambda name, path: _ask_for_people(parsed, name, path))
+        return several.reload(parsed, lambda name, path: _ask_for_user(parsed, name, path))
     if parsed.keep_going:
         raise UsageError("--keep-going is for several instances: name them, or use --all or --outdated.")
     path = target.socket_path(parsed)
     if {"INVOCATION_ID", "MAINPID"} <= os.environ.keys() and _is_of_our_unit(path):
         return _reload_for_systemd(path, parsed.timeout)
-    return _ask_for_people(parsed, (parsed.names or [""])[0], path)
+    return _ask_for_user(parsed, (parsed.names or [""])[0], path)
 
 
 def _is_of_our_unit(path: str) -> bool:
-    """Whether the unit whose ExecReload= this process may be is that of the supervisor with this control socket.
+    """Whether this may be the ExecReload= process of the supervisor with this control socket.
 
     Raises NotRunning, NotPermitted, HandoverError.
     """
@@ -108,7 +107,7 @@ def _is_of_our_unit(path: str) -> bool:
     return sender is not None and str(sender.pid) == os.environ["MAINPID"]
 
 
-def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
+def _ask_for_user(parsed: argparse.Namespace, name: str, path: str) -> int:
     process_title.introduce(os.path.basename(name))
     process_title.show("reload")
     reporter = _reporter(parsed)
@@ -122,7 +121,7 @@ def _ask_for_people(parsed: argparse.Namespace, name: str, path: str) -> int:
 
 
 def _ask_by_systemd(path: str, reporter: ReloadOutput, timeout_seconds: float | None, name: str) -> int:
-    """By systemd, which knows the unit of today, where it runs the instance and does what we ask; else directly."""
+    """Let systemd reload the unit if it runs the instance and we may ask it; else ask the supervisor."""
     from ..systemd import manager
 
     if manager.runs_this_machine():
@@ -162,11 +161,12 @@ def ask(
     name: str = "",
     job: "UnitReload | None" = None,
 ) -> int:
-    """Reload the instance with this control socket, and wait for the verdict: OK. Of ExecReload= alone, `successor_of`
-    says what this process is to start: by that path, and the uid of whoever began to listen there. With a `job`,
-    systemd is to reload it.
+    """Reload the instance with this control socket, and wait for the verdict. Returns ExitStatus.OK.
 
-    Raises ReloadFailed, ReloadGoesOn, NotRunning, NotPermitted, HandoverError; AskSupervisor for a job that cannot be.
+    Only ExecReload= passes `successor_of`: it gives what this process will start, by the path and the uid of the
+    listening process. With a `job`, systemd reloads the unit.
+
+    Raises ReloadFailed, ReloadGoesOn, NotRunning, NotPermitted, HandoverError; AskSupervisor if the job is impossible.
     """
     reporter.begin(name)
     connection = Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
@@ -197,19 +197,19 @@ def ask(
 
 
 class _Patience:
-    """How long the verdict is waited for."""
+    """The time limit for the verdict."""
 
     def __init__(self, path: str, name: str, timeout_seconds: float | None) -> None:
         self._path, self._name, self._timeout_seconds = path, name, timeout_seconds
         self._deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
-        self.answered = False  # the supervisor has begun to
+        self.answered = False  # the supervisor has sent an answer
 
     def seconds_left(self) -> float:
-        """Not above 0 where it is over."""
+        """Seconds until the limit; 0 or less after it."""
         return self._deadline - time.monotonic()
 
     def check(self) -> float:
-        """The seconds that are left; raises ReloadGoesOn where none are."""
+        """Seconds until the limit. Raises ReloadGoesOn after it."""
         left = self.seconds_left()
         if left > 0:
             return left
@@ -229,7 +229,7 @@ def _last_answer(
     successor: "Successor | None",
     job: "UnitReload | None",
 ) -> Answer:
-    """Ask, or have systemd ask; report each answer, and start the successor when one calls for it. The verdict."""
+    """Ask the supervisor or systemd, report each answer, and start the successor on order. Returns the verdict."""
 
     def while_waiting() -> float:
         return min(patience.check(), reporter.tick(), job.tick() if job is not None else math.inf)
@@ -241,7 +241,7 @@ def _last_answer(
         patience.answered = True
         if successor is not None and answer.parameters.get("spawn") is True:
             successor.spawn(answer)
-            successor = successor._replace(record=None)  # one, and no more
+            successor = successor._replace(record=None)  # at most one
         elif job is not None and answer.continues and not job.began:
             job.begin(answer.sender, reporter)
         elif answer.continues:

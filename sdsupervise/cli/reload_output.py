@@ -1,4 +1,4 @@
-"""What a person is told of a reload: here in plain lines."""
+"""The output of a reload as plain lines."""
 
 import math
 import os
@@ -11,19 +11,19 @@ from ..input.printable import printable
 from ..linux.channel import Sender
 from ..linux.patience import readable_within
 
-_JOURNAL_SECONDS = 3.0  # for a journal of gigabytes
-_MOST_BYTES = 256 * 1024  # of what it says
+_JOURNAL_SECONDS = 3.0  # for one search; a journal may have gigabytes
+_MOST_BYTES = 256 * 1024  # of its output
 _RECENT_SECONDS = 3600.0  # a reload takes no longer
 
 
 class ReloadOutput:
-    """Tells a person how a reload goes: here in plain lines."""
+    """Prints the progress and the verdict of a reload, here as plain lines."""
 
     def begin(self, name: str) -> None:
-        """That of this instance; "" if it was not named."""
+        """The reload of this instance begins; "" if it was not named."""
 
     def progress(self, facts: Mapping[str, object]) -> None:
-        """An answer that is not the last."""
+        """Print an answer that is not the last one."""
         if facts.get("message"):
             print(facts["message"], flush=True)
         ready, workers = facts.get("ready"), facts.get("workers")
@@ -31,30 +31,30 @@ class ReloadOutput:
             print(f"workers ready {ready}/{workers}", flush=True)
 
     def tick(self) -> float:
-        """Called while nothing happens: seconds until it wants to be called again."""
+        """Called while nothing happens. Returns the seconds until the next call."""
         return math.inf
 
     def end(self) -> None:
-        """There will be no more progress, whatever comes next."""
+        """No more progress will come."""
 
     def done(self, facts: Mapping[str, object]) -> None:
         """The new code serves."""
         print(success(facts), flush=True)
 
     def lost(self, sentence: str) -> None:
-        """There is no verdict, and the sentence that says why comes behind."""
+        """There is no verdict; an error with this sentence follows."""
 
     def failed(self, error: str, facts: Mapping[str, object], sender: Sender | None) -> None:
-        """It does not, says this process; the sentence that says so comes behind."""
+        """The reload failed, by the answer of `sender`; an error with the reason follows."""
         traceback = str(facts.get("traceback", "")).strip() or _words_in_journal(facts, sender)
         if traceback:
             print(traceback, file=sys.stderr, flush=True)
 
 
 def _words_in_journal(facts: Mapping[str, object], sender: Sender | None) -> str:
-    """What a command wrote before it died, which its supervisor may not read, and we perhaps may; "" if not.
+    """What a command wrote before it died, from the journal, if the supervisor could not read it but we can; else "".
 
-    Whoever answers may name any process: we show what one of the same user has written, and nothing else.
+    The answer may name any process: only output of the answering process's user is shown.
     """
     pid = facts.get("silent_worker")
     if not isinstance(pid, int) or isinstance(pid, bool) or sender is None:
@@ -80,7 +80,7 @@ def _words_in_journal(facts: Mapping[str, object], sender: Sender | None) -> str
 
 
 def _read_in_bounds(readable: IO[bytes]) -> bytes:
-    """All of it; b"" if it takes too long, and what has room where it is too much: an entry may have any length."""
+    """At most _MOST_BYTES of output; b"" if the end takes too long."""
     said, end = b"", time.monotonic() + _JOURNAL_SECONDS
     while readable_within(readable.fileno(), max(0.0, end - time.monotonic())):
         more = readable.read(_MOST_BYTES - len(said))
@@ -91,7 +91,7 @@ def _read_in_bounds(readable: IO[bytes]) -> bytes:
 
 
 def success(facts: Mapping[str, object]) -> str:
-    """The verdict as a sentence."""
+    """The verdict "done" as a sentence."""
     same = " (same code as before)" if facts.get("same_code") else ""
     sentence = (
         f"RELOADED in {facts.get('seconds', 0):.2f} s: generation {facts.get('generation')} serves "

@@ -1,4 +1,4 @@
-"""`sdsupervise run`: run a service class found in a module or a file, or any command."""
+"""`sdsupervise run`: runs a service class from a module or a file, or any command."""
 
 import argparse
 import os
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..service.command import Command
     from ..service.other_python import OtherPython
 
-_EXIT_SECONDS = 2.0  # for what code that failed has registered to be run when this process ends
+_EXIT_SECONDS = 2.0  # for the exit functions of code that failed to load
 _ALSO_OF_CLASSES = (
     ("pid-file", "PATH", "use PATH as the pid file"),
     ("user", "USER", "user to run as"),
@@ -88,7 +88,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """An option for each setting, in a group of their own."""
+    """Add an option for each setting, in a group."""
     settings = parser.add_argument_group("settings", "they override those of the class; times in seconds")
     for name, kind in KINDS.items():
         meaning = f"{kind.meaning} (default {in_words(Settings._field_defaults[name])})"
@@ -107,12 +107,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the arguments of `sdsupervise`, with those of its `run` in mind: a "--" before any TARGET begins a COMMAND.
+    """Parse the arguments of `sdsupervise run`: a "--" before any TARGET begins a COMMAND.
 
     Raises UsageError.
     """
     if "--" in arguments:
-        # Cut here: argparse takes "--" away itself, and then reads as a TARGET what comes after it.
+        # Cut here: argparse removes "--", and would then read a later word as a TARGET.
         cut = arguments.index("--")
         parsed = parser.parse_args(arguments[:cut])
         if parsed.target is None:
@@ -133,14 +133,14 @@ def _reader(kind: Kind) -> Callable[[str], object]:
 
 
 def _run(parsed: argparse.Namespace) -> int:
-    sys.stdout = sys.__stdout__  # from here on it is the service's, as Python has it
+    sys.stdout = sys.__stdout__  # from here on the service uses Python's original one
     given = {name: value for name in KINDS if (value := getattr(parsed, f"set_{name}")) is not None}
     listen: Mapping[str, object] = {name: entry for each in given.pop("listen", ()) for name, entry in each.items()}
     overrides: Mapping[str, object] = given
     claimed: Claim | None = None
     try:
         if parsed.config is not None or _may_be_name(parsed):
-            from . import by_name  # a class that is told all on its command line needs nothing of it
+            from . import by_name  # imported only for an instance
 
             overrides, listen = by_name.complete(parsed, overrides, listen)
         if not (parsed.target or any(parsed.words)):
@@ -151,7 +151,7 @@ def _run(parsed: argparse.Namespace) -> int:
         process_title.introduce(_name_for_title(parsed))
         process_title.show("successor" if is_successor() else "supervisor")
         if parsed.target is not None and _loads_as_another(parsed):
-            # Before its code is loaded: whoever may write that is this user, and not root.
+            # Before its code is loaded: other users may write that code, so it runs as this user, not root.
             made = claim(_plan(parsed, overrides, listen), drop=True)
             if isinstance(made, int):
                 return made
@@ -167,18 +167,18 @@ def _run(parsed: argparse.Namespace) -> int:
         if parsed.no_file and isinstance(error, ServiceNotLoadable):
             error.args = (f"{str(error).rstrip('.')}. Nor is it an instance: there is no {parsed.no_file}.",)
         status = say_failure(error, claimed.channel if claimed is not None else None)
-        end_on_time(status, exit_seconds=_EXIT_SECONDS)  # whatever the code has begun before it failed
+        end_on_time(status, exit_seconds=_EXIT_SECONDS)  # whatever threads the code has started
         return status
     return runnable.run()
 
 
 def _may_be_name(parsed: argparse.Namespace) -> bool:
-    """What is to run is called as an instance, its file, or a module whose only class is meant."""
+    """Whether the target may be an instance, its file, or a module without a class name."""
     return bool(parsed.target) and (parsed.target.endswith(".toml") or not re.search(r"[:/]|\.py$", parsed.target))
 
 
 def _loads_as_another(parsed: argparse.Namespace) -> bool:
-    """The file, or an option, names another user than root, which we are."""
+    """Whether this process is root, and the file or an option names another user."""
     if parsed.user is None or os.geteuid() != 0:
         return False
     identity = privileges.look_up(parsed.user, parsed.group)
@@ -186,7 +186,7 @@ def _loads_as_another(parsed: argparse.Namespace) -> bool:
 
 
 def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: Mapping[str, object]) -> Plan:
-    """What can be known of a class before its code is loaded."""
+    """The Plan of a class as far as it is known before its code is loaded."""
     name = parsed.instance or parsed.target.partition(":")[2]
     if not name:
         raise UsageError(
@@ -197,14 +197,14 @@ def _plan(parsed: argparse.Namespace, overrides: Mapping[str, object], listen: M
     listed = check_listen(listen)
     return Plan(
         name,
-        read_code_version=lambda: CodeVersion("", ""),  # of no code yet
+        read_code_version=lambda: CodeVersion("", ""),  # no code is loaded yet
         pid_file=pid_file,
         user=parsed.user,
         group=parsed.group,
         silent=parsed.no_warn,
         detach=parsed.daemonize,
         supervised=True,
-        can_reload=True,  # the one that runs knows whether it can
+        can_reload=True,  # the running one decides
         listen=listed if overrides.get("handover") == "exclusive" else with_lanes_ahead(listed),
         is_instance=bool(parsed.instance),
     )
@@ -216,7 +216,7 @@ def _command(
     listen: Mapping[str, object],
     _claimed: Claim | None,
 ) -> "Command":
-    from ..service.command import Command  # the supervisor of a class needs nothing of it
+    from ..service.command import Command  # imported only for a command
 
     pid_file = "" if parsed.pid_file is None else parsed.pid_file
     if parsed.python is not None:
@@ -251,7 +251,7 @@ def _service(
         service = make(wanted)
         service.take_claim(claimed)
         return service
-    from ..service.other_python import OtherPython  # the supervisor of a class it has imported needs nothing of it
+    from ..service.other_python import OtherPython  # imported only for --python
 
     return OtherPython(parsed.python, wanted, claimed)
 
@@ -269,14 +269,14 @@ def _enter(directory: str) -> None:
         os.chdir(directory)
     except OSError as error:
         raise ConfigError(f"Cannot change to the directory {directory}: {error.strerror}.") from error
-    os.environ["PWD"] = os.path.normpath(by_name)  # as a shell's cd does: the symlink's name, not where it leads
-    os.environ["PWD"] = named_directory()  # where that is the same place
-    directory_of_code.cache_clear()  # it is another one now
+    os.environ["PWD"] = os.path.normpath(by_name)  # like a shell's cd: the name of the symlink, not its target
+    os.environ["PWD"] = named_directory()  # if that is the same place
+    directory_of_code.cache_clear()  # computed again in the new directory
     directory_of_code()
 
 
 def make(wanted: WantedService) -> Daemon:
-    """The service that is wanted. What it is to listen on beats its own, name by name.
+    """An instance of the wanted class. The wanted listeners replace those of the class, by name.
 
     Raises ServiceNotLoadable, UsageError.
     """

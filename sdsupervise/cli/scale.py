@@ -1,4 +1,4 @@
-"""`sdsupervise scale`: change the number of workers."""
+"""`sdsupervise scale`: changes the number of workers."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Reloading several instances one after the other, or those of them that need it."""
+"""Reloads several instances one after the other: all, named ones, or those that need it."""
 
 import argparse
 import json
@@ -14,16 +14,16 @@ from .terminal import Screen, count
 
 
 class _Selection:
-    """Which instances are meant, and why."""
+    """The selected instances, and the reason for each."""
 
     def __init__(self) -> None:
-        self.meant: dict[str, tuple[str, str]] = {}  # name: the control socket, and why it needs a reload, or ""
-        self.errors: dict[str, Exception] = {}  # of those that do not answer as they should
-        self.current: list[str] = []  # what runs, and is as the disk has it
+        self.meant: dict[str, tuple[str, str]] = {}  # name to control socket, and the reason or ""
+        self.errors: dict[str, Exception] = {}  # by name, of instances without a correct answer
+        self.current: list[str] = []  # instances that run what is on disk
 
 
 def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) -> int:
-    """All that are meant, each by `reload_one(name, path)`; the exit status of the first that fails.
+    """Reload the selected instances by `reload_one(name, path)`. Returns the exit status of the first failure.
 
     Raises UsageError.
     """
@@ -45,11 +45,11 @@ def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) ->
 
 
 def _select(parsed: argparse.Namespace, *, of_all: bool) -> _Selection:
-    """What the command line means: all that run, or those that are named; with --outdated only those that need it."""
+    """The selected instances: all running ones or the named ones; with --outdated, those of them that need it."""
     found = _Selection()
     for asked in ask_all(target.all_paths() if of_all else target.paths(parsed, otherwise_all=False)):
         if of_all and asked.condition in ("stopped", "dead"):
-            continue  # it does not run
+            continue  # not running
         why = _why(asked) if parsed.outdated else ""
         if parsed.outdated and not why:
             found.current.append(asked.name)
@@ -61,7 +61,7 @@ def _select(parsed: argparse.Namespace, *, of_all: bool) -> _Selection:
 
 
 def _announce(found: _Selection, *, as_json: bool) -> int:
-    """Say what would be reloaded; the exit status of the first that cannot be."""
+    """Print what would be reloaded. Returns the exit status of the first one that cannot be."""
     for name, (_path, why) in found.meant.items():
         if name in found.errors:
             _complain(str(found.errors[name]))
@@ -80,8 +80,10 @@ def _reload_each(
     *,
     of_all: bool,
 ) -> tuple[list[str], dict[str, int]]:
-    """One after the other, up to the first that fails where nothing else is said: which are done, and the exit
-    statuses of those that failed."""
+    """Reload one after the other, up to the first failure without --keep-going.
+
+    Returns the names of the reloaded ones, and the exit statuses of the failed ones.
+    """
     done: list[str] = []
     failures: dict[str, int] = {}
     for number, (name, (path, why)) in enumerate(meant.items(), 1):
@@ -93,7 +95,7 @@ def _reload_each(
         except SdsuperviseError as error:
             _complain(f"{error}{target.hint_of(name) if isinstance(error, NotRunning) else ''}")
             failures[name] = error.exit_status
-            # Some of those that run are others': they refuse, and are as they were.
+            # With --all, instances of other users refuse, and continue as before.
             is_others = of_all and isinstance(error, NotPermitted)
             if error.exit_status == ExitStatus.INTERRUPTED or not (parsed.keep_going or is_others):
                 break
@@ -105,7 +107,7 @@ def _with_reason(name: str, why: str) -> str:
 
 
 def _why(asked: Asked) -> str:
-    """Why it should be reloaded, as a phrase; "" if it is what the disk has."""
+    """Why an instance needs a reload, as a phrase; "" if it does not."""
     try:
         return "it does not answer" if asked.facts is None else why_outdated(asked.path)
     except SdsuperviseError:

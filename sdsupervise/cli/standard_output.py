@@ -1,4 +1,4 @@
-"""Standard output and error of a command, whoever reads them."""
+"""Standard output and error of a command, also after the reader is gone."""
 
 import io
 import os
@@ -25,16 +25,15 @@ class _Writer(io.FileIO):
 
 
 def watch() -> None:
-    """From here on a failed write to standard output raises BrokenPipeError or CannotWrite, once. What is written after
-    that goes nowhere."""
+    """A failed write to standard output raises BrokenPipeError or CannotWrite once; later output is lost."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout = _wrapped(sys.stdout, goes_on=False)
 
 
 def outlive_reader() -> None:
-    """From here on nobody need read standard output and error: the reader may be gone, as `head` is, or the disk full.
+    """From now on a failed write to standard output or error is ignored: the reader may be gone, or the disk full.
 
-    A reload goes on all the same. So must its caller, whose exit status is the verdict.
+    A reload goes on without its reader. So must its caller, whose exit status is the verdict.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout = _wrapped(sys.stdout, goes_on=True)
@@ -43,13 +42,12 @@ def outlive_reader() -> None:
 
 
 def _wrapped(stream: io.TextIOWrapper, *, goes_on: bool) -> io.TextIOWrapper:
-    """The same stream, with "?" for what it cannot encode: a path is of any bytes, and not every terminal has our
-    characters."""
+    """The same stream, with "?" for what it cannot encode: a path may have any bytes, a terminal few characters."""
     stream.flush()
     raw: io.FileIO = _Writer(stream.fileno(), goes_on=goes_on)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="replace" if stream.errors == "strict" else stream.errors,
-        line_buffering=stream.line_buffering or stream.write_through,  # the latter with PYTHONUNBUFFERED
+        line_buffering=stream.line_buffering or stream.write_through,  # write_through is set by PYTHONUNBUFFERED
     )

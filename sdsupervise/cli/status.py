@@ -1,4 +1,4 @@
-"""`sdsupervise status`: what supervisors say of themselves, and what their processes take."""
+"""`sdsupervise status`: what supervisors report about themselves, and what their processes use."""
 
 import argparse
 import json
@@ -55,7 +55,7 @@ def _status(parsed: argparse.Namespace) -> int:
 
 
 def nothing_runs() -> str:
-    """A sentence."""
+    """The sentence for "no instance runs", with a hint."""
     known = locations.configured()
     start = f" Start one: {target.systemctl('start', known[0])}" if known else ""
     return f"No instance runs in {' or '.join(locations.run_directories())}.{start}"
@@ -69,7 +69,7 @@ def _lines(asked: Asked, screen: Screen, full: bool) -> Sequence[StyledLine]:
 
 
 def _with_usage(asked: Asked) -> Mapping[str, Any]:
-    """What the supervisor answered, and what this command has seen of its processes."""
+    """The supervisor's answer, with the usage of its processes."""
     if asked.facts is None:
         return {"instance": asked.name, "state": asked.condition, "error": asked.sentence}
     processes = Processes(uid=asked.uid)

@@ -1,4 +1,4 @@
-"""Which supervisors a command talks to: by name, by pid file, or that of the unit it runs in."""
+"""Selects the supervisors that a command talks to: by name, by pid file, or by the surrounding unit."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from ..systemd import manager
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    """NAME, or several of them, and --pid-file."""
+    """Add NAME, or several of them, and --pid-file."""
     if several:
         parser.add_argument("names", nargs="*", metavar="NAME", help="an instance, or its unit")
     else:
@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> 
 
 
 def socket_path(parsed: argparse.Namespace) -> str:
-    """The control socket of the instance meant.
+    """The control socket of the selected instance.
 
-    Raises UsageError where none or two are named.
+    Raises UsageError if none or two are named.
     """
     names = _names(parsed)
     if len(names) + bool(parsed.pid_file) > 1:
@@ -40,9 +40,9 @@ def socket_path(parsed: argparse.Namespace) -> str:
 
 
 def paths(parsed: argparse.Namespace, *, otherwise_all: bool) -> dict[str, str]:
-    """The control sockets of the instances meant, by name; "" is the name of one that was not named.
+    """The control sockets of the selected instances, by name; "" is the name of one that was not named.
 
-    Raises UsageError where a name and a pid file are given, or none of them and not all are meant.
+    Raises UsageError if a name and a pid file are given, or none of them and not `otherwise_all`.
     """
     names = _names(parsed)
     if otherwise_all and not (names or parsed.pid_file or runtime_directory()):
@@ -53,17 +53,17 @@ def paths(parsed: argparse.Namespace, *, otherwise_all: bool) -> dict[str, str]:
 
 
 def all_paths() -> dict[str, str]:
-    """The control sockets of all that run, by name."""
+    """The control sockets of all running instances, by name."""
     return locations.control_sockets(locations.running())
 
 
 def hint(parsed: argparse.Namespace) -> str:
-    """What may help somebody who named an instance that does not run: " Did you mean 'web'?"; "" if nothing may."""
+    """A hint for a named instance that does not run, such as " Did you mean 'web'?"; "" if there is none."""
     return "".join(map(hint_of, _names(parsed)[:1]))
 
 
 def hint_of(name: str) -> str:
-    """The same of one name."""
+    """The hint for one name; see hint."""
     configured = locations.configured()
     if name in configured:
         said = failed([name]).get(name)
@@ -74,12 +74,12 @@ def hint_of(name: str) -> str:
 
 
 def systemctl(verb: str, name: str) -> str:
-    """What to type to have systemd do this to an instance."""
+    """The systemctl command for an instance, to be typed."""
     return " ".join(manager.systemctl(verb, f"sdsupervise@{name}", of_user=locations.is_users_own(name)))
 
 
 def failed(names: Collection[str]) -> dict[str, str]:
-    """Of these instances those whose unit has failed, each with its last word."""
+    """Those of these instances whose unit has failed, each with its last STATUS= or Result."""
     from ..unitfiles.host import failures
 
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""How much a command may do with its output: a width and colours on a terminal, neither of them elsewhere."""
+"""The form of a command's output: width and colours on a terminal, neither elsewhere."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ _ATTENTION = {"good": "green", "busy": "yellow", "bad": "red"}
 
 
 class Screen:
-    """What output goes to."""
+    """The destination of output."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stdout if stream is None else stream
@@ -21,7 +21,7 @@ class Screen:
 
     @property
     def columns(self) -> int | None:
-        """The width now; None where lines may be as long as they are."""
+        """The present width; None for no limit."""
         if not self.is_terminal:
             return None
         try:
@@ -30,12 +30,12 @@ class Screen:
             return 80
 
     def paint(self, text: str, style: str) -> str:
-        """The text in a style: bold, dim, or as good, busy and bad things look; "" for plain."""
+        """The text in a style: bold, dim, good, busy or bad; "" is plain."""
         code = _COLOURS.get(_ATTENTION.get(style, style))
         return f"\x1b[{code}m{text}\x1b[0m" if self.colours and code and text else text
 
     def wrap(self, text: str) -> str:
-        """A sentence on as many lines as it needs, no word of it broken."""
+        """A sentence on as many lines as it needs, without a break in a word."""
         if self.columns is None or len(text) <= self.columns:
             return text
         import textwrap
@@ -44,7 +44,7 @@ class Screen:
 
 
 def columns(rows: Sequence[Sequence[str]], *, to_the_right: Container[int] = ()) -> list[list[str]]:
-    """These rows, each cell as wide as the widest of its column. Columns are by number; the others are flush left."""
+    """The rows with each column padded to its widest cell; `to_the_right` are the indexes of right-aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         [
@@ -56,17 +56,17 @@ def columns(rows: Sequence[Sequence[str]], *, to_the_right: Container[int] = ())
 
 
 def cut(text: str, width: int) -> str:
-    """At most so many characters; what is cut off shows."""
+    """At most this many characters; "…" marks a cut."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
 def cut_left(text: str, width: int) -> str:
-    """The same of a path, whose end says more."""
+    """At most this many characters from the end, for a path; "…" marks a cut."""
     return text if len(text) <= width else "…" + text[len(text) - max(0, width - 1) :]
 
 
 def duration(seconds: float) -> str:
-    """In the unit that says enough: "0.4 s", "12 s", "5 min", "3 h", "2 d"."""
+    """Seconds in a suitable unit: "0.4 s", "12 s", "5 min", "3 h", "2 d"."""
     if seconds < 9.95:
         return f"{max(0.0, seconds):.1f} s"
     for limit, size, unit in ((100, 1, "s"), (6000, 60, "min"), (172800, 3600, "h")):
@@ -76,12 +76,12 @@ def duration(seconds: float) -> str:
 
 
 def size(number: int) -> str:
-    """Bytes, in megabytes."""
+    """A number of bytes in megabytes."""
     return f"{number / 2**20:.1f} MB" if number < 100 * 2**20 else f"{number / 2**20:.0f} MB"
 
 
 def clock(at: float) -> str:
-    """A time of today, or the day with it."""
+    """A time of the epoch as local time; with the date if it is not today."""
     when, today = time.localtime(at), time.localtime()
     return time.strftime("%H:%M:%S" if when[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", when)
 

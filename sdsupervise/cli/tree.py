@@ -1,4 +1,4 @@
-"""An instance as lines of text: what serves, its generations as a tree of processes, sockets, the last reload."""
+"""An instance as lines of text: its state, its generations as a tree of processes, sockets, and the last reload."""
 
 import os
 import re
@@ -17,42 +17,42 @@ from .apart import look_as
 from .process_usage import Processes, Usage, may_see_shares, together
 from .terminal import Screen, clock, columns, count, cut, duration, size
 
-MOST_WORKERS = 10  # of a generation that are shown one by one
-_MOST_ADDED_UP = 200  # whose memory is asked for at each look
-_LOOK_SECONDS = 2.0
-_MARGIN = 13  # where values begin
+MOST_WORKERS = 10  # of a generation, with a line each
+_MOST_ADDED_UP = 200  # workers whose memory is read for a summary line
+_LOOK_SECONDS = 2.0  # for a look at paths on disk
+_MARGIN = 13  # column of the values
 _MOST_CHARACTERS = 20_000  # of a value
 _HEADINGS = ("PROCESS", "PID", "STATE", "AGE", "", "", "PING", "CRASHES", "SAYS")
 _TO_THE_LEFT = {"PROCESS", "STATE", "SAYS"}
 
-# What a reader wants to know of a reload's phases, most of them states of the predecessor's.
+# Short names of a reload's phases, most of which are states of the predecessor.
 _STEPS = {"waiting": "waited", **{state.name.lower(): phase.step for state, phase in PHASES.items() if phase.step}}
 
 
 class StyledLine(NamedTuple):
-    """Text and how it is to look: bold, dim, good, busy, bad, or plain."""
+    """A line with its style: bold, dim, good, busy, bad, or plain."""
 
     text: str
     style: str = ""
 
 
 class Meter:
-    """What the processes of one look take, as somebody of this uid has named them.
+    """The usage of processes that a process of this uid has named, read once.
 
-    `cpu` turns a process and what it takes into the text of the CPU column.
+    `cpu` gives the text of the CPU column from a pid and its usage.
     """
 
     def __init__(
         self, main_pid: int, *, uid: int, heading: str = "CPU", cpu: Callable[[int, Usage], str] | None = None
     ) -> None:
         self.processes = Processes(uid=uid)
-        # One kind for all of them, since the two cannot be compared.
+        # PSS or RSS for all processes, because the two cannot be compared.
         self.shares = may_see_shares(main_pid)
         self.cpu_heading = heading
         self._cpu = cpu or (lambda _pid, usage: duration(usage.cpu_seconds))
 
     def cells(self, usage: Usage | None, pid: int) -> tuple[str, str]:
-        """CPU and memory; empty for what cannot be seen."""
+        """The texts for CPU and memory; "" for what is not readable."""
         if usage is None:
             return "", ""
         taken = usage.proportional if self.shares else usage.resident
@@ -60,13 +60,13 @@ class Meter:
 
 
 def state_in_words(facts: Mapping[str, Any]) -> tuple[str, str]:
-    """The state, and how it looks."""
+    """The state, and its style."""
     state = str(facts["state"])
     if state == DOWN:
         return state, "bad"
     try:
         main_state = PHASES[State[state.upper()]].main_state
-    except KeyError:  # of another release
+    except KeyError:  # a state of another release
         return state, "busy"
     if state == "serving":
         return state, "good" if facts["healthy"] else "bad"
@@ -83,8 +83,7 @@ def lines(
     most: int | None = MOST_WORKERS,
     full: bool,
 ) -> list[StyledLine]:
-    """All there is to say of one instance, by what this process answered, each line as wide as the screen at most.
-    `full` cuts nothing."""
+    """All lines about one instance from the answer of `sender`, cut to the width of the screen unless `full`."""
     state, style = state_in_words(facts)
     same = not name or name.casefold() == str(facts["name"]).casefold()
     title = name or str(facts["name"]) if same else f"{name} ({facts['name']})"
@@ -116,7 +115,7 @@ def lines(
 
 
 def table(facts: Mapping[str, Any], meter: Meter, width: int | None, *, most: int | None) -> list[StyledLine]:
-    """The tree of processes under its headings. Columns in which nobody has anything to show are left out."""
+    """The tree of processes with headings, without columns that are empty in all rows."""
     headings = list(_HEADINGS)
     headings[4:6] = [meter.cpu_heading, "PSS" if meter.shares else "RSS"]
     rows = [(tuple(headings), "dim"), *_rows(facts, meter, most)]
@@ -131,7 +130,7 @@ def table(facts: Mapping[str, Any], meter: Meter, width: int | None, *, most: in
 
 
 def code_in_words(facts: Mapping[str, Any], sender: Sender | None) -> str:
-    """Where the code lies: by the symlink that leads there, if whoever says so can follow one."""
+    """The path of the code; by the symlink that leads there, if the answering process can follow one."""
     path, fingerprint = str(facts["code"]["path"]), str(facts["code"]["fingerprint"])
     if sender is None:
         return f"{path} ({fingerprint})"
@@ -154,7 +153,7 @@ def _code_by_symlink(facts: Mapping[str, Any], path: str, fingerprint: str) -> s
 
 
 def logs_in_words(pid: int) -> str:
-    """How to see what it logs."""
+    """The command that shows its log, or where its standard error goes."""
     unit, is_users = unit_of(pid)
     if unit:
         return f"journalctl {'--user ' if is_users else ''}-u {unit}"
@@ -165,10 +164,10 @@ def logs_in_words(pid: int) -> str:
 
 
 def _entry(title: str, text: str, width: int | None, style: str = "") -> list[StyledLine]:
-    """A title in the margin, and beside it a text, on as many lines as it needs."""
+    """A title in the margin, and a text beside it, on as many lines as it needs."""
     if not text:
         return []
-    text = printable(text[:_MOST_CHARACTERS]).replace("\n", " ")  # a process chooses what the kernel tells of it
+    text = printable(text[:_MOST_CHARACTERS]).replace("\n", " ")  # a process can choose texts that the kernel shows
     parts = [text]
     if width is not None and _MARGIN + len(text) > width:
         import textwrap
@@ -179,20 +178,20 @@ def _entry(title: str, text: str, width: int | None, style: str = "") -> list[St
 
 
 def _typed_directories(facts: Mapping[str, Any]) -> list[str]:
-    """The working directories by the names they were given, the one that counts first."""
+    """The working directories as they were typed, the most relevant one first."""
     by_name = str(facts.get("directory", ""))
     scripts = [os.path.join(by_name, os.path.dirname(script)) for script in command_line.scripts(facts.get("argv", ()))]
     return [directory for directory in (by_name, *scripts) if directory]
 
 
 def _beside(real: str, directory: str) -> str:
-    """A path, relative to the symlink that leads there where that is shorter."""
+    """A path relative to the directory of the symlink, if that is shorter."""
     relative = os.path.relpath(real, os.path.dirname(directory))
     return real if relative.startswith("..") else relative
 
 
 def _is_beside(path: str, real: str) -> bool:
-    """It lies in another release than the one at `real`."""
+    """Whether a path is in another release beside the one at `real`."""
     parent = os.path.dirname(real)
     return path.startswith(parent + os.sep)
 
@@ -210,7 +209,7 @@ def _rows(facts: Mapping[str, Any], meter: Meter, most: int | None) -> Iterator[
         says = f"{successor['ready']} ready" if successor["workers"] else str(successor["code"])
         yield from _other_generation(successor, "starting", says, meter)
     state, style = state_in_words(facts)
-    state = state.partition(" (")[0]  # the line at the top says more
+    state = state.partition(" (")[0]  # the first line has the details
     crashes = str(facts["crashes"]) if facts["crashes"] else ""
     usage = meter.processes.usage(facts["pid"], apart_from=pids)
     yield _row(f"generation {facts['generation']}", facts["pid"], state, usage, meter, crashes=crashes), style
@@ -226,7 +225,7 @@ def _rows(facts: Mapping[str, Any], meter: Meter, most: int | None) -> Iterator[
 
 
 def _other_generation(facts: Mapping[str, Any], state: str, says: str, meter: Meter) -> Iterator[_Row]:
-    """One of which no more is known than its pids."""
+    """The rows of a generation of which only pids are known."""
     pids = facts["workers"]
     usage = meter.processes.usage(facts["pid"], apart_from=set(pids))
     yield _row(f"generation {facts['generation']}", facts["pid"], state, usage, meter, says=says), "busy"
@@ -247,7 +246,7 @@ def _as_children(rows: Sequence[_Row]) -> Iterator[_Row]:
 
 
 def _workers(workers: Sequence[Mapping[str, Any]], meter: Meter, most: int | None) -> Iterator[_Row]:
-    """One for each; of a big pool only those that do anything but serve, and one row for all the others."""
+    """A row for each worker. In a big pool only workers with an unusual state have one, and the rest share one."""
     shown = workers
     if most is not None and len(workers) > most:
         others = [worker for worker in workers if worker["state"] != "serving" or worker["retiring"]]
@@ -304,8 +303,7 @@ def _row(
 
 
 def _reload_in_words(reload: Mapping[str, Any]) -> tuple[str, ...]:
-    """The outcome and who asked; why it failed; what it left out; how long each step took, which in all is how long it
-    took."""
+    """The outcome and who asked; the reason of a failure; what was not applied; and the seconds of each step."""
     outcome = f"{clock(reload['asked_at'])} {reload['verdict']} in {reload['seconds']:.2f} s"
     outcome += f", asked by {_asker(str(reload['asked_by']))}"
     took: dict[str, float] = {}
@@ -318,7 +316,7 @@ def _reload_in_words(reload: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _asker(text: str) -> str:
-    """ "pid 4391, uid 0", with the user's name."""
+    """The caller, such as "pid 4391, uid 0", with the user's name."""
     found = re.fullmatch(r"pid ([0-9]+), uid ([0-9]{1,10})", text)
     if found is None:
         return text

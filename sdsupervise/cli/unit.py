@@ -1,4 +1,4 @@
-"""`sdsupervise unit`: units that run under sdsupervise: put one under it, take it away again, and say what is wrong."""
+"""`sdsupervise unit`: puts a unit under sdsupervise, takes it out again, and reports what is wrong with one."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ _PROGRAM = "/usr/bin/sdsupervise"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Define the command, whose modules are imported only when it runs."""
+    """Define the command. Its modules are imported when it runs."""
     parser = commands.add_parser(
         "unit",
         help="put a unit under sdsupervise, or check a unit",
@@ -110,7 +110,7 @@ def _drop_in(parsed: argparse.Namespace) -> "DropIn":
     if "/" in unit:
         raise UsageError(f"{unit} is a path; name a unit that systemd knows.")
     text = host.read(unit)
-    text = text.without(_written(text.name).path)  # to be told anew what it was before
+    text = text.without(_written(text.name).path)  # the unit as it was before
     program = _PROGRAM if os.access(_PROGRAM, os.X_OK) else os.path.abspath(sys.argv[0])
     given = host.sockets_of(text.name)
     return wrap(
@@ -136,7 +136,7 @@ def _fitted(name: str) -> "DropIn":
 
 
 def _settings_of(instance: "Instance") -> "Settings":
-    """As far as its file says them. What only a class lists is open to no check here."""
+    """The settings of an instance's file. What only its class lists cannot be checked here."""
     from ..settings.settings import check_settings
 
     values = {**instance.settings, "listen": instance.listen}
@@ -147,7 +147,7 @@ def _settings_of(instance: "Instance") -> "Settings":
 
 
 def _unit_of(text: str) -> str:
-    """The unit that is meant by its name or its instance's; an instance that has a file goes first."""
+    """The unit for a unit's or an instance's name; an instance that has a file takes precedence."""
     name = locations.instance_name(text)
     said_ours = text.startswith("sdsupervise@")
     if said_ours or (not text.endswith(".service") and "/" not in text and locations.config_file(name)):
@@ -156,7 +156,7 @@ def _unit_of(text: str) -> str:
 
 
 def _written(unit: str) -> "DropIn":
-    """Where ours would be."""
+    """The drop-in that `unit wrap --write` would write, only for its path."""
     from ..unitfiles.wrap import DropIn
 
     return DropIn(unit, (), ())
@@ -171,7 +171,7 @@ def _unwrap(parsed: argparse.Namespace) -> int:
     if not parsed.json:
         print(f"removed {drop_in.path}", flush=True)
     if host.is_active(drop_in.unit):
-        # Once systemd has read the unit without it, it may no longer listen to the supervisor, whose watchdog it keeps.
+        # After a daemon-reload systemd may ignore the supervisor's messages, and its watchdog would end it.
         remains = f"systemctl daemon-reload && systemctl restart {name}"
     else:
         host.reread()
@@ -218,7 +218,7 @@ def _lint(parsed: argparse.Namespace) -> int:
 
 
 def _described(unit: "UnitText") -> "tuple[Instance | None, Settings | None]":
-    """The instance that a unit of the template's runs, and its settings, if its file is a good one."""
+    """The instance of a unit of the template, and its settings, if its file is valid."""
     from ..instances import instance_file
 
     file = locations.config_file(locations.instance_name(unit.name)) if unit.name.startswith("sdsupervise@") else None
@@ -228,11 +228,11 @@ def _described(unit: "UnitText") -> "tuple[Instance | None, Settings | None]":
         read = instance_file.read(file)
         return read, _settings_of(read)
     except (ConfigError, UsageError):
-        return None, None  # which `sdsupervise check` tells
+        return None, None  # `sdsupervise check` reports the error
 
 
 def _of_file(unit: "UnitText", instance: "Instance | None") -> "Iterator[Finding]":
-    """The code that root executes, since the instance's file names it."""
+    """Findings about writable code that root executes because the instance's file names it."""
     from ..instances.code_of_root import of_instance, written_by_others
     from ..unitfiles.root_code import finding, starts_as_root
 

@@ -1,7 +1,7 @@
-"""A reload that systemd does: `systemctl reload` beside a connection on which the supervisor tells how it goes.
+"""A reload by systemd: `systemctl reload` beside a connection on which the supervisor reports the progress.
 
-So the new code gets the unit of today, its user, environment and sandbox, and whoever has asked sees what the process
-of ExecReload= is told, which writes to the journal.
+The new code gets the present unit, with its user, environment and sandbox. The caller sees the same progress as the
+ExecReload= process, which writes to the journal.
 """
 
 import math
@@ -22,18 +22,18 @@ from .reload_output import ReloadOutput
 if TYPE_CHECKING:
     import subprocess
 
-_FAILED_SECONDS = 2.0  # the supervisor's verdict comes before systemctl ends, if there is one
-_NOTHING_SECONDS = 5.0  # an ExecReload= that does not wait has ended; what it has asked for begins at once, or never
-_END_SECONDS = 10.0  # the process of ExecReload= has its verdict too, and systemd is busy
+_FAILED_SECONDS = 2.0  # for a verdict after systemctl failed
+_NOTHING_SECONDS = 5.0  # for a reload to begin after systemctl ended
+_END_SECONDS = 10.0  # for systemctl to end after the verdict
 _MOST_BYTES = 4096
 
 
 class AskSupervisor(Exception):
-    """systemd is not to do this reload, or cannot; the text is what is to be said of that, "" if nothing is."""
+    """systemd cannot do this reload; the text is the remark for the user, "" if there is none."""
 
 
 class UnitReload:
-    """One. It begins with the supervisor's first answer to Follow, which shows who that is."""
+    """One reload by systemd. It begins with the supervisor's first answer to Follow, which shows the process."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -47,14 +47,14 @@ class UnitReload:
 
     @property
     def began(self) -> bool:
-        """systemd has been asked."""
+        """Whether systemd was asked."""
         return self._systemctl is not None
 
     def begin(self, sender: Sender | None, reporter: ReloadOutput) -> None:
-        """Have systemd reload the unit of this supervisor.
+        """Let systemd reload the unit of this supervisor.
 
-        Raises AskSupervisor, ReloadFailed where it does so already, HandoverError where a unit runs the instance and
-        somebody else has answered.
+        Raises AskSupervisor; ReloadFailed if a reload runs already; HandoverError if a unit runs the instance and
+        another process has answered.
         """
         import subprocess
 
@@ -66,7 +66,7 @@ class UnitReload:
         words = unit.command("reload")
         self._command = " ".join(words)
         self._systemctl = subprocess.Popen(
-            # It replaces no job, a stop or a restart, that somebody has asked for.
+            # --job-mode=fail: do not replace a waiting stop or restart.
             [program(words[0]), *words[1:-1], "--job-mode=fail", "--no-ask-password", "--", words[-1]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -96,16 +96,16 @@ class UnitReload:
             raise AskSupervisor(f"{changed}, and only root can apply that: {command}" if changed else "")
         if unit.runs_exec_reload and unit.is_around_us:  # and has lost what systemd has said to it
             raise AskSupervisor("")
-        if unit.runs_exec_reload:  # a line of it that comes before that which asks the supervisor
+        if unit.runs_exec_reload:  # an earlier ExecReload= line runs
             raise ReloadFailed("NOT RELOADED. A reload is already in progress.")
         if not unit.can_reload:
             raise AskSupervisor(f"{changed}, and {unit.name} has no ExecReload= to apply that" if changed else "")
         return unit
 
     def tick(self) -> float:
-        """Called in a wait for the supervisor: seconds until it wants to be called again.
+        """Called while we wait for the supervisor. Returns the seconds until the next call.
 
-        Raises ReloadFailed where systemctl has ended, and there will be no verdict.
+        Raises ReloadFailed if systemctl has ended and no verdict came.
         """
         if self._systemctl is None or self.has_progress or self._systemctl.poll() is None:
             return math.inf
@@ -118,15 +118,15 @@ class UnitReload:
         return left
 
     def went_well(self, seconds: float) -> bool:
-        """What systemd says, within so many seconds, where the supervisor tells no more."""
+        """Whether systemd reports success within this many seconds, for a supervisor that sends nothing more."""
         return self._wait(seconds) and not self._why_failed()
 
     def end(self) -> str:
-        """There is a verdict. Wait for systemd to know it, too; what it says where it calls the reload failed."""
+        """Wait until systemd knows the verdict, too. Returns a sentence if systemd calls the reload failed, else ""."""
         return self._why_failed() if self._wait(_END_SECONDS) else ""
 
     def _wait(self, seconds: float) -> bool:
-        """For systemctl to end; False if it was not begun, or does not."""
+        """Wait for systemctl to end. Returns False if it was not started, or does not end."""
         from subprocess import TimeoutExpired
 
         try:
@@ -137,7 +137,7 @@ class UnitReload:
         return self._systemctl is not None
 
     def close(self) -> None:
-        """Wait no longer; what systemd does goes on."""
+        """Stop waiting; systemd's reload goes on."""
         if self._systemctl is not None:
             self._systemctl.kill()
             self._systemctl.wait()
@@ -145,7 +145,7 @@ class UnitReload:
         os.close(self._said)
 
     def _why_failed(self) -> str:
-        """What systemctl said of its failure, as a sentence; "" if it did not fail."""
+        """What systemctl printed about its failure, as a sentence; "" if it did not fail."""
         if self._systemctl is None or self._systemctl.returncode == 0:
             return ""
         said = os.pread(self._said, _MOST_BYTES, 0).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""`sdsupervise version`: which release this is."""
+"""`sdsupervise version`: prints the version."""
 
 import argparse
 import json

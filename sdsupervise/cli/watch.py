@@ -1,7 +1,7 @@
-"""`sdsupervise status --watch`: the same, kept current.
+"""`sdsupervise status --watch`: the status, kept up to date.
 
-curses rather than rich: it reads keys, follows resizes, sends a slow line only what has changed, and every Python of
-Debian and Fedora has it.
+curses instead of rich: it reads keys, follows a resize, sends only changes over a slow line, and is in every Python of
+Debian and Fedora.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from .process_usage import Usage
 from .terminal import Screen, count
 from .tree import Meter, StyledLine, lines
 
-_EVERY_SECONDS = 1.0  # and no faster, whatever keys are pressed
-_ANSWER_SECONDS = 1.0
+_EVERY_SECONDS = 1.0  # between two looks, whatever keys are pressed
+_ANSWER_SECONDS = 1.0  # for each supervisor
 _COLOURS = {"good": 2, "bad": 1, "busy": 3}  # curses.COLOR_GREEN, _RED, _YELLOW
 
 
 def watch(paths: Callable[[], Mapping[str, str]]) -> int:
-    """Show these instances, control sockets by name and asked for anew at each look, until somebody presses q.
+    """Show these instances until the user presses q; `paths` gives their control sockets by name at each look.
 
-    Raises UsageError where this is no terminal, ConfigError where curses cannot be had.
+    Raises UsageError without a terminal, ConfigError without curses.
     """
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise UsageError("--watch needs a terminal; without it 'sdsupervise status' shows the same once.")
@@ -34,8 +34,8 @@ def watch(paths: Callable[[], Mapping[str, str]]) -> int:
         import curses
     except ImportError:
         raise ConfigError(f"--watch needs Python's curses, which {sys.executable} lacks (Debian: python3).") from None
-    locale.setlocale(locale.LC_ALL, "")  # or curses writes no character beyond ASCII
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of whatever mends the terminal
+    locale.setlocale(locale.LC_ALL, "")  # else curses writes only ASCII
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # curses.wrapper cleans up
     try:
         with contextlib.suppress(KeyboardInterrupt):
             curses.wrapper(lambda window: _Watch(curses, window, paths).run())
@@ -48,10 +48,10 @@ class _Watch:
     def __init__(self, curses, window, paths: Callable[[], Mapping[str, str]]) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
         self._curses, self._window, self._paths = curses, window, paths
         self._screen = Screen()
-        self._known: dict[str, str] = {}  # instances that were there once are waited for
+        self._known: dict[str, str] = {}  # instances seen once stay in the list
         self._asked: list[Asked] = []
         self._meters: dict[str, Meter] = {}
-        self._cpu: dict[int, tuple[float, float]] = {}  # by pid: seconds it had used, and when that was seen
+        self._cpu: dict[int, tuple[float, float]] = {}  # by pid: its CPU seconds, and the time of the look
         self._percent: dict[int, str] = {}
         self._top = 0
         self._attributes = {"bold": curses.A_BOLD, "dim": curses.A_DIM}
@@ -64,7 +64,7 @@ class _Watch:
                 self._attributes[style] = curses.color_pair(colour)
 
     def run(self) -> None:
-        """Look and draw, until q."""
+        """Look and draw until the user presses q."""
         next_look = 0.0
         while True:
             if time.monotonic() >= next_look:
@@ -97,7 +97,7 @@ class _Watch:
                 self._meters[asked.name] = Meter(asked.facts["pid"], uid=asked.uid, heading="CPU%", cpu=percent)
 
     def _draw(self) -> int:
-        """Draw all anew; how many lines there would be to see."""
+        """Draw everything again. Returns the number of lines, including hidden ones."""
         height, width = self._window.getmaxyx()
         title = f"sdsupervise status --watch   {time.strftime('%H:%M:%S')}"
         shown = [line for asked in self._asked for line in (*self._lines(asked, height, width), StyledLine(""))]

@@ -1,38 +1,38 @@
-"""What has happened since the unit was started, counted, for monitoring: over a reload no count goes down.
+"""Counters for monitoring: what happened since the unit was started. A reload does not reset them.
 
-A supervisor counts what it sees. While it raises a successor it tells it all its counts (message "counters": at the
-beginning, whenever one changes, and with the verdict), and the successor adds its own to them. So they are right
-whoever serves in the end, and whoever dies on the way: a successor that fails takes along only what it had counted of
-itself, one that takes over from a dead predecessor has what that one knew. One that is born by an older release, which
-tells none, begins at 0, as a restarted unit does; for whoever reads counters that is nothing new.
+A supervisor counts what it sees. While it has a successor it sends all its counts to it (message "counters": first,
+at each change, and with the verdict). The successor adds its own counts. So the sums are right whichever of the two
+serves in the end or dies. A failed successor takes only its own counts with it. A successor of a dead predecessor has
+the last counts that it sent. A predecessor of an earlier release sends none: its successor begins at 0, as after a
+restart of the unit.
 
-    reloads         by verdict: done, failed, refused       reload_seconds   by verdict, in all
-    phases          of reloads, by state of the predecessor phase_seconds    by state, in all
+    reloads         by verdict: done, failed, refused       reload_seconds   sum by verdict
+    phases          of reloads, by state of the predecessor phase_seconds    sum by state
     crashes         of workers, by cause                    starts           of workers
-    crash_loops     those that began
+    crash_loops     that began
 """
 
 from collections.abc import Mapping
 
 Counts = dict[str, dict[str, float]]
 
-_ALL = "all"  # what is counted without distinction
+_ALL = "all"  # the key of a counter without distinction
 
 
 class Counters:
-    """One supervisor's."""
+    """The counters of one supervisor."""
 
     def __init__(self) -> None:
         self._own: Counts = {}
-        self._before: Counts = {}  # what the predecessor told
+        self._before: Counts = {}  # the last counts from the predecessor
 
     def count(self, what: str, which: str = _ALL, *, amount: float = 1) -> None:
-        """It has happened again."""
+        """Add to one counter."""
         counts = self._own.setdefault(what, {})
         counts[which] = counts.get(which, 0) + amount
 
     def count_reload(self, facts: Mapping[str, object]) -> None:
-        """It has its verdict; see Reload.facts."""
+        """Count a reload that has its verdict; see Reload.facts."""
         verdict, seconds, phases = str(facts["verdict"]), facts["seconds"], facts["phases"]
         self.count("reloads", verdict)
         if verdict != "refused" and isinstance(seconds, float) and isinstance(phases, Mapping):
@@ -41,12 +41,12 @@ class Counters:
                 self.count("phases", phase)
                 self.count("phase_seconds", phase, amount=took)
 
-    def inherit(self, told: Counts) -> None:
-        """What the predecessor tells, which is all it told before and more."""
-        self._before = told
+    def inherit(self, counts: Counts) -> None:
+        """Replace the predecessor's counts by newer ones."""
+        self._before = counts
 
     def facts(self) -> Counts:
-        """All of them, as Status shows them: what is counted, and which of it."""
+        """All sums, as Status shows them: counter name to key to number."""
         sums = {what: dict(counts) for what, counts in self._before.items()}
         for what, counts in self._own.items():
             known = sums.setdefault(what, {})

@@ -1,7 +1,7 @@
-"""The generations before ours that still drain. Nobody asks them for anything; the main supervisor sees that they end.
+"""The generations before this one that still drain. The main supervisor sees to it that they end.
 
-The main supervisor watches all of them, not only its own predecessor: a chain in which each watches the one before
-would be cut by a single crash in its middle.
+The main supervisor watches all of them, not only its own predecessor. If each generation watched only the one before
+it, a single crash would break the chain.
 """
 
 import logging
@@ -20,36 +20,36 @@ from .peer import Peer
 
 _log = logging.getLogger("sdsupervise")
 
-_MAX_DESCRIPTORS = 150  # of the 253 that a message can carry
+_MAX_DESCRIPTORS = 150  # for draining generations, of the 253 that one message can carry
 
 
 class _Draining(NamedTuple):
     peer: Peer
-    due: float  # when it is killed, on the monotonic clock, which all processes share
+    due: float  # when it is killed; monotonic time, the same for all processes
     timer: Timer
 
 
 class DrainingOwner(Protocol):
-    """Whoever watches generations drain."""
+    """What draining generations report to their owner."""
 
     def stop_asked(self) -> None:
-        """Somebody sent a stop to a generation that drains: it means the service."""
+        """A draining generation was asked to stop: that means the whole service."""
 
     def peer_tells(self, message: Message) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
 
     def peer_leaves_caller(self, connection: int) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
 
     def lock_may_be_free(self) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
 
     def draining_gone(self) -> None:
-        """Nothing is left of one of them."""
+        """Nothing of one draining generation is left."""
 
 
 class DrainingGenerations:
-    """Those we watch, and, in a successor that is not the main one yet, what it needs to do so later."""
+    """The generations that this supervisor watches. A successor keeps here what it needs to watch them later."""
 
     def __init__(self, loop: EventLoop, owner: DrainingOwner) -> None:
         self._loop, self._owner = loop, owner
@@ -58,20 +58,20 @@ class DrainingGenerations:
         self._inherited_fds: dict[str, int] = {}
 
     def __bool__(self) -> bool:
-        """Somebody still drains."""
+        """Whether any generation still drains."""
         return bool(self._generations)
 
     def __contains__(self, generation: int) -> bool:
-        """Something of this generation is still there."""
+        """Whether something of this generation is left."""
         return generation in self._generations
 
     def at_work(self) -> str:
-        """The generations of which a worker still drains, in words; "" if only supervisors are on their way out."""
+        """The generations with workers that still drain, as words; "" if only supervisors are left."""
         at_work = [generation for generation, (peer, _, _) in self._generations.items() if peer.has_workers]
         return " and ".join(f"generation {generation}" for generation in at_work)
 
     def facts(self) -> list[dict[str, object]]:
-        """What status shows of them; seconds."""
+        """What status shows of them; times in seconds."""
         return [
             {
                 "generation": peer.generation,
@@ -83,44 +83,44 @@ class DrainingGenerations:
         ]
 
     def seconds_left(self) -> float:
-        """Until the last of them is gone at the latest, be it ours to watch or the predecessor's still."""
+        """Seconds until the last of them must be gone, whether this supervisor or its predecessor watches them."""
         dues = [one.due for one in self._generations.values()] + [each["due"] for each in self._inherited]
         return max(0.0, max(dues, default=0.0) - time.monotonic())
 
-    def see_out(self, peer: Peer, *, due: float) -> None:
-        """Watch a supervisor that drains. If it is not gone by then it is killed, with its workers."""
-        peer.owner = _PeerThatDrains(self, self._owner, peer.generation)
+    def watch_until_gone(self, peer: Peer, *, due: float) -> None:
+        """Watch a draining supervisor, and kill it and its workers at `due` (monotonic time)."""
+        peer.owner = _DrainingPeer(self, self._owner, peer.generation)
         left = min(due - time.monotonic(), MOST_SECONDS)
         timer = self._loop.expect_within(left, lambda: self._overdue(peer))
         self._generations[peer.generation] = _Draining(peer, due, timer)
         self.forget_gone(peer.generation)
 
     def tell_empty(self) -> None:
-        """The service stops and we have no workers left: one that was told to stop by hand waits to hear it."""
+        """Send "empty": the service stops and we have no workers left. A draining supervisor may wait for that."""
         self.tell("empty")
 
     def tell(self, kind: str) -> None:
-        """Say it to each."""
+        """Send a message to each draining supervisor."""
         for one in self._generations.values():
             one.peer.tell(kind)
 
     def pass_on(self, number: int) -> list[int]:
-        """A signal to those of their workers that have a handler for it; their pids."""
+        """Pass a signal on to those of their workers that have a handler for it. Returns their pids."""
         return [pid for one in self._generations.values() for pid in one.peer.pass_on(number)]
 
     def kill(self) -> None:
-        """SIGKILL to all of them."""
+        """SIGKILL all of them and their workers."""
         for one in list(self._generations.values()):
             one.peer.kill()
             one.peer.kill_workers()
 
     def passed_fds(self) -> tuple[list[dict[str, object]], dict[str, int]]:
-        """What a successor has to know to watch them after us, and the descriptors for it, by name."""
+        """The facts that a successor needs to watch them after us, and the descriptors by name."""
         facts: list[dict[str, object]] = []
         fds: dict[str, int] = {}
         for generation, (peer, due, _) in self._generations.items():
             mine = peer.passed_fds()
-            if len(fds) + len(mine) > _MAX_DESCRIPTORS:  # its supervisor knows its workers, and the kernel tells them
+            if len(fds) + len(mine) > _MAX_DESCRIPTORS:  # its own supervisor still watches its workers
                 mine = {name: fd for name, fd in mine.items() if not name.startswith(("worker:", "holder:"))}
             if {"pidfd", "channel"} <= set(mine):
                 facts.append({"generation": generation, "pid": peer.pid, "stop_timeout": peer.stop_timeout, "due": due})
@@ -128,12 +128,12 @@ class DrainingGenerations:
         return facts, fds
 
     def inherit(self, facts: Sequence[Mapping[str, Any]], fds: Mapping[str, int]) -> None:
-        """Keep what the predecessor's welcome says of them."""
+        """Keep what the predecessor's welcome says about them."""
         self._inherited = facts
         self._inherited_fds = {name: fd for name, fd in fds.items() if name.startswith(DRAINING)}
 
     def take_over(self) -> None:
-        """We are the main supervisor: they are ours to watch now."""
+        """Begin to watch them: this is the main supervisor now."""
         fds = self._inherited_fds
         for facts in self._inherited:
             start = f"{DRAINING}{facts['generation']}:"
@@ -155,7 +155,7 @@ class DrainingGenerations:
             self._loop,
             Channel.from_fd(fds["channel"]),
             fds["token"],
-            _PeerThatDrains(self, self._owner, facts["generation"]),
+            _DrainingPeer(self, self._owner, facts["generation"]),
             generation=facts["generation"],
             stop_timeout=facts["stop_timeout"],
         )
@@ -166,17 +166,17 @@ class DrainingGenerations:
             elif kind == "holder":
                 peer.note_holder(int(pid), fd)
         peer.meet(facts["pid"], fds["pidfd"])
-        self.see_out(peer, due=facts["due"])
+        self.watch_until_gone(peer, due=facts["due"])
 
     def leave_to_successor(self) -> None:
-        """The successor is the main supervisor and watches them."""
+        """Stop to watch them: the successor is the main supervisor now."""
         for one in self._generations.values():
             one.timer.cancel()
             one.peer.forget()
         self._generations.clear()
 
     def close_in_child(self) -> None:
-        """In a forked worker, its copies."""
+        """Close a forked worker's copies of the descriptors."""
         for one in self._generations.values():
             one.peer.close_in_child()
         self._drop_inherited()
@@ -187,14 +187,14 @@ class DrainingGenerations:
         self._inherited_fds = {}
 
     def put_off(self, generation: int, due: float) -> None:
-        """A worker of this generation was given more time to finish."""
+        """A worker of this generation got more time to finish: kill the generation not before `due`."""
         one = self._generations.get(generation)
         if one is not None and one.due < due:
             one.timer.cancel()
-            self.see_out(one.peer, due=due)
+            self.watch_until_gone(one.peer, due=due)
 
     def forget_gone(self, generation: int) -> None:
-        """Forget this generation, if nothing of it is left."""
+        """Forget this generation if nothing of it is left."""
         one = self._generations.get(generation)
         if one is not None and one.peer.left_nothing:
             del self._generations[generation]
@@ -209,36 +209,36 @@ class DrainingGenerations:
         peer.kill_workers()
 
 
-class _PeerThatDrains:
-    """Hears one of them: its worker's death, or its own, may be the last there is to see of it."""
+class _DrainingPeer:
+    """Receives the events of one draining generation. The last one may be the death of a worker or the supervisor."""
 
     def __init__(self, generations: DrainingGenerations, owner: DrainingOwner, generation: int) -> None:
         self._generations, self._owner, self._generation = generations, owner, generation
 
     def peer_says(self, event: Event) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
         if event is Event.PEER_STOPS:
             self._owner.stop_asked()
 
     def peer_tells(self, message: Message) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
         if message.kind == "extends":
             self._generations.put_off(self._generation, time.monotonic() + message.fields["seconds"])
         else:
             self._owner.peer_tells(message)
 
     def peer_opened(self, message: Message) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
         message.close_fds()
 
     def peer_leaves_caller(self, connection: int) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
         self._owner.peer_leaves_caller(connection)
 
     def peer_hung_up(self) -> None:
-        """Its death follows."""
+        """See PeerOwner. Its death follows and is handled then."""
 
     def lock_may_be_free(self) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
         self._owner.lock_may_be_free()
         self._generations.forget_gone(self._generation)

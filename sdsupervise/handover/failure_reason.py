@@ -1,4 +1,4 @@
-"""Why a successor fails: it says so to its predecessor, which tells whoever waits for the reload."""
+"""Sends the reason of a failure from a successor to its predecessor, which passes it on to the caller of the reload."""
 
 import traceback
 
@@ -9,13 +9,12 @@ from ..linux.channel import Channel
 
 
 def tell_reason(error: BaseException, channel: Channel | None = None) -> None:
-    """In a successor: its predecessor hears over the channel why it fails, whatever else is written at its end. Before
-    start() it finds the channel itself."""
+    """Send the failure reason over the channel, in a successor. Before start() this finds the channel by itself."""
     tell_why(*in_words(error), channel)
 
 
 def tell_why(text: str, traceback_text: str, channel: Channel | None = None) -> None:
-    """The same of what is words already."""
+    """Send a reason that is already a text; see tell_reason."""
     try:
         handed = inheritance.this_invocation().environment
         inherited = inheritance.inherited_handover(handed) if channel is None else None
@@ -26,11 +25,11 @@ def tell_why(text: str, traceback_text: str, channel: Channel | None = None) -> 
             if inherited is not None:
                 channel.detach()
     except (HandoverError, OSError):
-        pass  # nobody is there any more who would want to know
+        pass  # the predecessor is gone, so no process waits for the reason
 
 
 def in_words(error: BaseException) -> tuple[str, str]:
-    """What it says, and the traceback of the service's own code, if there is one."""
+    """The error as one sentence, and the traceback of the service's own code, "" if there is none."""
     if isinstance(error, SdsuperviseError):
         return str(error), getattr(error, "traceback_text", "")
     first_line, _, _ = "".join(traceback.format_exception_only(error)).strip().partition("\n")

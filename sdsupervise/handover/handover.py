@@ -1,4 +1,4 @@
-"""A reload, as one supervisor deals with it: its peer, what crosses to the peer, and the verdict.
+"""A reload from the side of one supervisor: its peer, the messages to and from it, and the verdict.
 
 A supervisor has at most one peer: the predecessor that it follows, or the successor that it starts.
 """
@@ -31,12 +31,12 @@ from .words_search import WordsSearch, why_failed
 
 _log = logging.getLogger("sdsupervise")
 
-_STEPS = 20  # in which the warming up of a big pool is told
+_STEPS = 20  # progress messages at most while a big pool gets ready
 _OF_SUCCESSOR = ("starts", "hello", "code", "warm", "extends", "reason")
 
 
 class Handover:
-    """The peer and the reload. The table decides; this keeps what was said, and what is owed."""
+    """The peer and the reload. The takeover table decides; this class keeps the messages and the open replies."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class Handover:
         self._loop, self._started, self._settings, self._owner = loop, started, settings, owner
         self._pool, self._configured_workers, self._lock, self._control = pool, configured_workers, lock, control
         self._counters = counters
-        self._patience = settings.takeover_timeout  # how long after a peer's channel its death may come
+        self._patience = settings.takeover_timeout  # seconds between the end of a peer's channel and its death
         self._words = WordsSearch(loop, executes=settings.executes, on_end=owner.reconsider)
-        self._verdict_due = False  # the predecessor has committed, and is about to tell how the reload went
-        self._told_code = ""  # what the predecessor knows of ours
+        self._verdict_due = False  # the predecessor has committed, and will send the verdict
+        self._sent_code = ""  # our code version as last sent to the predecessor
         self.reloads = Reloads(counters)
         self.peer: Peer | None = None
         self.generation = started.generation
@@ -65,11 +65,11 @@ class Handover:
 
     @property
     def overlaps(self) -> bool:
-        """Both services let the old workers serve on until the new ones do: so does this reload."""
+        """Whether this reload overlaps: both sides let the old workers serve until the new ones do."""
         return self._settings.overlaps and self.peer is not None and self.peer.overlaps
 
     def close_in_child(self) -> None:
-        """In a forked worker, its copies."""
+        """Close a forked worker's copies of the descriptors."""
         if self.peer is not None:
             self.peer.close_in_child()
         self.reloads.close_in_child()
@@ -78,7 +78,7 @@ class Handover:
     # ------------------------------------------------------------------------------------- the reload and its caller
 
     def ask(self, reload: Reload, *, at_most: float) -> None:
-        """Begin a reload, or let it wait, so many seconds at most, until the last generation has left."""
+        """Begin a reload, or let it wait for the peer to leave, `at_most` so many seconds."""
         if reload.not_applied:
             _log.warning("This reload applies no change of the unit: %s", reload.not_applied)
         if self.peer is not None:
@@ -88,15 +88,18 @@ class Handover:
             self._owner.happen(Event.RELOAD_ASKED)
 
     def let_drain(self) -> None:
-        """The predecessor has committed: from now on it is one of those that drain, and the next reload may begin."""
+        """The predecessor has committed: it drains from now on, and the next reload may begin."""
         if self.peer is not None:
             due = time.monotonic() + self.peer.stop_timeout + self._patience
             self._verdict_due = not self.reloads.knows_predecessors
-            self.draining.see_out(self.peer, due=due)
+            self.draining.watch_until_gone(self.peer, due=due)
             self.peer = None
 
     def settle(self) -> bool:
-        """Forget a peer that left nothing behind, True if there was one; then begin the reload that waited for it."""
+        """Forget a peer that left nothing behind, and begin the reload that waited for it.
+
+        Returns whether there was such a peer.
+        """
         forgotten = self.peer is not None and self.peer.left_nothing
         if self.peer is not None and forgotten:
             self.peer.forget()
@@ -108,19 +111,19 @@ class Handover:
         return forgotten
 
     def refuse_waiting(self) -> None:
-        """The service stops: the reload that waits for its turn will never begin."""
+        """Refuse the waiting reload, because the service stops."""
         if self.reloads.waiting is not None:
             self.refuse(self.reloads.waiting, "The service is stopping.", stops=True)
             self.reloads.waiting = None
 
     def refuse(self, reload: Reload, why: str, *, stops: bool) -> None:
-        """It never begins; `stops` says that the service is to end."""
+        """Refuse a reload that has not begun; `stops` says that the service stops."""
         self.reloads.refuse(reload, why, stops=stops)
         self.tell_counters()
 
     @property
-    def listens_for_words(self) -> bool:
-        """What a worker of the successor has written before it died is being looked for."""
+    def searches_words(self) -> bool:
+        """Whether the search in the journal for the output of a dead worker still runs."""
         return self._words.looks
 
     def answer_done(self) -> None:
@@ -129,7 +132,7 @@ class Handover:
         if reload is None:
             return
         assert peer is not None
-        # What a command loads is not for us to know.
+        # The supervisor does not know what a command loads.
         same = peer.code == str(self._started.code_version) and not self._settings.executes
         facts = {"generation": peer.generation, "pid": peer.pid, "code": peer.code, "same_code": same}
         old = {"old_generation": self.generation, "old_pid": os.getpid()}
@@ -178,57 +181,57 @@ class Handover:
     # ------------------------------------------------------------------------------------------------- the peer
 
     def tell_warm(self, ready: int, workers: int) -> None:
-        """So many of our workers are ready: of a thousand the predecessor hears in steps, not of each."""
+        """Send how many of our workers are ready. With a thousand workers, send it in steps."""
         if ready * _STEPS // workers != (ready - 1) * _STEPS // workers:
             self.tell("warm", ready=ready, workers=workers)
 
     def tell(self, say: str, **fields: str | int | Mapping[str, object]) -> None:
-        """Say something to the peer, if there is one."""
+        """Send a message to the peer, if there is one."""
         if self.peer is not None:
             self._tell_code(self.peer)
             self.peer.tell(say, (), **fields)
 
     def tell_reason(self, text: str, traceback: str = "", *, silent: int | None = None) -> None:
-        """To the predecessor: why this reload is about to fail. A worker that left no word may have written some to the
-        journal: `silent` is its pid."""
+        """Send the predecessor the reason why this reload is about to fail; `silent` is the pid of a worker that gave
+        no reason itself, whose output the journal may have."""
         whose = {"silent": silent} if silent is not None else {}
         self.tell("reason", text=fit(text, MOST_OF_REASON), traceback=fit_failure(traceback), **whose)
 
     def _tell_code(self, peer: Peer) -> None:
-        """To a predecessor, what our workers have added to it."""
-        if self._told_code and self._told_code != (code := str(self._started.code_version)):
-            self._told_code = code
+        """Send the predecessor our code version, if our workers have added modules to it."""
+        if self._sent_code and self._sent_code != (code := str(self._started.code_version)):
+            self._sent_code = code
             peer.tell("code", (), code=code)
 
     def tell_counters(self) -> None:
-        """To a successor that may have to go on with them."""
+        """Send all counts to the successor, if there is one."""
         if self.reloads.running is not None:
             self.tell("counters", counts=self._counters.facts())
 
     def pass_on(self, number: int) -> list[int]:
-        """A signal to the workers of all other generations that have a handler for it; their pids."""
+        """Pass a signal on to the workers of all other generations that have a handler for it. Returns their pids."""
         return [*(self.peer.pass_on(number) if self.peer is not None else ()), *self.draining.pass_on(number)]
 
     def extend(self, seconds: float) -> None:
-        """A worker of ours is given more time; whoever waits for us is to know."""
+        """A worker of ours gets this many seconds more: inform the peer and the caller, which wait for us."""
         seconds += self._patience
         if self.peer is not None:
             self.peer.tell("extends", (), seconds=seconds)
         self.reloads.bound(f"a worker asks for up to {seconds:g} s more", at_most=seconds)
 
     def leave_caller(self, connection: int) -> bool:
-        """Let the peer go on with a connection of the control socket; False if it cannot."""
+        """Pass a connection of the control socket to the peer. Returns False if the peer cannot take it."""
         peer = self.peer
         return peer is not None and not peer.gone and peer.tell("caller", (connection,))
 
     def stop_peer(self) -> None:
-        """Tell the peer of a stop."""
+        """Pass a stop request on to the peer."""
         if self.peer is not None and not self.peer.listens:
-            self.peer.kill()  # still importing, which may take minutes, and it has nothing to finish
+            self.peer.kill()  # it still imports, perhaps for minutes, and has no work to finish
         self.tell("stop")
 
     def kill_peer(self) -> None:
-        """SIGKILL the other supervisor; see Peer.kill."""
+        """SIGKILL the peer; see Peer.kill."""
         if self.peer is not None and self.peer.kill():
             extra = entry_fields(CatalogEntry.GENERATION_KILLED, generation=self.peer.generation)
             _log.warning(
@@ -236,19 +239,19 @@ class Handover:
             )
 
     def kill_peer_workers(self) -> None:
-        """SIGKILL what is left of the peer's workers; see Peer.kill_workers."""
+        """SIGKILL the remaining workers of the peer; see Peer.kill_workers."""
         if self.peer is not None:
             self.peer.kill_workers()
 
     def start_successor(self) -> None:
-        """Start a successor, or order the caller to; that it lives, or that there is none, comes over the channel."""
+        """Start a successor, or order the caller to do it. Its process is announced on the channel; see Peer."""
         reload = self.reloads.running
         assert reload is not None
-        self.draining.tell("lane")  # the successor takes the one that they may still be in
+        self.draining.tell("lane")  # the successor takes the lane that they may still use
         channel, theirs = Channel.pair()
         reader, writer = os.pipe()
         self.peer = self._new_peer(channel, make_token(), self.generation + 1, self._settings.stop_timeout)
-        self.peer.reload_timeout = self._settings.reload_timeout  # until it has said what its own settings ask for
+        self.peer.reload_timeout = self._settings.reload_timeout  # until it sends its own setting
         self._welcome(self.peer)
         self.tell_counters()
         reload.watch_stderr(self._loop, reader)
@@ -261,11 +264,11 @@ class Handover:
         except OSError as error:
             self.peer.reason = f"Cannot fork a new supervisor: {error.strerror}."
         finally:
-            theirs.close()  # the process that spawns it has a copy; if there is none, the channel ends here
+            theirs.close()  # the spawning process has a copy; without one, the channel ends here
             os.close(writer)
 
     def meet_predecessor(self, welcome: Welcome) -> None:
-        """Know the predecessor, and greet it."""
+        """Set up the predecessor as our peer, and send it "hello"."""
         fds = welcome.fds
         self.peer = peer = self._new_peer(
             welcome.channel, fds["token"], welcome.predecessor_generation, welcome.stop_timeout
@@ -276,12 +279,12 @@ class Handover:
         peer.meet(welcome.predecessor_pid, fds["predecessor"])
         self.draining.inherit(welcome.draining, fds)
         settings = self._settings
-        self._told_code = str(self._started.code_version)
+        self._sent_code = str(self._started.code_version)
         peer.tell(
             "hello",
             version=HANDOVER_VERSION,
             stop_timeout=settings.stop_timeout,
-            code=self._told_code,
+            code=self._sent_code,
             overlaps=settings.overlaps,
             check_timeout=settings.check_timeout,
             start_allowance=settings.start_allowance,
@@ -295,8 +298,8 @@ class Handover:
         return Peer(self._loop, channel, token, self, generation=generation, stop_timeout=stop_timeout)
 
     def _welcome(self, peer: Peer) -> None:
-        """Tell the successor all it needs to know, before it exists: it must find this first in its channel, ahead of
-        any news of our workers, and find it also if we are dead by then."""
+        """Send the successor all it needs, before it exists: this is the first message in the channel, ahead of those
+        about our workers, and is there even if this process dies before the successor starts."""
         ours = os.pidfd_open(os.getpid())
         draining, fds_of_draining = self.draining.passed_fds()
         send_welcome(
@@ -317,7 +320,7 @@ class Handover:
         os.close(ours)
 
     def _passed_fds(self) -> dict[str, int]:
-        """The descriptors that a successor gets beside the channel."""
+        """The descriptors that a successor gets besides the channel, by name."""
         fds = {"lock": self._lock.path_fd()}
         if self._control is not None:
             fds["control"] = self._control.fileno()
@@ -328,20 +331,20 @@ class Handover:
     # ------------------------------------------------------------------------------------------ what the peer says
 
     def peer_says(self, event: Event) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
         if event is Event.PEER_ASKS_YIELD and self.overlaps:
             event = Event.PEER_ASKS_LOCK
         self._owner.happen(event)
 
     def _refuse_beside_draining(self, peer: Peer) -> None:
-        """New code that may not serve beside any other cannot take over while older generations finish their work."""
+        """Refuse exclusive new code while older generations drain: it must not serve beside other workers."""
         at_work = self.draining.at_work()
         if at_work and not self.overlaps:
             peer.reason = f"The new code is exclusive, and {at_work} still drains; reload again when it has left."
             self.kill_peer()
 
     def _bound_by_successor(self, peer: Peer, reload_timeout: float) -> None:
-        """The new settings count, also for the reload that brings them: from now on, and it gives up by itself then."""
+        """Apply the successor's reload_timeout to this reload; at the deadline the successor gives up by itself."""
         changed, peer.reload_timeout = reload_timeout != peer.reload_timeout, reload_timeout
         left = reload_timeout + self._patience
         self._owner.bind_deadline(left)
@@ -349,29 +352,29 @@ class Handover:
         self.reloads.bound(why, at_most=left + self._patience)
 
     def draining_gone(self) -> None:
-        """As DrainingOwner has it."""
+        """See DrainingOwner."""
         if self._verdict_due and self.generation - 1 not in self.draining:
-            self._verdict_due = False  # killed between its commit and the verdict, which is ours to tell then
+            self._verdict_due = False  # it died between its commit and the verdict: we report the verdict
             self._owner.reload_ended(CatalogEntry.RELOADED, {}, None)
         self._owner.reconsider()
 
     def stop_asked(self) -> None:
-        """As DrainingOwner has it."""
+        """See DrainingOwner."""
         self._owner.happen(Event.STOP_ASKED)
 
     def lock_may_be_free(self) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
         self._owner.lock_may_be_free()
 
     def peer_leaves_caller(self, connection: int) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
         if self._control is not None:
             self._control.adopt(connection)
         else:
             os.close(connection)
 
     def peer_tells(self, message: Message) -> None:
-        """As PeerOwner has it: a predecessor, a successor, or one that drains."""
+        """See PeerOwner. The peer is a predecessor, a successor, or a draining generation."""
         if self.peer is not None and message.kind in _OF_SUCCESSOR:
             self._hear_successor(self.peer, message)
             return
@@ -380,7 +383,7 @@ class Handover:
             case "lane":
                 self._owner.lane_is_needed()
             case "naming":
-                self._owner.be_named()
+                self._owner.main_pid_is_named()
             case "reloaded":
                 self.reloads.note_predecessors(fields["facts"])
                 self._verdict_due = False
@@ -397,7 +400,7 @@ class Handover:
                 peer.note_notify_setting(message)
                 if fields["place"]:
                     reload.note(f"generation {peer.generation} starts in {fields['place']}")
-                if fields.get("reload_timeout", 0.0) > peer.reload_timeout:  # a shorter one is for its workers
+                if fields.get("reload_timeout", 0.0) > peer.reload_timeout:  # a shorter one counts later
                     self._bound_by_successor(peer, fields["reload_timeout"])
             case "hello" if not peer.listens:
                 self._hear_hello(peer, message)
@@ -429,7 +432,7 @@ class Handover:
         self._refuse_beside_draining(peer)
 
     def peer_opened(self, message: Message) -> None:
-        """As PeerOwner has it."""
+        """See PeerOwner."""
         if self.reloads.running is None:
             message.close_fds()
             return
@@ -437,10 +440,10 @@ class Handover:
         self._started.listening.note_successor(fields["files"], fields.get("lanes", ()), message.fds)
 
     def peer_hung_up(self) -> None:
-        """As PeerOwner has it."""
-        # A dying process closes its files before it is seen dead, so its death has time to arrive.
-        self._loop.call_later(self._patience, self._see_whether_unwanted)
+        """See PeerOwner."""
+        # A dying process closes its files before its pidfd reports the death, so wait a while for that.
+        self._loop.call_later(self._patience, self._check_hung_up_peer)
 
-    def _see_whether_unwanted(self) -> None:
+    def _check_hung_up_peer(self) -> None:
         if self.peer is not None and not self.peer.gone:
-            self._owner.be_unwanted()
+            self._owner.peer_wants_no_successor()

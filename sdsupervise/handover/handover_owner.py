@@ -1,4 +1,4 @@
-"""What a handover asks of its supervisor."""
+"""What a handover reports to its supervisor, and asks of it."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -9,37 +9,39 @@ from .peer import NotifySetting
 
 
 class HandoverOwner(Protocol):
-    """What a handover asks of its supervisor."""
+    """What a handover reports to its supervisor, and asks of it."""
 
     def happen(self, event: Event) -> None:
-        """Something of the takeover table's has."""
+        """An event of the takeover table has happened."""
 
     def reconsider(self) -> None:
-        """A lasting condition may have become true: a generation that drained is gone, words were found."""
+        """A lasting condition may have become true: a draining generation is gone, or the journal search has ended."""
 
     def lock_may_be_free(self) -> None:
-        """A process that may have held it is dead, or says so."""
+        """A process that may have held the lock is dead, or has released the lock."""
 
-    def be_unwanted(self) -> None:
-        """The predecessor lives, and wants no successor any more."""
+    def peer_wants_no_successor(self) -> None:
+        """The predecessor lives, and has closed the channel: it wants no successor any more."""
 
-    def be_named(self) -> None:
-        """The predecessor tells systemd that we are the main pid."""
+    def main_pid_is_named(self) -> None:
+        """The predecessor tells systemd that this process is the main pid."""
 
     def put_off_deadline(self, seconds: float) -> None:
-        """The peer has so many seconds more for what we wait for."""
+        """The peer has this many seconds more for what this supervisor waits for."""
 
     def bind_deadline(self, seconds: float) -> None:
-        """What we wait for has so many seconds from now, more or fewer than before."""
+        """Set the deadline for the peer to this many seconds from now, earlier or later than before."""
 
     def let_successor_leave(self, seconds: float) -> None:
-        """The successor has said why it fails, and is gone in so many seconds."""
+        """The successor has given its failure reason, and exits within this many seconds."""
 
     def lane_is_needed(self) -> None:
-        """The generation after the next one needs the lane that our workers may still be in."""
+        """The generation after the next one needs the lane that our workers may still use."""
 
     def reload_ended(
         self, entry: CatalogEntry, facts: Mapping[str, object], notify_setting: NotifySetting | None
     ) -> None:
-        """A reload has its verdict, and no other supervisor runs notify_command for it: the new code's, if the old code
-        has none."""
+        """A reload has its verdict, and no other supervisor runs notify_command for it.
+
+        `notify_setting` is the new code's; it counts if the old code has none.
+        """

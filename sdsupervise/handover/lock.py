@@ -1,4 +1,4 @@
-"""The lock, the right to serve, as one generation has it or waits for it; see linux/pid_file.py."""
+"""The lock, which is the right to serve, from the side of one generation; see linux/pid_file.py."""
 
 import logging
 import os
@@ -10,40 +10,42 @@ _log = logging.getLogger("sdsupervise")
 
 
 class Lock:
-    """The flock on the pid file. It is given up by closing, and asked for anew through a fresh description."""
+    """The flock(2) on the pid file. Closing releases it; a fresh open file description asks for it again."""
 
     def __init__(self, pid_file: PidFile) -> None:
-        self.name = pid_file.name  # "" for the nameless one
+        self.name = pid_file.name  # "" for a pid file without a name
         self._pid_file: PidFile | None = pid_file
         self._inode = pid_file.path_fd()
 
     def path_fd(self) -> int:
-        """The O_PATH descriptor by which a successor finds the inode; it stays ours."""
+        """The O_PATH descriptor of the inode, for a successor; it remains open here."""
         return self._inode
 
     def fileno(self) -> int | None:
-        """The descriptor that holds it, or is to; None while it is given up."""
+        """The descriptor that holds or will hold the lock; None after `close`."""
         return self._pid_file.fileno() if self._pid_file is not None else None
 
     def try_take(self) -> bool:
-        """Take it if it is free."""
+        """Take the lock if it is free. Returns whether this process has it."""
         return self._pid_file is not None and self._pid_file.try_lock()
 
     def close(self) -> None:
-        """Give it up, or the wish for it; it is free when our workers have no copy left either."""
+        """Release the lock. It is free when our workers have no copy left either."""
         if self._pid_file is not None:
             self._pid_file.close()
             self._pid_file = None
 
     def open(self) -> None:
-        """Be ready to take it again.
+        """Open the file again, to take the lock later.
+
+        Raises PidFileError.
 
         Raises PidFileError.
         """
         self._pid_file = PidFile.through(self._inode, self.name)
 
     def write_pid(self) -> None:
-        """Name us in the file, whoever reads it."""
+        """Write our pid to the file."""
         assert self._pid_file is not None
         try:
             self._pid_file.write_pid(os.getpid())
@@ -51,13 +53,16 @@ class Lock:
             _log.error("%s The service runs nevertheless", error)  # the lock is what counts
 
     def forget_pid(self) -> None:
-        """On leaving, if it is ours: name nobody."""
+        """Remove our pid from the file, if it is there."""
         if self._pid_file is not None:
             self._pid_file.forget_pid()
 
     def become_workers(self, *, keep: bool) -> None:
-        """In a freshly forked worker: keep a copy, so that it is free when the last one that could serve is gone; or
-        not, where the next generation is to serve beside this one."""
+        """In a freshly forked worker: keep a copy of the lock, or close it with `keep` False.
+
+        With copies, the lock is free only when the last worker that could serve is gone. In overlap there are none,
+        because the next generation serves beside this one.
+        """
         os.close(self._inode)
         if self._pid_file is None:
             return
@@ -68,8 +73,7 @@ class Lock:
 
 
 def _keep_from_children(pid_file: PidFile) -> None:
-    """In a worker: what *it* forks must not hold the lock (what it executes does not: the descriptor is
-    close-on-exec)."""
+    """In a worker: close the lock in each child that it forks. (The descriptor is close-on-exec, too.)"""
     copies = [pid_file]
 
     def close_copy() -> None:

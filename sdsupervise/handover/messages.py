@@ -1,7 +1,7 @@
-"""What each message of a hand-over may say, and which descriptors come with it; handover/peer.py tells what they mean.
+"""The fields and descriptors of each message in a hand-over; handover/peer.py explains the messages.
 
-A message is checked as a whole before anything of it is used: the other supervisor may be of another release, or have
-fewer rights than we, as one that has dropped them and whose successor has not yet.
+A message is checked completely before any field is used. The peer may run another release, or have fewer rights than
+this process: for example, a predecessor has dropped its privileges, and its successor has not yet.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -110,9 +110,9 @@ SHAPES: Mapping[str, Reader] = {
 
 
 def read(message: Message) -> Mapping[str, Any]:
-    """What a message says; of one that this release does not know, nothing.
+    """The checked fields of a message; none for a message that this release does not know.
 
-    Raises Unfit for one that says something else than it may, or brings other descriptors.
+    Raises Unfit for a wrong field, or wrong descriptors.
     """
     shape = SHAPES.get(message.kind)
     if shape is None:
@@ -153,16 +153,16 @@ def _expect(fds: Sequence[int], checks: Sequence[Callable[[int], bool]]) -> None
             raise Unfit(f"descriptor {place}", "is of the wrong kind")
 
 
-# ------------------------------------------------------------------------------------------------- of the welcome
+# ---------------------------------------------------------------------------------------- descriptors of the welcome
 
 DRAINING = "draining:"  # draining:GENERATION:pidfd, :token, :channel, :worker:PID, :holder:PID
 _ALWAYS = ("predecessor", "token", "lock")
 
 
 def carried(fields: Mapping[str, Any], fds: list[int]) -> dict[str, int]:
-    """The descriptors of a welcome by name; those that this release does not know are closed.
+    """The descriptors of a welcome by name. Descriptors that this release does not know are closed.
 
-    Raises Unfit, where one is missing or of the wrong kind; then all of them are open.
+    Raises Unfit if one is missing or of the wrong kind; then all descriptors are still open.
     """
     names: list[str] = fields["carries"]
     if len(set(names)) != len(names):
@@ -188,7 +188,7 @@ def carried(fields: Mapping[str, Any], fds: list[int]) -> dict[str, int]:
 def _check_of(
     name: str, predecessor: int, listeners: Iterator[Mapping[str, Any]], draining: Mapping[str, int]
 ) -> Callable[[int], bool] | None:
-    """What the descriptor of this name must be; None for a name that this release does not know."""
+    """The check for the descriptor of this name; None for a name that this release does not know."""
     if name.startswith(LISTENER):
         fact = next(listeners, None)
         if fact is None:

@@ -1,24 +1,24 @@
-"""The other supervisor in a reload, as one supervisor sees it: what it says, whether it lives, how to end it.
+"""The peer: the supervisor at the other end of the channel. What it sends, whether it lives, how to end it.
 
-The channel's messages; `say` names each, and every one may carry more than is listed:
+The messages of the channel, each with its fields and [descriptors]. A message may carry more than is listed:
 
-    spawned   pid; [pidfd]                      the middle process of the double fork, for the successor
-    welcome   version, generation, carries …    predecessor: all that crosses, names for the descriptors beside it
-    starts    place, reload_timeout …           successor: whence it is about to load its code, and what is known before
-    hello     version, stop_timeout, code …     successor
-    code      code                              successor: what its workers' imports have made of that
-    opened    files, lanes; [listener …]        successor: the files of sockets it has made, to remove if it fails; and
-                                                its sockets beside the predecessor's, with descriptors of new ones
-    workers   pids; [pidfd …]                   either: workers were forked, they run no code before this is sent
-    holders   pids; [pidfd …]                   either: each holds the lock until nothing of a worker is left
-    reason    text, traceback, silent           successor: why it is about to fail; the worker that did not say
-    extends   seconds                           either: a worker was given more time to start or to stop, so wait on
-    warm      ready, workers                    successor: so many of its workers are ready
-    naming                                      predecessor: systemd is being told that you are the main pid
-    counters  counts                            predecessor: all it has counted until now; see handover/counters.py
-    reloaded  facts                             predecessor: how the reload went, for the successor's status
-    caller    [connection]                      predecessor: it has committed; a caller of the control socket
-    yield, serving, checked, failed, committed, stop, empty, unlocked      the takeover itself
+    spawned   pid; [pidfd]                      the middle process of the double fork: the successor's process
+    welcome   version, generation, carries …    predecessor: all that crosses, with names for the descriptors
+    starts    place, reload_timeout …           successor: where it will load its code, and the settings known so far
+    hello     version, stop_timeout, code …     successor: its settings and its code version
+    code      code                              successor: its code version after imports of its workers
+    opened    files, lanes; [listener …]        successor: files of sockets it made, to remove if it fails; its sockets
+                                                beside the predecessor's, with descriptors of new ones
+    workers   pids; [pidfd …]                   either: workers it forked; they run no code before this message
+    holders   pids; [pidfd …]                   either: each holds the lock until nothing of its worker is left
+    reason    text, traceback, silent           successor: why it will fail; pid of a worker that gave no reason
+    extends   seconds                           either: a worker got more time to start or to stop
+    warm      ready, workers                    successor: how many of its workers are ready
+    naming                                      predecessor: it now tells systemd that the successor is the main pid
+    counters  counts                            predecessor: all its counts; see handover/counters.py
+    reloaded  facts                             predecessor: the result of the reload, for the successor's status
+    caller    [connection]                      predecessor: after its commit, a connection of the control socket
+    yield, serving, checked, failed, committed, stop, empty, unlocked      events of the takeover
 """
 
 import logging
@@ -39,12 +39,12 @@ from . import messages
 
 _log = logging.getLogger("sdsupervise")
 
-_HOOK_SECONDS = 30.0  # the setting's default
-_MAX_WORKERS_PER_MESSAGE = 200  # the kernel takes 253 descriptors
-_MOST_PROCESSES = 3 * MOST_WORKERS  # of a peer that we keep a descriptor of: workers, their successors, their holders
-_MOST_ANNOUNCED = 100_000  # pids of workers that it has had and that we remember
-_MOST_AT_ONCE = 64  # messages, before it is another's turn
-_MOST_WAITING = 1000  # that the kernel can have kept for us, and more
+_HOOK_SECONDS = 30.0  # the default of notify_timeout
+_MAX_WORKERS_PER_MESSAGE = 200  # the kernel allows 253 descriptors in one message
+_MOST_PROCESSES = 3 * MOST_WORKERS  # of a peer, each with a descriptor: workers, replacements, holders
+_MOST_ANNOUNCED = 100_000  # pids of a peer's workers that we remember after their death
+_MOST_AT_ONCE = 64  # messages of one peer per turn of the event loop
+_MOST_WAITING = 1000  # messages; more than the kernel can have buffered
 
 EVENTS: Mapping[str, Event] = {
     "yield": Event.PEER_ASKS_YIELD,
@@ -58,36 +58,36 @@ EVENTS: Mapping[str, Event] = {
 
 
 class NotifySetting(NamedTuple):
-    """A notify_command, and how many seconds it may take."""
+    """A notify_command, and its time limit in seconds."""
 
     command: tuple[str, ...]
     timeout: float
 
 
 class PeerOwner(Protocol):
-    """What a peer says, and what becomes of it."""
+    """What a peer reports to its owner."""
 
     def peer_says(self, event: Event) -> None:
-        """Something of the takeover table's, or it is gone."""
+        """An event of the takeover table, which the peer sent, or its death."""
 
     def peer_tells(self, message: Message) -> None:
-        """Something else: hello, naming, reloaded."""
+        """Any other message, such as hello, naming or reloaded."""
 
     def peer_opened(self, message: Message) -> None:
-        """A successor has sockets of its own; the message's descriptors are the owner's."""
+        """A successor has opened sockets. The owner closes the message's descriptors."""
 
     def peer_leaves_caller(self, connection: int) -> None:
-        """A connection of the control socket, which is the owner's."""
+        """A connection of the control socket. The owner closes it."""
 
     def peer_hung_up(self) -> None:
-        """It closed the channel; its death follows, unless it wants us no more."""
+        """The peer closed the channel. Its death follows, or it wants no successor any more."""
 
     def lock_may_be_free(self) -> None:
-        """It says so, or a process that may have held the lock died."""
+        """The peer released the lock, or a process that may have held the lock died."""
 
 
 class Peer:
-    """The supervisor at the other end of a channel, watched from our event loop."""
+    """The supervisor at the other end of a channel, watched by the event loop."""
 
     def __init__(
         self,
@@ -103,27 +103,27 @@ class Peer:
         self._channel: Channel | None = channel
         self._pidfd: int | None = None
         self._token_is_ours = False
-        self._workers: dict[int, int] = {}  # pid: pidfd, of those alive as far as we know, and of holders
-        self._announced: set[int] = set()  # the pids of all workers there ever were
-        self._leftovers: dict[int, Leftovers] = {}  # of workers that died after it
-        self._holders: set[int] = set()  # each leaves when it has seen to the end of its worker, or hangs
+        self._workers: dict[int, int] = {}  # pid to pidfd of living workers and holders
+        self._announced: set[int] = set()  # pids of all its workers, dead ones too
+        self._leftovers: dict[int, Leftovers] = {}  # left by workers that died after their supervisor
+        self._holders: set[int] = set()  # a holder exits when its worker is gone
         self._kills_holders = False
         self.token = token  # the read end of the pipe with the kill token
         self.generation = generation
         self.stop_timeout = stop_timeout  # seconds its workers may take to stop
         self.pid: int | None = None
         self.gone = False
-        self.listens = False  # it has come as far as its event loop; before that it has no worker and no lock
-        self.overlaps = False  # its service lets the old workers serve on until the new ones do
-        # Seconds. A successor's settings are the newer ones, and say how it wants to be tried before the commit.
-        self.check_timeout = 0.0  # its before_commit may take; 0: it has none
-        self.start_allowance = 0.0  # its workers may take from their release until they serve
+        self.listens = False  # it runs its event loop; before that it has no worker and no lock
+        self.overlaps = False  # its service lets old workers serve until new ones do
+        # In seconds. A successor's settings are newer, and define its trial before the commit.
+        self.check_timeout = 0.0  # the limit of its before_commit; 0 if it has none
+        self.start_allowance = 0.0  # for its workers, from their release until they serve
         self.probation = 0.0
-        self.reload_timeout = 0.0  # it may take to get ready, from the reload's beginning
-        self.barrier_timeout = 0.0  # a predecessor's: how long its commit may take
-        self.notify_setting: NotifySetting | None = None  # a successor's, which may be the first code that has one
+        self.reload_timeout = 0.0  # for it to get ready, from the reload's beginning
+        self.barrier_timeout = 0.0  # the limit of a predecessor's commit
+        self.notify_setting: NotifySetting | None = None  # a successor's; the predecessor may have none
         self.code = ""
-        self.ready = 0  # of a successor's workers
+        self.ready = 0  # the number of a successor's workers that are ready
         self.reason = ""
         self.traceback = ""
         self._complained = False
@@ -131,16 +131,16 @@ class Peer:
 
     @property
     def has_workers(self) -> bool:
-        """One that it announced lives, as far as we know, or has left something behind that does."""
+        """Whether a worker that it announced lives, or processes that such a worker left behind."""
         return bool(self._workers or self._leftovers)
 
     @property
     def worker_pids(self) -> list[int]:
-        """Of its workers that live, as far as we know."""
+        """The pids of its living workers."""
         return [pid for pid in self._workers if pid not in self._holders]
 
     def passed_fds(self) -> dict[str, int]:
-        """The descriptors by which a successor of ours knows it."""
+        """The descriptors that a successor of ours needs to watch this peer, by name."""
         fds = {"token": self.token}
         for pid, pidfd in self._workers.items():
             fds[f"holder:{pid}" if pid in self._holders else f"worker:{pid}"] = pidfd
@@ -152,26 +152,26 @@ class Peer:
 
     @property
     def left_nothing(self) -> bool:
-        """It is dead and so are its workers."""
+        """Whether the peer and all its workers are dead."""
         return self.gone and not self.has_workers
 
     def meet(self, pid: int, pidfd: int) -> None:
-        """This is its process."""
+        """Set the peer's process, and watch its pidfd."""
         self.pid, self._pidfd = pid, pidfd
         self._loop.watch(pidfd, self._died)
 
     def note_notify_setting(self, message: Message) -> None:
-        """What it says of its notify_command, if it is one to say what we are to run: who has our rights, or all."""
+        """Keep its notify_command, if the sender is root or our own user: we may execute it."""
         words = message.fields.get("notify_command")
         if words and message.sender is not None and message.sender.uid in (0, os.geteuid()):
             self.notify_setting = NotifySetting(tuple(words), message.fields.get("notify_timeout", _HOOK_SECONDS))
 
     def knows_worker(self, pid: int) -> bool:
-        """It has announced one of this pid, be it dead by now."""
+        """Whether it has announced a worker of this pid, living or dead."""
         return pid in self._announced
 
     def note_worker(self, pid: int, pidfd: int) -> None:
-        """This is a worker of its."""
+        """Add a worker of this peer; its pidfd is ours to close."""
         if pid in self._workers or len(self._workers) >= _MOST_PROCESSES:
             os.close(pidfd)
             return
@@ -181,17 +181,16 @@ class Peer:
         self._loop.watch(pidfd, lambda: self._worker_died(pid))
 
     def note_holder(self, pid: int, pidfd: int) -> None:
-        """This holds the lock for a worker of its."""
+        """Add a process that holds the lock for a worker of this peer."""
         self._holders.add(pid)
         self.note_worker(pid, pidfd)
 
     def tell(self, say: str, fds: tuple[int, ...] = (), **fields: object) -> bool:
-        """Send a message; False if the peer cannot take it (dead, or stuck: its pidfd or a deadline will tell)."""
+        """Send a message. Returns False if the peer cannot take it: it is dead or hangs, which is noticed elsewhere."""
         return self._channel is not None and self._channel.send(say, fds, **fields)
 
     def tell_workers(self, workers: Mapping[int, int], holders: Mapping[int, int]) -> None:
-        """Announce workers and those who hold the lock for them, pid to pidfd, in as few messages as may carry their
-        descriptors."""
+        """Announce workers, and the holders of their lock, as pid to pidfd, in as few messages as possible."""
         for say, pidfds in (("workers", workers), ("holders", holders)):
             pids = list(pidfds)
             for start in range(0, len(pids), _MAX_WORKERS_PER_MESSAGE):
@@ -199,7 +198,7 @@ class Peer:
                 self.tell(say, tuple(pidfds[pid] for pid in some), pids=some)
 
     def hear(self) -> None:
-        """Take in all it has said."""
+        """Handle all messages that wait in the channel."""
         self._hear(_MOST_WAITING)
 
     def _hear_some(self) -> None:
@@ -229,61 +228,65 @@ class Peer:
                 self._take_in(message._replace(fields=fields))
 
     def _complain(self, kind: str, error: Unfit) -> None:
-        """Once: whoever says such a thing may say it again and again."""
+        """Log the first such message only: the peer may repeat it without end."""
         if not self._complained:
             self._complained = True
             _log.error("Generation %d sent an invalid message %r: %s; ignoring it", self.generation, kind, error)
 
     def look(self) -> None:
-        """Take in what it has said and whether it lives, now: before something is believed of it."""
+        """Handle its waiting messages and its death now, before a decision that depends on them."""
         if self._pidfd is not None and processes.is_dead(self._pidfd):
             self._died()
         else:
             self.hear()
 
     def kill(self) -> bool:
-        """SIGKILL it, if nobody took the kill token before: one byte in a pipe both supervisors hold.
+        """SIGKILL the peer, unless it has taken the kill token: one byte in a pipe that both supervisors hold.
 
-        Two supervisors whose deadlines cross would kill each other otherwise, and nobody would serve. One that is not
-        born yet is given up: whoever was to bear it cannot say so any more, and lets it go no further.
+        Without the token, two supervisors whose deadlines coincide would kill each other. A successor without a process
+        yet is given up: the process that spawns it cannot announce it any more, and stops it.
+
+        Returns whether the token is ours.
         """
         if self.gone:
             return False
         if self._pidfd is None and self._channel is not None:
-            self._channel.refuse_more()  # it is born and we have heard it, or it never is
+            self._channel.refuse_more()  # either its process is already announced, or it never starts
             self.hear()
         if self._pidfd is None:
             self._be_gone()
             return False
         self._token_is_ours = self._token_is_ours or _take(self.token)
         if self._token_is_ours and not signals.send(self._pidfd, signal.SIGKILL):
-            # A successor born as root that has not dropped its privileges yet. It cannot serve without the lock, it
-            # cannot kill us without the token, and it leaves when it finds the channel closed.
+            # A successor that was started as root and has not dropped its privileges yet. It cannot serve without the
+            # lock, cannot kill us without the token, and exits when it finds the channel closed.
             _log.error("No permission to kill the supervisor of generation %d (pid %s)", self.generation, self.pid)
             self._be_gone()
         return self._token_is_ours
 
     def kill_workers(self) -> None:
-        """SIGKILL every worker it announced and we have not seen dead; not those of a peer that was spared for want of
-        the token: it kills us, and they are the ones to serve."""
+        """SIGKILL every living worker that it announced.
+
+        If the peer has the kill token, its workers are spared: it kills this process, and its workers are to serve.
+        """
         if not self.gone and not self._token_is_ours:
             return
         for pid, pidfd in self._workers.items():
             if pid not in self._holders or self._kills_holders:
                 signals.send(pidfd, signal.SIGKILL)
-        self._kills_holders = self.gone  # one that is stopped would keep the lock for ever
+        self._kills_holders = self.gone  # a holder that is stopped would keep the lock for ever
 
     def pass_on(self, number: int) -> list[int]:
-        """A signal to those of its workers that have a handler for it; their pids."""
+        """Pass a signal on to those of its workers that have a handler for it. Returns their pids."""
         return signals.pass_on({pid: fd for pid, fd in self._workers.items() if pid not in self._holders}, number)
 
     def fails_for(self, reason: str, traceback: str = "") -> None:
-        """This is why its reload fails; what comes after the first reason only follows from it."""
+        """Set the failure reason of the reload. Only the first one counts; later ones are consequences."""
         if not self.reason:
             self.reason, self.traceback = reason, traceback
 
     def forget(self) -> None:
-        """Listen and watch no more, and give all descriptors back."""
+        """Stop watching the peer, and close all its descriptors."""
         for fd in (self._pidfd, *self._workers.values()):
             if fd is not None:
                 self._loop.unwatch(fd)
@@ -294,7 +297,7 @@ class Peer:
         self._workers.clear()
 
     def close_in_child(self) -> None:
-        """In a forked worker, its copies: a held end of the channel would hide its end."""
+        """Close a forked worker's copies. An open copy of the channel would hide its end from the peer."""
         if self._channel is not None:
             self._channel.close()
         for fd in (self.token, self._pidfd, *self._workers.values()):
@@ -302,7 +305,7 @@ class Peer:
                 os.close(fd)
 
     def _take_in(self, message: Message) -> None:
-        """Of its fields and descriptors is known what they are."""
+        """Handle a message whose fields and descriptors are checked."""
         fields, kind = message.fields, message.kind
         match kind:
             case "spawned" if self._pidfd is None:
@@ -344,7 +347,7 @@ class Peer:
 
     def _died(self) -> None:
         if not self.gone:
-            self.hear()  # what it said before it died comes first
+            self.hear()  # its last messages come first
             self._be_gone()
 
     def _be_gone(self) -> None:
@@ -367,7 +370,7 @@ class Peer:
             self.owner.lock_may_be_free()
 
     def _end_what_is_left_of(self, worker_pid: int) -> None:
-        """Its supervisor, which would have done so, is dead, and nobody serves until that is done."""
+        """Kill what a dead worker left behind: its own supervisor is dead, and the next generation waits for that."""
 
         def gone() -> None:
             self._leftovers.pop(worker_pid, None)
@@ -385,14 +388,14 @@ class Peer:
 
 def _take(token: int) -> bool:
     try:
-        # Whether it blocks is a property that the other supervisor can change.
+        # poll() first: the peer can change whether this pipe blocks.
         return descriptors.is_readable(token) and bool(os.read(token, 1))
     except BlockingIOError:
         return False
 
 
 def make_token() -> int:
-    """The read end of a pipe with the one byte in it."""
+    """The read end of a pipe that contains one byte, the kill token."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.write(writer, b"k")
     os.close(writer)

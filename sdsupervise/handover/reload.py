@@ -1,4 +1,4 @@
-"""One reload, from being asked for to its one verdict, as the predecessor keeps it."""
+"""One reload in the predecessor, from the request to the verdict."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,24 +11,24 @@ from ..systemd import logs
 
 
 class OldCode(NamedTuple):
-    """How the old generation stands when its reload has failed."""
+    """The state of the old generation when its reload has failed."""
 
     generation: int
     code: str
-    workers: int  # how many there are to be
+    workers: int  # how many there should be
     serving: int
-    trouble: str  # why one is missing, "" if nothing is known
-    was_stopped: bool  # the workers that serve, or do not, were started anew
-    from_disk: bool  # and executed from what is on disk, as a command's are
-    stops: bool  # the service stops: somebody asked for that
+    trouble: str  # why a worker is missing; "" if unknown
+    was_stopped: bool  # the old workers were stopped, and then started again
+    from_disk: bool  # they are executed from disk, as a command is
+    stops: bool  # an operator has asked the service to stop
 
     @property
     def serves(self) -> bool:
-        """Somebody does, and goes on with it."""
+        """Whether a worker serves and continues to do so."""
         return self.serving > 0 and not self.stops
 
     def facts(self) -> dict[str, object]:
-        """For programs."""
+        """The state as fields of the reply."""
         return {
             "generation": self.generation,
             "code": self.code,
@@ -42,7 +42,7 @@ class OldCode(NamedTuple):
         }
 
     def sentence(self) -> str:
-        """For people."""
+        """The state as a sentence for the operator."""
         if self.stops:
             return "The service is stopping."
         who, disk = f"eneration {self.generation}, {self.code},", " from what is on disk" * self.from_disk
@@ -59,19 +59,19 @@ class OldCode(NamedTuple):
 
 
 class Reload:
-    """Who asked, how it goes, and how it ended."""
+    """Who asked for the reload, its phases, and its verdict."""
 
     def __init__(
         self, asked_by: str, call: Call | None, *, by_systemd: bool, spawn_there: bool, not_applied: str = ""
     ) -> None:
         self.asked_by = asked_by
-        self.by_systemd = by_systemd  # the caller is an ExecReload= process of our unit's
-        self.spawn_there = spawn_there  # and is to fork and exec the successor
-        # Why it does not bring what has changed in the unit, "" if it does, or nobody has asked systemd for that.
+        self.by_systemd = by_systemd  # the caller is an ExecReload= process of our unit
+        self.spawn_there = spawn_there  # the caller starts the successor
+        # Why the reload does not apply changes of the unit; "" if it does, or if systemd was not asked to.
         self.not_applied = not_applied
         self.call = call
-        self.followers: Sequence[Call] = ()  # who hear all that the caller hears
-        self.stopped_workers = False  # from then on a rollback means starting them anew
+        self.followers: Sequence[Call] = ()  # get all replies that the caller gets
+        self.stopped_workers = False  # if True, a rollback starts the old workers again
         self.asked_at = time.time()
         self._began = self._phase_began = time.monotonic()
         self._phases: dict[str, float] = {}
@@ -82,8 +82,10 @@ class Reload:
         self._stderr: OutputTail | None = None
 
     def enter(self, phase: str, sentence: str, *, at_most: float) -> None:
-        """It is in this phase now, for so many seconds at most; the caller hears the sentence. A phase without one is
-        over at once, and part of the one before."""
+        """Enter a phase that takes `at_most` so many seconds, and send the sentence to the caller.
+
+        A phase without a sentence is over at once, and counts as a part of the phase before.
+        """
         if not sentence:
             return
         self._end_phase()
@@ -91,26 +93,25 @@ class Reload:
         self._tell({"message": sentence, "at_most": at_most})
 
     def note(self, sentence: str) -> None:
-        """Tell the caller something within a phase."""
+        """Send the caller a sentence within a phase."""
         self._tell({"message": sentence})
 
     def count(self, ready: int, workers: int) -> None:
-        """So many of the new workers are ready."""
+        """Send the caller how many of the new workers are ready."""
         self._tell({"ready": ready, "workers": workers})
 
     def bound(self, sentence: str, *, at_most: float) -> None:
-        """This phase may take so many seconds from now; the caller waits so long, and hears why if there is anything to
-        say."""
+        """The phase may take `at_most` so many seconds from now. The caller waits so long, and gets the sentence."""
         self._tell({"at_most": at_most, **({"message": sentence} if sentence else {})})
 
     def succeed(self, facts: Mapping[str, object]) -> None:
-        """The verdict "done"."""
+        """Set the verdict "done", and reply to the callers."""
         self._end("done", "")
         for call in self._callers():
             call.reply({**self._common(), "verdict": "done", "phases": self._phases, **facts})
 
     def fail(self, reason: str, traceback: str, facts: Mapping[str, object]) -> None:
-        """The verdict "failed"."""
+        """Set the verdict "failed", and reply to the callers."""
         traceback = _without_reason(traceback, reason)
         self._end("failed", reason)
         for call in self._callers():
@@ -121,25 +122,25 @@ class Reload:
             call.progress({"phase": self._phase, **facts})
 
     def _callers(self) -> list[Call]:
-        """The one who asked comes last: when that is the process of ExecReload=, and it ends, the others have heard."""
+        """All callers. The first one comes last: all have their reply when it ends, which may be ExecReload=."""
         return [*self.followers, *([self.call] if self.call is not None else [])]
 
     def _common(self) -> dict[str, object]:
         return {"seconds": self._seconds, "not_applied": self.not_applied}
 
     def refuse(self, reason: str, *, stops: bool) -> None:
-        """It never began; `stops` says that the service is to end."""
+        """Refuse a reload that has not begun; `stops` says that the service stops."""
         self._end("refused", reason)
         for call in self._callers():
             call.fail("ReloadRefused", {"reason": reason, "stops": stops})
 
     @property
     def seconds(self) -> float:
-        """How long it took, from being asked for to its verdict."""
+        """Seconds from the request to the verdict."""
         return self._seconds
 
     def facts(self) -> dict[str, object]:
-        """What status shows of it."""
+        """What status shows of the reload; times in seconds."""
         return {
             "asked_at": self.asked_at,
             "asked_by": self.asked_by,
@@ -150,23 +151,23 @@ class Reload:
             "phases": {name: round(seconds, 3) for name, seconds in self._phases.items()},
         }
 
-    # -------------------------------------------------------------------- what the successor's interpreter says
+    # ------------------------------------------------------------------ output of the successor's interpreter
 
     def watch_stderr(self, loop: EventLoop, reader: int) -> None:
-        """Pass on what the successor writes to standard error before it has its own, and keep the end of it."""
+        """Pass on what the successor writes to standard error before it opens its own, and keep the last part."""
         self._stderr = OutputTail(loop, reader, pass_on=logs.pass_on)
 
     def last_words(self) -> str:
-        """The end of what it wrote, all of it read."""
+        """The last part of that output."""
         return self._stderr.text() if self._stderr is not None else ""
 
     def close_in_child(self) -> None:
-        """In a forked worker, its copy of the pipe."""
+        """Close a forked worker's copy of the pipe."""
         if self._stderr is not None:
             self._stderr.close_in_child()
 
     def _end_phase(self) -> None:
-        """What comes before the first phase, the forks, counts as part of it: so the phases add up to the whole."""
+        """End the phase. The time before the first phase counts as part of it, so the phases add up to the total."""
         now = time.monotonic()
         if self._phase:
             self._phases[self._phase] = self._phases.get(self._phase, 0.0) + now - self._phase_began
@@ -181,7 +182,7 @@ class Reload:
 
 
 def remark(facts: Mapping[str, object] | None) -> str:
-    """What is to be remembered of the last reload, by what status shows of it: one sentence; "" if there is nothing."""
+    """One sentence about the last reload, from its facts in status; "" if there is nothing to mention."""
     asked_at = facts.get("asked_at") if facts is not None else None
     if facts is None or not isinstance(asked_at, int | float):
         return ""
@@ -192,6 +193,6 @@ def remark(facts: Mapping[str, object] | None) -> str:
 
 
 def _without_reason(traceback: str, reason: str) -> str:
-    """What is to be said beside the reason: not the same again, unless Python says it at the end of its traceback."""
+    """The traceback without the reason as its last line, except if Python's own traceback ends in it."""
     *above, last = traceback.strip().splitlines() or [""]
     return "\n".join(above) if last == reason and not (above and above[-1].startswith(" ")) else traceback

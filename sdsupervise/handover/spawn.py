@@ -1,4 +1,4 @@
-"""How a successor comes into the world: a process of today's code that is nobody's child but init's."""
+"""Starts a successor: a process that executes today's code, and is a child of init instead of ours."""
 
 from ..linux import limits
 from ..linux.channel import Channel
@@ -9,13 +9,13 @@ from ..linux.unpatched import os, signal
 
 
 def spawn(invocation: Invocation, channel_fd: int, stderr_fd: int) -> None:
-    """Start a successor, forked twice, so that it is a child of init (systemd) before it runs a line of code.
+    """Start a successor with a double fork, so that it is a child of init (systemd) before it runs any code.
 
-    The middle process announces it on the channel as "spawned" with its pidfd, or closes the channel where it cannot.
-    The successor writes to stderr_fd until it calls `adopt_stderr`, so that whatever the interpreter says of broken
-    code reaches the predecessor. Both descriptors stay the caller's to close. Blocks for the two forks only.
+    The middle process announces it on the channel by "spawned" with its pidfd, or closes the channel if it cannot.
+    The successor writes to stderr_fd until it calls `adopt_stderr`, so the predecessor gets what the interpreter prints
+    about broken code. The caller closes both descriptors. This blocks for the two forks only.
 
-    Raises OSError when the kernel will not fork.
+    Raises OSError if the kernel refuses to fork.
     """
     middle = fork(lambda: _be_middle(invocation, channel_fd, stderr_fd))
     try:
@@ -40,8 +40,8 @@ def _be_middle(invocation: Invocation, channel_fd: int, stderr_fd: int) -> int:
 def _be_successor(invocation: Invocation, channel: Channel, stderr_fd: int, gate: int) -> None:
     try:
         if os.read(gate, 1) != b"g":
-            os._exit(0)  # nobody wants us any more
-        os.read(gate, 1)  # end of file: the middle process is gone, we are init's child now
+            os._exit(0)  # the predecessor gave this successor up
+        os.read(gate, 1)  # end of file: the middle process is gone, and this is a child of init
         if invocation.directory:
             os.chdir(invocation.directory)
         own_stderr = os.dup(2)
@@ -51,8 +51,8 @@ def _be_successor(invocation: Invocation, channel: Channel, stderr_fd: int, gate
         limits.restore_in_child()
         environment = environment_of_successor(invocation.environment, channel.fileno(), own_stderr)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        # `systemctl kill` to all of a unit, by logrotate for one, must not kill an interpreter that starts up: SIGUSR2
-        # stays ignored through the exec, and these wait until the supervisor looks at them.
+        # `systemctl kill` for a whole unit, as logrotate does, must not kill a starting interpreter. SIGUSR2 stays
+        # ignored through the exec, and these signals stay blocked until the supervisor handles them.
         signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         os.execvpe(invocation.argv[0], invocation.argv, environment)
     except OSError as error:

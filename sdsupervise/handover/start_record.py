@@ -1,8 +1,8 @@
-"""The start record: how systemd started the first generation of a unit, for the process of its ExecReload=.
+"""The start record: how systemd started the first generation of a unit. The process of ExecReload= reads it.
 
-That process starts the successor. It may have more rights than the supervisor that runs, which has given them up for
-`user`. So it executes nothing that a supervisor answers, but what stands here, and it believes a record only if root
-or its own user wrote it. The first generation writes it while it still has the rights that it was started with.
+That process starts the successor. It may have more rights than the running supervisor, which has dropped them for
+`user`. So it executes only what this record contains, not what a supervisor answers, and it trusts a record only if
+root or its own user wrote it. The first generation writes the record before it drops its rights.
 """
 
 import json
@@ -15,10 +15,10 @@ from ..linux import files
 from ..linux.inheritance import Invocation
 from ..linux.unpatched import os
 
-_MOST_BYTES = 1024 * 1024  # a command line may have 2 MB, most of which nobody writes into a unit
+_MOST_BYTES = 1024 * 1024  # a command line may have 2 MB; one in a unit is much shorter
 _MOST_WORDS = 10_000
 _MOST_CHARACTERS = 128 * 1024  # MAX_ARG_STRLEN
-_OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "CREDENTIALS_DIRECTORY")  # to ExecStart=, not to ExecReload=
+_OF_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "CREDENTIALS_DIRECTORY")  # for ExecStart= only
 
 
 _RECORD = record(
@@ -30,21 +30,21 @@ _RECORD = record(
 
 
 class StartRecord(NamedTuple):
-    """What a successor is started with."""
+    """The command line and environment that start a successor."""
 
     argv: list[str]
-    environment: dict[str, str]  # what ExecReload= has no other way to know; the rest is the unit's, as it is now
+    environment: dict[str, str]  # variables that ExecReload= lacks; the rest comes from the present unit
 
 
 def path_beside(control_path: str) -> str:
-    """Where the record of the supervisor is that listens on this control socket."""
+    """The path of the start record that belongs to this control socket."""
     return f"{control_path.removesuffix('control')}start.json"
 
 
 def write(path: str, invocation: Invocation) -> None:
-    """Write the record of this process.
+    """Write the start record of this process.
 
-    Raises ControlSocketError where the directory takes no file.
+    Raises ControlSocketError if the directory is not writable.
     """
     environment = {name: invocation.environment[name] for name in _OF_SYSTEMD if name in invocation.environment}
     content = json.dumps({"argv": invocation.argv, "environment": environment})
@@ -61,9 +61,9 @@ def write(path: str, invocation: Invocation) -> None:
 
 
 def read(path: str) -> StartRecord:
-    """Read a record.
+    """Read a start record.
 
-    Raises HandoverError if there is none that we may believe; the sentence says why.
+    Raises HandoverError if there is none, or none that this process may trust; the sentence says why.
     """
     try:
         directory = files.open_directory(os.path.dirname(path))
@@ -95,9 +95,9 @@ def read(path: str) -> StartRecord:
 
 
 def unlink_control(path: str) -> None:
-    """At the end of a service: remove its control socket and what lies beside it."""
+    """Remove the control socket and the start record, when a service ends."""
     for each in (path, path_beside(path)):
         try:
             files.remove(each)
         except OSError:
-            pass  # the directory may be root's, or gone with the unit
+            pass  # the directory may belong to root, or be gone with the unit

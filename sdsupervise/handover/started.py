@@ -1,4 +1,4 @@
-"""What a supervisor starts with: what it has opened itself, and what its predecessor has passed to it."""
+"""What a supervisor starts with: what it opened itself, and what its predecessor passed to it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Started(NamedTuple):
-    """What it got: its own process, ready to begin."""
+    """What a supervisor needs to begin."""
 
     notifier: Notifier
     invocation: inheritance.Invocation
@@ -29,10 +29,10 @@ class Started(NamedTuple):
 
     @property
     def generation(self) -> int:
-        """Counted from 1."""
+        """The number of this generation, counted from 1."""
         return self.welcome.generation if self.welcome is not None else 1
 
     @property
     def listeners(self) -> Mapping[str, socket.socket]:
-        """What the service listens on, in the order in which it is listed; close-on-exec."""
+        """The service's listeners by name, in their configured order; close-on-exec."""
         return self.listening.sockets

@@ -1,4 +1,4 @@
-"""The first message of a hand-over: all that a successor starts from, with the descriptors that cross to it."""
+"""The first message of a hand-over: all that a successor needs, with the descriptors for it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,16 +13,16 @@ from .peer import Peer
 
 
 class Welcome(NamedTuple):
-    """What a successor starts from."""
+    """What a successor gets from its predecessor."""
 
     channel: Channel
     generation: int
     predecessor_generation: int
     predecessor_pid: int
-    predecessor_uid: int | None  # as the kernel knows it
+    predecessor_uid: int | None  # from SCM_CREDENTIALS, if the kernel sent it
     stop_timeout: float
     pid_file_name: str
-    overlaps: bool  # its service lets the old workers serve on until the new ones do
+    overlaps: bool  # the predecessor's service lets old workers serve until new ones do
     barrier_timeout: float
     listeners: Sequence[Mapping[str, Any]]  # facts of each, in the order of their descriptors; see sockets/listeners.py
     pool: Mapping[str, Any] | None  # the predecessor's number of workers, configured and now; see supervisor/scaling.py
@@ -31,14 +31,14 @@ class Welcome(NamedTuple):
 
 
 def send_welcome(peer: Peer, fds: Mapping[str, int], **fields: object) -> bool:
-    """Tell a successor all it needs to know."""
+    """Send a successor all it needs. Returns False if the channel does not take it."""
     return peer.tell("welcome", tuple(fds.values()), version=HANDOVER_VERSION, carries=list(fds), **fields)
 
 
 def receive_welcome(channel: Channel, *, timeout_seconds: float) -> Welcome:
-    """Wait for the predecessor's welcome.
+    """Wait this many seconds at most for the predecessor's welcome.
 
-    Raises HandoverError if it does not come, or not in a form this release understands.
+    Raises HandoverError if it does not arrive, or has a form that this release does not understand.
     """
     message = _wait_for_message(channel, timeout_seconds)
     try:

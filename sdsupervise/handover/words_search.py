@@ -1,4 +1,4 @@
-"""What a worker of the successor wrote to the journal before it died, if it left no other word: the failure reason."""
+"""Searches the journal for the output of a successor's worker that died and sent no failure reason."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 
 class WordsSearch:
-    """One search at a time, for the reload that runs."""
+    """One search at a time, for the running reload."""
 
     def __init__(self, loop: EventLoop, *, executes: bool, on_end: Callable[[], None]) -> None:
-        """Only workers that are executed leave their words in the journal: a class leaves its traceback."""
+        """With `executes` the workers are executed, and write to the journal. A class's worker sends its traceback."""
         self._loop, self._executes, self._on_end = loop, executes, on_end
         self._last_words: LastWords | None = None
-        self.silent: int | None = None  # the pid of the worker that left no words
+        self.silent: int | None = None  # the pid of a worker whose output was not found
         if executes:
-            from ..hooks import stderr_tail  # noqa: F401  # not in the middle of an upgrade
+            from ..hooks import stderr_tail  # noqa: F401  # now, not during a later upgrade of this package
 
     @property
     def looks(self) -> bool:
-        """It goes on."""
+        """Whether a search runs."""
         return self._last_words is not None
 
     def look(self, peer: Peer, reload: Reload, silent: object) -> None:
-        """Look for the words of this worker of the peer's, by its pid."""
+        """Search for the output of this worker of the peer; `silent` is its pid."""
         if self._last_words is not None or not isinstance(silent, int) or not peer.knows_worker(silent):
             return
-        if not self._executes:  # a class's supervisor has nothing to look with
+        if not self._executes:  # a class's supervisor has not imported the search
             self._end(peer, silent, "", looked=False)
             return
         from ..hooks.stderr_tail import LastWords
@@ -41,7 +41,7 @@ class WordsSearch:
         self._last_words = LastWords(self._loop, silent, reload.asked_at, partial(self._end, peer, silent))
 
     def forget(self) -> None:
-        """The reload has its verdict."""
+        """Cancel the search: the reload has its verdict."""
         if self._last_words is not None:
             self._last_words.cancel()
         self._last_words = self.silent = None
@@ -58,8 +58,10 @@ class WordsSearch:
 
 
 def why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:
-    """The reason and the traceback, "" where there is none: a service's own text, for the terminals of others, root's
-    too."""
+    """The reason and the traceback of a failed reload; the traceback is "" if there is none.
+
+    Both are a service's own text: made printable, because they reach the terminals of other users, including root.
+    """
     said = fit_failure(printable(reload.last_words()))
     if peer.reason:
         return printable(peer.reason), printable(peer.traceback) or said

@@ -1,7 +1,8 @@
-"""The command that says whether new code may stay, before_commit: what it is told, and how often it runs.
+"""Runs before_commit, the command that decides whether new code may stay.
 
-It reaches the new generation alone: the predecessor decides where its connections go, sockets/successor_listeners.py.
-Where the setting wants it, it runs once for each worker, while the others are held and cannot answer in its place.
+The command reaches the new generation only: the predecessor decides where its connections go; see
+sockets/successor_listeners.py. With before_commit_each it runs once for each worker, while the other workers are
+stopped and cannot answer.
 """
 
 from collections import deque
@@ -16,7 +17,7 @@ from .hook import Hook
 
 
 class BeforeCommit:
-    """One check. `on_end` hears why it failed, "" if it passed, and what it wrote; never after `cancel`."""
+    """One check. Calls `on_end` with the failure reason ("" if it passed) and the output; never after `cancel`."""
 
     def __init__(
         self,
@@ -27,7 +28,7 @@ class BeforeCommit:
         generation: int,
         places: Mapping[str, str],
     ) -> None:
-        """`places` says where each listener can be reached, by name."""
+        """`places` gives the address of each listener, by name."""
         self._loop, self._settings, self._on_end = loop, settings, on_end
         self._environment = {
             "SDSUPERVISE_GENERATION": str(generation),
@@ -41,7 +42,7 @@ class BeforeCommit:
         self._timer = loop.expect_within(limit, lambda: self._kill(f"took longer than {limit:g} s"))
 
     def begin(self, workers: Sequence[Worker]) -> None:
-        """These are the workers of the generation, and all serve."""
+        """Start the check of these workers: all workers of the generation, and all serve."""
         self._workers = workers
         self._environment["SDSUPERVISE_WORKERS"] = str(len(workers))
         if self._settings.before_commit_each:
@@ -51,7 +52,7 @@ class BeforeCommit:
             self._start("before_commit", {}, [])
 
     def cancel(self) -> None:
-        """Nobody wants to know any more."""
+        """Kill the command. `on_end` is not called any more."""
         self._finish()
         if self._run is not None:
             self._run.cancel()

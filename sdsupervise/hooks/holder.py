@@ -1,7 +1,7 @@
-"""Workers that are held (SIGSTOP) while before_commit looks at another one: they share its listeners, and would answer.
+"""Stops the other workers (SIGSTOP) while before_commit checks one: they share its listeners and would answer too.
 
-That is done by a process of its own, which ends with its supervisor: so whoever is killed, one is left that lets the
-workers go.
+A separate process does this, and ends with its supervisor. So whichever process is killed, another one is left to
+continue the workers (SIGCONT).
 """
 
 import resource
@@ -15,17 +15,19 @@ from ..linux.descent import descent, is_stopped
 from ..linux.signals import send
 from ..linux.unpatched import os, select, signal
 
-_HOLD_SECONDS = 5.0  # only a process that the kernel keeps from everything, as a dead disk does, takes so long
-_LOOK_SECONDS = 0.001
+_HOLD_SECONDS = 5.0  # only a process that the kernel blocks, for example on a dead disk, takes so long to stop
+_LOOK_SECONDS = 0.001  # between two looks at the workers
 
 
 class _Over(Exception):
-    """The supervisor is dead, or we were told to leave."""
+    """The supervisor is dead, or asked this process to leave."""
 
 
 def run(workers: Sequence[int], become: Callable[[], int]) -> int:
-    """Hold these workers, fork, have the child become the command, and let the workers go when it has ended. The exit
-    status is the command's; where it was killed by a signal this process is, too."""
+    """Stop these workers, fork, run `become` in the child, and continue the workers when the child has ended.
+
+    Returns the exit status of the child. If a signal killed the child, the same signal kills this process.
+    """
     process_title.show("holder")
     signal.signal(signal.SIGTERM, _be_over)
     me, held = os.getpid(), list[int]()
@@ -51,15 +53,17 @@ def run(workers: Sequence[int], become: Callable[[], int]) -> int:
 
 
 def release(workers: Sequence[int]) -> None:
-    """Let these workers go, and all that they have started: who held them was killed."""
+    """Continue these workers and all that they have started, after the process that stopped them was killed."""
     for found in descent(workers):
         send(found.pidfd, signal.SIGCONT)
         os.close(found.pidfd)
 
 
 def _hold(workers: Sequence[int], held: list[int]) -> bool:
-    """All of them are stopped, with all that they have started, and added by their pidfds; False if one is not in
-    time."""
+    """Stop these workers and all that they have started, and add their pidfds to `held`.
+
+    Returns False if one of them does not stop in time.
+    """
     due = time.monotonic() + _HOLD_SECONDS
     while time.monotonic() < due:
         runs = False
@@ -69,8 +73,8 @@ def _hold(workers: Sequence[int], held: list[int]) -> bool:
                 send(found.pidfd, signal.SIGSTOP)
                 runs = True
         if not runs:
-            return True  # and nobody can have forked another meanwhile
-        select.poll().poll(_LOOK_SECONDS * 1000)  # the kernel tells only a parent, and not of all these
+            return True  # all are stopped, so none can have forked
+        select.poll().poll(_LOOK_SECONDS * 1000)  # the kernel reports a stop to the parent only
     return False
 
 

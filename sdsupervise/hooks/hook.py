@@ -1,4 +1,4 @@
-"""A command that a supervisor runs beside its workers, never without a limit: before_commit, notify_command."""
+"""A command that a supervisor runs beside its workers, always with a time limit: before_commit, notify_command."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,9 +12,9 @@ from . import holder
 
 
 class Hook:
-    """One run. `on_end` hears why it failed, "" if it went well, and what it wrote; never after `cancel`.
+    """One run of a command. Calls `on_end` with the failure reason ("" on success) and the output; not after `cancel`.
 
-    It ends with whatever it has started in its process group, and with its supervisor.
+    The command's process group ends with the command, and with the supervisor.
     """
 
     def __init__(
@@ -28,14 +28,16 @@ class Hook:
         on_end: Callable[[str, str], None],
         holds: Sequence[int] = (),
     ) -> None:
-        """Starts it, in the working directory and environment of this process, with these variables more. The name is
-        that of its setting. The workers that it `holds` are stopped as long as it runs; see hooks/holder.py.
+        """Start the command in the working directory and environment of this process, with these variables added.
 
-        Raises OSError when the kernel will not fork.
+        `name` is the name of its setting. The workers in `holds`, given by pid, are stopped while it runs; see
+        hooks/holder.py.
+
+        Raises OSError if the kernel refuses to fork.
         """
         self._loop, self._name, self._command = loop, name, command
         self._timeout_seconds, self._on_end, self._holds = timeout_seconds, on_end, holds
-        self._killed_for = ""  # why we have killed it
+        self._killed_for = ""  # why the supervisor killed it
         reader, writer = os.pipe()
         try:
             supervisor_pid = os.getpid()
@@ -51,12 +53,12 @@ class Hook:
         loop.watch(self._child.pidfd, self._reap)
 
     def cancel(self) -> None:
-        """Nobody wants to know any more: SIGKILL to it and all it started."""
+        """SIGKILL the command and all it started. `on_end` is not called any more."""
         self._on_end = lambda _why, _output: None
         self._kill()
 
     def kill(self, why: str) -> None:
-        """The same, but that it is what is said of its end: "was killed because ..."."""
+        """SIGKILL the command and all it started. `why` becomes its end in the failure reason."""
         self._killed_for = why
         self._kill()
 
@@ -68,14 +70,14 @@ class Hook:
             processes.signal_group(self._child, signal.SIGKILL)
 
     def _reap(self) -> None:
-        self._kill()  # what is left of its group: until it is reaped the number is its own
+        self._kill()  # the rest of its group; the kernel does not reuse the number before the reap
         status = processes.reap(self._child)
         if status is None:
             return
         output = printable(self._output.text())
         self._output.close()
         if self._holds and os.WIFSIGNALED(status):
-            holder.release(self._holds)  # it was killed, and may not have come to that
+            holder.release(self._holds)  # the holder was killed, perhaps before it continued the workers
         self._runs = False
         self._timer.cancel()
         self._loop.unwatch(self._child.pidfd)
@@ -94,14 +96,14 @@ def _execute(
     command: Sequence[str], environment: Mapping[str, str], writer: int, supervisor_pid: int, holds: Sequence[int]
 ) -> int:
     os.setsid()
-    # A supervisor that was killed can end nothing, and nobody wants to know any more; who holds workers lets them go.
+    # The supervisor may be killed: then this process dies too, a holder by SIGTERM, so that it continues its workers.
     if not prctl.die_with_parent(supervisor_pid, signal.SIGTERM if holds else signal.SIGKILL):
         return 127
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     os.dup2(writer, 1)
     os.dup2(writer, 2)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # ours are close-on-exec; who started us may have left us others
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # not ours, which are close-on-exec: inherited ones
     forget_systemd()
     limits.restore_in_child()
     os.environ.update(environment)

@@ -1,10 +1,10 @@
-"""Runs notify_command, so that people hear of what they want to know: never in the way of anything else.
+"""Runs notify_command to inform operators of events, without delaying anything else.
 
-It is run by whoever is the main supervisor then: for "reloaded" by the new one, which hears of the verdict from the
-old, however soon that leaves. One at a time, in the order of what happened; the oldest that waits is dropped where too
-many do. A supervisor that leaves lets the last of them end first, within bounds, and what was not run by then never is.
+The main supervisor at that time runs it. For "reloaded" that is the successor, to which the predecessor sends the
+verdict before it leaves. One command runs at a time, in the order of the events. If too many wait, the oldest one is
+dropped. A supervisor that leaves waits for the last ones, within a time limit, and drops the rest.
 
-Rejected: a process of its own for each run that outlives its supervisor. Nobody would end it when the service stops.
+Rejected: a process for each run that outlives its supervisor. Nothing would end it when the service stops.
 """
 
 import logging
@@ -20,15 +20,15 @@ from .hook import Hook
 
 _log = logging.getLogger("sdsupervise")
 
-_MOST_WAITING = 4
-_MOST_CHARACTERS = 4000  # of one variable; the kernel takes 128 KiB
+_MOST_WAITING = 4  # runs
+_MOST_CHARACTERS = 4000  # of one variable; the kernel's limit is 128 KiB
 
 EVENTS = (
     *(CatalogEntry.RELOADED, CatalogEntry.ROLLED_BACK, CatalogEntry.NOBODY_SERVES),
     *(CatalogEntry.CRASH_LOOP, CatalogEntry.CRASH_LOOP_OVER, CatalogEntry.GAVE_UP),
 )
 
-# What the command finds in its environment. Each variable is there in each run, be it empty.
+# The environment of the command. Each run has each variable; it may be empty.
 VARIABLES: Mapping[str, str] = {
     "SDSUPERVISE_EVENT": f"what happened: {', '.join(entry.word for entry in EVENTS)}",
     "SDSUPERVISE_NAME": "the service, as `sdsupervise status` calls it",
@@ -43,7 +43,7 @@ VARIABLES: Mapping[str, str] = {
 
 
 class NotifyCommand:
-    """One supervisor's; `on_idle` hears when nothing runs or waits any more."""
+    """The runs of one supervisor. Calls `on_idle` when none runs or waits any more."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class NotifyCommand:
         facts: Mapping[str, str],
         on_idle: Callable[[], None],
     ) -> None:
-        """The facts are the same in each run: NAME, GENERATION, of VARIABLES."""
+        """`facts` gives the variables that are the same in each run: NAME and GENERATION, see VARIABLES."""
         self._loop, self._command, self._timeout_seconds, self._on_idle = loop, command, timeout_seconds, on_idle
         self._facts = {**facts, "PID": str(os.getpid()), "UNIT": _own_unit()}
         self._waiting: deque[tuple[CatalogEntry, dict[str, str]]] = deque()
@@ -63,13 +63,13 @@ class NotifyCommand:
 
     @property
     def busy(self) -> bool:
-        """One runs, or waits for its turn."""
+        """Whether a command runs or waits."""
         return self._current is not None or bool(self._waiting)
 
     def tell(
         self, entry: CatalogEntry, *, code: str, verdict: str = "", reason: str = "", seconds: float | None = None
     ) -> None:
-        """Run it for this, as soon as its turn comes."""
+        """Run the command for this event when its turn comes; `seconds` is the duration of a reload."""
         changing = {
             "EVENT": entry.word,
             "CODE": code,
@@ -85,14 +85,14 @@ class NotifyCommand:
         self._run_next()
 
     def finish(self, *, within_seconds: float) -> None:
-        """We leave: what runs or waits has so long, and no longer."""
+        """The supervisor leaves: abandon what still runs or waits after this many seconds."""
         if self.busy and (self._end is None or self._end.seconds_left > within_seconds):
             if self._end is not None:
                 self._end.cancel()
             self._end = self._loop.expect_within(within_seconds, lambda: self.abandon("the supervisor leaves"))
 
     def abandon(self, why: str) -> None:
-        """Now: kill what runs, and run nothing more."""
+        """Kill the running command, and drop all that wait."""
         while self._waiting:
             self._drop(self._waiting.popleft()[0], why)
         if self._current is not None:
@@ -134,10 +134,10 @@ class NotifyCommand:
 
 
 def _own_unit() -> str:
-    """The one that systemd started us as; a shell has a unit too, which is not ours."""
+    """The unit of this process if systemd started it; "" in a shell, whose unit is not ours."""
     return unit_of(os.getpid())[0] if {"INVOCATION_ID", "NOTIFY_SOCKET"} <= os.environ.keys() else ""
 
 
 def _fit(text: str) -> str:
-    """What can be a variable."""
+    """The text in a form that fits an environment variable."""
     return text.replace("\0", "")[:_MOST_CHARACTERS]

@@ -1,11 +1,12 @@
-"""What a command wrote to standard error before it died, for the caller of the reload that it made fail.
+"""Finds what a command wrote to standard error before it died, for the caller of the reload that failed because of it.
 
-A command writes straight to the journal: nothing of ours stands in between, which it would have to wait for, or which
-could be gone before it. So its words are looked for where they have arrived, by its pid. Where there is no journal, or
-this user may not read it, the reason names the place instead.
+A command writes straight to the journal. No process of ours stands between, which could delay the command or die before
+it. So the search is in the journal, by the command's pid. If there is no journal, or this user may not read it, the
+reason names the place where the output is instead.
 
-Rejected: a pipe that we read and pass on. It would have to stay for as long as the command lives, whose entries would
-be ours then, who would wait for us when it writes much, and who would get SIGPIPE when we are killed.
+Rejected: a pipe that the supervisor reads and passes on. It must exist as long as the command. The journal would show
+the supervisor as the author, much output would have to wait for the supervisor, and the command would get SIGPIPE when
+the supervisor is killed.
 """
 
 import os
@@ -16,13 +17,15 @@ from ..systemd.journal import command_for_words_of
 from ..systemd.own_programs import search_path
 from .hook import Hook
 
-_TIMEOUT_SECONDS = 2.0  # of one look, in a journal of gigabytes
-_PAUSES_SECONDS = (0.1, 0.4)  # before another: what has just been written may still be on its way
+_TIMEOUT_SECONDS = 2.0  # for one search; a journal may have gigabytes
+_PAUSES_SECONDS = (0.1, 0.4)  # before further searches: the last lines may not have arrived yet
 
 
 class LastWords:
-    """Of one process, by its pid, which has written them since this time (of the epoch). `on_end` hears them once, and
-    whether they could be looked for at all; never after `cancel`."""
+    """Searches for the output of one process, by pid, since a time (seconds of the epoch).
+
+    Calls `on_end` once with the output, and with whether the search was possible; never after `cancel`.
+    """
 
     def __init__(self, loop: EventLoop, pid: int, since: float, on_end: Callable[[str, bool], None]) -> None:
         self._loop, self._on_end = loop, on_end
@@ -32,7 +35,7 @@ class LastWords:
         self._timer: Timer | None = loop.call_later(0, self._look)
 
     def cancel(self) -> None:
-        """Nobody wants to know any more."""
+        """Stop the search. `on_end` is not called any more."""
         if self._timer is not None:
             self._timer.cancel()
         if self._hook is not None:
@@ -54,15 +57,17 @@ class LastWords:
         if why_failed:
             self._on_end("", False)
         elif output or not self._pauses:
-            # One that may read but the entries of its own finds nothing, too.
+            # A user who may read only their own entries finds nothing here, too.
             self._on_end(output, bool(output) or os.geteuid() == 0)
         else:
             self._timer = self._loop.call_later(self._pauses.pop(0), self._look)
 
 
 def where_they_are(pid: int) -> str:
-    """Where to look for what a command wrote to standard error, which is not the journal and which it shares with us
-    and with `pid`: a clause. Whether it wrote anything is not known."""
+    """Where a command's standard error goes if it is not the journal, as a clause.
+
+    The command shares its standard error with this process and with `pid`. Whether it wrote anything is unknown.
+    """
     try:
         place = os.readlink("/proc/self/fd/2")
     except OSError:

@@ -1,4 +1,4 @@
-"""Away from the terminal that a daemon was started in."""
+"""Detaches a daemon from the terminal that it was started in."""
 
 from ..errors import ExitStatus
 from ..linux import processes
@@ -8,7 +8,7 @@ from ..systemd import logs
 
 
 def is_on_terminal_of_another(identity: Identity | None) -> bool:
-    """This process has a terminal, and is to become another user than the one whose terminal it is."""
+    """Whether this process has a terminal, and will become another user than the terminal's."""
     if identity is None or identity.uid == os.geteuid() or os.geteuid() != 0:
         return False
     try:
@@ -19,14 +19,17 @@ def is_on_terminal_of_another(identity: Identity | None) -> bool:
 
 
 def go_to_background() -> int:
-    """Detach from the terminal. The process that was called waits until the daemon closes the descriptor that is
-    returned there (its pid is in the file by then), and ends."""
+    """Detach from the terminal, and return in the daemon.
+
+    The process that was called waits until the daemon closes the returned descriptor, then exits with status 0. The
+    pid file names the daemon by then.
+    """
     processes.flush()
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)
         os.read(reader, 1)
-        os._exit(ExitStatus.OK)  # exit functions that the service's code has registered are the daemon's
+        os._exit(ExitStatus.OK)  # skips exit functions of the service's code: they belong to the daemon
     os.close(reader)
     os.setsid()
     if os.fork():

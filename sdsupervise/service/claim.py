@@ -1,8 +1,8 @@
-"""The claim: what may need root's rights. That is the lock, the control socket, the run directory, and the sockets that
-are listed by then.
+"""The claim: everything that may need root's rights. That is the lock, the control socket, the run directory, and the
+listed sockets.
 
-A first generation takes all of it; a successor is given most of it by its predecessor. With `drop`, the rights are
-given up at the end of it.
+A first generation takes all of it. A successor gets most of it from its predecessor. With `drop`, the claim ends by
+giving up root's rights.
 """
 
 import sys
@@ -27,33 +27,35 @@ from .plan import Plan, wanted_listeners
 if TYPE_CHECKING:
     from ..linux.init import Init
 
-_WELCOME_SECONDS = 60.0
+_WELCOME_SECONDS = 60.0  # for the predecessor's welcome
 
 
 class Claim(NamedTuple):
-    """What is ours before the service's code is loaded."""
+    """What a service has before its code is loaded."""
 
     notifier: Notifier
     invocation: inheritance.Invocation
     identity: Identity | None
-    pid_file: PidFile | None  # None: a successor opens it when it has dropped its rights
+    pid_file: PidFile | None  # None for a successor, which opens it after it dropped its rights
     control: socket.socket | None
-    run_directory: str  # which we have made; "" if we did not
-    # Of a successor: its way to the predecessor, which reads what it writes to standard error until its code is loaded.
+    run_directory: str  # made by this process; "" if not
+    # For a successor: the channel to the predecessor, which reads our standard error until the code is loaded.
     channel: Channel | None
     own_stderr: int
     welcome: Welcome | None
-    ahead: Ahead | None = None  # opened where the rights to do so are given up before the code is loaded
-    init: "Init | None" = None  # pid 1, where that is ours
+    ahead: Ahead | None = None  # sockets opened before the rights are dropped
+    init: "Init | None" = None  # if pid 1 is ours
 
     @property
     def generation(self) -> int:
-        """Counted from 1."""
+        """The number of this generation, counted from 1."""
         return self.welcome.generation if self.welcome is not None else 1
 
     def give_back(self) -> None:
-        """There will be no service: leave what a next start needs, and nothing else. What only root could remove
-        stays, and does not hinder that start."""
+        """Undo the claim, because there will be no service.
+
+        What only root can remove stays, and does not hinder the next start.
+        """
         if self.ahead is not None:
             self.ahead.take_back()
         if self.welcome is not None or self.pid_file is None:
@@ -70,8 +72,9 @@ class Claim(NamedTuple):
 
 
 def claim(plan: Plan, *, drop: bool) -> Claim | int:
-    """Take what may need root's rights; with `drop`, give those up then. An exit status instead where this process has
-    nothing more to do.
+    """Take everything that may need root's rights; with `drop`, give those up then.
+
+    Returns an exit status instead if this process has nothing more to do.
 
     Raises SdsuperviseError.
     """
@@ -95,7 +98,7 @@ def claim(plan: Plan, *, drop: bool) -> Claim | int:
 
 
 def _drop_early(plan: Plan, claimed: Claim) -> Claim:
-    """Open what is listed by now, and give up the rights to."""
+    """Open the listed sockets, and give up the rights."""
     wanted, welcome = wanted_listeners(plan, claimed.identity), claimed.welcome
     try:
         if welcome is None:
@@ -120,7 +123,7 @@ def _claim_first(plan: Plan, invocation: inheritance.Invocation, init: "Init | N
     _set_up_process(plan, generation=1)
     identity = privileges.look_up(plan.user, plan.group)
     rights.refuse_code_of_others(identity, invocation)
-    check_before_start(wanted_listeners(plan, identity))  # what is wrong with them is said before anything is touched
+    check_before_start(wanted_listeners(plan, identity))  # errors in them are reported before anything is changed
     path = client.control_path(plan.pid_file) if plan.supervised else ""
     own = {0, os.geteuid()} | ({identity.uid} if identity is not None else set())
     start = second_start.Start(
@@ -128,7 +131,7 @@ def _claim_first(plan: Plan, invocation: inheritance.Invocation, init: "Init | N
     )
     if plan.is_instance and not notifier.active:
         second_start.refuse_beside_unit(plan.name)
-    # Before the lock is touched: in the middle of a reload nobody may hold it for a moment.
+    # Before the lock: during a reload no other process may hold it, not even for a moment.
     if path and second_start.ask_running(start, path):
         return ExitStatus.OK
     if not plan.detach and not notifier.active and background.is_on_terminal_of_another(identity):
@@ -137,7 +140,7 @@ def _claim_first(plan: Plan, invocation: inheritance.Invocation, init: "Init | N
         foreground.leave_to_keeper()
     directory = invocation.environment.get(inheritance.RUN_DIRECTORY_VARIABLE, "")
     if directory:
-        from ..instances import run_directory  # only an instance has one, and only where systemd does not provide it
+        from ..instances import run_directory  # only for an instance, where systemd does not provide the directory
 
         run_directory.make(directory, identity)
     pid_file = PidFile.at(plan.pid_file) if plan.pid_file else PidFile.nameless()
@@ -153,7 +156,7 @@ def _claim_first(plan: Plan, invocation: inheritance.Invocation, init: "Init | N
         pid_file.restrict_to_owner()
         if identity is not None and os.geteuid() == 0:
             pid_file.give_to(identity.uid, identity.gid)
-        pid_file.write_pid(os.getpid())  # if the disk is full, this is where there is still somebody to tell
+        pid_file.write_pid(os.getpid())  # now, because a full disk can still be reported
         if path and notifier.active:
             start_record.write(start_record.path_beside(path), invocation)
     except SdsuperviseError:
@@ -183,7 +186,7 @@ def _claim_as_successor(plan: Plan, invocation: inheritance.Invocation, channel:
 
 
 def _check_predecessor(uid: int | None, identity: Identity | None) -> None:
-    """We believe what it says, and use the sockets that it gives us: so it has to be of the user that we become.
+    """Refuse a predecessor of another user than ours: we trust its messages and use its sockets.
 
     Raises HandoverError.
     """
@@ -199,10 +202,10 @@ def _set_up_process(plan: Plan, *, generation: int) -> None:
     process_title.introduce(plan.name, generation if plan.supervised else 0)
     process_title.show("daemon" if not plan.supervised else "successor" if generation > 1 else "supervisor")
     if plan.supervised:
-        # Ignored, by the service or by whoever started us, it would have workers reaped before we know how they ended.
-        # A handler that Python does not know of is an event loop's, which does not run here but in workers: gevent's.
+        # If SIGCHLD is ignored, the kernel reaps workers before we know how they ended. A handler that Python does not
+        # know belongs to an event loop such as gevent's, which runs in workers, not here.
         if signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if hasattr(sys.stdout, "reconfigure") and not plan.supervised:
-        sys.stdout.reconfigure(line_buffering=True)  # a print() is in the journal at once, not after 8 KiB
+        sys.stdout.reconfigure(line_buffering=True)  # so that print() reaches the journal at once
     logs.set_up(plan.name, generation=generation, silent=plan.silent, waits=not plan.supervised)

@@ -1,4 +1,4 @@
-"""Any program as a service: what a class says of itself, a command line says of a command."""
+"""Any program as a service: the command line gives what a class gives in its attributes."""
 
 import os
 import signal
@@ -19,12 +19,12 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 class Command(NamedTuple):
-    """A command, and how it is to run."""
+    """A command, and how to run it."""
 
     words: tuple[str, ...]
     settings: CommandSettings
-    name: str = ""  # "" = the program's
-    pid_file: str | None = ""  # "" = NAME.pid where such a file belongs, None = none
+    name: str = ""  # "": the program's name
+    pid_file: str | None = ""  # "": the default path for NAME; None: no pid file
     user: str | None = None
     group: str | None = None
     silent: bool = False
@@ -32,12 +32,15 @@ class Command(NamedTuple):
     is_instance: bool = False
 
     def run(self) -> int:
-        """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
+        """Supervise the command. Returns the exit status.
+
+        Raises no SdsuperviseError: an error is one sentence on standard error.
+        """
         return exit_status_of(self._run)
 
     def _run(self) -> int:
         executable = find(self.words)
-        if not is_successor():  # whose words are the same; before anything is locked or opened
+        if not is_successor():  # has the same words; checked before anything is locked or opened
             with_descriptors(self.words, expected_names([listen.name for listen in self.settings.listen]))
         name = self.name or os.path.basename(self.words[0])
         plan = Plan(

@@ -1,4 +1,4 @@
-"""What a service author writes against: Daemon and SupervisedDaemon."""
+"""The classes for authors of services: Daemon and SupervisedDaemon."""
 
 import logging
 import os
@@ -35,18 +35,18 @@ __all__ = ["Daemon", "SupervisedDaemon"]
 
 _log = logging.getLogger("sdsupervise")
 _DEFAULTS = Settings()
-# A service that changes its directory or environment must not change where its successor begins.
+# If a service changes its directory or environment, its successor must still start in the original ones.
 this_invocation()
 directory_of_code()
 if is_successor():
     tell_uncaught()
-own_code.watch_script()  # for what it imports after us
+own_code.watch_script()  # watches what the script imports after this module
 
 
 class SupervisedDaemon(Daemon):
-    """A daemon whose code runs in a worker, under a supervisor that starts it again and reloads it."""
+    """A daemon whose code runs in a worker. A supervisor restarts the worker when it dies, and reloads it."""
 
-    listen: Mapping[str, object] = {}  # name: address, or a mapping of options; see settings/listen.py
+    listen: Mapping[str, object] = {}  # name to address, or to a mapping of options; see settings/listen.py
     handover: str = _DEFAULTS.handover
     workers: int | str = _DEFAULTS.workers
     max_workers: int = _DEFAULTS.max_workers
@@ -69,40 +69,42 @@ class SupervisedDaemon(Daemon):
     barrier_timeout: float = _DEFAULTS.barrier_timeout
     notify_command: Sequence[str] = _DEFAULTS.notify_command
     notify_timeout: float = _DEFAULTS.notify_timeout
-    sockets: Mapping[str, socket.socket] = {}  # what `listen` names, or a .socket unit, open
+    sockets: Mapping[str, socket.socket] = {}  # the open sockets of `listen` or of a .socket unit, by name
 
     def __init__(self, **attributes: object) -> None:
         super().__init__(**attributes)
         self.is_supervisor = True
-        self.worker_index = 0  # which of the workers this one is: 0 to N-1
+        self.worker_index = 0  # the index of this worker: 0 to N-1
         self._link: Link | None = None
         self._link_in_loop: LinkInLoop | None = None
         self._asks_to_take_over = False
         self._released = False
         self._retiring = False
         self._draining = Draining()
-        self._drains = False  # the service's code looks at that
+        self._drains = False  # the service's code uses `draining`
         self._time_is_up = False
 
     @abstractmethod
     def supervised_process(self) -> Awaitable[None] | None:
-        """The service's code, `async def` if you like. It runs in the worker; when it returns, the worker exits 0 and
-        another is started, unless it was told to stop.
+        """The service's code; it may be `async def`. It runs in the worker.
 
-        Of a coroutine the event loop pings the supervisor by itself, as often as worker_timeout asks for.
+        When it returns, the worker exits with status 0, and the supervisor starts another one, unless it asked this
+        worker to stop. For a coroutine the event loop sends the pings that worker_timeout asks for.
         """
 
     @abstractmethod
     def supervised_shutdown(self) -> Awaitable[None] | None:
-        """Runs in the worker when it is told to shut down, or calls error(); then the worker exits. Where the code
-        looks at `draining`: when supervised_process has returned, or its time is up. It may be `async def`: then it
-        runs in the event loop of supervised_process, if there is one."""
+        """Clean up in the worker, after a stop signal or by error(); then the worker exits.
+
+        If the code uses `draining`, this runs when supervised_process has returned or its time is up. It may be
+        `async def`: then it runs in the event loop of supervised_process, if there is one.
+        """
 
     @property
     def supervisor_pipe(self) -> socket.socket:
         """The worker's end of the socketpair to its supervisor.
 
-        Raises SystemExit by error() where there is none.
+        Raises SystemExit, by error(), if this process is no worker.
         """
         if self._link is None:
             self.error("Supervisor pipe is not defined")
@@ -110,18 +112,21 @@ class SupervisedDaemon(Daemon):
 
     @property
     def draining(self) -> Draining:
-        """Whether this worker was told to stop; to be asked, awaited or selected, see Draining.
+        """Whether this worker was asked to stop; it can be tested, awaited or selected on, see Draining.
 
-        To look at it is to promise an end: a signal no longer shuts such a service down in the middle of whatever it
-        does, once it serves. It goes on until supervised_process returns, or until shortly before the end of
-        stop_timeout: two seconds, or a quarter of it if that is less. Then a coroutine is cancelled.
+        A service that uses it promises to end by itself. Once it serves, a stop signal does not interrupt it any more.
+        It runs until supervised_process returns, or until shortly before the end of stop_timeout: two seconds before,
+        or a quarter of stop_timeout if that is less. Then a coroutine is cancelled, other code is shut down.
         """
         self._drains = True
         return self._draining
 
     def retire(self) -> None:
-        """Ask to be replaced, once: in `overlap` by a worker that is started first, else by one that starts when this
-        one has been told to stop and is gone. Until then it serves on. Outside of a worker: error()."""
+        """Ask the supervisor once to replace this worker, which serves until then.
+
+        In `overlap` the other worker starts first. In `exclusive` this one is stopped first. Calls error() if this
+        process is no worker.
+        """
         if self._link is None:
             self.error("Supervisor pipe is not defined")
         if not self._retiring:
@@ -129,8 +134,10 @@ class SupervisedDaemon(Daemon):
             self._link.tell_wish_to_retire()
 
     def ping_supervisor(self) -> Awaitable[None]:
-        """Prove that both sides live: send "ping", wait for "pong". Without an answer, or outside of a worker: error().
-        May be awaited."""
+        """Prove that worker and supervisor both live: send "ping", wait for "pong". It may be awaited.
+
+        Calls error() if no answer comes, or this process is no worker.
+        """
         if self._link is None:
             self.error("Supervisor pipe is not defined")
         try:
@@ -140,11 +147,13 @@ class SupervisedDaemon(Daemon):
         return _DONE
 
     def ready_to_take_over(self) -> Awaitable[None]:
-        """Say that this worker is warmed up and wait for its turn; a second call returns at once.
+        """Report that this worker is ready, and wait until it may serve. A second call returns at once.
 
-        In the first generation the turn comes at once, in a reload when the old generation is gone. error() if the
-        supervisor dies meanwhile. In a coroutine: `await self.ready_to_take_over()`. Its event loop goes on meanwhile,
-        so a worker that forgets to await, and would serve out of turn, is ended at once.
+        In the first generation that is at once, in a reload when the old generation is gone. Calls error() if the
+        supervisor dies meanwhile.
+
+        In a coroutine, write `await self.ready_to_take_over()`. The event loop continues meanwhile. A worker that omits
+        `await` would serve too early, and is ended at once.
         """
         if self._link is None:
             self.error("Supervisor pipe is not defined")
@@ -161,22 +170,22 @@ class SupervisedDaemon(Daemon):
         return _DONE
 
     def error(self, message: str) -> NoReturn:
-        """Warn, shut down, and exit with 255, by SystemExit; the supervisor gives the message as the reason."""
+        """Warn, shut down, and exit with status 255 by SystemExit. The supervisor reports the message as the reason."""
         if self._link is not None:
             self._link.tell_failure(message)
         super().error(message)
 
     def handle_shutdown(self) -> int | None:
-        """In the worker: supervised_shutdown. In the supervisor there is nothing to do: it stops its worker itself."""
+        """Call supervised_shutdown in a worker. Do nothing in the supervisor, which stops its workers itself."""
         if not self.is_supervisor:
             self._coroutines.complete(self.supervised_shutdown())
         return 0
 
-    # ------------------------------------------------------------------------------------------------- our side
+    # ------------------------------------------------------------------------------- called by sdsupervise itself
 
     def become_worker(self, link: Link, *, waits: bool) -> None:
-        """In the worker: what need not wait until the service's code may run. A spare has it done by then."""
-        self.is_supervisor = waits  # as long as it does there is nothing to shut down
+        """Prepare this process as a worker, as far as that is possible before the service's code may run."""
+        self.is_supervisor = waits  # while it waits there is nothing to shut down
         self._link = link
         greenlets.renew_in_worker()
         self.sockets = greenlets.for_service(self.sockets)
@@ -184,7 +193,7 @@ class SupervisedDaemon(Daemon):
         self._coroutines.prepare(self.supervised_process, self.supervised_shutdown)
 
     def be_worker(self, *, index: int) -> None:
-        """In the worker: run the service's code."""
+        """Run the service's code in this worker."""
         self.is_supervisor = False
         self.worker_index = index
         if not self._asks_to_take_over:
@@ -192,8 +201,10 @@ class SupervisedDaemon(Daemon):
         self._complete(self._serve)
 
     def drain_worker(self) -> None:
-        """In the worker, told to stop by a signal, perhaps again: let the service's code come to its end if it knows
-        how to, and as long as there is time; else shut down."""
+        """Handle a stop signal in the worker; it may come again.
+
+        Lets the service's code end by itself if it uses `draining` and time is left; else shuts down.
+        """
         first = not self._draining
         self._draining.begin()
         if not (self._drains and self._released and self.stop_timeout):
@@ -224,7 +235,7 @@ class SupervisedDaemon(Daemon):
     async def _await_turn(self, loop: "asyncio.AbstractEventLoop", promise: MustBeAwaited) -> None:
         promise.begun = True
         assert self._link is not None
-        # A service that runs its own event loop has us in it for so long.
+        # A service that runs its own event loop needs this link only while it waits.
         link = self._link_in_loop or LinkInLoop(self._link, loop, on_loss=_stop_without_supervisor)
         try:
             await link.take_over()
@@ -232,7 +243,7 @@ class SupervisedDaemon(Daemon):
         except LinkLost:
             if not self._shutting_down:
                 self.error("Failed to take over")
-            await loop.create_future()  # nothing to say any more, and the shutdown needs this loop
+            await loop.create_future()  # never returns: the shutdown still needs this loop
         finally:
             if link is not self._link_in_loop:
                 link.close()
@@ -242,8 +253,8 @@ class SupervisedDaemon(Daemon):
 
         def end() -> None:
             if self._shutting_down or self._draining:
-                return  # it was cancelled before it began
-            # An exception would be lost here, and what comes next in the service's code must not run.
+                return  # the coroutine was cancelled before it began
+            # An exception would be lost here, and the next line of the service's code must not run.
             message = f"ready_to_take_over() in {where}, was not awaited; write: await self.ready_to_take_over()"
             if self._link is not None:
                 self._link.tell_failure(message)
@@ -254,19 +265,18 @@ class SupervisedDaemon(Daemon):
         return end
 
     def prepare_workers(self, sockets: Mapping[str, socket.socket]) -> None:
-        """What every worker is to know, before there is one."""
+        """Set what all workers need, before the first one is forked."""
         if sockets:
             self.sockets = sockets
-        # A worker whose code never calls ready_to_take_over is ready when it enters supervised_process, but must not
-        # enter it before its turn. Where the call is hidden from us the class is asked to wait at the entry: safe, only
-        # its warm-up comes late.
+        # Code that never calls ready_to_take_over is ready when it enters supervised_process, which must wait for its
+        # turn. If the analysis does not find the call, the class waits at the entry: safe, with a late warm-up.
         self._asks_to_take_over = names_used(type(self), "ready_to_take_over")
         self._drains = self._drains or names_used(type(self), "draining")
 
     def run(self) -> int:
-        """As Daemon."""
+        """See Daemon.run."""
         status = super().run()
-        # Half of what the other supervisor of a reload waits for this one beyond its stop_timeout.
+        # Half of the time that the peer waits for our exit beyond stop_timeout.
         end_on_time(status, exit_seconds=_number(self.takeover_timeout, _DEFAULTS.takeover_timeout) / 2)
         return status
 
@@ -295,12 +305,12 @@ class SupervisedDaemon(Daemon):
 
 
 def _number(value: object, otherwise: float) -> float:
-    """A setting that may not have been checked yet."""
+    """The value of a setting that may not be checked yet; `otherwise` if it is no positive number."""
     return value if isinstance(value, int | float) and value > 0 else otherwise
 
 
 class _Done:
-    """What can be awaited, and is over already."""
+    """An awaitable that is already done."""
 
     def __await__(self) -> Generator[Any, None, None]:
         return
@@ -311,7 +321,9 @@ _DONE = _Done()
 
 
 def _stop_without_supervisor() -> None:
-    """As by the signal that the kernel sends when a parent dies, which a worker that has changed its user since it
-    was forked does not get; prctl(2)."""
+    """Stop as by the signal that the kernel sends when a parent dies (prctl(2), PR_SET_PDEATHSIG).
+
+    A worker that has changed its user since the fork does not get that signal.
+    """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     signal.raise_signal(signal.SIGTERM)

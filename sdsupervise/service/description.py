@@ -1,5 +1,7 @@
-"""What a service's interpreter says of it, which a process of its own has found: see cli/other_python.py. It may be
-wrong, or that process may have had fewer rights than who reads it, so it is checked as a whole."""
+"""Reads the description of a service that a process of its own interpreter wrote; see cli/other_python.py.
+
+It is checked as a whole: it may be wrong, and that process may have had fewer rights than this one.
+"""
 
 from typing import Any
 
@@ -22,7 +24,7 @@ from ..input.checked import (
 )
 from ..input.printable import MOST_OF_TRACEBACK
 
-MOST_BYTES = 8 * 1024 * 1024  # a service may have thousands of modules
+MOST_BYTES = 8 * 1024 * 1024  # of a description; a service may have thousands of modules
 _MOST_MODULES = 50_000
 
 _value = either(flag, number(-1e308, 1e308), text())
@@ -55,9 +57,9 @@ _END = record({"exit_status": whole(0, 255)}, {"why": tuple_of(line(20_000), lin
 
 
 def read(said: bytes) -> dict[str, Any]:
-    """A description; with "exit_status", and perhaps "why", if there is nothing more to do.
+    """A description; or {"exit_status": ..., "why": ...} if there is nothing more to do.
 
-    Raises Unfit for what is neither.
+    Raises Unfit for anything else.
     """
     if len(said) > MOST_BYTES:
         raise Unfit("", f"has more than {MOST_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""Why there is no service: to whoever reads standard error, to systemd, and from a successor to its predecessor."""
+"""Reports why there is no service: on standard error, to systemd, and from a successor to its predecessor."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _Made = TypeVar("_Made")
 
 
 def exit_status_of(run: Callable[[], int]) -> int:
-    """Call it; what it returns, or the exit status of its error, of which one sentence is said."""
+    """Call `run` and return its value; for an SdsuperviseError print one sentence and return its exit status."""
     try:
         return run()
     except SdsuperviseError as error:
@@ -26,9 +26,9 @@ def exit_status_of(run: Callable[[], int]) -> int:
 
 
 def say_failure(error: SdsuperviseError, channel: Channel | None = None) -> int:
-    """Tell people and systemd why there is no service; the exit status.
+    """Report on standard error, and to systemd, why there is no service. Returns the exit status.
 
-    A successor tells its predecessor instead: systemd would not listen to it.
+    A successor reports to its predecessor instead of systemd, which would ignore it.
     """
     sentence = printable(str(error))  # which may quote the service's own exception
     print(sentence, file=sys.stderr)
@@ -39,12 +39,12 @@ def say_failure(error: SdsuperviseError, channel: Channel | None = None) -> int:
         try:
             Notifier().send(status(sentence))
         except LibraryMissing:
-            pass  # who reads standard error has been told why
+            pass  # the sentence is on standard error
     return error.exit_status
 
 
 def or_tell_reason(channel: Channel, attempt: Callable[[], _Made]) -> _Made:
-    """In a successor: what this attempt makes; where it fails, the predecessor gets the reason."""
+    """The value of `attempt`. If it raises, the predecessor gets the reason. For a successor."""
     try:
         return attempt()
     except Exception as error:
@@ -53,12 +53,14 @@ def or_tell_reason(channel: Channel, attempt: Callable[[], _Made]) -> _Made:
 
 
 def tell_uncaught() -> None:
-    """In a successor, before its service's code is loaded: an exception that this does not catch is the reason, though
-    what runs at the interpreter's exit writes more."""
+    """Send an uncaught exception to the predecessor, in a successor whose code is not loaded yet.
+
+    Else the last output of the interpreter's exit would become the reason.
+    """
     before, pid = sys.excepthook, os.getpid()
 
     def tell(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
-        if os.getpid() == pid:  # and not a child's
+        if os.getpid() == pid:  # not in a child
             tell_reason(error)
         before(kind, error, where)
 

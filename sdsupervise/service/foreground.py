@@ -1,7 +1,7 @@
-"""A service in the foreground of a terminal, as another user than the one whose terminal it is.
+"""A service in the foreground of a terminal, as another user than the terminal's.
 
-A process can type into its controlling terminal (TIOCSTI, ioctl_tty(2)), and so into the shell of whoever called it. So
-the service gets a session of its own, and the process that was called stays behind in the terminal.
+A process can type into its controlling terminal (TIOCSTI, ioctl_tty(2)), and so into the caller's shell. Therefore the
+service gets a session of its own, and the process that was called (the keeper) stays in the terminal.
 """
 
 from types import FrameType
@@ -17,8 +17,11 @@ _ties: list[Tie] = []
 
 
 def leave_to_keeper() -> None:
-    """Return in a child that has no controlling terminal and can read from none. The process that was called keeps the
-    terminal, hands signals on, and ends as the child does. When it is killed, the child gets SIGTERM."""
+    """Return in a child that has no controlling terminal and cannot read from one.
+
+    The keeper stays in the terminal, passes signals on, and ends as the child does. If the keeper is killed, the child
+    gets SIGTERM.
+    """
     processes.flush()
     lifeline = Lifeline()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDED_ON)
@@ -34,7 +37,7 @@ def leave_to_keeper() -> None:
     os.dup2(nowhere, 0)
     os.close(nowhere)
     for fd in (1, 2):
-        if os.isatty(fd):  # a terminal's is open for reading, too, mostly
+        if os.isatty(fd):  # usually open for reading, too
             only_to_write = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
             os.dup2(only_to_write, fd)
             os.close(only_to_write)
@@ -43,11 +46,11 @@ def leave_to_keeper() -> None:
 
 def _keep(child: processes.Child) -> NoReturn:
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        # The terminal is gone. The child has none: to it SIGHUP means something else, see supervisor/requests.py.
+        # SIGHUP: the terminal is gone. It means something else to the child, which has none; see supervisor/requests.py
         send(child.pidfd, signal.SIGTERM if number == signal.SIGHUP else signal.Signals(number))
 
     for number in _HANDED_ON:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
             signal.signal(number, hand_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDED_ON)
     _, status = os.waitpid(child.pid, 0)

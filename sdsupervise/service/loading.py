@@ -1,4 +1,4 @@
-"""The class that a service's author wrote, found by a TARGET such as `package.module:Class` or `path/to/file.py`."""
+"""Loads the class of a service by a TARGET such as `package.module:Class` or `path/to/file.py`."""
 
 import importlib
 import importlib.util
@@ -15,10 +15,10 @@ _SCRIPT_OF_CHILDREN = "__mp_main__"  # what multiprocessing calls a script in th
 
 
 def load(target: str) -> type[Daemon]:
-    """The class a target names: package.module:Class or path/to/file.py:Class; the class may be left out if there is
-    only one.
+    """The class of a target: package.module:Class or path/to/file.py:Class. The class may be omitted if there is only
+    one.
 
-    Raises ServiceNotLoadable, with the traceback of the service's own code if it had one.
+    Raises ServiceNotLoadable, with the traceback of the service's own code if there is one.
     """
     place, _, name = target.partition(":")
     is_file = place.endswith(".py") or "/" in place
@@ -38,13 +38,13 @@ def load(target: str) -> type[Daemon]:
 
 
 def not_loadable(target: str, error: BaseException) -> ServiceNotLoadable:
-    """The failure of a service's own code, as one sentence, and its traceback."""
+    """An error of the service's own code as one sentence, with its traceback."""
     lines = traceback.format_exception(_without_our_frames(error))
     return ServiceNotLoadable(f"Cannot load {target}: {_last_line(error)}", traceback_text="".join(lines))
 
 
 def _import_module(name: str) -> ModuleType:
-    # As `python -m` does; the directory resolved, so that a deploy does not change what is imported later.
+    # As in `python -m`. The directory is resolved, so that a deployment does not change later imports.
     sys.path.insert(0, os.path.realpath(os.getcwd()))
     spec = importlib.util.find_spec(name.partition(".")[0])
     if spec is not None:
@@ -59,7 +59,7 @@ def _import_file(path: str) -> ModuleType:
     directory, base = os.path.split(real)
     own_code.watch([directory])
     name = os.path.splitext(base)[0]
-    # A file called json.py is a service, and whoever imports json wants the standard library's.
+    # A service may be in a file json.py; `import json` must still find the standard library's.
     is_taken = name in sys.modules or name in sys.stdlib_module_names
     name = _SCRIPT_OF_CHILDREN if is_taken else name
     sys.path.insert(_place_after_standard_library() if is_taken else 0, directory)
@@ -71,8 +71,8 @@ def _import_file(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     if is_taken:
-        # Where multiprocessing does not fork, its processes execute their parent's script anew, by that name, and look
-        # there for what their parent means by that name. So the service is the script of this process.
+        # If multiprocessing does not fork, its processes execute the parent's script under this name, and search the
+        # script's names there. So the service becomes the script of this process.
         sys.modules["__main__"], module.__spec__ = module, None
     spec.loader.exec_module(module)
     return module

@@ -1,4 +1,4 @@
-"""The command-line options of a daemon: the built-in ones, which App::Base::Daemon has too, and the service's own."""
+"""The command-line options of a daemon: the built-in ones (the same as in App::Base::Daemon), and the service's own."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ TYPES: Mapping[str, type] = {"string": str, "integer": int, "float": float}
 
 
 class Parsed:
-    """What a command line said."""
+    """A parsed command line."""
 
     def __init__(self, values: Mapping[str, object], rest: list[str]) -> None:
         self._values = values
@@ -26,7 +26,7 @@ class Parsed:
     def get(self, name: str) -> object:
         """An option's value or default.
 
-        Raises KeyError for a name that was never defined.
+        Raises KeyError for an unknown name.
         """
         try:
             return self._values[name]
@@ -35,9 +35,9 @@ class Parsed:
 
 
 def type_of(option: Mapping[str, object]) -> str:
-    """An option's type.
+    """The type of an option: "switch", "string", "integer" or "float".
 
-    Raises ValueError for one that there is not.
+    Raises ValueError for any other type.
     """
     kind = str(option.get("option_type", _SWITCH))
     if kind != _SWITCH and kind not in TYPES:
@@ -46,10 +46,9 @@ def type_of(option: Mapping[str, object]) -> str:
 
 
 def parse_plain(options: Sequence[Mapping[str, object]], arguments: Sequence[str]) -> Parsed | None:
-    """What usage.parse finds, where all is as units and scripts have it: whole names, and values as they should be;
-    None where it is not.
+    """The result of usage.parse for a simple command line, with whole option names and correct values; None for others.
 
-    Raises ValueError for a definition that is none.
+    Raises ValueError for an invalid definition.
     """
     options = (*BUILT_IN, *options)
     types = {str(option["name"]): type_of(option) for option in options}

@@ -1,7 +1,7 @@
-"""A service class in a virtual environment of its own, below a supervisor that is installed elsewhere.
+"""A service class in a virtual environment of its own, under a supervisor that is installed elsewhere.
 
-The supervisor cannot import the class. A short run of the class's interpreter says of it what the supervisor must know,
-in JSON, and then is gone; the workers are runs of that interpreter, too.
+The supervisor cannot import the class. A short process of the class's interpreter describes it in JSON and exits. The
+workers are processes of that interpreter, too.
 """
 
 import signal
@@ -26,24 +26,27 @@ from .wanted import WantedService
 
 
 class OtherPython:
-    """A wanted service, and the interpreter that knows it."""
+    """A service class and its interpreter."""
 
     def __init__(self, python: str, wanted: WantedService, claimed: Claim | None) -> None:
         self._python, self._wanted, self._claimed = python, wanted, claimed
 
     def run(self) -> int:
-        """Supervise it; the exit status. Raises nothing of ours: what is wrong is said in one sentence."""
+        """Supervise the service. Returns the exit status.
+
+        Raises no SdsuperviseError: an error is one sentence on standard error.
+        """
         return exit_status_of(self._run)
 
     def _run(self) -> int:
         python, _ = pinned(find([self._python]), [self._python])
-        # A worker that is started anew runs the code of its generation, though a deployment has swapped a symlink.
+        # Resolved, so that a restarted worker runs the code of its generation after a deployment swaps a symlink.
         place, colon, name = self._wanted.target.partition(":")
         place = os.path.realpath(place) if os.path.isfile(place) else place
         wanted = self._wanted._replace(target=f"{place}{colon}{name}")
         facts = _describe(python, wanted)
         if "exit_status" in facts:
-            tell_why(*facts.get("why", ("", "")))  # in a successor; on standard error it has said so itself
+            tell_why(*facts.get("why", ("", "")))  # for a predecessor; the interpreter used standard error
             return int(facts["exit_status"])
         if not facts["supervised"]:
             raise UsageError(f"{facts['class']} is not supervised; leave out --python.")
@@ -77,9 +80,9 @@ class OtherPython:
 
 
 def _describe(python: str, wanted: WantedService) -> dict[str, Any]:
-    """What the interpreter says of the service; with "exit_status" if there is nothing more to do.
+    """The description that the interpreter gives of the service; with "exit_status" if there is nothing more to do.
 
-    Raises ConfigError where it says nothing.
+    Raises ConfigError if there is none, or it is invalid.
     """
     ours, theirs = os.pipe()
     os.set_inheritable(theirs, True)

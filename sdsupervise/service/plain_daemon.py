@@ -1,4 +1,4 @@
-"""A daemon without a supervisor, and what one with a supervisor has in common with it."""
+"""A daemon without a supervisor, and what it has in common with a supervised one."""
 
 import logging
 import os
@@ -33,11 +33,11 @@ class Daemon(ABC):
     options: Sequence[Mapping[str, object]] = ()
     user: str | None = None
     group: str | None = None
-    pid_file: str = ""  # --pid-file goes first; else CLASS.pid in $RUNTIME_DIRECTORY, or in /run
+    pid_file: str = ""  # --pid-file overrides it; "" is CLASS.pid in $RUNTIME_DIRECTORY or /run
     can_do_hot_reload: bool = False
     shutdown_signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-    foreground: bool = False  # as if --no-fork were always given; `sdsupervise run` sets it
-    instance_name: str = ""  # what it is called instead of by its class; `sdsupervise run NAME` sets it
+    foreground: bool = False  # like --no-fork on each call; `sdsupervise run` sets it
+    instance_name: str = ""  # replaces the class's name; `sdsupervise run NAME` sets it
 
     def __init__(self, **attributes: object) -> None:
         self.orig_args: list[str] = sys.argv[1:]
@@ -54,15 +54,15 @@ class Daemon(ABC):
 
     @abstractmethod
     def handle_shutdown(self) -> int | None:
-        """Shut down: called for a shutdown signal and by error(); its value is the exit status."""
+        """Shut down, after a shutdown signal or by error(). Returns the exit status; None is 0."""
 
-    # Not abstract for SupervisedDaemon, whose daemon_run is the supervisor.
+    # Not abstract, because a SupervisedDaemon does not define it.
     def daemon_run(self, *parsed_args: str) -> Awaitable[int | None] | int | None:
-        """The daemon's code, `async def` if you like; its value is the exit status."""
+        """The daemon's code; it may be `async def`. Returns the exit status; None is 0."""
         raise NotImplementedError(f"{type(self).__name__} must define daemon_run.")
 
     def get_option(self, name: str) -> object:
-        """The value of an option as given or by default: a bool, str, int or float by its option_type, or None.
+        """The value of an option, given or default: a bool, str, int or float by its option_type, or None.
 
         Raises KeyError for an unknown name.
         """
@@ -72,28 +72,28 @@ class Daemon(ABC):
         return self._parsed.get(name)
 
     def usage(self) -> str:
-        """The usage statement: documentation and a sorted table of the options."""
+        """The usage statement: the documentation and a sorted table of the options."""
         from .usage import parser_for
 
         return parser_for(self.script_name, self._documentation(), self.options).format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Warn, shut down (handle_shutdown), and exit with 255, by SystemExit."""
+        """Warn, shut down (handle_shutdown), and exit with status 255 by SystemExit."""
         _log.warning("Shutting down: %s", message)
         self.shut_down(ExitStatus.SERVICE_ERROR)
         sys.exit(ExitStatus.SERVICE_ERROR)
 
     def run(self) -> int:
-        """Parse the command line, lock the pid file, daemonize, drop privileges, run; the exit status.
+        """Parse the command line, lock the pid file, daemonize, drop privileges, and run. Returns the exit status.
 
-        Under systemd (NOTIFY_SOCKET is set) it stays in the foreground. Raises nothing of ours: what is wrong is
-        said in one sentence on standard error.
+        Under systemd (NOTIFY_SOCKET is set) it stays in the foreground. Raises no SdsuperviseError: an error is one
+        sentence on standard error.
         """
         try:
             if not self._parse():
                 return ExitStatus.OK
         except UsageError as error:
-            tell_reason(error)  # of a successor
+            tell_reason(error)  # only in a successor
             print(error if is_successor() else f"{error}\n\n{self.usage().rstrip()}", file=sys.stderr)
             return ExitStatus.FAILED  # the original's status; `sdsupervise` itself uses 64
         try:
@@ -102,23 +102,26 @@ class Daemon(ABC):
         except SdsuperviseError as error:
             return say_failure(error)
 
-    # ------------------------------------------------------------------------------------------------- our side
+    # ------------------------------------------------------------------------------- called by sdsupervise itself
 
     def plan(self) -> Plan | None:
-        """What it asks for; None if its command line asked for help, which has been given.
+        """The Plan of this daemon; None if its command line asked for help, which was printed.
 
         Raises UsageError.
         """
         return self._plan() if self._parse() else None
 
     def take_claim(self, claimed: Claim | None) -> None:
-        """What `sdsupervise run` took before it loaded this code; None if nothing."""
+        """Set the claim that `sdsupervise run` made before it loaded this code; None if there is none."""
         self._claimed = claimed
 
     def _assure_code(self) -> None:
-        """Raises ServiceNotLoadable where what was loaded is not what the disk has."""
+        """Make sure that the loaded code is the code on disk.
+
+        Raises ServiceNotLoadable if it is not.
+        """
         try:
-            # A claim would not outlive it, nor come back: the rights for it are gone.
+            # A new execution would lose the claim and could not repeat it: the rights are gone.
             early_code.assure(type(self).__module__, may_execute_anew=self._claimed is None)
         except SdsuperviseError:
             if self._claimed is not None:
@@ -135,11 +138,11 @@ class Daemon(ABC):
         return status if isinstance(status, int) else 0
 
     def shut_down(self, status: int | None = None) -> None:
-        """Call handle_shutdown and exit, with its value if no status is given; nothing if that is going on already."""
+        """Call handle_shutdown and exit, with its value if `status` is None. Do nothing during a shutdown."""
         if self._shutting_down:
             return
         if self._coroutines.inside:
-            # A signal must not end whichever task it meets; only error() does.
+            # A signal must not end an arbitrary task; only error() does.
             self._coroutines.unwind(status, at_once=status is not None)
         elif status is not None or not greenlets.raise_in_main(Unwind(None)):
             self._exit_by_shutdown(status)
@@ -150,7 +153,7 @@ class Daemon(ABC):
         sys.exit(own_status if status is None else status)
 
     def _complete(self, method: Callable[[], object]) -> object:
-        """Run the service's code to its end, whether or not it is a coroutine."""
+        """Run the service's code, a coroutine or not, to its end. Returns its value."""
         try:
             value = self._coroutines.complete(method())
             if self._shutdown_follows():
@@ -163,7 +166,7 @@ class Daemon(ABC):
             self._coroutines.close()
 
     def _shutdown_follows(self) -> bool:
-        """Also where the service's code has come to its end by itself."""
+        """Whether the shutdown runs also after the service's code has returned."""
         return False
 
     def _plan(self) -> Plan:
@@ -182,12 +185,12 @@ class Daemon(ABC):
         )
 
     def _text_option(self, name: str, default: str | None = None) -> str | None:
-        """As given, also an empty one: `--user "$UNSET"` must not mean root."""
+        """The option as given, even if it is empty: `--user "$UNSET"` must not mean root."""
         value = self.get_option(name)
         return default if value is None else str(value)
 
     def _parse(self) -> bool:
-        """Parse the command line; False if it asked for help, which has been given.
+        """Parse the command line. Returns False if it asked for help, which was printed.
 
         Raises UsageError.
         """

@@ -17,7 +17,7 @@ class Plan(NamedTuple):
     """What a daemon asks for."""
 
     name: str
-    read_code_version: Callable[[], CodeVersion]  # of the code, once this process is as it will stay
+    read_code_version: Callable[[], CodeVersion]  # called when the process has its final user and directory
     pid_file: str | None
     user: str | None
     group: str | None
@@ -27,13 +27,13 @@ class Plan(NamedTuple):
     can_reload: bool
     listen: Sequence[Listen] = ()
     overlaps: bool = False
-    checked: bool = False  # by before_commit, while the generation before serves
-    is_instance: bool = False  # a file describes it, and a unit may run it
-    code: str = ""  # the file of a class that is loaded by the time of start()
+    checked: bool = False  # before_commit checks it while the old generation serves
+    is_instance: bool = False  # it has a file in a directory of instances
+    code: str = ""  # the file of a class that is loaded before start()
 
 
 def wanted_listeners(plan: Plan, identity: Identity | None) -> list[WantedListener]:
-    """The sockets that are listed; a UNIX socket's file is the service's own, unless its entry says another owner.
+    """The listed sockets. A UNIX socket's file belongs to the service's user, unless its entry names another owner.
 
     Raises ConfigError.
     """

@@ -1,4 +1,4 @@
-"""Root's rights, where a service has a user of its own: what is refused while they last, and how they are given up."""
+"""Root's rights in a service with a user of its own: what is refused while they last, and how they are dropped."""
 
 import logging
 
@@ -13,12 +13,12 @@ _log = logging.getLogger("sdsupervise")
 
 
 def drops(identity: Identity | None) -> bool:
-    """There are rights to give up still."""
+    """Whether this process still has rights to drop."""
     return identity is not None and os.geteuid() == 0 != identity.uid
 
 
 def drop(identity: Identity | None, *, under_systemd: bool) -> None:
-    """Become this user and group, with their login environment; nothing where none is named."""
+    """Become this user and group, with their login environment. Does nothing for None."""
     if identity is None:
         return
     if (os.geteuid(), os.getegid()) != (identity.uid, identity.gid):
@@ -32,7 +32,10 @@ def drop(identity: Identity | None, *, under_systemd: bool) -> None:
 
 
 def refuse_code_of_others(identity: Identity | None, invocation: Invocation) -> None:
-    """Raises ConfigError where another user may write code that root is about to load."""
+    """Refuse to load code as root that another user may write.
+
+    Raises ConfigError.
+    """
     if drops(identity):
         from ..linux import root_environment
 
@@ -40,7 +43,7 @@ def refuse_code_of_others(identity: Identity | None, invocation: Invocation) -> 
 
 
 def warn_of_code(plan: Plan, identity: Identity | None) -> None:
-    """Only the class, or its own command line, has named its user: so root has loaded its code."""
+    """Warn if only the class or its own command line names the user: then root has loaded the class's code."""
     if not plan.code or identity is None or identity.uid == 0 or os.geteuid() != 0:
         return
     writer = who_else_may_write(plan.code)

@@ -1,11 +1,11 @@
-"""What a start does that finds the service running already: it has that reload, or is refused.
+"""A start that finds the service already running: it reloads the service, or is refused.
 
-A script that is started twice reloads the service, as the original did. Under systemd a second start is an error: exit
-status 0 would make Restart=always reload the running service for ever. An instance that a unit runs is refused: what
-the unit says would not be applied.
+A script that is started twice reloads the service, as in App::Base::Daemon. Under systemd a second start is an error:
+with exit status 0, Restart=always would reload the running service again and again. A second start of an instance that
+a unit runs is refused, because it would not apply what the unit says.
 
-A process that starts as root may find files and sockets that somebody else has made. It believes a control socket only
-where root, itself or the service's own user listens, and a pid file only where its owner could signal that pid anyway.
+A start as root may find files and sockets of other users. It trusts a control socket only if root, its own user or the
+service's user listens there, and a pid file only if the file's owner could signal that pid anyway.
 """
 
 import logging
@@ -22,49 +22,49 @@ from ..linux.pid_file import PidFile
 
 _log = logging.getLogger("sdsupervise")
 
-_ANSWER_SECONDS = 5.0  # a supervisor's event loop answers at once, or hangs
-_MOST_BYTES = 2**21  # of a command line, which may be anybody's
+_ANSWER_SECONDS = 5.0  # for the answer of a supervisor's event loop
+_MOST_BYTES = 2**21  # of a command line; the process may belong to any user
 
 
 class Start(NamedTuple):
-    """What is about to be started."""
+    """The service that is about to start."""
 
     name: str
     pid_file: str | None
-    is_instance: bool  # a file in a directory of instances describes it
-    may_reload: bool  # a running one, instead of being refused
-    users: Collection[int]  # whose process may be the running supervisor
+    is_instance: bool  # it has a file in a directory of instances
+    may_reload: bool  # may reload the running service, instead of a refusal
+    users: Collection[int]  # uids that may run the supervisor
 
     def already_running(self) -> AlreadyRunning:
-        """The refusal."""
+        """The error for a service that already runs."""
         what = self.pid_file or "its lock"
         return AlreadyRunning(f"Couldn't lock {what}. Is another copy of this daemon already running?")
 
 
 def refuse_beside_unit(name: str) -> None:
-    """For an instance that somebody starts by hand.
+    """Refuse to start an instance by hand if systemd runs it.
 
-    Raises AlreadyRunning where systemd runs it, and so would not know of this one.
+    Raises AlreadyRunning.
     """
     if not os.path.isdir("/run/systemd/system"):
         return
     from ..instances import locations
-    from ..systemd import manager  # few starts come here
+    from ..systemd import manager  # imported here because few starts need it
 
     unit = f"sdsupervise@{name}.service"
     of_user = locations.is_users_own(name)
     try:
         state = manager.properties(unit, "ActiveState", of_user=of_user)["ActiveState"]
     except UnitUnavailable:
-        return  # what listens on the control socket is asked next
+        return  # the caller asks on the control socket next
     if state in manager.ACTIVE:
         raise _run_by(unit, name, of_user=of_user)
 
 
 def ask_running(start: Start, path: str) -> bool:
-    """A supervisor answers on this control socket, and reloads now; False if nobody listens.
+    """Ask the supervisor on this control socket to reload. Returns False if nothing listens there.
 
-    Raises AlreadyRunning if it runs and this start may not reload it.
+    Raises AlreadyRunning if the service runs and this start may not reload it.
     """
     try:
         caller = client.Client.connect(path, timeout_seconds=_ANSWER_SECONDS)
@@ -98,9 +98,9 @@ def ask_running(start: Start, path: str) -> bool:
 
 
 def signal_running(start: Start, pid_file: PidFile) -> bool:
-    """The lock's holder has no control socket that we can find, and is sent SIGUSR2 instead.
+    """Send SIGUSR2 to the lock's holder, which has no control socket that we can find. Returns whether it was sent.
 
-    Raises AlreadyRunning where the file is not to be believed, NotPermitted where we may not signal its process.
+    Raises AlreadyRunning if the pid file is not trustworthy, NotPermitted if we may not signal the process.
     """
     pid = pid_file.read_pid()
     if not start.may_reload or pid is None:
@@ -110,7 +110,7 @@ def signal_running(start: Start, pid_file: PidFile) -> bool:
     except OSError:
         return False
     try:
-        # A worker can hold the lock of a dead supervisor, whose number may be anybody's by now.
+        # A worker can hold the lock of a dead supervisor, whose pid may belong to any process by now.
         if not _looks_like_us(pid, start.name):
             return False
         owner = pid_file.owner()
@@ -143,7 +143,7 @@ def _run_by(unit: str, name: str, *, of_user: bool) -> AlreadyRunning:
 
 
 def _known_as(name: str, pid_file: str | None) -> str:
-    """What tells apart services that share a control socket's path; the directory may be spelled in many ways."""
+    """What distinguishes services with the same control socket path; a directory can be spelled in many ways."""
     return os.path.basename(pid_file or "") or name
 
 

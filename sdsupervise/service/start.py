@@ -1,13 +1,13 @@
-"""From a parsed command line to a process that may begin, in the order in which it is done:
+"""From a parsed command line to a process that may begin, in the order of the steps:
 
 1. plan.py: what the daemon asks for.
-2. claim.py: what may need root's rights, so lock, control socket, run directory and sockets.
-3. rights.py: root's rights are given up.
+2. claim.py: what may need root's rights: lock, control socket, run directory and sockets.
+3. rights.py: root's rights are dropped.
 4. The service's code is loaded, as that user.
-5. This module: the sockets that only the code lists, the background, the pid file, the lock of a successor.
+5. This module: sockets that only the code lists, the background, the pid file, the lock of a successor.
 
-So it is where a file or an option names the user. Where only the class says who it is, its code is loaded as root, and
-start() makes the claim. failure.py says why a process does not come so far.
+This order needs a user from a file or an option. If only the class names the user, root loads its code, and start()
+makes the claim. failure.py reports why a process does not come this far.
 """
 
 from collections.abc import Mapping
@@ -26,15 +26,15 @@ from .claim import Claim, claim
 from .failure import or_tell_reason
 from .plan import Plan, wanted_listeners
 
-_KNOWN_AHEAD = ("notify_command", "notify_timeout", "reload_timeout")  # of use before the service's code is loaded
+_KNOWN_AHEAD = ("notify_command", "notify_timeout", "reload_timeout")  # used before the service's code is loaded
 
 
 def tell_where_it_starts(settings: Mapping[str, object]) -> None:
-    """In a successor, which is in its directory by now: whoever waits for the reload hears of that before any code is
-    loaded, and so also where that fails. What the command line or the file says counts from now on: whom to tell of a
-    failure, and a longer reload_timeout.
+    """Send the predecessor the directory of this successor, before any code is loaded, so that the caller sees it even
+    if the load fails. Settings of the command line or the file that count from now on are sent too: notify_command and
+    a longer reload_timeout.
 
-    Raises HandoverError.
+    Does nothing outside a successor. Raises HandoverError.
     """
     handover = inheritance.inherited_handover(inheritance.this_invocation().environment)
     if handover is None:
@@ -48,9 +48,10 @@ def tell_where_it_starts(settings: Mapping[str, object]) -> None:
 
 
 def start(plan: Plan, claimed: Claim | None = None) -> Started | int:
-    """Get everything ready, by a claim that was made before or by one that is made now. An exit status instead where
-    this process has nothing more to do: it initiated the reload of a running daemon, or it is the parent of one that
-    went to the background.
+    """Prepare everything, with a claim that was made before or with a new one.
+
+    Returns an exit status instead if this process has nothing more to do: it has reloaded a running daemon, or is the
+    parent of a daemon in the background.
 
     Raises SdsuperviseError.
     """
@@ -62,7 +63,7 @@ def start(plan: Plan, claimed: Claim | None = None) -> Started | int:
     pin_imports()
     if claimed.channel is not None:
         inheritance.adopt_stderr(claimed.own_stderr)
-        # Which may be the journal.
+        # Now the journal may be the destination.
         logs.set_up(plan.name, generation=claimed.generation, silent=plan.silent, waits=not plan.supervised)
         return or_tell_reason(claimed.channel, lambda: _start_successor(plan, claimed))
     try:
@@ -81,7 +82,7 @@ def _start_first(plan: Plan, claimed: Claim) -> Started | int:
             f"{plan.name} names the pid file {plan.pid_file or '(none)'} in its code, but its code is loaded as uid "
             f"{os.geteuid()} after the pid file is opened. Set pid_file in the instance's file, or give --pid-file."
         )
-    # Before the privileges are dropped, for a port below 1024, unless they had to be dropped before.
+    # Before the privileges are dropped, for ports below 1024; unless `claim` had to drop them already.
     listening = Listening(notifier)
     if plan.supervised:
         listening = Listening.begin(

@@ -1,6 +1,6 @@
-"""The usage statement of a daemon, and what argparse makes of its command line.
+"""The usage statement of a daemon, and its command line parsed by argparse.
 
-A module of its own: argparse costs 0.7 MB, and few command lines need it; see options.parse_plain.
+This is a separate module because argparse costs 0.7 MB, and few command lines need it; see options.parse_plain.
 """
 
 import argparse
@@ -12,13 +12,13 @@ from ..errors import UsageError
 from ..input.checked import decimal
 from .options import BUILT_IN, TYPES, Parsed, type_of
 
-_MOST_COLUMNS = 10_000
+_MOST_COLUMNS = 10_000  # believed of $COLUMNS
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """As wide as the terminal.
+    """Formats to the width of the terminal.
 
-    argparse's own imports shutil for the width, hence bz2 and lzma: 0.5 MB.
+    argparse's own formatter imports shutil for the width, and so bz2 and lzma: 0.5 MB.
     """
 
     def __init__(self, prog: str) -> None:
@@ -26,7 +26,7 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class _RawHelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Leaves the documentation's lines as the author broke them."""
+    """Keeps the line breaks of the documentation."""
 
 
 def _terminal_columns() -> int:
@@ -48,9 +48,9 @@ class _OptionParser(argparse.ArgumentParser):
 def parser_for(
     script_name: str, documentation: str, options: Sequence[Mapping[str, object]]
 ) -> argparse.ArgumentParser:
-    """A parser that also writes the usage statement, its options sorted by name.
+    """A parser that also formats the usage statement, with the options sorted by name.
 
-    Raises ValueError for a definition that is none.
+    Raises ValueError for an invalid definition.
     """
     parser = _OptionParser(
         prog=script_name,
@@ -72,11 +72,11 @@ def parser_for(
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> Parsed:
-    """Options and the rest, in any order; "--" ends the options.
+    """Parse options and other arguments in any order; "--" ends the options.
 
     Raises UsageError.
     """
-    # Cut here: argparse takes "--" away itself, and then reads as an option what comes after it.
+    # Cut here: argparse removes "--", and would then read a later word as an option.
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     values = vars(parser.parse_intermixed_args(list(arguments[:cut])))
     rest = [*values.pop("args"), *arguments[cut + 1 :]]

@@ -1,1 +1,1 @@
-"""The supervisor: what happens becomes an event of the takeover table, and it performs the effects."""
+"""The supervisor: it turns what happens into events of the takeover table, and performs the table's effects."""

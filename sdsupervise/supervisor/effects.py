@@ -1,4 +1,4 @@
-"""The effects of the takeover table, performed."""
+"""Performs the effects of the takeover table."""
 
 from typing import assert_never
 
@@ -12,14 +12,14 @@ from .trial import Trial
 
 
 class Effects:
-    """Performs one after the other; what they cause comes later, as an event."""
+    """Performs one effect after another. What an effect causes arrives later, as an event."""
 
     def __init__(self, loop: EventLoop, shell: Shell, lock: Lock, trial: Trial, main_role: MainRole) -> None:
         self._loop, self._shell, self._lock, self._trial, self._main_role = loop, shell, lock, trial, main_role
         self._lane_drain: LaneDrain | None = None
 
     def perform(self, effect: Effect) -> None:
-        """Perform one."""
+        """Perform one effect."""
         shell, handover = self._shell, self._shell.handover
         match effect:
             case Effect.RELEASE_WORKERS:
@@ -47,7 +47,7 @@ class Effects:
             case Effect.TELL_FAILED:
                 handover.tell("failed")
             case Effect.TELL_COMMITTED:
-                shell.started.listening.close()  # before anybody hears that the reload is done
+                shell.started.listening.close()  # before the success of the reload is reported
                 handover.tell("committed")
             case Effect.TELL_STOP:
                 handover.stop_peer()
@@ -72,12 +72,12 @@ class Effects:
                 assert_never(effect)
 
     def lane_is_needed(self) -> None:
-        """The generation after the next one needs the lane that our workers drain in: stop them at once."""
+        """See HandoverOwner. Stops our draining workers at once."""
         if self._lane_drain is not None:
             self._stop_workers()
 
     def _stop_workers(self) -> None:
-        """At once, unless they only drain, and their lanes must become empty first."""
+        """Stop the workers: at once, or in DRAINING when their lanes are empty."""
         lanes = self._shell.started.listening.leave_lanes()
         if lanes and self._shell.state is State.DRAINING:
             patience = self._shell.settings.stop_timeout / 2

@@ -1,4 +1,4 @@
-"""What becomes of one generation, told to whom it may concern: the journal, who counts, and notify_command."""
+"""Reports the events of one generation to the journal, the counters, and notify_command."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ _log = logging.getLogger("sdsupervise")
 
 
 class GenerationLog:
-    """Each event once. What befalls a worker or a reload is logged where it is known best."""
+    """Reports each event once. Events of single workers and reloads are logged where they are detected."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class GenerationLog:
         *,
         on_quiet: Callable[[], None],
     ) -> None:
-        """`on_quiet` hears when nobody is being told of anything any more."""
+        """`on_quiet` is called when no notify_command runs or waits any more."""
         self._settings, self._generation, self._code_version = settings, generation, code_version
         self._has_served = self._has_retired = False
         self._loop, self._name, self._on_quiet = loop, name, on_quiet
@@ -43,7 +43,7 @@ class GenerationLog:
 
     @property
     def busy(self) -> bool:
-        """A notify_command runs, or is to."""
+        """Whether a notify_command runs or waits."""
         return self._notify_command is not None and self._notify_command.busy
 
     def starts(self) -> None:
@@ -56,18 +56,18 @@ class GenerationLog:
         )
 
     def serves(self, *, by_verdict: bool) -> None:
-        """For the first time, unless this is known: the verdict on a reload says it too."""
+        """The generation serves. Logged once, and not if the verdict of a reload (`by_verdict`) already says so."""
         if not self._has_served and not by_verdict:
             self._say_serving()
         self._has_served = True
 
     def retires(self) -> float:
-        """The next generation serves. What people are being told goes on for so many seconds at most."""
+        """The next generation serves. Returns how many seconds a running notify_command may take at most."""
         self._has_retired = True
         return self._finish(self._settings.notify_timeout)
 
     def stops(self, gave_up_because: str, *, is_main: bool) -> None:
-        """The service does."""
+        """The service stops; `gave_up_because` is "" for a requested stop."""
         if is_main:
             extra = entry_fields(CatalogEntry.STOPPING, reason=gave_up_because or "A stop was requested.")
             _log.info("Generation %d stops", self._generation, extra=extra)
@@ -75,24 +75,24 @@ class GenerationLog:
         self._finish(limit if gave_up_because else min(limit, self._settings.stop_timeout))
 
     def abandon(self) -> None:
-        """Tell people nothing more, and nothing to its end."""
+        """Kill the running notify_command, and run no other."""
         if self._notify_command is not None:
             self._notify_command.abandon("the service stops")
 
     def leaves(self, *, is_main: bool) -> None:
-        """The supervisor does."""
+        """The supervisor exits."""
         entry = (
             CatalogEntry.STOPPED if is_main else CatalogEntry.DRAINED if self._has_retired else CatalogEntry.ABANDONED
         )
         _log.info("Generation %d leaves", self._generation, extra=entry_fields(entry))
 
     def gave_up(self, why: str) -> None:
-        """It is to stop because of this."""
+        """The service will stop for this reason."""
         _log.error("%s", why, extra=entry_fields(CatalogEntry.GAVE_UP, reason=why))
         self._notify(CatalogEntry.GAVE_UP, reason=why)
 
     def crash_loop(self, why: str, *, is_main: bool) -> None:
-        """One has begun, or, without a reason, is over; see workers/crash_loops.py."""
+        """A crash loop has begun, or, with "", is over; see workers/crash_loops.py."""
         if why:
             self.counters.count("crash_loops")
             _log.warning(
@@ -100,15 +100,18 @@ class GenerationLog:
             )
         else:
             _log.info("The crash loop is over", extra=entry_fields(CatalogEntry.CRASH_LOOP_OVER))
-        if is_main:  # of a successor's only the verdict on its reload is of interest
+        if is_main:  # for a successor, the verdict of its reload is enough
             self._notify(CatalogEntry.CRASH_LOOP if why else CatalogEntry.CRASH_LOOP_OVER, reason=why)
 
     def verdict(
         self, entry: CatalogEntry, facts: Mapping[str, object], setting_of_new_code: NotifySetting | None
     ) -> None:
-        """A reload has it, and we are the main supervisor now. The facts are those of Reload.facts; none where whoever
-        was to tell it died after the commit. People hear by the new code's notify_command where we have none, from now
-        on: whoever asks to be told of failures, and deploys that with the first one, is to hear of it."""
+        """A reload has its verdict, and this is the main supervisor now.
+
+        The facts are those of Reload.facts; empty if the predecessor died between its commit and the verdict. If we
+        have no notify_command, the new code's is used from now on: a deployment that adds notify_command, and fails,
+        must be reported too.
+        """
         if self._notify_command is None and setting_of_new_code is not None:
             self._notify_command = self._make_notify_command(setting_of_new_code)
         if not facts:
@@ -121,7 +124,7 @@ class GenerationLog:
         if self._has_served and not is_still_installed():
             _log.warning("notify_command is not run before the next reload: another sdsupervise is installed now")
             return None
-        from ..hooks import notify_command  # most services can do without, and its memory
+        from ..hooks import notify_command  # costs memory, and most services do not need it
 
         facts = {"NAME": self._name, "GENERATION": str(self._generation)}
         return notify_command.NotifyCommand(self._loop, hook.command, hook.timeout, facts=facts, on_idle=self._on_quiet)

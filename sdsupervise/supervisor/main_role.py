@@ -1,4 +1,4 @@
-"""The main role: systemd's main pid, and whoever is asked on the control socket. A reload hands it to the successor."""
+"""The main role: the main pid of systemd, and the accepting end of the control socket. A reload hands it on."""
 
 from ..control.server import ControlServer
 from ..core.takeover import Event, State
@@ -11,14 +11,14 @@ from .shell import Shell
 
 
 class MainRole:
-    """Takes it, names the successor to systemd, gives it up, and leaves with it or without."""
+    """Takes the main role, names the successor to systemd, gives the role up, and ends the supervisor."""
 
     def __init__(self, shell: Shell, lock: Lock, control: ControlServer | None, source: Source) -> None:
         self._shell, self._lock, self._control, self._source = shell, lock, control, source
-        self.is_named = False  # systemd has been told, or is being told, that we are the main pid
+        self.is_named = False  # systemd knows, or will know in a moment, that we are the main pid
 
     def take(self, systemd_believes: str) -> None:
-        """We are the main supervisor from now on; systemd believes the unit to be starting, or ready."""
+        """Take the main role; systemd believes that the unit is "starting" or "ready"."""
         shell = self._shell
         shell.is_main = True
         process_title.show("supervisor")
@@ -30,12 +30,12 @@ class MainRole:
             self._control.accept_calls()
 
     def take_for_stop(self) -> None:
-        """A stop comes in the middle of the commit: systemd listens to us already."""
+        """Take the notification part of the role, for a stop during the commit: systemd already listens to us."""
         if self.is_named and not self._shell.is_main:
             self._shell.reporter.become_main(systemd_believes="ready")
 
     def name_successor(self) -> None:
-        """Tell systemd the new main pid."""
+        """Send systemd the pid of the successor as the new main pid."""
         shell, peer = self._shell, self._shell.handover.peer
         assert peer is not None and peer.pid is not None
         shell.handover.tell("naming")
@@ -45,22 +45,22 @@ class MainRole:
         self._shell.look_and_happen(Event.BARRIER_RETURNED)
 
     def give_up(self) -> None:
-        """The successor has it."""
+        """Give the role up: the successor has it."""
         shell = self._shell
         shell.is_main = False
         process_title.show("draining supervisor")
         still_telling = shell.generation_log.retires()
         if still_telling:
-            shell.handover.extend(still_telling)  # whoever sees us out is to wait for that
+            shell.handover.extend(still_telling)  # the main supervisor must wait for that before it kills us
         shell.handover.draining.leave_to_successor()
         shell.reporter.retire()
         if self._control is not None:
             self._control.stop_accepting()
-            # At once, not when we leave, which may be hours from now: what they ask is of whoever serves.
+            # Now, not at our exit, which may be hours from now: their calls are for the generation that serves.
             self._control.leave_idle_callers(shell.handover.leave_caller)
 
     def leave(self) -> None:
-        """The supervisor ends: what is the service's goes with the main one, in the end."""
+        """Clean up at the supervisor's exit. The last main supervisor also removes what belongs to the service."""
         shell, peer = self._shell, self._shell.handover.peer
         service_ends = shell.is_main and shell.state is State.GONE
         if shell.is_main or (peer is not None and peer.gone):

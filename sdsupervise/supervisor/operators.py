@@ -1,4 +1,4 @@
-"""What operators and systemd may have a supervisor do, once requests.py has found that it may."""
+"""Performs the requests of operators and systemd that requests.py has accepted."""
 
 import logging
 from collections.abc import Callable
@@ -19,59 +19,59 @@ class Operators:
 
     def __init__(self, loop: EventLoop, shell: Shell) -> None:
         self._loop, self._shell = loop, shell
-        self._was_interrupted = False  # by Ctrl-C
-        self.end_at_once = False  # by another one
+        self._was_interrupted = False  # Ctrl-C was pressed once
+        self.end_at_once = False  # Ctrl-C was pressed again
 
     @property
     def state(self) -> State:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         return self._shell.state
 
     @property
     def is_main(self) -> bool:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         return self._shell.is_main
 
     @property
     def reload_waits(self) -> bool:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         return self._shell.handover.reloads.waiting is not None
 
     def facts(self) -> dict[str, object]:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         return self._shell.status.facts(self._shell.state)
 
     def code(self) -> dict[str, object]:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         return self._shell.status.code()
 
     def ask_control_pid(self, on_answer: Callable[[int], None]) -> None:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         ask_control_pid(self._loop, on_answer)
 
     def pass_on(self, number: int) -> list[int]:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         return [*self._shell.pool.pass_on(number), *self._shell.handover.pass_on(number)]
 
     def reload(self, reload: Reload) -> None:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         self._shell.handover.ask(reload, at_most=self._shell.longest_wait)
 
     def refuse(self, reload: Reload, why: str) -> None:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         stops = PHASES[self._shell.state].main_state == "stopping"
         self._shell.handover.refuse(reload, why, stops=stops)
 
     def scaled(self) -> None:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         self._shell.tell_status_soon()
 
     def stop(self) -> None:
-        """As RequestsOwner has it."""
+        """See RequestsOwner."""
         self._shell.happen(Event.STOP_ASKED)
 
     def interrupt(self) -> None:
-        """As RequestsOwner has it: the first says how long a stop may take, the next one ends it."""
+        """See RequestsOwner. The first Ctrl-C stops the service and logs how long that may take; the second kills."""
         shell, handover = self._shell, self._shell.handover
         if not self._was_interrupted:
             self._was_interrupted = True
@@ -86,4 +86,4 @@ class Operators:
             _log.warning("Ctrl-C again; ending all workers at once")
             shell.generation_log.abandon()
             handover.draining.kill()
-            shell.happen(Event.DEADLINE)  # of the stop
+            shell.happen(Event.DEADLINE)  # the deadline of the stop

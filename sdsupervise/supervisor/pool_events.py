@@ -1,4 +1,4 @@
-"""What becomes of the workers: an event of the takeover table, a count, a line in the journal, a failure reason."""
+"""Turns events of the workers into events of the takeover table, counts, journal entries and failure reasons."""
 
 import logging
 
@@ -22,7 +22,7 @@ class PoolEvents:
         self._shell, self._source = shell, source
 
     def start_worker(self, owner: WorkerOwner, *, index: int, spare: bool) -> Worker:
-        """As PoolOwner has it."""
+        """See PoolOwner."""
         peer = self._shell.handover.peer
         return self._source.start(
             owner,
@@ -33,7 +33,7 @@ class PoolEvents:
         )
 
     def workers_forked(self, workers: list[Worker]) -> None:
-        """As PoolOwner has it: the peer knows them before they run code of the service."""
+        """See PoolOwner. The peer gets the workers' pids before they run code of the service."""
         shell, peer = self._shell, self._shell.handover.peer
         shell.count("starts", amount=sum(worker.state is not WorkerState.SPARE for worker in workers))
         if peer is not None and not peer.gone:
@@ -45,16 +45,16 @@ class PoolEvents:
         shell.tell_status_soon()
 
     def cannot_start_worker(self, why: str) -> None:
-        """As PoolOwner has it."""
+        """See PoolOwner."""
         shell = self._shell
-        if PHASES[shell.state].wants_workers:  # it is tried again
+        if PHASES[shell.state].wants_workers:  # the pool tries again
             shell.reconsider()
             return
         shell.handover.tell_reason(f"The new supervisor {why}.")
         shell.happen(Event.WORKER_GONE)
 
     def worker_ready(self, worker: Worker) -> None:
-        """As PoolOwner has it."""
+        """See PoolOwner."""
         shell = self._shell
         extra = entry_fields(CatalogEntry.WORKER_READY, worker=worker, seconds=worker.lived)
         until = " to be started" * worker.waits_to_start
@@ -66,20 +66,20 @@ class PoolEvents:
         shell.tell_status_soon()
 
     def worker_up(self, worker: Worker) -> None:
-        """As PoolOwner has it."""
+        """See PoolOwner."""
         extra = entry_fields(CatalogEntry.WORKER_READY, worker=worker, seconds=worker.lived)
         _log.info("Worker (pid %d) of generation %d is up", worker.pid, self._shell.generation, extra=extra)
         self._shell.worker_serves()
         self._shell.tell_status_soon()
 
     def worker_extends(self, worker: Worker, seconds: float) -> None:
-        """As PoolOwner has it."""
+        """See PoolOwner."""
         if PHASES[self._shell.state].for_workers:
             self._shell.put_off_deadline(seconds)
             self._shell.handover.extend(seconds)
 
     def worker_gone(self, worker: Worker) -> None:
-        """As PoolOwner has it. A worker that was told to stop is no reason for a failure, but what follows from one."""
+        """See PoolOwner. The end of a worker that was asked to stop is a consequence, not a failure reason."""
         shell = self._shell
         stopped = worker.state is WorkerState.STOPPING
         if worker.crashed and not stopped:
@@ -92,7 +92,7 @@ class PoolEvents:
         shell.tell_status_soon()
 
     def pool_gave_up(self, why: str) -> None:
-        """As PoolOwner has it. In the middle of a reload the other code may be the cure."""
+        """See PoolOwner. During a reload nothing is given up: the new code may be the repair."""
         shell = self._shell
         if not PHASES[shell.state].gives_up:
             return
@@ -105,12 +105,12 @@ class PoolEvents:
         shell.happen(Event.GAVE_UP)
 
     def crash_loop(self, why: str) -> None:
-        """As PoolOwner has it."""
+        """See PoolOwner."""
         self._shell.generation_log.crash_loop(why, is_main=self._shell.is_main)
         self._shell.handover.tell_counters()
 
     def _why_gone(self, worker: Worker) -> str:
-        """Why a worker of a successor ended, and when: it may have served already."""
+        """Why and when a successor's worker ended, as a sentence; it may have served already."""
         said, when = last_line(worker.failure), "before it was ready"
         if worker.was_up and self._shell.checks:
             when = "while before_commit ran"
@@ -122,7 +122,7 @@ class PoolEvents:
         return f"The worker {worker.exit_in_words} {when}{status}{self._where_words_are()}."
 
     def _where_words_are(self) -> str:
-        """Where a command has written why it ended, for the end of a sentence; the journal's is looked up."""
+        """Where a command's standard error goes, as the end of a sentence; "" for the journal, which is searched."""
         peer = self._shell.handover.peer
         if peer is None or peer.pid is None or not self._shell.settings.executes or stderr_is_journal():
             return ""

@@ -1,4 +1,4 @@
-"""What people and systemd ask of a supervisor, by signal or on the control socket, and what is refused."""
+"""The requests of operators and systemd, by signal or on the control socket, and the reasons to refuse them."""
 
 import logging
 import os
@@ -21,58 +21,58 @@ from . import scaling
 
 _log = logging.getLogger("sdsupervise")
 
-# What not everybody may call, and what for.
+# Methods that only root and the service's user may call, and what they do.
 _COMMANDS = {"io.sdsupervise.Reload": "reload", "io.sdsupervise.Follow": "reload", "io.sdsupervise.Scale": "scale"}
-_MOST_FOLLOWERS = 8
-_LONGEST_WAIT_SECONDS = 3600.0  # of one who follows, for systemd to run ExecReload=: other jobs may come first
-_DESCRIPTORS_OF_RELOAD = 16  # at most so many at once: of channel, token, pipes, barrier, lock, pidfds
+_MOST_FOLLOWERS = 8  # of one reload
+_LONGEST_WAIT_SECONDS = 3600.0  # for a follower, until systemd runs ExecReload=; systemd may run other jobs first
+_DESCRIPTORS_OF_RELOAD = 16  # that a reload needs at once: channel, token, pipes, barrier, lock, pidfds
 
 
 class RequestsOwner(Protocol):
-    """What requests ask of the supervisor that they are made to."""
+    """What requests need from their supervisor."""
 
     @property
     def state(self) -> State:
-        """Where it stands."""
+        """The supervisor's state."""
 
     @property
     def is_main(self) -> bool:
-        """It is systemd's main pid, or would be."""
+        """Whether it has the main role; see main_role.py."""
 
     @property
     def reload_waits(self) -> bool:
-        """One has been asked for, and its turn has not come."""
+        """Whether a reload waits for its turn."""
 
     def facts(self) -> dict[str, object]:
-        """What Status answers."""
+        """The answer to Status."""
 
     def code(self) -> dict[str, object]:
-        """What Code answers."""
+        """The answer to Code."""
 
     def stop(self) -> None:
         """Stop the service."""
 
     def interrupt(self) -> None:
-        """SIGINT: a stop by somebody who waits for it."""
+        """SIGINT: stop the service; the operator waits for that."""
 
     def pass_on(self, number: int) -> list[int]:
-        """A signal to the workers that handle it; their pids."""
+        """Pass a signal on to the workers that have a handler for it. Returns their pids."""
 
     def reload(self, reload: Reload) -> None:
-        """Begin it, or let it wait."""
+        """Begin this reload, or let it wait."""
 
     def refuse(self, reload: Reload, why: str) -> None:
-        """It never begins."""
+        """Refuse this reload."""
 
     def scaled(self) -> None:
-        """There are to be more workers, or fewer."""
+        """The number of workers was changed."""
 
     def ask_control_pid(self, on_answer: Callable[[int], None]) -> None:
-        """Ask systemd for the process of our unit's ExecReload=; 0 if there is none."""
+        """Ask systemd for the pid of our ExecReload= process, and call `on_answer` with it; 0 if there is none."""
 
 
 class Requests:
-    """Takes them in."""
+    """Receives all requests."""
 
     def __init__(
         self,
@@ -83,10 +83,10 @@ class Requests:
         stop_signals: Iterable[signal.Signals],
         why_never: str,
     ) -> None:
-        """`why_never` says why the service cannot be reloaded at all, "" if it can.
+        """`why_never` is the reason why the service can never be reloaded; "" if it can.
 
-        On a terminal SIGHUP is its end, and a stop as well. Without one it is what daemons get from whoever wants them
-        to read or open a file anew.
+        With a terminal, SIGHUP means its end, and stops the service. Without one, SIGHUP usually asks a daemon to read
+        or open a file again.
         """
         self._pool, self._owner, self._pool_size = pool, owner, pool_size
         self._why_never = why_never
@@ -99,18 +99,18 @@ class Requests:
             self._stops |= {signal.SIGHUP} if has_no_handler(signal.SIGHUP) else set()
         others = {number for number in DEADLY | self._passed_on if has_no_handler(number)}
         self._signals = SignalReceiver({*self._stops, signal.SIGUSR2, *scaling.SIGNALS, *others})
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)  # what came since we were spawned; see handover/spawn.py
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)  # blocked since the spawn; see handover/spawn.py
 
     def fileno(self) -> int:
-        """Readable when a signal has come."""
+        """The descriptor that is readable after a signal."""
         return self._signals.fileno()
 
     def close_in_child(self) -> None:
-        """In a freshly forked worker."""
+        """Close a forked worker's copy of the descriptor."""
         self._signals.close()
 
     def take_signals(self) -> None:
-        """Do what the signals that have come ask for."""
+        """Handle the signals that have arrived."""
         numbers = self._signals.read()
         stops = numbers & self._stops
         if signal.SIGINT in stops:
@@ -122,13 +122,15 @@ class Requests:
         for number in scaling.SIGNALS.keys() & numbers:
             change = scaling.SIGNALS[signal.Signals(number)]
             self._scale(self._pool.size + change, processes.signal_name(number))
-        if self._owner.is_main:  # to whose pid they were sent, if not to all of the unit
+        if self._owner.is_main:  # signals are sent to the main pid, or to the whole unit
             for foreign in sorted(numbers - self._stops - {signal.SIGUSR2, *scaling.SIGNALS}):
                 self._take_foreign(foreign)
 
     def _take_foreign(self, number: int) -> None:
-        """A signal that means nothing to us. It may be for the program: logrotate has it open its files anew. A worker
-        without a handler for it would die of it."""
+        """Handle a signal without a meaning for a supervisor: pass it on to workers that have a handler for it.
+
+        For example, logrotate asks a program by a signal to open its files again. A worker without a handler would die.
+        """
         name = processes.signal_name(number)
         pids = self._owner.pass_on(number) if number in self._passed_on else []
         if pids:
@@ -139,7 +141,7 @@ class Requests:
             _log.warning("%s is ignored: it has no meaning for a supervisor", name)
 
     def take_call(self, call: Call) -> None:
-        """Do what a call on the control socket asks for."""
+        """Handle a call on the control socket."""
         if call.method not in varlink.METHODS:
             call.fail(varlink.METHOD_NOT_FOUND, {"method": call.method})
             return
@@ -176,22 +178,22 @@ class Requests:
 
     @property
     def commanders(self) -> Collection[int]:
-        """The users who may have us do something: root, and our own, a process of whom could stop us by signals too."""
+        """The uids that may command a supervisor: root, and our own, whose processes could also stop us by a signal."""
         return {0} if self._is_nobody else {0, os.geteuid()}
 
     def _take_reload(self, call: Call) -> None:
-        """Asked for by anybody who may, or by the process of ExecReload=, which can spawn the successor itself."""
+        """Handle Reload. The caller is a permitted user, or the ExecReload= process, which can spawn the successor."""
         if call.parameters.get("exec_reload") is not True:
             self._begin_reload(call, by_systemd=False)
         elif not call.wants_more:
-            call.fail(varlink.EXPECTED_MORE, {})  # the order to spawn one would not be its last answer
+            call.fail(varlink.EXPECTED_MORE, {})  # the caller gets an order to spawn before the last answer
         elif call.uid == 0:
             self._begin_reload(call, by_systemd=True)
         else:
             self._owner.ask_control_pid(lambda pid: self._begin_reload(call, by_systemd=pid == call.pid))
 
     def _take_follower(self, call: Call) -> None:
-        """One who is about to have systemd reload us. Where we would refuse that, nobody need trouble systemd."""
+        """Handle Follow, from a caller that will ask systemd to reload us. A refusal comes before systemd is asked."""
         if not call.wants_more:
             call.fail(varlink.EXPECTED_MORE, {})
         elif refusal := self._why_no_reload():
@@ -215,7 +217,7 @@ class Requests:
 
     @staticmethod
     def _tell(call: Call, facts: Callable[[], dict[str, object]]) -> None:
-        """Answer what anybody may ask, and what changes nothing: a bug in sdsupervise there is no reason to leave."""
+        """Answer a call that changes nothing. A bug in such an answer must not end the supervisor."""
         try:
             call.reply(facts())
         except Exception:
@@ -224,7 +226,7 @@ class Requests:
 
     @staticmethod
     def _describe(call: Call) -> None:
-        """From a file: no supervisor need have in memory what hardly anybody asks for."""
+        """Answer with an interface description, read from its file: callers rarely ask for it."""
         interface = call.parameters.get("interface")
         if interface is None:
             call.fail(varlink.INVALID_PARAMETER, {"parameter": "interface"})
@@ -262,7 +264,7 @@ class Requests:
         return ""
 
     def _scale(self, size: int | None, asked_by: str) -> str:
-        """Have so many workers from now on; why not, if we do not."""
+        """Change the number of workers. Returns the reason if that is refused, else ""."""
         now = self._pool.size
         refusal = scaling.why_not(self._pool_size, self._owner.state, size, is_main=self._owner.is_main)
         if not refusal and size is not None and not self._pool.has_room_for(size):

@@ -1,7 +1,7 @@
-"""How many workers there are to be: as configured, until somebody says otherwise by a signal or `sdsupervise scale`.
+"""The number of workers: as configured, until a signal or `sdsupervise scale` changes it.
 
-An exclusive service has no more than it is configured to have, unless max_workers says that it may: one worker more
-could be one that does the same work a second time.
+An exclusive service cannot have more workers than configured, unless max_workers allows it: one more worker could do
+the same work a second time.
 """
 
 import logging
@@ -18,21 +18,21 @@ from ..systemd.catalog import CatalogEntry, entry_fields
 
 _log = logging.getLogger("sdsupervise")
 
-# One more and one less, as other supervisors of pools take them.
+# One worker more and one less: the same signals as in uWSGI and gunicorn.
 SIGNALS: Mapping[signal.Signals, int] = {signal.SIGTTIN: +1, signal.SIGTTOU: -1}
 
 
 class PoolSize(NamedTuple):
-    """How many workers the settings ask for, and allow."""
+    """The number of workers that the settings ask for, and its limits."""
 
     configured: int
-    automatic: bool  # the setting is "auto", which counts CPUs
+    automatic: bool  # the setting is "auto": the number of CPUs
     most: int
     why_no_more: str
 
 
 def size_of_pool(settings: Settings) -> PoolSize:
-    """What the settings come to here and now; of "auto" the log says how."""
+    """The size of the pool by the settings on this machine. For "auto" the log shows the calculation."""
     limit = settings.max_workers or MOST_WORKERS
     automatic = isinstance(settings.workers, str)
     if isinstance(settings.workers, str):
@@ -48,8 +48,11 @@ def size_of_pool(settings: Settings) -> PoolSize:
 
 
 def first_size(pool_size: PoolSize, welcome: Welcome | None) -> int:
-    """The number of workers a generation starts with. What somebody scaled the predecessor to outlives a reload, unless
-    the new code, its configuration or its CPUs ask for another number than the old, or allow no such number."""
+    """The number of workers that a generation starts with.
+
+    A scaled number outlives a reload, unless the configured number is another one than before, or the new limit is
+    smaller.
+    """
     before = welcome.pool if welcome is not None else None
     if before is None or before["configured"] != pool_size.configured:
         return pool_size.configured
@@ -62,7 +65,7 @@ def first_size(pool_size: PoolSize, welcome: Welcome | None) -> int:
 
 
 def wanted_size(parameters: Mapping[str, object], size: int) -> int | None:
-    """What a call asks for: {"workers": N}, or {"by": +1}; None if that is no number."""
+    """The number that a call asks for by {"workers": N} or {"by": +1}; None if that is not a number."""
     number = parameters.get("workers", parameters.get("by"))
     if not isinstance(number, int) or isinstance(number, bool):
         return None
@@ -70,7 +73,7 @@ def wanted_size(parameters: Mapping[str, object], size: int) -> int | None:
 
 
 def why_not(pool_size: PoolSize, state: State, size: int | None, *, is_main: bool) -> str:
-    """Why a supervisor in this state cannot have so many workers; "" if it can."""
+    """Why a supervisor in this state cannot have this many workers; "" if it can."""
     if size is None or not 1 <= size <= MOST_WORKERS:
         number = size if size is not None else "such a number of"
         return f"There cannot be {number} workers, only from 1 to {MOST_WORKERS}."

@@ -1,4 +1,4 @@
-"""The supervisor, as its own parts see it."""
+"""The supervisor from the side of its parts."""
 
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from .status import Status
 
 
 class Shell(Protocol):
-    """What each part of a supervisor may use of the others."""
+    """What each part of a supervisor may use of the supervisor and its other parts."""
 
     generation: int
     state: State
@@ -29,39 +29,39 @@ class Shell(Protocol):
     status: Status
 
     def happen(self, event: Event) -> None:
-        """Take an event; what its effects cause comes after it, in order."""
+        """Handle an event. The events that its effects cause are handled after it, in order."""
 
     def look_and_happen(self, event: Event) -> None:
-        """The same, unless a signal or the peer's death changes the state first."""
+        """Handle an event, unless a waiting signal or the peer's death changes the state first."""
 
     def reconsider(self) -> None:
-        """A lasting condition may have become true."""
+        """Check the lasting conditions: one may have become true."""
 
     @property
     def checks(self) -> bool:
-        """before_commit runs."""
+        """Whether before_commit runs."""
 
     @property
     def longest_wait(self) -> float:
         """Seconds until this state ends at the latest."""
 
     def note_serving(self, *, by_verdict: bool = False) -> None:
-        """If this is the generation that serves, it is said so, from its first worker on that does."""
+        """Report that this generation serves, if it does and has a worker that serves (or the verdict says so)."""
 
     def worker_serves(self) -> None:
-        """One more does, later than it was released."""
+        """One more worker serves, some time after its release."""
 
     def count(self, what: str, *which: str, amount: float = 1) -> None:
-        """Count something, for monitoring."""
+        """Add to a counter; see Counters.count."""
 
     def give_up(self, status: ExitStatus, why: str) -> None:
-        """The supervisor leaves with this status, whatever comes; the reason is the last STATUS=."""
+        """Exit with this status in any case; the reason becomes the last STATUS=."""
 
     def put_off_deadline(self, seconds: float) -> None:
-        """The deadline of this state comes in so many seconds at the earliest."""
+        """Let the deadline of this state end no earlier than in this many seconds."""
 
     def tell_status(self, *, ready: bool = False) -> None:
-        """Tell systemd how we stand, if we are the main supervisor; with `ready` also READY=1."""
+        """Send systemd the present STATUS=, if this is the main supervisor; with `ready` also READY=1."""
 
     def tell_status_soon(self) -> None:
-        """Something that STATUS= shows has changed."""
+        """Call tell_status in the next turn of the event loop: something in STATUS= has changed."""

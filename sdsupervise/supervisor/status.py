@@ -1,4 +1,4 @@
-"""What a supervisor says of itself: the sentence for STATUS=, and the facts that `Status` answers."""
+"""What a supervisor reports about itself: the STATUS= sentence, and the answers to Status and Code."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from ..workers.pool import Pool
 from .scaling import PoolSize
 from .status_text import StatusText, state_name
 
-_MOST_SHOWN = 1000  # pids: more would not fit into an answer of the control socket
-_MOST_BYTES = 64 * 1024  # in JSON: nor would more text
-_MOST_ARGV_BYTES = 8 * 1024  # of a command line, beside all else in a status
+_MOST_SHOWN = 1000  # pids; more do not fit into one answer of the control socket
+_MOST_BYTES = 64 * 1024  # of JSON; more does not fit into one answer
+_MOST_ARGV_BYTES = 8 * 1024  # of a command line in one answer
 
 
 def _working_directory() -> str:
-    """Without symlinks; "" if it was removed, as a deploy may do with an old release."""
+    """The working directory without symlinks; "" if it was removed, as a deployment may do with an old release."""
     try:
         return os.getcwd()
     except FileNotFoundError:
@@ -31,13 +31,13 @@ def _working_directory() -> str:
 
 
 def _fitting(workers: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The facts of workers, with as much of what each says of itself as all of them have room for in one answer."""
+    """The facts of workers, each STATUS= text cut so that all of them fit into one answer."""
     share = _MOST_BYTES // 2 // max(1, len(workers))
     return [{**facts, "status": fit(str(facts["status"]), share)} if facts["status"] else facts for facts in workers]
 
 
 class Status:
-    """Looks at the parts of one supervisor, and changes none."""
+    """Reads the parts of one supervisor, and changes none."""
 
     def __init__(
         self,
@@ -53,22 +53,22 @@ class Status:
     ) -> None:
         self._name, self._settings, self._pool_size, self._started = name, settings, pool_size, started
         self._pool, self._handover, self._can_reload = pool, handover, can_reload
-        self._directory = directory_of_code()  # as it was entered: the symlink may lead elsewhere later
+        self._directory = directory_of_code()  # as entered: a symlink in it may change later
         self._since, self._has_served = time.time(), False
         self._counters = counters
-        self.gave_up_because = ""  # "" if it did not
+        self.gave_up_because = ""  # the reason of a failure; "" if there is none
 
     def begin_serving(self) -> None:
-        """From the first time on; until then `since` says when this generation started."""
+        """The generation serves from now on. Until the first call, `since` is the start of this generation."""
         if not self._has_served:
             self._since, self._has_served = time.time(), True
 
     def sentence(self, state: State) -> str:
-        """How it stands, for systemd and people."""
+        """The state as a sentence for STATUS=."""
         return self._text(state).sentence()
 
     def sentence_of_phase(self, state: State) -> str:
-        """How it stands, for those who follow a reload: without what they know."""
+        """The state as a sentence for callers that follow a reload, without what they know already."""
         return self._text(state).sentence_of_phase()
 
     def _text(self, state: State) -> StatusText:
@@ -87,7 +87,7 @@ class Status:
         )
 
     def facts(self, state: State) -> dict[str, object]:
-        """What Status answers."""
+        """The answer to Status."""
         started, pool, handover = self._started, self._pool, self._handover
         argv = started.invocation.argv
         return {
@@ -124,7 +124,7 @@ class Status:
         }
 
     def code(self) -> dict[str, object]:
-        """What Code answers: all that is needed to see whether the disk has other code by now."""
+        """The answer to Code: everything that is needed to compare the running code with the disk."""
         code_version, argv = self._started.code_version, self._started.invocation.argv
         modules, words = code_version.modules, code_version.words
         fits = len(json.dumps([words, argv])) < _MOST_BYTES
@@ -143,7 +143,7 @@ class Status:
         }
 
     def _successor(self) -> dict[str, object] | None:
-        """The generation that a reload raises, as far as we know of it."""
+        """What is known of the successor during a reload; None if there is no successor."""
         peer = self._handover.peer
         if peer is None or peer.generation <= self._handover.generation or peer.gone:
             return None

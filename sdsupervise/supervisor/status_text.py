@@ -1,36 +1,36 @@
-"""How a supervisor stands, in words: one true sentence for STATUS= and people, from plain facts."""
+"""The state of a supervisor as one true sentence, for STATUS= and operators."""
 
 from typing import NamedTuple
 
 from ..core.phases import PHASES
 from ..core.takeover import State
 
-DOWN = "down"  # what a supervisor's state is called that would be "serving", and no worker of it is
+DOWN = "down"  # the public name of SERVING while no worker serves
 
 
 def state_name(state: State, serving: int) -> str:
-    """As everybody is told it: what is called serving serves."""
+    """The public name of a state. "serving" appears only if a worker serves."""
     return state.name.lower() if state is not State.SERVING or serving else DOWN
 
 
 class StatusText(NamedTuple):
-    """What the sentence is made of."""
+    """The facts that the sentence is made of."""
 
     state: State
     generation: int
     peer_generation: int
     code: str
     peer_code: str
-    serving: int  # so many workers of ours serve
-    workers: int  # and there should be so many
-    trouble: str  # why one is missing, "" if nothing is known
-    last_reload: str  # what is to be remembered of it, "" if it went well
-    gave_up_because: str  # "" if it did not
+    serving: int  # the number of our workers that serve
+    workers: int  # the number that there should be
+    trouble: str  # why a worker is missing; "" if unknown
+    last_reload: str  # a remark about it; "" if it went well
+    gave_up_because: str  # "" if it did not give up
 
     def sentence(self) -> str:
-        """As STATUS= shows it."""
+        """The sentence for STATUS=."""
         if self.gave_up_because:
-            return self.gave_up_because  # up to the end: the last STATUS outlives us
+            return self.gave_up_because  # systemd shows the last STATUS= after the exit, too
         phase = PHASES[self.state]
         text = self.sentence_of_phase()
         if self.state is State.OPENING and self.trouble:
@@ -40,15 +40,15 @@ class StatusText(NamedTuple):
         return f"{text}. {self.last_reload}" if self.state is State.SERVING and self.last_reload else text
 
     def sentence_of_phase(self) -> str:
-        """The same without what goes beyond this moment, or is known to those who follow a reload."""
+        """The sentence for callers that follow a reload: the present moment, without what they know."""
         phase = PHASES[self.state]
         text = phase.status.format(own=self.generation, peer=self.peer_generation)
         if phase.serves != "own":
             return text
-        # Only what stands before it is about us: "Generation 1 serves, generation 2 is starting".
+        # Only the first part is about this generation: "Generation 1 serves, generation 2 is starting".
         own, *others = text.split(", ")
-        told = self._how_own_workers_serve(own)
-        return ("; " if ":" in told else ", ").join([told, *others])
+        sentence = self._how_own_workers_serve(own)
+        return ("; " if ":" in sentence else ", ").join([sentence, *others])
 
     def _how_own_workers_serve(self, text: str) -> str:
         if not self.serving:

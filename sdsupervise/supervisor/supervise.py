@@ -1,4 +1,4 @@
-"""Be a supervisor, up to its exit status: what cannot be caught within is told here."""
+"""Runs a supervisor up to its exit status, and reports an exception that nothing else has caught."""
 
 import logging
 import signal
@@ -16,7 +16,7 @@ from .supervisor import Supervisor
 
 _log = logging.getLogger("sdsupervise")
 
-_LAST_WORDS_SECONDS = 1.0  # to write what nobody has read yet, before we leave
+_LAST_WORDS_SECONDS = 1.0  # for unread log output to be written before the exit
 
 
 def supervise(
@@ -28,9 +28,9 @@ def supervise(
     stop_signals: Iterable[signal.Signals],
     can_reload: bool,
 ) -> int:
-    """Be the supervisor of a generation whose workers come from a source; the exit status.
+    """Run the supervisor of one generation; the source creates its workers. Returns the exit status.
 
-    Raises SdsuperviseError for what makes the source impossible.
+    Raises SdsuperviseError if the source cannot be created.
     """
     try:
         supervisor = Supervisor(name, source, settings, started, stop_signals=stop_signals, can_reload=can_reload)

@@ -1,7 +1,7 @@
-"""The shell around the takeover table: what happens becomes an event, the table's effects are performed.
+"""The shell around the takeover table: it turns what happens into events, and performs the table's effects.
 
-No decision about who serves is made here; see core/takeover.py. Everything runs in one thread, from callbacks of one
-event loop, and nothing blocks.
+The shell decides nothing about which generation serves; see core/takeover.py. Everything runs in one thread, in
+callbacks of one event loop, and nothing blocks.
 """
 
 import logging
@@ -41,7 +41,7 @@ _log = logging.getLogger("sdsupervise")
 
 
 class Supervisor:
-    """One generation's supervisor. `run` returns its exit status when it has left.
+    """The supervisor of one generation. `run` returns the exit status.
 
     It is the Shell of its parts, and the owner of the handover, the deadline and the source of workers.
     """
@@ -106,7 +106,7 @@ class Supervisor:
         self._effects = Effects(loop, self, self._lock, self._trial, self._main_role)
 
     def run(self) -> int:
-        """Supervise until we leave; the exit status."""
+        """Supervise until the end of this generation. Returns the exit status."""
         self._loop.watch(self._requests.fileno(), self._requests.take_signals)
         if self.started.init is not None:
             self.started.init.say_here()
@@ -118,7 +118,7 @@ class Supervisor:
             self._main_role.take("starting")
         class_main.prepare()
         self.generation_log.starts()
-        # The state's own consequences, from within the loop: a worker forked now must not outlive an error below.
+        # Enter the state within the loop: a worker that is forked now must not outlive an error below.
         self._loop.call_later(0, self._enter_first_state)
         self._loop.run()
         return self.exit_status
@@ -126,26 +126,26 @@ class Supervisor:
     def _enter_first_state(self) -> None:
         self._stepping = True
         if self.state is State.WARMING:
-            self.pool.start_once()  # and no other if one dies
+            self.pool.start_once()  # a worker that dies is not replaced
         self._enter()
         self._drain_events()
 
     # ------------------------------------------------------------------------------------------ events and rules
 
     def happen(self, event: Event) -> None:
-        """Take an event; what its effects cause comes after it, in order."""
+        """See Shell."""
         self._events.append(event)
         if not self._stepping:
             self._drain_events()
 
     def reconsider(self) -> None:
-        """A lasting condition may have become true."""
+        """See Shell."""
         if not self._stepping:
             self._drain_events()
 
     def look_and_happen(self, event: Event) -> None:
-        """Last looks before the main pid is named, and before "done" is said: that is only true of a successor that
-        lives, and a stop goes first."""
+        """See Shell. Used before the main pid is named, and before a reload is reported as done: the successor must
+        still live, and a stop goes first."""
         state = self.state
         self._requests.take_signals()
         if self.handover.peer is not None:
@@ -162,23 +162,25 @@ class Supervisor:
             self._stepping = False
 
     def _note_conditions(self) -> bool:
-        """Nothing has happened that is not dealt with: give the events that stand for a lasting condition to a state
-        that waits for it; True if there is one."""
+        """Add the event of a lasting condition, if the state waits for it and no other event waits.
+
+        Returns whether there is an event.
+        """
         rules, peer = RULES[self.state], self.handover.peer
         if Event.NO_WORKER in rules and not self.pool.workers and not self._sees_somebody_out():
             if Event.PEER_GONE in rules and peer is not None:
-                peer.look()  # whoever leaves first makes sure that the other is there to serve, or to clean up
+                peer.look()  # one supervisor must stay, to serve or to clean up
             if not self._events:
                 self._events.append(Event.NO_WORKER)
         elif Event.NO_PEER in rules and (peer is None or peer.gone):
             self._events.append(Event.NO_PEER)
-        elif Event.WORKERS_SETTLED in rules and self.pool.settled and not self.handover.listens_for_words:
+        elif Event.WORKERS_SETTLED in rules and self.pool.settled and not self.handover.searches_words:
             self._events.append(Event.WORKERS_SETTLED)
         return bool(self._events)
 
     def _sees_somebody_out(self) -> bool:
-        """We leave and have no worker left, but notify_command still runs; or the service stops, and a generation
-        before ours still has a worker."""
+        """Whether our exit must wait although we have no workers: notify_command runs, or the service stops and a
+        draining generation still has a worker."""
         phase, draining = PHASES[self.state], self.handover.draining
         if phase.waits_for_hooks and self.generation_log.busy:
             return True
@@ -190,11 +192,11 @@ class Supervisor:
     def _step(self, event: Event) -> None:
         before = self.state
         if event is Event.PEER_EMPTY and before is State.DRAINING:
-            self.generation_log.abandon()  # the service stops, and waits for nobody but us
+            self.generation_log.abandon()  # the service stops, and only this generation is left
         try:
             rule = step(before, event)
         except ImpossibleEvent as error:
-            # A bug of ours, and no reason to leave the service without a supervisor: nothing changes, and we say so.
+            # A bug of ours must not leave the service without a supervisor: report it, and change nothing.
             extra = entry_fields(CatalogEntry.BUG, reason=str(error))
             _log.critical("%s Please report this; ignoring it", error, extra=extra)
             return
@@ -202,10 +204,10 @@ class Supervisor:
             return
         self.state = rule.next
         if rule.next is not before:
-            self._steer_clients()  # before anybody acts on what the effects tell
+            self._steer_clients()  # before the effects inform other processes
         if rule.next is State.STOPPING:
-            self.tell_status()  # before the caller of a reload is answered, whose job systemd is about to judge
-        for effect in rule.effects:  # performed nowhere else: tests hold a supervisor here (tests/support/breakpoints)
+            self.tell_status()  # before the reload is answered: systemd then ends the reload job
+        for effect in rule.effects:  # the only place; tests stop a supervisor here (tests/support/breakpoints)
             self._effects.perform(effect)
         if rule.next is not before:
             _log.debug("%s+%s: %s", before.name, event.name, rule.next.name)
@@ -219,7 +221,7 @@ class Supervisor:
             self.started.listening.steer(clients)
 
     def _enter(self, event: Event | None = None) -> None:
-        """What follows from the state alone, but for what the last event says of the peer."""
+        """Apply the consequences of the new state. The event matters only for what it says about the peer."""
         state, phase = self.state, PHASES[self.state]
         if state is not State.COMMITTING:
             self.reporter.forget_barrier()
@@ -254,22 +256,22 @@ class Supervisor:
         self._settle()
 
     def _settle(self) -> None:
-        """In SERVING nothing is left to do for a peer that left nothing behind."""
+        """In SERVING, forget a peer that left nothing behind."""
         if self.state is State.SERVING and self.handover.settle():
             self._deadline.begin()
 
     # ----------------------------------------------------------------------------------- the deadline and the lock
 
     def put_off_deadline(self, seconds: float) -> None:
-        """As Shell and HandoverOwner have it."""
+        """See Shell and HandoverOwner."""
         self._deadline.put_off(seconds)
 
     def bind_deadline(self, seconds: float) -> None:
-        """As HandoverOwner has it."""
+        """See HandoverOwner."""
         self._deadline.bind(seconds)
 
     def deadline_passed(self) -> None:
-        """As DeadlineOwner has it."""
+        """See DeadlineOwner."""
         phase, peer = PHASES[self.state], self.handover.peer
         if phase.awaits_lock:
             if self._try_lock():
@@ -284,7 +286,7 @@ class Supervisor:
         elif phase.awaited and peer is not None:
             limit = self._deadline.seconds_of(self.state)
             peer.fails_for(f"The new code was not {phase.awaited} within {limit:g} s.")
-        elif self.state is State.WARMING:  # it waits no longer itself, where the old code would have
+        elif self.state is State.WARMING:  # the old code may have a longer limit
             limit = self.settings.reload_timeout
             self.handover.tell_reason(f"The new code was not ready within its {limit:g} s.")
         if phase.looks_first:
@@ -294,21 +296,21 @@ class Supervisor:
 
     @property
     def longest_wait(self) -> float:
-        """As Shell has it."""
+        """See Shell."""
         return self._deadline.longest_wait()
 
     def give_up(self, status: ExitStatus, why: str) -> None:
-        """As Shell has it."""
+        """See Shell."""
         self.exit_status, self.status.gave_up_because = status, why
         self.generation_log.gave_up(why)
 
     def lock_may_be_free(self) -> None:
-        """As HandoverOwner has it."""
+        """See HandoverOwner."""
         self._try_lock()
         self._settle()
 
     def _try_lock(self) -> bool:
-        """Take the lock if it is free: asked whenever a process that may have held it says so or dies."""
+        """Take the lock if it is free. Called when a process that may have held it dies or releases it."""
         if Event.LOCK_GAINED in self._events:
             return True
         if not PHASES[self.state].awaits_lock or self._must_not_serve_beside_peer() or not self._lock.try_take():
@@ -317,15 +319,18 @@ class Supervisor:
         return True
 
     def _must_not_serve_beside_peer(self) -> bool:
-        """A worker of the peer's lives and either service is exclusive. Mostly the lock alone says so, for an exclusive
-        worker holds it too; one that was started for overlap does not."""
+        """Whether a worker of the peer lives and one of the services is exclusive.
+
+        Usually the lock is not free then, because an exclusive worker holds it too. A worker of an overlapping service
+        does not.
+        """
         peer = self.handover.peer
         return peer is not None and peer.has_workers and not self.handover.overlaps
 
     # ------------------------------------------------------------------------------------------------ the workers
 
-    def let_go_in_child(self) -> None:
-        """As SourceOwner has it: let go of all that is the supervisor's, and keep the lock's description."""
+    def close_in_child(self) -> None:
+        """See SourceOwner. Keeps the lock's open file description, except in overlap."""
         logs.close_in_child()
         self._requests.close_in_child()
         self.started.notifier.close_in_child()
@@ -333,85 +338,83 @@ class Supervisor:
             self._control.close()
         self.handover.close_in_child()
         self.started.listening.close_in_child()
-        # An overlapping service's lock is to be free as soon as its supervisor gives it up.
+        # In overlap the lock must be free as soon as the supervisor closes it.
         self._lock.become_workers(keep=not self.settings.overlaps)
-        self._loop.close_in_child()  # and what it watches: of the other workers all
+        self._loop.close_in_child()  # with all that it watches, including what belongs to other workers
         limits.restore_in_child()
 
     def lock_in_child(self) -> int | None:
-        """As SourceOwner has it."""
+        """See SourceOwner."""
         return None if self.settings.overlaps else self._lock.fileno()
 
     @property
     def checks(self) -> bool:
-        """As Shell has it."""
+        """See Shell."""
         return self._trial.checks
 
     def worker_serves(self) -> None:
-        """As Shell has it."""
+        """See Shell."""
         self._trial.tell_serving()
         self.note_serving()
-        self.reconsider()  # for RESTORING
+        self.reconsider()  # the workers may be settled now (RESTORING)
 
     def count(self, what: str, *which: str, amount: float = 1) -> None:
-        """As Shell has it."""
+        """See Shell."""
         self.generation_log.counters.count(what, *which, amount=amount)
         self.handover.tell_counters()
 
     def note_serving(self, *, by_verdict: bool = False) -> None:
-        """Where this generation is the one that serves: from its first worker that does, it is said to."""
+        """See Shell."""
         if self.state is State.SERVING and (by_verdict or self.pool.serving):
             self.generation_log.serves(by_verdict=by_verdict)
             self.status.begin_serving()
 
     # -------------------------------------------------------------------------------------------- the handover
 
-    def be_named(self) -> None:
-        """As HandoverOwner has it."""
+    def main_pid_is_named(self) -> None:
+        """See HandoverOwner."""
         self._main_role.is_named = True
 
-    def be_unwanted(self) -> None:
-        """As HandoverOwner has it."""
+    def peer_wants_no_successor(self) -> None:
+        """See HandoverOwner."""
         if PHASES[self.state].is_unproven:
             _log.warning("The predecessor has given up the reload; leaving")
             self.happen(Event.STOP_ASKED)
 
     def let_successor_leave(self, seconds: float) -> None:
-        """As HandoverOwner has it: a successor that does not serve yet has its own workers to stop."""
+        """See HandoverOwner. Before it serves, a failing successor still has to stop its own workers."""
         if self.state is State.STARTING_SUCCESSOR:
             self._deadline.put_off(seconds)
             self.handover.reloads.bound("", at_most=seconds + self.settings.takeover_timeout)
 
     def lane_is_needed(self) -> None:
-        """As HandoverOwner has it."""
+        """See HandoverOwner."""
         self._effects.lane_is_needed()
 
     def reload_ended(
         self, entry: CatalogEntry, facts: Mapping[str, object], notify_setting: NotifySetting | None
     ) -> None:
-        """As HandoverOwner has it."""
+        """See HandoverOwner."""
         self.generation_log.verdict(entry, facts, notify_setting)
-        self.tell_status_soon()  # which may have to remember it
+        self.tell_status_soon()  # it may mention the reload
 
     # --------------------------------------------------------------------------------------------------- systemd
 
     @property
     def _is_brief(self) -> bool:
-        """Nothing is checked, tried or waited for in this state: it is over at once, or with the successor's next word,
-        and not worth one of ours."""
+        """Whether this state is over at once, or with the successor's next message, and needs no sentence."""
         if self.state is State.RESTORING:
-            return self.pool.settled  # what else is waited for takes no time to speak of
+            return self.pool.settled  # everything else in this state is quick
         lasts = PHASES[self.state].lasts
         return bool(lasts) and not self._deadline.seconds(lasts)
 
     def tell_status_soon(self) -> None:
-        """As Shell and RequestsOwner have it: of hundreds of workers to which something happens at the same time
-        systemd need hear only once."""
+        """See Shell and RequestsOwner. Many events in one turn of the event loop cause one notification."""
         if self._status_timer is None:
             self._status_timer = self._loop.call_later(0, self.tell_status)
 
     def tell_status(self, *, ready: bool = False) -> None:
-        """As Shell has it."""
+        """See Shell."""
         if self._status_timer is not None:
             self._status_timer.cancel()
             self._status_timer = None

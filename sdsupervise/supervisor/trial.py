@@ -1,4 +1,4 @@
-"""The trial of new code: it says that it serves once that is true, and then before_commit checks the new code."""
+"""The trial of new code: it reports that it serves once all its workers do, and then before_commit checks it."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -15,30 +15,30 @@ _log = logging.getLogger("sdsupervise")
 
 
 class Trial:
-    """What a successor owes its predecessor between the lock and the commit."""
+    """A successor's duties between the lock and the commit."""
 
     def __init__(self, loop: EventLoop, shell: Shell) -> None:
         self._loop, self._shell = loop, shell
-        self._owes_serving = False  # to the predecessor, which waits to hear it
+        self._owes_serving = False  # the predecessor waits for "serving"
         self._check: BeforeCommit | None = None
         if shell.settings.before_commit:
-            from ..hooks import before_commit  # noqa: F401  # not in the middle of an upgrade; most services do without
+            from ..hooks import before_commit  # noqa: F401  # now, not during a later upgrade of this package
 
             if remark := may_ask_old_code(shell.settings):
                 _log.warning("%s; %s", *remark)
 
     @property
     def checks(self) -> bool:
-        """before_commit runs."""
+        """Whether before_commit runs."""
         return self._check is not None
 
     def begin(self) -> None:
-        """The predecessor is to hear that our workers serve."""
+        """Send the predecessor "serving" as soon as our workers serve."""
         self._owes_serving = True
         self.tell_serving()
 
     def tell_serving(self) -> None:
-        """Say so once it is true: an exclusive command was only started by its release, and takes its time."""
+        """Send "serving" if our workers serve. An exclusive command is started by its release, and needs time."""
         shell = self._shell
         if self._owes_serving and shell.state is State.ON_TRIAL and shell.pool.up:
             self._owes_serving = False
@@ -46,7 +46,7 @@ class Trial:
             self._begin_check()
 
     def end(self) -> None:
-        """The state is another one: before_commit has nothing more to say."""
+        """Cancel before_commit: the state has changed."""
         if self._check is not None:
             self._check.cancel()
             self._check = None

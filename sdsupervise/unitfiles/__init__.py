@@ -1,1 +1,1 @@
-"""Unit files: what is in them, what does not work with a supervisor, how to put a unit under one."""
+"""Unit files: read them, check them, and put a unit under a supervisor."""

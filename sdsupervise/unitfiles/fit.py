@@ -1,4 +1,4 @@
-"""The drop-in that fits the template sdsupervise@.service to what one instance's file says."""
+"""The drop-in that adapts the template sdsupervise@.service to the file of one instance."""
 
 import math
 
@@ -8,13 +8,13 @@ from ..settings.listen import count_sockets
 from ..settings.settings import Settings
 from .wrap import GRACE_SECONDS, STORE, DropIn
 
-_LOWEST_FREE_PORT = 1024
+_LOWEST_FREE_PORT = 1024  # ports below need CAP_NET_BIND_SERVICE
 _TEMPLATE_STOP_SECONDS, _TEMPLATE_START_SECONDS = 60, 90
 _EVERYWHERE = ("127.0.0.1", "::1", "0.0.0.0", "::")
 
 
 def fit(instance: Instance, settings: Settings) -> DropIn:
-    """What the template needs beyond what it has, and what it can do without, with notes; it may be nothing."""
+    """The drop-in with what this instance needs beyond the template, with notes; it may be empty."""
     lines: list[str] = []
     notes: list[str] = []
     others: list[str] = []

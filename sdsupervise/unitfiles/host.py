@@ -1,7 +1,7 @@
-"""What the systemd of this machine says of its units, asked by its own tools.
+"""What the systemd of this machine says about its units, by its own tools.
 
-Alternatives considered: D-Bus, for which Python needs a library that no supervisor has; reading the unit directories,
-which `systemctl cat` does better: it knows generators, masks, instances and all places of drop-ins.
+Rejected: D-Bus, for which Python needs a library that no supervisor has. Rejected: reading the unit directories;
+`systemctl cat` knows generators, masks, instances and all places of drop-ins.
 """
 
 import os
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 _MANAGERS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 _RUNS_US = re.compile(r"argv\[\]=(?:[^;]*[ /])?sdsupervise run ")
-_SECONDS = 60.0
-_MOST_BYTES = 1024 * 1024  # of one file, a hundred times the largest that Debian has
-# Another parser reads these, and systemd's list of what it knows leaves them out.
+_SECONDS = 60.0  # for one answer of systemctl
+_MOST_BYTES = 1024 * 1024  # of one file; a hundred times the largest one in Debian
+# Settings of [Install], which systemd's list of known settings does not contain.
 _INSTALL = {("Install", key) for key in ["Alias", "WantedBy", "RequiredBy", "UpheldBy", "Also", "DefaultInstance"]}
 
 
 def unit_name(text: str) -> str:
-    """The unit that somebody means who says gunicorn, gunicorn.service or app@1."""
+    """The full name of a unit that a user calls gunicorn, gunicorn.service or app@1."""
     return text if text.endswith(".service") else f"{text}.service"
 
 
 def read(name: str) -> UnitText:
-    """A unit with its drop-ins, as systemd merges them; or a file, if the name has a "/" in it.
+    """A unit with its drop-ins, as systemd merges them; or one file, if the name contains a "/".
 
     Raises UnitUnavailable.
     """
@@ -58,11 +58,11 @@ def read(name: str) -> UnitText:
 
 
 def variables_of(unit: UnitText) -> Mapping[str, str] | None:
-    """What the files of EnvironmentFile= set; None if there is one that we cannot read."""
+    """The variables from the files of EnvironmentFile=; None if one of them cannot be read."""
     found: dict[str, str] = {}
     for path in unit.values("EnvironmentFile"):
         if path.startswith("-/") and "%" not in path and not os.path.exists(path[1:]):
-            continue  # it need not be there
+            continue  # an optional file
         try:
             text = read_regular(path.removeprefix("-"), _MOST_BYTES).decode(*DECODED)
         except NotReadable:
@@ -74,7 +74,7 @@ def variables_of(unit: UnitText) -> Mapping[str, str] | None:
 
 
 def facts() -> Host:
-    """What lint() may know of the systemd here; nothing where there is none."""
+    """What lint() needs to know about this machine's systemd; an empty Host if there is none."""
     try:
         return Host(version(), _known(), _runtime_directories(), rotation.read())
     except UnitUnavailable:
@@ -82,7 +82,7 @@ def facts() -> Host:
 
 
 def version() -> int:
-    """Of the systemd that is installed: 252.
+    """The version of the installed systemd, such as 252; 0 if unknown.
 
     Raises UnitUnavailable.
     """
@@ -91,8 +91,9 @@ def version() -> int:
 
 
 def our_units() -> list[str]:
-    """The names of all units, running or not, whose ExecStart= runs sdsupervise; sorted. A template is not among them,
-    but its instances are that somebody has enabled or started.
+    """The sorted names of all units whose ExecStart= runs sdsupervise, active or not.
+
+    Templates are left out, their enabled or active instances are not.
 
     Raises UnitUnavailable.
     """
@@ -101,7 +102,7 @@ def our_units() -> list[str]:
 
 
 def sockets_of(name: str) -> list[str]:
-    """The .socket units that give their sockets to a service.
+    """The .socket units that pass their sockets to a service.
 
     Raises UnitUnavailable.
     """
@@ -110,7 +111,7 @@ def sockets_of(name: str) -> list[str]:
 
 
 def reread() -> None:
-    """`systemctl daemon-reload`.
+    """Run `systemctl daemon-reload`.
 
     Raises UnitUnavailable.
     """
@@ -120,15 +121,14 @@ def reread() -> None:
 
 
 def is_active(name: str) -> bool:
-    """The unit runs now."""
+    """Whether the unit is active."""
     return _ask("systemctl", "is-active", "--quiet", "--", name).returncode == 0
 
 
 def failures(names: Iterable[str], *, of_user: bool = False) -> Mapping[str, str]:
-    """Of these units, the system's or this user's own, those that have failed, each with the last word of what ran
-    there, or else systemd's.
+    """The failed ones of these units, each with its last STATUS= or systemd's Result.
 
-    Empty where there is no systemd to ask.
+    With `of_user` the units of this user's own systemd. Empty if there is no systemd.
     """
     names = list(names)
     try:
@@ -144,7 +144,7 @@ def failures(names: Iterable[str], *, of_user: bool = False) -> Mapping[str, str
 
 
 def _known() -> frozenset[tuple[str, str]]:
-    """Every setting that the systemd which is installed can read, as (section, key)."""
+    """Every setting that the installed systemd can read, as (section, key)."""
     manager = next((path for path in _MANAGERS if os.access(path, os.X_OK)), "")
     if not manager:
         return frozenset()
@@ -169,7 +169,7 @@ def _all_services() -> list[str]:
 
 
 def _show(properties: str, *units: str) -> Mapping[str, Mapping[str, str]]:
-    """These properties, of which one is Id, of all units that can be shown."""
+    """The values of these properties, one of which must be Id, by unit and property."""
     output = _ask("systemctl", "show", "--no-pager", f"--property={properties}", *units).stdout
     blocks = [dict(line.split("=", 1) for line in block.split("\n") if "=" in line) for block in output.split("\n\n")]
     return {block["Id"]: block for block in blocks if "Id" in block}

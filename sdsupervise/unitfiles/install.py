@@ -1,4 +1,4 @@
-"""A drop-in of ours on disk: written in one step, never over somebody else's, and taken away again."""
+"""Writes and removes a drop-in. The write is atomic, and never replaces a file that sdsupervise has not written."""
 
 import errno
 import os
@@ -7,18 +7,18 @@ from ..errors import CannotWrap, NotPermitted, UnitUnavailable
 from ..linux import files
 from .wrap import DropIn, mark
 
-_MOST_BYTES = 1024 * 1024  # of a drop-in that is looked at
+_MOST_BYTES = 1024 * 1024  # read of a drop-in
 
 
 def write(drop_in: DropIn) -> None:
-    """Write it where it belongs.
+    """Write the drop-in to its path.
 
-    Raises CannotWrap where a file stands there that is not ours, NotPermitted, UnitUnavailable.
+    Raises CannotWrap if another file is there, NotPermitted, UnitUnavailable.
     """
     path = drop_in.path
-    umask = os.umask(0o022)  # whatever ours is, everybody may read what a unit is
+    umask = os.umask(0o022)  # every user may read units, whatever our umask is
     try:
-        # What root has systemd run must be root's.
+        # systemd runs this as root, so the directory must belong to root.
         directory = files.make_directory(os.path.dirname(path), 0o755, owners=[os.geteuid()])
         try:
             if _is_foreign(directory, drop_in):
@@ -35,9 +35,9 @@ def write(drop_in: DropIn) -> None:
 
 
 def remove(drop_in: DropIn) -> None:
-    """Take it away, and its directory if that is empty then.
+    """Remove the drop-in, and its directory if that is then empty.
 
-    Raises UnitUnavailable where there is none, CannotWrap where it is not ours, NotPermitted.
+    Raises UnitUnavailable if there is none, CannotWrap if it is another file, NotPermitted.
     """
     path = drop_in.path
     try:
@@ -57,7 +57,7 @@ def remove(drop_in: DropIn) -> None:
     try:
         os.rmdir(os.path.dirname(path))
     except OSError:
-        pass  # other drop-ins are in there
+        pass  # the directory contains other drop-ins
 
 
 def _not_permitted(do: str, path: str, error: OSError) -> NotPermitted:
@@ -66,7 +66,7 @@ def _not_permitted(do: str, path: str, error: OSError) -> NotPermitted:
 
 
 def _is_foreign(directory: int, drop_in: DropIn) -> bool:
-    """A symlink, or what is no regular file, is not ours either."""
+    """Whether the file at this path is not ours. A symlink, or anything but a regular file, is not ours either."""
     try:
         content = files.read(directory, os.path.basename(drop_in.path), at_most=_MOST_BYTES)
     except FileNotFoundError:

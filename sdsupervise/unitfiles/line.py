@@ -1,4 +1,4 @@
-"""A program's command line as it is made fit for a supervisor: options are found in it, taken away and added."""
+"""A program's command line, on its way under a supervisor: find, remove and add options."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from ..input.printable import one_line
 from ..settings.addresses import parse
 
 _NAMES_OF_THIS_HOST = {"localhost": "127.0.0.1"}
-_GIVEN_BY_SYSTEMD = ("$", "%")  # what begins a variable or a specifier, of which we do not know what it stands for
+_GIVEN_BY_SYSTEMD = ("$", "%")  # the first character of a variable or specifier, whose value is unknown here
 
 
 class CommandLine:
-    """One command line, and what is to be said of it."""
+    """One command line, and the notes about its changes."""
 
     def __init__(
         self,
@@ -28,41 +28,41 @@ class CommandLine:
         stop_seconds: float = 90.0,
     ) -> None:
         self.before, self.arguments = list(words[: program + 1]), list(words[program + 1 :])
-        self.notifies = notifies  # its unit was of Type=notify
-        self.directory = directory  # that it runs in; "" = /
+        self.notifies = notifies  # its unit has Type=notify
+        self.directory = directory  # its working directory; "" is /
         self.environment = environment or {}
-        self.sees_all = sees_all  # that is all of its environment
-        self.given = given  # .socket units that give it its sockets
-        self.listen = list(listen)  # NAME=ADDRESS, said by whoever asks
-        self.stop_seconds = stop_seconds  # that it may take to stop
+        self.sees_all = sees_all  # `environment` is complete
+        self.given = given  # the .socket units that pass their sockets to it
+        self.listen = list(listen)  # NAME=ADDRESS, from the user
+        self.stop_seconds = stop_seconds  # its time limit for a stop
         self.options: dict[str, str] = {}  # of `sdsupervise run`
         self.notes: list[str] = []
 
     @property
     def program(self) -> str:
-        """What it is called."""
+        """The program's name."""
         return os.path.basename(self.before[-1])
 
     @property
     def words(self) -> list[str]:
-        """All of it, as it is now."""
+        """The whole command line in its present form."""
         return [*self.before, *self.arguments]
 
     @property
     def run_options(self) -> list[str]:
-        """The words of `sdsupervise run` that go before it."""
+        """The options of `sdsupervise run` for this command line."""
         listens = [word for entry in self.listen for word in ("--listen", entry)]
         options = [word for name, value in self.options.items() for word in (f"--{name}", value) if word]
         return [*options[:2], *(["--directory", self.directory] if self.directory else []), *listens, *options[2:]]
 
     @property
-    def is_told_more(self) -> bool:
-        """It may be told things that we cannot see: a $VARIABLE that stands alone can be any number of words."""
+    def has_hidden_words(self) -> bool:
+        """Whether it may have options that are not visible here; a $VARIABLE word can become any number of words."""
         words = (word for word in self.arguments if word.startswith("$"))
         return not self.sees_all or any(not word.startswith(("$$", "${")) for word in words)
 
     def note(self, sentence: str) -> None:
-        """Something that whoever asked should know."""
+        """Add a note for the user."""
         self.notes.append(sentence)
 
     def values(self, *names: str) -> list[str]:
@@ -70,14 +70,14 @@ class CommandLine:
         return [value for _, _, value in self._found(names)]
 
     def take(self, *names: str) -> list[str]:
-        """As values(); and the option is gone."""
+        """The values of an option, which is removed; see values."""
         found = self._found(names)
         for start, end, _ in reversed(found):
             del self.arguments[start:end]
         return [value for *_, value in found]
 
     def take_flag(self, *names: str) -> bool:
-        """An option without a value was there; it is gone now."""
+        """Whether an option without a value is there; it is removed."""
         there = any(word in names for word in self.arguments)
         self.arguments = [word for word in self.arguments if word not in names]
         return there
@@ -99,9 +99,9 @@ class CommandLine:
         return found
 
     def listen_on(self, addresses: Sequence[str], option: str, *, lanes: bool = False) -> None:
-        """Have the supervisor keep these sockets, called http, http2, …; what was said by whoever asks goes first.
+        """Let the supervisor open these sockets, named http, http2, ...; sockets from the user take precedence.
 
-        Raises CannotWrap for an address that --listen would take apart: what follows a comma is an option there.
+        Raises CannotWrap for an address with a comma: for --listen, options follow a comma.
         """
         if not self.listen:
             for address in addresses:
@@ -122,17 +122,17 @@ class CommandLine:
 
     @property
     def names(self) -> list[str]:
-        """What its sockets are called."""
+        """The names of its sockets."""
         return [entry.partition("=")[0] for entry in self.listen]
 
     def has_lanes(self) -> bool:
-        """Every socket has two lanes."""
+        """Whether every socket has two lanes."""
         return all(",lanes" in entry for entry in self.listen)
 
     def address(self, host: str, port: str) -> str:
-        """The address that a host and a port mean, as --listen takes it.
+        """The address of a host and a port, in the form of --listen.
 
-        Raises CannotWrap for a name that only a resolver knows.
+        Raises CannotWrap for a host name that only a resolver knows.
         """
         host = host.strip("[]") or "0.0.0.0"
         if host in _NAMES_OF_THIS_HOST:
@@ -147,7 +147,7 @@ class CommandLine:
         return address
 
     def must_know_address(self) -> CannotWrap:
-        """What to say where an address is needed, and may be in a place that we cannot read."""
+        """The error for a program whose address is needed, and is not visible here."""
         return CannotWrap(
             f"Cannot see where {self.program} listens, which a variable or a file may say: "
             "tell it with --listen http=ADDRESS."

@@ -1,7 +1,7 @@
-"""What in a unit that runs sdsupervise will not work, and why; each rule was seen to bite on a real systemd.
+"""Checks a unit that runs sdsupervise. Each rule describes a failure that was observed on a real systemd.
 
-A finding is an error when something does not work at all, or tells a lie; a warning when it works until something else
-goes wrong.
+A finding is an error if something does not work at all, or reports something false. It is a warning if it works until
+something else fails.
 """
 
 from ..settings.settings import Settings
@@ -16,10 +16,10 @@ _UNKNOWN = Host()
 def lint(
     unit: UnitText, settings: Settings | None = None, host: Host = _UNKNOWN, *, user: str | None = None
 ) -> list[Finding]:
-    """What is wrong with a unit, the worst first; [] = nothing.
+    """The problems of a unit, errors first; [] if there is none.
 
-    The settings are those that its service will run by, and `user` whom it is to become, where they are known; without
-    them its ExecStart= says some.
+    Pass the settings of its service, and the user it becomes, if they are known; without them, the options in
+    ExecStart= are used.
     """
     starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
     if not any(map(runs_us, starts)) and not any(map(reloads_by_us, reloads(unit))):

@@ -1,4 +1,4 @@
-"""What well-known programs need to be reloaded without losing a request; units/example has a tested unit for each."""
+"""What well-known programs need for a reload without a lost request. units/example has a tested unit for each."""
 
 import ast
 import os
@@ -14,16 +14,16 @@ from .line import CommandLine
 from .words import literal
 
 _READY_AFTER = "3"  # seconds
-_MOST_OWN_SECONDS = 366 * 86400
+_MOST_OWN_SECONDS = 366 * 86400  # of a program's own stop time-out
 _MOST_BYTES = 1024 * 1024  # of a configuration file
-_NO_PYTHON = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)  # of ast
-# They start another program, and what they are told goes before it.
+_NO_PYTHON = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)  # raised by ast
+# These programs start another program, and have their own options before its name.
 _LAUNCHERS = ("env", "python", "python3", "uv", "poetry", "pipenv", "ddtrace-run", "newrelic-admin", "nice", "ionice")
 _SHELLS = ("sh", "bash", "dash", "zsh")
 
 
 def find_program(words: Sequence[str]) -> int:
-    """The place of the word that names a program we know; 0 if there is none."""
+    """The index of the word that names a known program; 0 if there is none."""
     for place, word in enumerate(words):
         if knows(word):
             return place if not place or _is_launcher(words[0]) else 0
@@ -31,12 +31,12 @@ def find_program(words: Sequence[str]) -> int:
 
 
 def knows(word: str) -> bool:
-    """It names a program that we know."""
+    """Whether the word names a known program."""
     return os.path.basename(word) in _PROGRAMS
 
 
 def says_when_ready(words: Sequence[str]) -> bool:
-    """It is known to send READY=1, told as it is."""
+    """Whether this program is known to send READY=1 with these options."""
     name = os.path.basename(words[find_program(words)])
     return name == "gunicorn" or (name == "haproxy" and "-Ws" in words)
 
@@ -47,7 +47,7 @@ def _is_launcher(word: str) -> bool:
 
 
 def adapt(line: CommandLine) -> None:
-    """Make a command line fit, with notes.
+    """Adapt a command line to a supervisor, with notes.
 
     Raises CannotWrap.
     """
@@ -72,7 +72,7 @@ def _gunicorn(line: CommandLine) -> None:
     if not line.given:
         binds = line.take("-b", "--bind") or _binds(said.get("bind")) or _binds_of_variables(line)
         if not binds and not line.listen:
-            if line.is_told_more or (file and "bind" in said):
+            if line.has_hidden_words or (file and "bind" in said):
                 raise line.must_know_address()
             binds = ["127.0.0.1:8000"]
         line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes="uvicorn" in kind)
@@ -86,7 +86,7 @@ def _gunicorn(line: CommandLine) -> None:
 
 
 def _gunicorn_file(line: CommandLine) -> tuple[str, Mapping[str, object]]:
-    """Its configuration file and what that sets, as far as it can be seen without running it: None = not seen."""
+    """The configuration file and its settings, as far as they are visible without running it; None: not visible."""
     named = line.values("-c", "--config")
     place = named[-1].removeprefix("file:") if named else "gunicorn.conf.py"
     path = os.path.join(line.directory or "/", place)
@@ -105,15 +105,17 @@ def _gunicorn_file(line: CommandLine) -> tuple[str, Mapping[str, object]]:
 
 
 def _binds(value: object) -> list[str]:
-    """What it sets as addresses, fit for a unit; none where one of them is no text that can be shown."""
+    """The addresses of a setting, escaped for a unit; [] if one of them is no printable text."""
     found = value.split(",") if isinstance(value, str) else value  # as gunicorn does
     binds = [_word(bind) for bind in found] if isinstance(found, list | tuple) else []
     return [literal(bind) for bind in binds] if all(binds) else []
 
 
 def _word(value: object) -> str:
-    """What a file sets as one word; "" for what is none, as a number of thousands of digits, which Python does not
-    write."""
+    """A value of the file as one word; "" if it is none.
+
+    An integer with thousands of digits is none: Python refuses to print it.
+    """
     if isinstance(value, int) and not 0 <= value <= MOST_COUNT:
         return ""
     word = str(value).strip() if isinstance(value, str | int) else ""
@@ -121,7 +123,10 @@ def _word(value: object) -> str:
 
 
 def _binds_of_variables(line: CommandLine) -> list[str]:
-    """gunicorn's own: $GUNICORN_CMD_ARGS goes before $PORT."""
+    """gunicorn's addresses from the environment: $GUNICORN_CMD_ARGS takes precedence over $PORT.
+
+    Raises CannotWrap.
+    """
     try:
         words = shlex.split(line.environment.get("GUNICORN_CMD_ARGS", ""))
     except ValueError as error:
@@ -132,7 +137,10 @@ def _binds_of_variables(line: CommandLine) -> list[str]:
 
 
 def _bound(line: CommandLine, bind: str) -> str:
-    """The address of a --bind of gunicorn's or hypercorn's."""
+    """The address of a --bind of gunicorn or hypercorn.
+
+    Raises CannotWrap.
+    """
     if bind.startswith("unix:"):
         return "/" + bind.removeprefix("unix:").lstrip("/")
     if bind.startswith("fd://"):
@@ -151,7 +159,7 @@ def _uvicorn(line: CommandLine) -> None:
     port = (line.take("--port") or [variables["PORT"] or "8000"])[-1]
     paths = line.take("--uds") or ([variables["UDS"]] if variables["UDS"] else [])
     if not line.given:
-        if line.is_told_more and not line.listen:
+        if line.has_hidden_words and not line.listen:
             raise line.must_know_address()
         option = "--uds" if paths else "--host, --port"
         line.listen_on(paths or [line.address(host, port)], option, lanes=True)
@@ -179,7 +187,7 @@ def _hypercorn(line: CommandLine) -> None:
     if not line.given:
         binds = line.take("-b", "--bind")
         if not binds and not line.listen:
-            if line.is_told_more or line.values("-c", "--config"):
+            if line.has_hidden_words or line.values("-c", "--config"):
                 raise line.must_know_address()
             binds = ["127.0.0.1:8000"]
         line.listen_on([_bound(line, bind) for bind in binds], "--bind", lanes=True)
@@ -230,7 +238,7 @@ def _haproxy(line: CommandLine) -> None:
 
 
 def _anything(line: CommandLine) -> None:
-    """A program of which we know nothing."""
+    """Adapt a program that is not known."""
     line.options["handover"] = "exclusive"
     line.note(
         "exclusive: the old process stops before the new one starts, so the two never run at once; if they may, "
@@ -264,7 +272,7 @@ def _without_reload(line: CommandLine, name: str) -> None:
 
 
 def _one_process(line: CommandLine, name: str, number: str, *others: str) -> None:
-    """Have sdsupervise start as many as the program did."""
+    """Let sdsupervise start as many processes as the program did."""
     variable = line.environment.get("WEB_CONCURRENCY", "") if line.program == "uvicorn" else ""
     if variable and decimal(variable, MOST_WORKERS) is None:
         raise CannotWrap(f"WEB_CONCURRENCY is {one_line(variable, 100)!r}, which is not a number of processes; fix it.")
@@ -303,7 +311,7 @@ def _is_ready_after(line: CommandLine) -> None:
 
 
 def _drains_within(line: CommandLine, own_limit: str) -> None:
-    """How long an old generation may take: ten seconds beyond the program's own limit, else what its unit allowed."""
+    """Set the stop time-out: ten seconds beyond the program's own limit, or else what its unit allowed."""
     own = decimal(own_limit, _MOST_OWN_SECONDS)
     if own is not None:
         seconds = own + 10 if own >= 30 else 30

@@ -1,5 +1,7 @@
-"""The code that root executes for a unit, and that others may write. Unlike the other rules of lint() this one looks at
-the files of this machine."""
+"""Finds code that root executes for a unit, and that another user may write.
+
+Unlike the other rules of lint() this one reads the files of this machine.
+"""
 
 import glob
 import re
@@ -23,7 +25,7 @@ FIX = "let only root write it, or run it as another user (User= in the unit, or 
 
 
 def of_unit(unit: UnitText, user: str | None) -> Iterator[Finding]:
-    """What a unit itself names; `user` is whom its instance is to become, if its file says that."""
+    """Findings about what the unit itself names; `user` is the user of its instance's file, if there is one."""
     for key in _EXECUTED:
         for value in unit.values(key):
             for command in words.commands(value):
@@ -38,12 +40,12 @@ def of_unit(unit: UnitText, user: str | None) -> Iterator[Finding]:
 
 
 def finding(key: str, writable: Writable) -> Finding:
-    """How it is told."""
+    """The finding for a writable file."""
     return Finding(key, str(writable), FIX, WARNING)
 
 
 def starts_as_root(unit: UnitText) -> bool:
-    """Its supervisor does."""
+    """Whether the supervisor of the unit starts as root."""
     return unit.value("User") in _ROOT and not unit.flag("DynamicUser")
 
 
@@ -57,7 +59,7 @@ def _of_program(unit: UnitText, command: words.Exec) -> Iterator[CodePlace]:
 
 
 def _of_service(unit: UnitText, command: words.Exec, user: str | None) -> Iterator[CodePlace]:
-    """What `sdsupervise run` is told to run, where that is to stay root, or only the class says who it is to be."""
+    """The code that `sdsupervise run` loads as root: root stays, or only the class names another user."""
     for path in option(command, "--config"):
         if not unit.name.startswith("sdsupervise@"):  # whose file is looked at as the instance's
             yield CodePlace("root follows it", expanded(unit.name, path))

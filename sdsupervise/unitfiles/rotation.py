@@ -1,5 +1,8 @@
-"""Whom logrotate signals when it has rotated a service's logs: the program, as whoever wrote that knows it. Under a
-supervisor the main process is another one, which passes such signals on."""
+"""Finds commands of logrotate that signal a service after a rotation.
+
+They were written for the program as main process. Under a supervisor the main process is the supervisor, which passes
+such signals on.
+"""
 
 import os
 import re
@@ -9,20 +12,20 @@ from typing import NamedTuple
 from .text import UnitText
 
 _DIRECTORY = "/etc/logrotate.d"
-_MOST_CHARACTERS = 65536  # of a file
+_MOST_CHARACTERS = 65536  # read of one file
 _SCRIPTS = frozenset({"prerotate", "postrotate", "firstaction", "lastaction", "preremove"})
 _SIGNAL = re.compile(r"\bkill\b[^|;&]*?\s(?:-s\s*|--signal[\s=]|-)(?:SIG)?(HUP|USR1|USR2|WINCH)\b")
 
 
 class Rotation(NamedTuple):
-    """A line of a script of logrotate's."""
+    """One line of a script in a logrotate configuration."""
 
     place: str  # FILE:LINE
     command: str
 
 
 def read(directory: str = _DIRECTORY) -> list[Rotation]:
-    """All of them, as far as we may read them."""
+    """All lines of scripts in this directory, as far as the files are readable."""
     try:
         names = sorted(os.listdir(directory))
     except OSError:
@@ -44,18 +47,18 @@ def _read_file(path: str) -> Iterator[Rotation]:
 
 
 def about(unit: UnitText, rotations: Iterable[Rotation]) -> list[Rotation]:
-    """Those that name a unit, or its pid file."""
+    """The lines that name a unit or its pid file."""
     named = [unit.name.removesuffix(".service"), *unit.values("PIDFile")]
     pattern = re.compile("|".join(rf"(?<![\w.-]){re.escape(name)}(?![\w-])" for name in named))
     return [rotation for rotation in rotations if pattern.search(rotation.command)]
 
 
 def signal_in(command: str) -> str:
-    """The signal that a command line sends, of those that programs take for such things: "USR1"; "" = none."""
+    """The signal in a command, if it is one of those for log rotation, such as "USR1"; "" if there is none."""
     found = _SIGNAL.search(command)
     return found[1] if found else ""
 
 
 def instead(unit: UnitText, signal: str) -> str:
-    """The command that reaches the program through its supervisor."""
+    """The command that sends the signal to the program through its supervisor."""
     return f"systemctl kill --kill-whom=main --signal={signal} {unit.name.removesuffix('.service')}"

@@ -1,4 +1,4 @@
-"""What in a unit does not work with a supervisor, one rule each, by the setting it is about."""
+"""The rules of lint(): each checks one kind of setting."""
 
 import math
 import os
@@ -18,7 +18,7 @@ _CREDENTIALS = (
     *("LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"),
     "ImportCredential",
 )
-_TARGET = re.compile(r"[\w./-]+:[A-Za-z_]\w*|\S+\.py")  # of `sdsupervise run`, when it is no NAME
+_TARGET = re.compile(r"[\w./-]+:[A-Za-z_]\w*|\S+\.py")  # a TARGET of `sdsupervise run`
 
 
 def _type(subject: Subject) -> Iterator[Finding]:
@@ -146,7 +146,7 @@ def _timeouts(subject: Subject) -> Iterator[Finding]:
         ("TimeoutStartSec", settings.reload_timeout + settings.takeover_timeout, "reload_timeout and takeover_timeout"),
         ("TimeoutStopSec", settings.stop_timeout, "stop_timeout"),
     ):
-        # systemd's own default, unless an administrator has another.
+        # systemd's default; an administrator may have changed it.
         limit = unit.seconds(key, unit.seconds("TimeoutSec", 90.0) if both else 90.0)
         if limit == 0 or math.isinf(limit):
             yield Finding(
@@ -188,8 +188,8 @@ def _sockets(subject: Subject) -> Iterator[Finding]:
 
 
 def allows_unix(values: Sequence[str]) -> bool:
-    """RestrictAddressFamilies= leaves AF_UNIX in."""
-    allowed: bool | None = None  # that is a list of what is allowed; None: no list yet
+    """Whether RestrictAddressFamilies= allows AF_UNIX."""
+    allowed: bool | None = None  # whether `listed` is the allowed ones; None: no list yet
     listed: set[str] = set()
     for value in values:
         denies = value.startswith("~")
@@ -226,12 +226,12 @@ def _runtime_directory(subject: Subject) -> Iterator[Finding]:
 
 
 def _is_within(one: str, other: str) -> bool:
-    """The directories are the same, or one is below the other."""
+    """Whether one directory is the same as the other one, or contains it."""
     return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
 
 
 def expanded(unit_name: str, text: str) -> str:
-    """The text with those specifiers replaced that say a unit's name; other ones stay."""
+    """The text with the specifiers for the unit's name replaced; other specifiers stay."""
     name = unit_name.rpartition(".")[0]
     prefix, _, instance = name.partition("@")
     for specifier, value in (("%n", unit_name), ("%N", name), ("%p", prefix), ("%i", instance), ("%I", instance)):

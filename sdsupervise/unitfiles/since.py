@@ -1,4 +1,4 @@
-"""Since when systemd knows settings that Debian 12's does not: its NEWS, and "Added in version" in its man pages."""
+"""The systemd version of settings that Debian 12's systemd does not have, from NEWS and its man pages."""
 
 from collections.abc import Mapping
 

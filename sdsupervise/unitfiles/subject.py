@@ -1,4 +1,4 @@
-"""What is looked at in a unit that runs sdsupervise, and how what is found is told."""
+"""What lint() checks, and the form of its findings."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ ERROR, WARNING = "error", "warning"
 
 
 class Finding(NamedTuple):
-    """One thing that is wrong with a unit."""
+    """One problem of a unit."""
 
     key: str  # the setting, without "="
-    problem: str  # what goes wrong because of it; a clause without a full stop
-    fix: str  # what to write, or to do; a clause without a full stop
+    problem: str  # the consequence; a clause without a full stop
+    fix: str  # what to write or do; a clause without a full stop
     severity: str = ERROR
 
     def __str__(self) -> str:
@@ -27,31 +27,31 @@ class Finding(NamedTuple):
 
 
 class Host(NamedTuple):
-    """What lint() may know of the systemd that is to run the unit."""
+    """What lint() may know about the machine that runs the unit."""
 
-    version: int = 0  # 252; 0 = unknown
-    known: frozenset[tuple[str, str]] = frozenset()  # (section, key) that it reads; none = unknown
-    runtime_directories: Mapping[str, Sequence[str]] = MappingProxyType({})  # below /run, of each unit it has
-    rotations: Sequence[Rotation] = ()  # what logrotate runs
+    version: int = 0  # of systemd, such as 252; 0 is unknown
+    known: frozenset[tuple[str, str]] = frozenset()  # (section, key) that systemd reads; empty is unknown
+    runtime_directories: Mapping[str, Sequence[str]] = MappingProxyType({})  # by unit, below /run
+    rotations: Sequence[Rotation] = ()  # what logrotate runs after a rotation
 
 
 class Subject(NamedTuple):
-    """What every rule looks at."""
+    """What every rule gets."""
 
     unit: UnitText
     start: words.Exec
-    settings: Settings | None  # None = not known, as those of a class are
+    settings: Settings | None  # None if unknown, as for a class
     host: Host
-    user: str = ""  # whom the service is to become; "" = nobody else
+    user: str = ""  # the user that the service becomes; "" if it does not change
 
 
 def runs_us(command: words.Exec) -> bool:
-    """It is `sdsupervise run`, or `python -m sdsupervise run`."""
+    """Whether the command is `sdsupervise run` or `python -m sdsupervise run`."""
     return _is_ours(command, "run")
 
 
 def reloads_by_us(command: words.Exec) -> bool:
-    """It is `sdsupervise reload`, in one of these ways."""
+    """Whether the command is `sdsupervise reload` or `python -m sdsupervise reload`."""
     return _is_ours(command, "reload")
 
 
@@ -64,12 +64,12 @@ def _is_ours(command: words.Exec, verb: str) -> bool:
 
 
 def reloads(unit: UnitText) -> list[words.Exec]:
-    """What a unit does to be reloaded."""
+    """The commands of ExecReload=."""
     return [command for value in unit.values("ExecReload") for command in words.commands(value)]
 
 
 def option(command: words.Exec, name: str) -> list[str]:
-    """The values that an option of `sdsupervise run` has on a command line."""
+    """The values of an option of `sdsupervise run` in a command line."""
     found = []
     given = command.words[: command.words.index("--")] if "--" in command.words else command.words
     for place, word in enumerate(given):
@@ -81,19 +81,19 @@ def option(command: words.Exec, name: str) -> list[str]:
 
 
 def settings_in(command: words.Exec) -> Settings | None:
-    """What options say of a command's settings; of a class we know nothing."""
+    """The settings from the options of a command; None for a class, or if they are invalid."""
     if "--" not in command.words:
         return None
     values: dict[str, object] = {}
     names = ["stop_timeout", "start_timeout", "reload_timeout", "takeover_timeout"]
     if "overlap" in option(command, "--handover"):
-        names.append("before_commit")  # by which it has two sockets of an address
+        names.append("before_commit")  # it adds a second socket for each address
     for name in names:
         for text in option(command, f"--{name.replace('_', '-')}"):
             try:
                 values[name] = KINDS[name].read(text)
             except ValueError:
-                return None  # a specifier, or a mistake that `run` will tell
+                return None  # a specifier, or an error that `run` reports
     listen: dict[str, object] = {}
     for text in option(command, "--listen"):
         listen |= KINDS["listen"].read(text)

@@ -1,8 +1,8 @@
-"""What stands in a unit's files, read as systemd reads them: systemd.syntax(7), systemd.time(7).
+"""Parses unit files as systemd does: systemd.syntax(7), systemd.time(7).
 
-Alternatives considered: configparser, which knows neither continued lines with comments among them, nor keys that stand
-more than once, nor that an empty value takes back the ones before; D-Bus, which tells what systemd made of a unit, and
-not what it ignored or what somebody wrote.
+Rejected: configparser. It does not know comments between continued lines, keys that appear more than once, or an empty
+value that clears the earlier ones. Rejected: D-Bus, which gives the result in systemd, not what it ignored or what the
+author wrote.
 """
 
 import math
@@ -14,13 +14,13 @@ from . import words
 
 
 class Assignment(NamedTuple):
-    """One KEY=VALUE."""
+    """One KEY=VALUE line."""
 
     section: str
     key: str
     value: str
-    path: str  # of the file that it stands in; "" = unknown
-    line: int  # where in it, from 1
+    path: str  # its file; "" if unknown
+    line: int  # its line in the file, from 1
 
 
 class UnitText(NamedTuple):
@@ -30,7 +30,7 @@ class UnitText(NamedTuple):
     assignments: tuple[Assignment, ...]
 
     def values(self, key: str, section: str = "Service") -> list[str]:
-        """All values of a key that can stand more than once, but for those taken back by an empty one."""
+        """All values of a key that may appear more than once. An empty value clears the earlier ones."""
         found: list[str] = []
         for assignment in self.assignments:
             if (assignment.section, assignment.key) == (section, key):
@@ -38,19 +38,19 @@ class UnitText(NamedTuple):
         return found
 
     def value(self, key: str, default: str = "", section: str = "Service") -> str:
-        """The value of a key of which the last one counts."""
+        """The value of a key whose last line counts."""
         return (self.values(key, section) or [default])[-1]
 
     def words(self, key: str, section: str = "Service") -> list[str]:
-        """The words of all values of a key that is a list."""
+        """The words of all values of a key that holds a list."""
         return [word for value in self.values(key, section) for word in words.split(value)]
 
     def flag(self, key: str, default: bool = False, section: str = "Service") -> bool:
-        """A yes or no; what is neither is the default, as for systemd."""
+        """A boolean. Anything else gives the default, as in systemd."""
         return _BOOLEANS.get(self.value(key, section=section).lower(), default)
 
     def seconds(self, key: str, default: float) -> float:
-        """A time in seconds, math.inf for none at all; what is no time is the default, as for systemd."""
+        """A time span in seconds; math.inf for "infinity". Anything else gives the default, as in systemd."""
         try:
             return seconds(self.value(key))
         except ValueError:
@@ -58,12 +58,12 @@ class UnitText(NamedTuple):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What Environment= sets. What files set (EnvironmentFile=) is not known here."""
+        """The variables of Environment=, without those of EnvironmentFile=."""
         pairs = (word.partition("=") for word in self.words("Environment"))
         return {name: value for name, equals, value in pairs if equals}
 
     def without(self, path: str) -> "UnitText":
-        """The same as if it had no such file."""
+        """The unit without the lines of this file."""
         return UnitText(self.name, tuple(assignment for assignment in self.assignments if assignment.path != path))
 
 
@@ -74,7 +74,7 @@ _FILE = re.compile(r"# (/\S+\.(?:service|socket|target|conf))")  # above each fi
 
 
 def parse(name: str, text: str, path: str = "") -> UnitText:
-    """The unit of this name, from one file's text or from what `systemctl cat` prints of it."""
+    """Parse a unit from the text of one file, or from the output of `systemctl cat`."""
     return UnitText(name, tuple(_assignments(text, path)))
 
 
@@ -86,7 +86,7 @@ def _assignments(text: str, path: str) -> Iterator[Assignment]:
         if found := _FILE.fullmatch(raw):
             path, number = found[1], 0
         if line.startswith(("#", ";")):
-            continue  # also between the lines of one that is continued
+            continue  # also between continued lines
         if not logical:
             began = number
         if _is_continued(raw):
@@ -120,9 +120,9 @@ _SPAN = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµμ]*)")
 
 
 def seconds(text: str) -> float:
-    """The seconds that a time span means: "90", "1min 30s", "infinity".
+    """The seconds of a time span: "90", "1min 30s", "infinity".
 
-    Raises ValueError for what is none.
+    Raises ValueError for anything else.
     """
     if text.strip() == "infinity":
         return math.inf

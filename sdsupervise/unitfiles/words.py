@@ -1,9 +1,9 @@
-"""Words of a unit's command line: split, unquoted and put together again as systemd does it, systemd.service(5).
+"""Splits, unquotes and joins the words of a unit's command line as systemd does: systemd.service(5).
 
 $VARIABLE, ${VARIABLE}, $$ and specifiers such as %i stay as they are. systemd replaces them after it has split a line,
-whether they were quoted or not, so that they mean in a line of ours what they meant in the one they come from.
+quoted or not. So they mean the same in the original line and in a line that we write.
 
-Alternatives considered: shlex, to which other characters are special, and which has no escapes such as \\x20.
+Rejected: shlex, which has other special characters, and no escapes such as \\x20.
 """
 
 import re
@@ -21,7 +21,7 @@ class Exec(NamedTuple):
 
     @property
     def privileged(self) -> str:
-        """Those of the prefixes that make it run with other privileges than the unit's other processes."""
+        """The prefixes that give it other privileges than the unit's other processes."""
         return "".join(letter for letter in self.prefixes if letter in "+!")
 
 
@@ -39,12 +39,12 @@ _BYTES = ("utf-8", "surrogateescape")
 
 
 def split(text: str) -> list[str]:
-    """The words of a value that is a list, unquoted."""
+    """The words of a list, unquoted."""
     return [_unquoted(raw) for raw in _WORD.findall(text)]
 
 
 def commands(value: str) -> list[Exec]:
-    """The commands of an Exec*= line, which a ";" that stands alone separates."""
+    """The commands of an Exec*= line, separated by a single ";"."""
     return [
         _command([";" if raw == r"\;" else _unquoted(raw) for raw in group]) for group in _groups(_WORD.findall(value))
     ]
@@ -66,7 +66,7 @@ def _command(found: Sequence[str]) -> Exec:
 
 
 def quoted(word: str) -> str:
-    """The word as it must be written to be read as one."""
+    """The word in a form that systemd reads back as this one word."""
     if _PLAIN.fullmatch(word):
         return word
     escaped = word.replace("\\", "\\\\").replace('"', '\\"')
@@ -79,12 +79,12 @@ def joined(given: Sequence[str]) -> str:
 
 
 def literal(text: str) -> str:
-    """A text that no unit has said, as a command line of a unit must have it: systemd replaces nothing in it."""
+    """A text for a command line in a unit, escaped so that systemd replaces nothing in it."""
     return without_variables(text.replace("%", "%%"))
 
 
 def without_variables(text: str) -> str:
-    """The same of one in which a unit has specifiers replaced, but no variables, as in Environment=."""
+    """A text escaped only against variables, for a place where systemd still replaces specifiers."""
     return text.replace("$", "$$")
 
 
@@ -104,7 +104,7 @@ def _unescaped(text: str) -> str:
         elif found := _BY_NUMBER.match(text, place + 1):
             byte, octal, short, long = found.groups()
             number = int(octal, 8) if octal else int(byte or short or long, 16)
-            # A byte, which may be one of several that are one character in UTF-8.
+            # A single byte; several may form one character in UTF-8.
             result += bytes([number]).decode(*_BYTES) if byte or octal else chr(number)
             place = found.end()
         else:

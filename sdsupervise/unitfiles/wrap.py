@@ -1,4 +1,4 @@
-"""The drop-in that puts an existing unit under sdsupervise; what it does not name stays as the unit has it."""
+"""The drop-in that puts an existing unit under sdsupervise. Settings that it does not name stay as they are."""
 
 import math
 import os
@@ -36,26 +36,29 @@ _PLACE_HOLDER = re.compile(r"(?<!\$)(\{[\w.-]+\})")  # of `sdsupervise run`
 
 
 class DropIn(NamedTuple):
-    """A file below a unit's directory of drop-ins."""
+    """A file in a unit's drop-in directory."""
 
     unit: str
-    settings: tuple[str, ...]  # its lines of [Service]
-    notes: tuple[str, ...]  # on what it changes, and why
-    others: tuple[str, ...] = ()  # its lines of [Unit]
+    settings: tuple[str, ...]  # its lines in [Service]
+    notes: tuple[str, ...]  # what it changes, and why
+    others: tuple[str, ...] = ()  # its lines in [Unit]
 
     @property
     def is_empty(self) -> bool:
-        """It would say nothing."""
+        """Whether it has no lines."""
         return not (self.settings or self.others)
 
     @property
     def path(self) -> str:
-        """Where it belongs."""
+        """Its path."""
         return os.path.join("/etc/systemd/system", f"{self.unit}.d", _FILE)
 
     @property
     def text(self) -> str:
-        """What to print."""
+        """The drop-in to print.
+
+        Raises CannotWrap if a value contains an end of line.
+        """
         unit = ["[Unit]", *self.others] if self.others else []
         lines = [f"# {self.unit}.d/{_FILE}", *unit, "[Service]", *self.settings]
         if any(map(_ENDS_LINE.search, lines)):
@@ -64,13 +67,13 @@ class DropIn(NamedTuple):
 
     @property
     def file(self) -> str:
-        """What to write: the same, and what whoever finds it should know."""
+        """The drop-in to write: the text, a mark, and the notes as comments."""
         first, rest = self.text.split("\n", 1)
         return "\n".join([first, mark(self.unit), *(f"# note: {one_line(note)}" for note in self.notes), rest])
 
 
 def mark(unit: str) -> str:
-    """The line that tells a file of ours from those of others."""
+    """The line that marks a file as ours."""
     return _MARK.format(unit)
 
 
@@ -84,10 +87,12 @@ def wrap(
     variables: Mapping[str, str] | None = _NONE,
     rotations: Sequence[Rotation] = (),
 ) -> DropIn:
-    """Put a unit under sdsupervise, which is that program. It is given the sockets of those .socket units, and those
-    variables by files, which are not known if they are None; `listen` and `handover` are for what cannot be found out.
+    """The drop-in that puts a unit under sdsupervise.
 
-    Raises CannotWrap, in one sentence, for what cannot work.
+    `program` is the path of sdsupervise. `given` names the .socket units of the service. `variables` are those of
+    EnvironmentFile=; None if they cannot be read. `listen` and `handover` come from the user, and take precedence.
+
+    Raises CannotWrap, with one sentence, if that cannot work.
     """
     start = _start_of(unit)
     line = _line(unit, start, given, listen, variables)
@@ -102,7 +107,10 @@ def wrap(
 
 
 def _start_of(unit: UnitText) -> words.Exec:
-    """The one command of a unit, if it is one that a supervisor can run."""
+    """The single command of a unit that a supervisor can run.
+
+    Raises CannotWrap for any other unit.
+    """
     name, kind = unit.name, unit.value("Type", "simple")
     starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
     if any(map(runs_us, starts)):
@@ -168,12 +176,12 @@ def _line(
 
 
 def _seconds(unit: UnitText, key: str, default: float) -> float:
-    """A time-out; math.inf for none."""
+    """A time-out in seconds; math.inf for none."""
     return unit.seconds(key, unit.seconds("TimeoutSec", default)) or math.inf
 
 
 def _changes(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
-    """Settings, each with what is to be said of it, "" if nothing."""
+    """The settings to write, each with its note; "" if there is no note."""
     kind = unit.value("Type", "simple")
     yield "Type=notify", f"Type was {kind}: a supervisor reports when it serves" if kind == "idle" else ""
     others_ping = unit.value("NotifyAccess") in ("all", "exec") and unit.seconds("WatchdogSec", 0.0)
@@ -242,7 +250,7 @@ def _watchdog(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
 
 
 def _obstacles(unit: UnitText) -> Iterator[tuple[str, str]]:
-    """What a supervisor cannot live with."""
+    """The settings that replace those under which a supervisor does not work, each with its note."""
     if unit.value("PIDFile"):
         yield "PIDFile=", "PIDFile is removed: the supervisor itself tells systemd which process is the main one"
     if unit.flag("RemainAfterExit"):

@@ -1,1 +1,1 @@
-"""Workers as their supervisor sees them: started, watched, recycled, stopped."""
+"""Workers from the supervisor's side: start, watch, recycle, stop."""

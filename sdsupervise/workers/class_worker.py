@@ -1,4 +1,4 @@
-"""A worker at the other end of a link: a fork of its supervisor, which runs a service's class."""
+"""A worker that runs a service's class: a fork of its supervisor, which talks to it over a socketpair (the link)."""
 
 import logging
 import signal
@@ -21,28 +21,28 @@ from .worker import Worker, WorkerOwner, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
-_GRACE_SECONDS = 5.0  # what a dead worker left behind may take to stop; a stop has its own, longer deadline
+_GRACE_SECONDS = 5.0  # for what a dead worker left behind to stop; a stop has its own, longer deadline
 _READ_BYTES = 4096
-_MOST_BYTES_AT_ITS_END = 512 * 1024
-_MOST_WARNINGS = 3  # of one worker
+_MOST_BYTES_AT_ITS_END = 512 * 1024  # read from the link after the worker's death
+_MOST_WARNINGS = 3  # logged about one worker
 _MODULES = list_of(tuple_of(text(), text(), text(100)), 10_000)  # name, file, hash
 _FIRST_NUDGE_SECONDS, _LAST_NUDGE_SECONDS = 0.2, 5.0
 
 
-class Kin:
-    """What the workers of one generation have in common: how their children are known."""
+class WorkerMarks:
+    """What the workers of one generation share: the means to find the processes that they started."""
 
     def __init__(self) -> None:
-        self._mark = process_groups.new_mark()  # no other generation's, nor that of a service in a container
-        self.sessions: set[int] = set()  # those that its living workers lead
+        self._mark = process_groups.new_mark()  # differs from every other generation's and from a nested container's
+        self.sessions: set[int] = set()  # the sessions that living workers lead
 
     def mark_of(self, worker_pid: int) -> int:
-        """What is borne by all that a worker begins; see process_groups.set_mark."""
+        """The mark of everything that this worker starts; see process_groups.bear_mark."""
         return self._mark + worker_pid
 
 
 class LinkedWorker(Worker):
-    """Says lines over a socketpair, see child/protocol.py, and is answered by lines."""
+    """Exchanges lines with its worker over a socketpair; see child/protocol.py."""
 
     def __init__(
         self,
@@ -54,45 +54,45 @@ class LinkedWorker(Worker):
         owner: WorkerOwner,
         code_version: CodeVersion,
         *,
-        kin: Kin,
+        marks: WorkerMarks,
         index: int,
         spare: bool,
     ) -> None:
         super().__init__(loop, settings, child, owner, index=index, spare=spare)
-        self._link, self._kin, self._code_version = link, kin, code_version
+        self._link, self._marks, self._code_version = link, marks, code_version
         self._leftovers: Leftovers | None = None
         self._had_children = self._killed = False
         self._traces = Traces(loop, traces, self._say_traceback)
-        kin.sessions.add(child.pid)
+        marks.sessions.add(child.pid)
         self._lines = protocol.LineReader()
         self._linked, self._warnings = True, 0
         link.setblocking(False)
         loop.watch(link.fileno(), self._read_link)
 
     def kill(self) -> None:
-        """As Worker, with what it has left behind."""
+        """See Worker. Kills also what the worker left behind."""
         self._killed = True
         if self._leftovers is not None:
             self._leftovers.kill()
         super().kill()
 
-    def _tell_go(self) -> None:
+    def _send_go(self) -> None:
         self._send(b"%s%d\n" % (protocol.GO, self.index))
 
-    def _tell_stop(self) -> None:
+    def _send_stop(self) -> None:
         if self.exit_status is not None:
-            return  # it is dead, and only what it has left behind is waited for
-        super()._tell_stop()
+            return  # dead already; only its leftovers remain
+        super()._send_stop()
         self._set_timer(_FIRST_NUDGE_SECONDS, lambda: self._nudge(_FIRST_NUDGE_SECONDS))
 
     def _nudge(self, waited_seconds: float) -> None:
-        """It has not said that it heard: it may have gone to sleep with the signal in its hand."""
+        """Repeat the signal: the worker has not confirmed the stop, and may have gone to sleep before it handled it."""
         signals.send(self.pidfd, signals.NUDGE_SIGNAL)
         if waited_seconds < _LAST_NUDGE_SECONDS:
             longer = 5 * waited_seconds
             self._set_timer(longer, lambda: self._nudge(longer))
 
-    def _tell_release(self) -> None:
+    def _send_release(self) -> None:
         self._send(protocol.OK)
 
     def _read_link(self) -> None:
@@ -106,7 +106,10 @@ class LinkedWorker(Worker):
             self._close_link()
 
     def _receive(self) -> bytes | None:
-        """Not much at a time: each line is work. None if there is nothing now."""
+        """Read a small amount, because each line costs work.
+
+        Returns None if there is nothing to read now, b"" at the end of the link.
+        """
         try:
             return self._link.recv(_READ_BYTES)
         except BlockingIOError:
@@ -125,28 +128,28 @@ class LinkedWorker(Worker):
     def _hear_line(self, line: bytes) -> None:
         if line == protocol.PING:
             self._send(protocol.PONG)
-            self._heard_ping()
+            self._on_ping()
         elif line == protocol.TAKEOVER:
-            self._heard_ready()
+            self._on_ready()
         elif line == protocol.STOPPING:
             if self.state is WorkerState.STOPPING:
                 self._cancel_timer()
-            elif self.state is WorkerState.SERVING:  # it leaves by itself, and has as long for that
+            elif self.state is WorkerState.SERVING:  # leaves by itself, with the same time limit
                 self._set_timer(self._settings.stop_timeout, self.kill)
         elif line == protocol.SHUTDOWN:
             self.kill()
         elif line == protocol.RETIRE:
-            self._heard_retire()
+            self._on_retire()
         elif line == protocol.CHILDREN:
             self._had_children = True
         elif line.startswith(protocol.FAILED):
             self.failure = printable(_json_text(line[len(protocol.FAILED) :]))
         elif line.startswith(protocol.CODE):
-            self._heard_code(line[len(protocol.CODE) :])
+            self._on_code(line[len(protocol.CODE) :])
         elif self._warns():
             _log.warning("Worker (pid %d) sent %r, which is not a message; ignoring it", self.pid, line[:60])
 
-    def _heard_code(self, said: bytes) -> None:
+    def _on_code(self, said: bytes) -> None:
         try:
             modules = [Loaded(*module) for module in _MODULES(parse(said), "code")]
         except Unfit as error:
@@ -162,7 +165,7 @@ class LinkedWorker(Worker):
             )
 
     def _warns(self) -> bool:
-        """A few times: whoever says what is no message may do so again and again."""
+        """Limit the warnings: a worker that sends invalid messages may send many of them."""
         self._warnings += 1
         return self._warnings <= _MOST_WARNINGS
 
@@ -171,11 +174,11 @@ class LinkedWorker(Worker):
             try:
                 self._link.send(line)
             except OSError:
-                pass  # dead (its pidfd will tell), or so far behind with reading that its silence will
+                pass  # it is dead (its pidfd reports that), or it reads so slowly that a deadline will end it
 
     def _hear_the_rest(self) -> None:
         self._traces.close()
-        # What the kernel can have kept for us, and no more: a child that holds a copy of the link may talk on and on.
+        # At most what the kernel can have buffered: a child that holds a copy of the link may write without end.
         for _ in range(_MOST_BYTES_AT_ITS_END // _READ_BYTES):
             data = self._receive() if self._linked else b""
             if not data:
@@ -187,15 +190,15 @@ class LinkedWorker(Worker):
         if self._leftovers is None and self._may_have_left():
             self._see_to_leftovers()
             return
-        self._kin.sessions.discard(self.pid)
+        self._marks.sessions.discard(self.pid)
         super()._be_gone()
 
     def _may_have_left(self) -> bool:
-        """One that came to its end has said so, where it had the time; the rest is cheap to ask."""
+        """Whether to search for leftovers. A worker that ended normally has said so; the other checks are cheap."""
         return bool(self.exit_status) or self._had_children or processes.group_lives(self.pid)
 
     def _see_to_leftovers(self) -> None:
-        mark, sessions = self._kin.mark_of(self.pid), self._kin.sessions
+        mark, sessions = self._marks.mark_of(self.pid), self._marks.sessions
         self._leftovers = Leftovers(
             self._loop,
             self.pid,

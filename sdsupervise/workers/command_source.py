@@ -1,4 +1,4 @@
-"""Where the workers of a command come from: each is executed anew, from whatever is on disk then."""
+"""The source of a command's workers: each one is executed anew, from what is on disk at that moment."""
 
 import errno
 import re
@@ -22,14 +22,14 @@ from .shimmed_worker import ShimmedWorker
 from .source import WorkerContext
 from .worker import WorkerOwner
 
-_SHIM_SECONDS = 10.0  # for the two forks at its start
-_DIRECTORY = re.compile(r"notify\.([0-9]{1,9})\.[0-9a-f]{8}")  # with its supervisor's pid
-_MOST_STARTS = 10**10 - 1  # a worker's start is counted in its socket's path
+_SHIM_SECONDS = 10.0  # for the shim's two forks when it starts
+_DIRECTORY = re.compile(r"notify\.([0-9]{1,9})\.[0-9a-f]{8}")  # the number is the supervisor's pid
+_MOST_STARTS = 10**10 - 1  # the path of a worker's socket ends in the number of its start
 _PLACE_HOLDER = re.compile(r"\{\{([\w.-]+)\}\}|(?<!\$)\{([\w.-]+)\}")
 
 
 class CommandWorkers:
-    """Executes workers: directly in `overlap`, below a shim that holds the lock in `exclusive`."""
+    """A Source that executes a command: directly in `overlap`, under a shim that holds the lock in `exclusive`."""
 
     forks = False
 
@@ -47,7 +47,7 @@ class CommandWorkers:
     def start(
         self, owner: WorkerOwner, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
     ) -> NotifiedWorker:
-        """As Source."""
+        """See Source."""
         notify, identity = NotifySocket(self._next_path()), CommandIdentity(self._executable, process_groups.new_mark())
         try:
             if self._context.settings.overlaps:
@@ -62,20 +62,20 @@ class CommandWorkers:
     def _start_directly(
         self, owner: WorkerOwner, notify: NotifySocket, identity: CommandIdentity, *, index: int, wait_for_go: bool
     ) -> NotifiedWorker:
-        """Nothing stands between it and the supervisor."""
+        """Start a command as a direct child of the supervisor."""
         loop, settings, _, supervisor, *_ = self._context
         become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death=settings.stop_signal)
         gate = os.pipe() if wait_for_go else None
         names = process_title.names_of("worker", index)  # until the command is executed
 
         def be_command() -> int:
-            # Of the lock, above all: this process may have to wait for an idle CPU before it executes.
-            supervisor.let_go_in_child()
+            # Give up the lock first: this process may have to wait for an idle CPU before it executes the command.
+            supervisor.close_in_child()
             if gate is not None:
                 process_title.show_forked(names, index)
                 os.close(gate[1])
                 if not signals.wait_at(gate[0]):
-                    return 1  # nobody wants us any more
+                    return 1  # the supervisor does not want this worker any more
             return become()
 
         try:
@@ -100,7 +100,7 @@ class CommandWorkers:
         wait_for_go: bool,
         may_serve: bool,
     ) -> ShimmedWorker:
-        """A shim of ours holds the lock for it; see shim.py."""
+        """Start a command under a shim, which holds the lock for it; see shim.py."""
         loop, settings, generation, supervisor, *_ = self._context
         waits = not may_serve and not settings.waits_for_release
         (ours, theirs), gate = socket.socketpair(), os.pipe()
@@ -108,7 +108,7 @@ class CommandWorkers:
 
         def be_shim() -> int:
             ours.close()
-            supervisor.let_go_in_child()
+            supervisor.close_in_child()
             logs.describe("shim", generation)
             process_title.show_forked(names, index)
             become = self._becoming(notify, identity.mark, index, parent_pid=os.getpid(), at_its_death="SIGKILL")
@@ -154,23 +154,23 @@ class CommandWorkers:
         )
 
     def close(self) -> None:
-        """As Source."""
+        """See Source. Removes the directory of the notification sockets."""
         if self._directory:
             try:
                 os.rmdir(self._directory)
             except OSError:
-                pass  # the unit's runtime directory may be gone before us
+                pass  # the unit's runtime directory may already be gone
             self._directory = ""
 
     def _next_path(self) -> str:
-        """Where the next worker's NOTIFY_SOCKET is: short enough for a socket's address, and no two the same."""
+        """The NOTIFY_SOCKET path of the next worker: unique, and short enough for a socket address."""
         self._directory = self._directory or _make_directory()
         self._started += 1
         return f"{self._directory}/{self._started}"
 
 
 def _hear_of_command(link: socket.socket) -> processes.Child | None:
-    """What a shim says first, two forks from now; None if it could not fork, or hangs."""
+    """The command's process, from the first message of its shim; None if the shim could not fork or hangs."""
     if not readable_within(link, _SHIM_SECONDS):
         return None
     said = receive(link, 64, 1)
@@ -178,10 +178,11 @@ def _hear_of_command(link: socket.socket) -> processes.Child | None:
 
 
 def find(words: Sequence[str]) -> str:
-    """The path of the program that a command line names, as a shell would find it.
+    """The path of the program that a command line names, found in the way of a shell.
 
-    Raises ConfigError.
+    Raises ConfigError if there is no such program, or it is not executable.
     """
+
     name = words[0]
     path, may = search(name, os.get_exec_path())
     if may:
@@ -193,27 +194,30 @@ def find(words: Sequence[str]) -> str:
 
 
 def pinned(executable: str, words: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The program and its words, with the directories of its path resolved now: a worker that is started anew runs the
-    code of its generation, though a deployment has swapped a symlink since. The last part stays: a virtual
-    environment's python is a symlink, and knows by its own place what it is."""
+    """The program and its words, with all symlinks of the program's directory resolved.
+
+    A worker that is restarted then runs the code of its generation, even if a deployment has swapped a symlink since.
+    The last part of the path stays: the python of a virtual environment is a symlink, and finds its environment by
+    its own location.
+    """
     executable = os.path.join(os.path.realpath(os.path.dirname(executable) or "."), os.path.basename(executable))
     return executable, (executable, *words[1:]) if "/" in words[0] else tuple(words)
 
 
 def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[str, ...]:
-    """The words with each {NAME} replaced by the number of the descriptor that the command finds that listener at.
+    """The words with each {NAME} replaced by the descriptor number of that listener in the command.
 
-    {{NAME}} stands for {NAME} itself; ${NAME} is a shell's, and other braces are left alone.
+    {{NAME}} stands for {NAME} itself. ${NAME} belongs to a shell, and other braces stay as they are.
 
-    Raises UsageError for a name that is no listener's, and for gunicorn's --bind fd://{NAME}.
+    Raises UsageError for a name that no listener has, and for gunicorn's --bind fd://{NAME}.
     """
-    # Seen of gunicorn 20.0 to 27.0. What it is given by LISTEN_FDS it leaves at a stop, as it should; of what it is
-    # told by --bind alone it would remove the files of UNIX sockets that its successor serves on.
-    told_twice = next((word for word in words if "fd://{" in word), "")
-    if told_twice and any(os.path.basename(word) == "gunicorn" for word in words):
+    # Observed with gunicorn 20.0 to 27.0. At a stop it leaves a UNIX socket's file alone if the socket came by
+    # LISTEN_FDS, and removes the file if it came by --bind alone, although the successor serves on that socket.
+    given_twice = next((word for word in words if "fd://{" in word), "")
+    if given_twice and any(os.path.basename(word) == "gunicorn" for word in words):
         raise UsageError(
             "gunicorn finds its sockets as systemd passes them, and fails if --bind names one of them again: leave "
-            f"out {told_twice} and the --bind before it."
+            f"out {given_twice} and the --bind before it."
         )
 
     def replaced(found: re.Match[str]) -> str:
@@ -232,8 +236,9 @@ def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[st
 
 
 def _make_directory() -> str:
-    """A directory that is only ours: in the unit's runtime directory, where that is ours, else where temporary files
-    go. Not where others can put theirs in its place: whoever sends to a socket in it is believed.
+    """Make a private directory: in the unit's runtime directory if that is ours, else in the temporary directory.
+
+    No other user may be able to replace it, because the supervisor trusts each datagram sent to a socket in it.
 
     Raises OSError.
     """
@@ -260,7 +265,7 @@ def _make_directory() -> str:
 
 
 def _remove_left_behind(place: int) -> None:
-    """What supervisors left in a directory that were killed. Others may have made theirs there, of such a name."""
+    """Remove the directories that killed supervisors left here. Other users may have made directories of such names."""
     for name in os.listdir(f"/proc/self/fd/{place}"):
         supervisor = _DIRECTORY.fullmatch(name)
         if supervisor is None or processes.exists(int(supervisor[1])):

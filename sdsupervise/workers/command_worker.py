@@ -1,4 +1,4 @@
-"""A worker that is a command, and says how far it is by sd_notify(3)."""
+"""A worker that is a command, and reports its state by sd_notify(3)."""
 
 import logging
 import signal
@@ -22,31 +22,31 @@ from .worker import Worker, WorkerOwner, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
-LONGEST_EXTENSION = 86400.0  # seconds that EXTEND_TIMEOUT_USEC= can give; whoever needs more asks again
-_MOST_AT_ONCE = 64  # notifications of one worker, before it is another's turn
-_MOST_AT_ITS_END = 1000  # that can have come before it died: net.unix.max_dgram_qlen is 10, and 512 under systemd
-_MOST_WAITERS = 4  # for its release
-_BETWEEN_REQUESTS_SECONDS = 0.1  # for more time
+LONGEST_EXTENSION = 86400.0  # seconds; the most that one EXTEND_TIMEOUT_USEC= can give, and a worker may ask again
+_MOST_AT_ONCE = 64  # notifications of one worker per turn of the event loop
+_MOST_AT_ITS_END = 1000  # read after its death: net.unix.max_dgram_qlen is 10, and 512 under systemd
+_MOST_WAITERS = 4  # that wait for the worker's release
+_BETWEEN_REQUESTS_SECONDS = 0.1  # between two requests for more time
 _MOST_MICROSECONDS = 2**64 - 1
 _FAILED, _ASKS_ANSWER = FAILED.encode(), ASKS_ANSWER.encode()
 _SHOWN_CHARACTERS = 1000
-_GRACE_SECONDS = 5.0  # what a dead command left behind may take to stop; a stop has its own, longer deadline
+_GRACE_SECONDS = 5.0  # for what a dead command left behind to stop; a stop has its own, longer deadline
 
 
 class CommandIdentity(NamedTuple):
-    """Of one command that runs."""
+    """What identifies one running command."""
 
-    program: str  # its path
-    mark: int  # of all that it starts; see process_groups.py
+    program: str  # its absolute path
+    mark: int  # inherited by all that it starts; see process_groups.py
 
 
 class NotifiedWorker(Worker):
-    """Leads a process group, and is gone when nobody of that is left.
+    """Leads a process group, and is gone when no process of the group is left.
 
-    A stop goes to its first process alone (kill_mode "mixed"): what that has started is its own to stop, and programs
-    lose work otherwise. A child of celery's pool that gets SIGTERM drops its task, which the parent would have waited
-    for. What is there when the first process is dead was forgotten by it, as by a shell without `exec`, and gets
-    the signal then, with the time that is left.
+    With kill_mode "mixed" a stop signal goes to the first process only. It stops its own children: some programs lose
+    work otherwise. For example, a child in celery's pool drops its task at SIGTERM, while its parent would wait for the
+    task. The processes that remain when the first one is dead were not cared for, as under a shell without `exec`. They
+    get the signal then, and the rest of the time limit.
     """
 
     def __init__(
@@ -63,39 +63,39 @@ class NotifiedWorker(Worker):
     ) -> None:
         self._notify, self._gate, self._identity = notify, gate, identity
         self._wait_for_release: list[int] = []  # write ends of pipes
-        self._leaves = False  # it has said that it stops by itself
+        self._leaves = False  # it has announced by STOPPING=1 that it leaves by itself
         self._warned = False
-        self._asked: Timer | None = None  # runs for a while after each request for time
-        self._asks_until = 0.0  # on the monotonic clock; a later request
+        self._asked: Timer | None = None  # limits how often a request for time is passed on
+        self._asks_until = 0.0  # monotonic time, from the last request that was not passed on yet
         self._leftovers: Leftovers | None = None
-        self._left = ""  # a process that it left behind, in words
+        self._left = ""  # describes a process that it left behind
         self._was_ready = False
         super().__init__(loop, settings, child, owner, index=index, spare=False)
         loop.watch(notify.fileno(), self._hear_some)
         if gate is not None:
-            loop.watch(gate, self._close_gate)  # nobody is behind it any more
+            loop.watch(gate, self._close_gate)  # the reader is gone
 
     @property
     def crashed(self) -> bool:
-        """As Worker; one that said STOPPING=1 left by itself, whatever its exit status. One that ended before it was
-        ready has not started."""
+        """See Worker. A worker that sent STOPPING=1 did not crash, whatever its exit status. A worker that ended before
+        it was ready did crash."""
         return not self._leaves and (super().crashed or self._starts)
 
     @property
     def hopeless(self) -> bool:
-        """As Worker: it goes to the background."""
+        """See Worker. A command that goes to the background is hopeless."""
         return bool(self._advice())
 
     def kill(self) -> None:
-        """As Worker, with all its group."""
+        """SIGKILL the whole process group."""
         if self._leftovers is not None:
             self._leftovers.kill()
-            return  # the number is free
+            return  # the kernel may have given the number to another process
         processes.signal_group(self._child, signal.SIGKILL)
 
-    # ------------------------------------------------------------------------------------------ what it is told
+    # --------------------------------------------------------------------------------- what the supervisor sends
 
-    def _tell_go(self) -> None:
+    def _send_go(self) -> None:
         if self._gate is not None:
             try:
                 os.write(self._gate, b"g")
@@ -109,12 +109,12 @@ class NotifiedWorker(Worker):
             os.close(self._gate)
             self._gate = None
 
-    def _tell_release(self) -> None:
+    def _send_release(self) -> None:
         for waiter in self._take_waiters():
             _answer(waiter)
 
-    def _tell_stop(self) -> None:
-        self._tell_go()  # one that is not executed yet must not wait for ever
+    def _send_stop(self) -> None:
+        self._send_go()  # a command that is not executed yet must not wait for ever
         number = signal.Signals[self._settings.stop_signal]
         if self._settings.kill_mode == "group":
             processes.signal_group(self._child, number)
@@ -130,16 +130,16 @@ class NotifiedWorker(Worker):
         for waiter in self._take_waiters():
             os.close(waiter)
 
-    # --------------------------------------------------------------------------------------------- what it says
+    # ------------------------------------------------------------------------------------- what the worker sends
 
     def _hear_some(self) -> None:
         self._hear(_MOST_AT_ONCE)
 
     def _hear_the_rest(self) -> None:
-        self._hear(_MOST_AT_ITS_END)  # and no more: what it has left running may talk on and on
+        self._hear(_MOST_AT_ITS_END)  # a limit, because a process that it left running may write without end
 
     def _hear(self, most: int) -> None:
-        """Take in so many notifications at most."""
+        """Handle at most this many notifications."""
         for _ in range(most):
             try:
                 notification = self._notify.receive()
@@ -154,8 +154,8 @@ class NotifiedWorker(Worker):
                 notification.close_fds()
 
     def _take_in(self, notification: Notification) -> None:
-        # BARRIER=1 is answered by its descriptor being closed, after all that came before it; so is FDSTORE=1, of which
-        # we keep nothing. What is not named here (RELOADING=1, MAINPIDFD=1, ERRNO=, ...) is systemd's, not ours.
+        # The answer to BARRIER=1 is that we close its descriptor, after all earlier notifications. FDSTORE=1 is handled
+        # in the same way: we store nothing. What is not named here (RELOADING=1, MAINPIDFD=1, ...) is for systemd only.
         status, failure = notification.value(b"STATUS"), notification.value(_FAILED)
         if status is not None:
             self._take_in_status(status)
@@ -171,12 +171,12 @@ class NotifiedWorker(Worker):
         if notification.says(b"READY=1") and not stops:
             if asks_answer:
                 self._keep_waiter(notification.fds.pop())
-            self._heard_ready()
+            self._on_ready()
         elif asks_answer:
             _answer(notification.fds.pop())
         watchdog = notification.value(b"WATCHDOG")
         if watchdog == b"1":
-            self._heard_ping()
+            self._on_ping()
         elif watchdog == b"trigger" and self._ended_for != "hung":
             self._ended_for = "hung"
             extra = entry_fields(CatalogEntry.WORKER_HUNG, worker=self)
@@ -204,27 +204,27 @@ class NotifiedWorker(Worker):
             self._extend(min(microseconds / 1e6, LONGEST_EXTENSION))
 
     def _keep_waiter(self, waiter: int) -> None:
-        """Until this worker may serve. One that asks again and again is answered once or twice."""
+        """Keep a descriptor to answer when this worker may serve; close it at once if there are too many of them."""
         if self.state is WorkerState.STOPPING or len(self._wait_for_release) >= _MOST_WAITERS:
             os.close(waiter)
         else:
             self._wait_for_release.append(waiter)
 
     def _warn(self, sentence: str) -> None:
-        """Once: a program that does it again and again would fill the log."""
+        """Log one such warning per worker: a program that repeats a mistake would fill the log."""
         if not self._warned:
             self._warned = True
             _log.warning("Worker (pid %d): %s", self.pid, sentence)
 
     def _leave(self) -> None:
-        """It stops by itself; it has as long for that as if it had been told to."""
+        """The worker stops by itself; give it as much time as after a stop request."""
         if not self._leaves:
             self._leaves = True
             _log.info("Worker (pid %d) leaves by itself", self.pid)
             self._expect_within(self._settings.stop_timeout, self.kill)
 
     def _extend(self, seconds: float) -> None:
-        """Of a start, or of a stop: it may take so many seconds from now, if that is later than it was to end."""
+        """Extend a start or a stop to this many seconds from now, if that is later than the present deadline."""
         if self.state is WorkerState.STOPPING:
             self._ask_for_time(seconds)
         elif self._leaves:
@@ -234,7 +234,7 @@ class NotifiedWorker(Worker):
             self._ask_for_time(seconds)
 
     def _ask_for_time(self, seconds: float) -> None:
-        """Have those wait who wait for us; of many requests in a short time the last goes on to them at its end."""
+        """Pass the request on to all that wait for this worker. Many requests in a short time become one."""
         if self._asked is None or not self._asked.pending:
             self._asks_until = 0.0
             self._asked = self._loop.call_later(_BETWEEN_REQUESTS_SECONDS, self._ask_again)
@@ -249,23 +249,23 @@ class NotifiedWorker(Worker):
 
     @property
     def _starts(self) -> bool:
-        """It has not said yet that it is ready."""
+        """Whether it has not sent READY=1 yet."""
         return self.state is WorkerState.STARTING
 
     def _put_off(self, seconds: float, then: Callable[[], None]) -> None:
         if self._timer is not None and self._timer.seconds_left < seconds:
             self._expect_within(seconds, then)
 
-    def _heard_ready(self) -> None:
+    def _on_ready(self) -> None:
         self._was_ready = True
-        super()._heard_ready()
+        super()._on_ready()
 
     # ------------------------------------------------------------------------------------------- its deadlines
 
     def _expect_ready(self) -> None:
         limit, waited_for = self._settings.start_timeout, self._never_ready
         if self._settings.ready_after:
-            limit, waited_for = self._settings.ready_after, self._heard_ready
+            limit, waited_for = self._settings.ready_after, self._on_ready
         if limit:
             self._expect_within(limit, waited_for)
 
@@ -282,25 +282,25 @@ class NotifiedWorker(Worker):
         self._set_timer(_GRACE_SECONDS, self.kill)
 
     def _ask_for_traceback(self) -> None:
-        self._abort()  # a core is all that any program can be asked for
+        self._abort()  # an arbitrary program has no traceback, only a core dump
 
     # ------------------------------------------------------------------------------------------------- its end
 
     def _may_have_left(self) -> bool:
-        """Something of it may be left, now that its process is dead."""
+        """Whether some of its processes may be left now that the first one is dead."""
         return processes.group_lives(self.pid) or self._may_hide
 
     @property
     def _may_be_in_background(self) -> bool:
-        """It ended well, and much too early: not told to, before it was ready or soon after it was taken to be."""
+        """Whether it ended with status 0 and much too early: without a stop, before or soon after it was ready."""
         if self.exit_status != 0 or self.state is WorkerState.STOPPING or self._leaves:
             return False
         return self._starts or self.lived < self._settings.respawn_forgiven_after
 
     @property
     def _may_hide(self) -> bool:
-        """What is left of it may be in a session of its own: it goes to the background, or was told to stop on its way
-        there."""
+        """Whether its remaining processes may be in a session of their own: it went to the background, or was stopped
+        while it did so."""
         return self._may_be_in_background or not self._was_ready
 
     def _find_leftovers(self) -> list[process_groups.Found]:
@@ -323,11 +323,11 @@ class NotifiedWorker(Worker):
         )
 
     def _advice(self) -> str:
-        """What to do about one that went to the background, as programs do that are used to be started by a shell: it
-        ended well, and left another in its place. "" if this did not."""
+        """What to do about a command that went to the background, as daemons do by default: it ended with status 0 and
+        left another process in its place. "" for any other command."""
         if not self._may_be_in_background:
             return ""
-        from ..settings import background_programs  # for what hardly ever happens
+        from ..settings import background_programs  # imported here because it is rarely needed
 
         if not self._left and not (self._starts and background_programs.goes_to_background(self._identity.program)):
             return ""
@@ -348,7 +348,7 @@ class NotifiedWorker(Worker):
         super()._be_gone()
 
     def _close(self) -> None:
-        """Give back what it was talked to through."""
+        """Close the socket and the pipes to the worker."""
         self._loop.unwatch(self._notify.fileno())
         self._notify.close()
         self._drop_waiters()
@@ -356,15 +356,15 @@ class NotifiedWorker(Worker):
 
 
 def _shown(text: str) -> str:
-    """One line of a log, or of somebody's terminal."""
+    """The text as one line of limited length, for a log or a terminal."""
     return one_line(text, _SHOWN_CHARACTERS)
 
 
 def _answer(waiter: int) -> None:
     try:
         if is_pipe_to_write(waiter):
-            os.set_blocking(waiter, False)  # writing to it must not stop us
+            os.set_blocking(waiter, False)  # the write must not block the supervisor
             os.write(waiter, ANSWER)
     except OSError:
-        pass  # who asked is gone
+        pass  # the reader is gone
     os.close(waiter)

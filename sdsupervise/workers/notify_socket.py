@@ -1,9 +1,9 @@
-"""The NOTIFY_SOCKET of one command worker: what sd_notify(3) sends, received by us instead of by systemd.
+"""The NOTIFY_SOCKET of one command worker: the supervisor receives, in place of systemd, what sd_notify(3) sends.
 
-Whoever can write to the socket's path is believed. The path is this worker's alone, in a directory that only its user
-may enter, and of mode 0600 itself: so that is the worker with whatever it started, root, and other processes of the
-same user, who could do worse to it. (SO_PASSCRED would tell the sender's pid, but not whose descendant it is once its
-parents are dead, as systemd knows by the cgroup.)
+The supervisor believes each process that can write to the socket. The socket has mode 0600, and lies in a directory
+that only its user may enter. So the writers are the worker with its children, root, and other processes of the same
+user, which could do worse to the worker anyway. (SO_PASSCRED would give the sender's pid, but not its ancestors after
+their death. systemd knows these from the cgroup.)
 """
 
 import os
@@ -15,39 +15,42 @@ from ..input.checked import MOST_FDS
 from ..linux.channel import receive
 from ..linux.unpatched import socket
 
-_MAX_BYTES = 4096  # systemd takes no more in one datagram
+_MAX_BYTES = 4096  # of one datagram; systemd's limit
 
 
 class Notification(NamedTuple):
-    """One datagram, read as systemd does it (service_notify_message). The receiver owns the descriptors."""
+    """One datagram, parsed as in systemd's service_notify_message(). The receiver owns the descriptors."""
 
     lines: Sequence[bytes]
     fds: list[int]
 
     def says(self, line: bytes) -> bool:
-        """This line is among them."""
+        """Whether this line is among them."""
         return line in self.lines
 
     def value(self, name: bytes) -> bytes | None:
-        """What stands behind NAME=, where it stands first."""
+        """The value of the first NAME= line; None if there is none."""
         start = name + b"="
         return next((line[len(start) :] for line in self.lines if line.startswith(start)), None)
 
     def close_fds(self) -> None:
-        """Drop descriptors nobody wants; of a barrier that is the answer."""
+        """Close all descriptors. For BARRIER=1 that is the answer."""
         while self.fds:
             os.close(self.fds.pop())
 
 
 class NotifySocket:
-    """The receiving end. Non-blocking, close-on-exec."""
+    """The receiving end: a non-blocking, close-on-exec datagram socket."""
 
     def __init__(self, path: str) -> None:
-        """Raises OSError."""
+        """Bind a new socket to this path.
+
+        Raises OSError.
+        """
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            os.fchmod(self._socket.fileno(), 0o600)  # what the file is born with
+            os.fchmod(self._socket.fileno(), 0o600)  # bind() gives the file this mode
             self._socket.bind(path)
         except OSError:
             self.close()
@@ -58,9 +61,9 @@ class NotifySocket:
         return self._socket.fileno()
 
     def receive(self) -> Notification | None:
-        """The next datagram, None when there is none now.
+        """The next datagram; None if there is none now.
 
-        Raises ProtocolError for one that systemd would not take either.
+        Raises ProtocolError for a datagram that systemd would reject too.
         """
         try:
             received = receive(self._socket, _MAX_BYTES, MOST_FDS, socket.MSG_DONTWAIT)
@@ -76,14 +79,14 @@ class NotifySocket:
         return notification
 
     def close(self) -> None:
-        """Receive no more; the path is gone."""
+        """Close the socket and remove its file."""
         self._socket.close()
         try:
             os.unlink(self.path)
         except OSError:
-            pass  # the unit's runtime directory may be gone before us
+            pass  # the unit's runtime directory may already be gone
 
 
 def lines(data: bytes) -> list[bytes]:
-    """Those that are not empty. They end at any of \\n and \\r; one NUL byte may stand behind all."""
+    """The non-empty lines. Each ends at \\n or \\r; one NUL byte may follow the last."""
     return [line for line in data.removesuffix(b"\0").replace(b"\r", b"\n").split(b"\n") if line]

@@ -1,4 +1,4 @@
-"""Where the workers of a class come from that another interpreter runs: each is executed anew, in its environment."""
+"""The source of a class's workers under another interpreter: each one is executed in that interpreter's environment."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from ..child.class_main import Beginning
 from ..linux.inheritance import without_supervisors_own
 from ..linux.lifeline import Lifeline
 from .class_source import ClassWorkers
-from .class_worker import Kin
+from .class_worker import WorkerMarks
 from .source import WorkerContext
 
-# Nothing of ours is installed there. The processes that a service's multiprocessing starts must find the package, too:
-# sys.path is what they are told of their parent.
+# sdsupervise is not installed in that environment. Processes that the service's multiprocessing starts must find the
+# package too, and they inherit sys.path from their parent.
 _BEGIN = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -23,21 +23,21 @@ main()
 
 
 def command_line(python: str, role: str, facts: Mapping[str, object]) -> list[str]:
-    """What that interpreter is executed with. -P keeps the working directory out of where it looks for modules."""
+    """The command line of that interpreter. -P keeps the working directory out of the module search path."""
     package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     return [python, "-P", "-c", _BEGIN, os.path.join(package, "alone"), role, json.dumps(facts)]
 
 
 class OtherPythonWorkers(ClassWorkers):
-    """Forks workers that execute an interpreter, import the service's code, and then wait for what others wait for.
+    """A Source that forks, executes the other interpreter, and imports the service's code there.
 
-    The import is done in the worker, so that it is all the more worth while to have a spare.
+    The import happens in the worker, so a spare worker saves more time here than elsewhere.
     """
 
     def __init__(
         self, context: WorkerContext, name: str, python: str, wanted: Sequence[object], *, silent: bool
     ) -> None:
-        self._context, self._lifeline, self._kin = context, Lifeline(), Kin()
+        self._context, self._lifeline, self._marks = context, Lifeline(), WorkerMarks()
         self._name, self._python, self._wanted, self._silent = name, python, wanted, silent
 
     def _be_worker(self, link: socket.socket, beginning: Beginning) -> int:

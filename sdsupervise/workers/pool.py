@@ -1,4 +1,4 @@
-"""The workers of one generation: one for each slot, started where they are wanted, started again when they die."""
+"""The workers of one generation: one per slot, started when wanted, and restarted when they die."""
 
 import logging
 import time
@@ -18,53 +18,53 @@ from .worker import Worker, WorkerOwner, WorkerState
 _log = logging.getLogger("sdsupervise")
 
 
-_DESCRIPTORS = 512  # beside those of workers, at most
-_DESCRIPTORS_OF_A_WORKER = 8  # with those that two older generations leave us, at most
-_DESCRIPTORS_OF_A_START = 5  # with those that are closed again
-_MOST_FACTS = 1000  # workers: more would not fit into an answer of the control socket
+_DESCRIPTORS = 512  # the most that are needed apart from workers
+_DESCRIPTORS_OF_A_WORKER = 8  # the most per worker, including those from two older generations
+_DESCRIPTORS_OF_A_START = 5  # including those that are closed again
+_MOST_FACTS = 1000  # workers; more do not fit into one answer of the control socket
 
 
 class PoolOwner(Protocol):
-    """Where the workers of a pool come from, and what it says of them."""
+    """What a pool asks of its owner, and reports to it."""
 
     def start_worker(self, owner: WorkerOwner, *, index: int, spare: bool) -> Worker:
-        """Start one for a slot; a spare runs no code of the service yet.
+        """Start a worker for a slot. A spare runs no code of the service yet.
 
-        Raises OSError.
+        Raises OSError if the kernel refuses to fork.
         """
 
     def workers_forked(self, workers: list[Worker]) -> None:
-        """These were, and have run no code of the service."""
+        """These workers were forked, and have run no code of the service yet."""
 
     def cannot_start_worker(self, why: str) -> None:
-        """The kernel forks none; the text says why."""
+        """The kernel refused to fork a worker; the text gives the reason."""
 
     def worker_ready(self, worker: Worker) -> None:
-        """It waits for its release."""
+        """This worker waits for its release."""
 
     def worker_up(self, worker: Worker) -> None:
-        """It serves, later than it was released; see Worker.up."""
+        """This worker serves, some time after its release; see Worker.up."""
 
     def worker_extends(self, worker: Worker, seconds: float) -> None:
-        """It asks for so many seconds more, to start or to stop."""
+        """This worker asks for this many seconds more, to start or to stop."""
 
     def worker_gone(self, worker: Worker) -> None:
-        """It is dead."""
+        """This worker is dead."""
 
     def pool_gave_up(self, why: str) -> None:
-        """There are too many crashes; the text says which."""
+        """There were too many crashes; the text describes the last one."""
 
     def crash_loop(self, why: str) -> None:
-        """One has begun, and why; "": it is over."""
+        """A crash loop has begun, for this reason; or, with "", is over."""
 
 
 class Pool:
     """A pool of workers.
 
-    A worker that is replaced or not needed any more is told to stop, and from then on only waited for. Whoever comes to
-    its place has its number: in overlap even while the old one still finishes what it began.
+    The pool stops a worker that is replaced or not needed any more, and then only waits for its end. The worker that
+    takes its slot has the same index, in overlap even while the old worker still finishes its work.
 
-    With hundreds of workers nothing here may search through all of them for what befalls one.
+    A pool may have hundreds of workers: nothing here may search all of them because of an event of one.
     """
 
     def __init__(
@@ -77,8 +77,7 @@ class Pool:
         size: int,
         forks: bool,
     ) -> None:
-        """With `forks` a worker is a fork of this process; else it is executed from disk, and there is nothing to fork
-        ahead."""
+        """With `forks` a worker is a fork of this process. Without, it is executed from disk, and there is no spare."""
         self._loop, self._settings, self._owner = loop, settings, owner
         self._generation, self._forks = generation, forks
         self._policy = Policy(
@@ -92,12 +91,12 @@ class Pool:
         self._count = CrashCount(self._policy)
         self._crash_loops = CrashLoops(loop, settings.respawn_forgiven_after, self._say_crash_loop)
         self._wanted = False
-        self._ready: dict[Worker, None] = {}  # wait for their release
+        self._ready: dict[Worker, None] = {}  # waiting for their release, in order
         self._serving: set[Worker] = set()
         self._has_served = self.is_hopeless = False
-        self.first_crash_is_final = False  # while systemd waits for the start, its Restart= is the one to try again
-        self.workers: dict[int, Worker] = {}  # all that live, by pid: also the spare, and those that leave
-        self.trouble = ""  # the last crash in words, while a worker is missing
+        self.first_crash_is_final = False  # while systemd waits for the start, its Restart= does the retries
+        self.workers: dict[int, Worker] = {}  # all living ones by pid, including the spare and those that stop
+        self.trouble = ""  # describes the last crash while a worker is missing
         self._start_queue = StartQueue(loop, settings, self)
         self._recycler = Recycler(loop, settings, self._policy, self._replace)
         self._slots: list[Slot] = []
@@ -105,97 +104,97 @@ class Pool:
 
     @property
     def crashes(self) -> int:
-        """How many workers of this generation crashed."""
+        """The number of crashes in this generation."""
         return self._count.crashes
 
     @property
     def size(self) -> int:
-        """How many workers are wanted."""
+        """The number of workers that there should be."""
         return len(self._slots)
 
     @property
     def serving(self) -> int:
-        """How many workers serve, as far as can be known."""
+        """The number of workers that serve, as far as the supervisor can know."""
         return sum(worker.up for worker in self._serving)
 
     @property
     def up(self) -> bool:
-        """Every worker there is to be serves, as far as can be known."""
+        """Whether every slot has a worker that serves, as far as the supervisor can know."""
         return len(self._serving) >= len(self._slots) and all(worker.up for worker in self._serving)
 
     @property
     def settled(self) -> bool:
-        """Of every worker there is to be it is known whether it serves: it does, or its last start has failed."""
+        """Whether the outcome is known for every slot: its worker serves, or its last start has failed."""
         return all(slot.failed or self._serves(slot.worker) for slot in self._slots)
 
     @property
     def ready(self) -> int:
-        """How many workers are ready, or serve."""
+        """The number of workers that are ready or serve."""
         return len(self._ready) + len(self._serving)
 
     @property
     def complete(self) -> bool:
-        """Every worker there is to be is ready, or serves."""
+        """Whether every slot has a worker that is ready or serves."""
         return self.ready >= len(self._slots)
 
     @property
     def spare(self) -> Worker | None:
-        """The process that is forked ahead, if there is one."""
+        """The worker that is forked ahead; None if there is none."""
         return self._start_queue.spare
 
     def facts(self) -> list[dict[str, object]]:
-        """What status shows of the workers."""
+        """What status shows of the workers, without the spare."""
         shown = [worker for worker in self.workers.values() if worker is not self.spare]
         shown.sort(key=lambda worker: (worker.index, worker.started_at))
         return [self._facts_of(worker) for worker in shown[:_MOST_FACTS]]
 
     def in_service(self) -> list[Worker]:
-        """Those that serve, by their number."""
+        """The workers that serve, sorted by index."""
         return sorted(self._serving, key=lambda worker: worker.index)
 
     def pidfds(self) -> dict[int, int]:
-        """Of all that live, by pid."""
+        """The pidfds of all living workers, by pid."""
         return {pid: worker.pidfd for pid, worker in self.workers.items()}
 
     def holders(self) -> dict[int, int]:
-        """Of the processes that hold the lock for others that live, by pid."""
+        """The pidfds of the processes that hold the lock for living workers, by pid."""
         holders = [worker.holder for worker in self.workers.values() if worker.holder is not None]
         return {holder.pid: holder.pidfd for holder in holders}
 
     def want(self, wanted: bool) -> None:
-        """Whether there should be workers; starts those that are missing if so, and stops none if not."""
+        """Set whether there should be workers. True starts the missing ones; False stops none."""
         if wanted == self._wanted:
             return
         self._wanted = self._start_queue.keeps_trying = wanted
         if wanted:
             for slot in self._slots:
-                slot.failed = False  # it has another chance
+                slot.failed = False  # its next start counts
             self.start_once()
         else:
             self._start_no_more()
 
     def start_once(self) -> None:
-        """Start every worker that is missing; whether one that dies is started again is another question."""
+        """Start every missing worker. Whether a dead one is restarted is the decision of `want`."""
         self._start_queue.enqueue(slot for slot in self._slots if slot.worker is None and slot.timer is None)
 
     def recycle(self, allowed: bool) -> None:
-        """Whether workers may be replaced now because of their age or size, or because they ask for it."""
+        """Set whether workers may be replaced now because of their age or size, or at their own request."""
         self._recycler.allow(allowed)
 
     def has_room_for(self, size: int) -> bool:
-        """There are descriptors enough for so many workers."""
+        """Whether the process may open enough descriptors for this many workers."""
         limits.make_room(_DESCRIPTORS + size * _DESCRIPTORS_OF_A_WORKER)
         return processes.can_open(max(0, size - len(self._slots)) * _DESCRIPTORS_OF_A_START)
 
     def scale(self, size: int) -> None:
-        """There are to be so many workers from now on: the highest numbers leave, the lowest free ones come."""
+        """Change the number of workers: the highest indexes leave, the lowest free ones are started."""
         self._resize(size)
         self._forget_trouble()
         if self._wanted:
             self.start_once()
 
     def release(self) -> None:
-        """Let those that are ready serve."""
+        """Release all workers that are ready, so that they serve."""
         ready, self._ready = self._ready, {}
         for worker in ready:
             worker.release()
@@ -210,35 +209,35 @@ class Pool:
             self._start_queue.keep_spare()
 
     def stop(self) -> None:
-        """SIGTERM to all."""
+        """Ask all workers to stop (SIGTERM, or the configured signal)."""
         self._ready.clear()
         self._serving.clear()
         for worker in self.workers.values():
             worker.stop()
 
     def pass_on(self, number: int) -> list[int]:
-        """A signal to those workers that have a handler for it; their pids."""
+        """Pass a signal on to the workers that have a handler for it. Returns their pids."""
         meant = [worker for worker in self.workers.values() if worker.state is not WorkerState.SPARE]
         return signals.pass_on({worker.pid: worker.pidfd for worker in meant}, number)
 
     def kill(self) -> None:
-        """SIGKILL to all that are left; the log says what is cut."""
+        """SIGKILL all remaining workers, and log what each of them was doing."""
         for worker in self.workers.values():
             self._cut_off(worker)
 
-    # ------------------------------------------------------------------------------------------- what becomes of them
+    # ----------------------------------------------------------------------------------- events of single workers
 
     def fork_worker(self, index: int, *, spare: bool) -> Worker:
-        """For the start queue.
+        """See StartOwner.
 
-        Raises OSError.
+        Raises OSError if the kernel refuses to fork.
         """
         worker = self._owner.start_worker(self, index=index, spare=spare)
         self.workers[worker.pid] = worker
         return worker
 
     def workers_forked(self, workers: list[Worker]) -> None:
-        """As the start queue says."""
+        """See StartOwner."""
         self._owner.workers_forked(workers)
 
     def _start_no_more(self) -> None:
@@ -249,21 +248,21 @@ class Pool:
         self.trouble = ""
 
     def cannot_fork(self, why: str) -> None:
-        """As the start queue says."""
+        """See StartOwner."""
         self.trouble = why
         self._owner.cannot_start_worker(why)
 
     def worker_ready(self, worker: Worker) -> None:
-        """As the worker says."""
+        """See WorkerOwner."""
         self._ready[worker] = None
         self._owner.worker_ready(worker)
 
     def worker_extends(self, worker: Worker, seconds: float) -> None:
-        """As the worker says."""
+        """See WorkerOwner."""
         self._owner.worker_extends(worker, seconds)
 
     def worker_up(self, worker: Worker) -> None:
-        """As the worker says."""
+        """See WorkerOwner."""
         self._has_served = True
         self._note_success(worker)
         self._forget_trouble()
@@ -272,7 +271,7 @@ class Pool:
         self._owner.worker_up(worker)
 
     def worker_gone(self, worker: Worker) -> None:
-        """As the worker says."""
+        """See WorkerOwner."""
         del self.workers[worker.pid]
         self._ready.pop(worker, None)
         self._serving.discard(worker)
@@ -303,14 +302,14 @@ class Pool:
             self._crash_loops.crashed(slot.index, slot.respawn.crashes_in_a_row, why)
         else:
             slot.worker = None
-            if self._wanted:  # it made room for another, or was stopped by a successor that gave up too early
+            if self._wanted:  # its slot is free for another worker, or a failed takeover had stopped it
                 self._start_queue.enqueue_one(slot)
         self._owner.worker_gone(worker)
         if give_up:
             self._owner.pool_gave_up(self.trouble)
 
     def _plan_respawn(self, slot: Slot, worker: Worker) -> bool:
-        """Set the respawn timer where a worker is wanted; True if the crashes are too many."""
+        """Schedule the next start in this slot if workers are wanted. Returns True if there were too many crashes."""
         slot.failed = True
         self.trouble = f"{self._which(worker)} {_how_it_ended(worker)}"
         delay: float | None
@@ -324,19 +323,18 @@ class Pool:
             slot.worker, slot.replacement = slot.replacement, None
             self._recycler.abandon()
         elif self._wanted:
-            # A verdict to give up is the table's to follow; where it does not, trying goes on at the slowest pace.
+            # The takeover table decides whether to give up. If it does not, retries go on with the longest delay.
             pause = delay if delay is not None else self._settings.respawn_backoff_limit
             if pause or too_many:
                 slot.timer = self._loop.call_later(pause, lambda: self._start_queue.enqueue_one(slot))
                 self.trouble += "" if too_many else f", the next starts {round(pause, 2):g} s later"
             else:
-                slot.failed = not worker.was_up  # whether it can be started again is known in a moment
-                self._start_queue.enqueue_one(
-                    slot
-                )  # before anything is said of it: nobody serves in its place meanwhile
+                slot.failed = not worker.was_up  # the next start tells whether the slot has failed
+                # Start it before anything is logged: until then this slot serves nothing.
+                self._start_queue.enqueue_one(slot)
         return too_many
 
-    # ------------------------------------------------------------------------------------- those that are to leave
+    # ------------------------------------------------------------------------------------------- stop and replace
 
     def _resize(self, size: int) -> None:
         limits.make_room(_DESCRIPTORS + size * _DESCRIPTORS_OF_A_WORKER)
@@ -351,11 +349,11 @@ class Pool:
         for index in range(len(self._slots), size):
             slot = Slot(index, Respawn(self._policy, self._count))
             if not self._settings.overlaps:
-                slot.worker = leaving.get(index)  # never two of one number: it has to go first
+                slot.worker = leaving.get(index)  # exclusive: never two workers with one index
             self._slots.append(slot)
 
     def _drain(self, worker: Worker) -> None:
-        """Tell one to stop that is not to serve any more."""
+        """Stop one worker for good, with a deadline of its own."""
         self._ready.pop(worker, None)
         self._serving.discard(worker)
         self._recycler.forget(worker)
@@ -373,11 +371,11 @@ class Pool:
         worker.kill()
 
     def worker_asks_to_retire(self, worker: Worker) -> None:
-        """As the worker says."""
+        """See WorkerOwner."""
         self._recycler.ask(worker, "it asked to retire")
 
     def _replace(self, worker: Worker, why: str) -> None:
-        """Have another worker serve in this one's place: beside it first, or, never two at a time, after it."""
+        """Replace a worker: in overlap start the new one first, in exclusive stop the old one first."""
         extra = entry_fields(CatalogEntry.WORKER_REPLACED, worker=worker, seconds=worker.lived, reason=why)
         _log.info("Replacing worker %d (pid %d): %s", worker.index, worker.pid, why, extra=extra)
         slot = self._slots[worker.index]
@@ -393,7 +391,7 @@ class Pool:
         self._owner.workers_forked([slot.replacement])
 
     def _complete_replacement(self, worker: Worker) -> None:
-        """A worker has been released: if it was to replace another, that one may go now."""
+        """A worker was released: if it replaces another one, stop that one."""
         slot = self._slots[worker.index]
         if slot.replacement is worker:
             old, slot.worker, slot.replacement = slot.worker, worker, None
@@ -409,10 +407,10 @@ class Pool:
         if self._recycler.replaces(slot.index):
             self._recycler.abandon()
 
-    # ------------------------------------------------------------------------------------------------- in words
+    # ------------------------------------------------------------------------------------------------- look-ups
 
     def _slot_of(self, worker: Worker) -> Slot | None:
-        """The place a worker has, or is to take; None for one that is not wanted back."""
+        """The slot that a worker has or will take; None for a worker that leaves its slot."""
         slot = self._slots[worker.index] if worker.index < len(self._slots) else None
         return slot if slot is not None and worker in (slot.worker, slot.replacement) else None
 
@@ -425,12 +423,12 @@ class Pool:
             slot.failed = False
 
     def _forget_trouble(self) -> None:
-        """If no worker is missing any more."""
+        """Clear `trouble` if no worker is missing any more."""
         if self.trouble and self.serving >= len(self._slots):
             self.trouble = ""
 
     def _say_crash_loop(self, why: str) -> None:
-        if why or self._wanted:  # to a generation that leaves it does not matter any more
+        if why or self._wanted:  # irrelevant for a generation that leaves
             self._owner.crash_loop(why)
 
     def _which(self, worker: Worker) -> str:
@@ -443,6 +441,6 @@ class Pool:
 
 
 def _how_it_ended(worker: Worker) -> str:
-    """In words, with the last line of the traceback it left, if there is one."""
+    """How the worker ended, with the last line of its traceback, if there is one."""
     said = last_line(worker.failure)
     return worker.exit_in_words + (f" ({said})" if said else "")

@@ -1,6 +1,6 @@
-"""When a worker has served long enough, or grown too big, or asks for it: another is to take its place.
+"""Decides when to replace a worker that serves: it is old enough, too big, or asks for it.
 
-One at a time in a pool, and none while a reload is going on: that replaces them all.
+A pool replaces one worker at a time, and none during a reload, which replaces all of them.
 """
 
 import logging
@@ -17,13 +17,13 @@ from .worker import Worker, WorkerState
 
 _log = logging.getLogger("sdsupervise")
 
-_SAMPLING_SECONDS = 10.0  # every worker's memory is looked at once in this time
-_LEAST_PAUSE_SECONDS = 0.1  # after a replacement that failed: nothing is urgent, the old one serves
-_JITTER = 0.1  # of max_lifetime: workers that started together shall not end together
+_SAMPLING_SECONDS = 10.0  # in which the memory of every worker is read once
+_LEAST_PAUSE_SECONDS = 0.1  # after a failed replacement; the old worker still serves
+_JITTER = 0.1  # of max_lifetime, so that workers that started together do not end together
 
 
 class Recycler:
-    """Says which worker is to be replaced now: `replace(worker, why)`, which ends in `done`, `failed` or `abandon`."""
+    """Calls `replace(worker, why)` for one worker at a time. The owner answers with `done`, `failed` or `abandon`."""
 
     def __init__(
         self, loop: EventLoop, settings: Settings, policy: Policy, replace: Callable[[Worker, str], None]
@@ -31,11 +31,11 @@ class Recycler:
         self._loop, self._replace = loop, replace
         self._max_lifetime, self._max_memory = settings.max_lifetime, settings.max_memory
         self._allowed = False
-        self._serving: dict[Worker, float] = {}  # when each will have lived long enough, on the monotonic clock
-        self._due: dict[Worker, str] = {}  # those to be replaced, and why; who was first comes first
-        self._current: Worker | None = None  # the one that is being replaced, or has been and nobody serves there yet
-        self._failures = Respawn(policy._replace(crash_limit=0))  # no reason to give up: somebody serves
-        self._turn: Timer | None = None  # until the next is replaced
+        self._serving: dict[Worker, float] = {}  # the monotonic time at which each is old enough
+        self._due: dict[Worker, str] = {}  # workers to replace and the reason, in order
+        self._current: Worker | None = None  # being replaced; until its replacement serves
+        self._failures = Respawn(policy._replace(crash_limit=0))  # never give up: the old worker still serves
+        self._turn: Timer | None = None  # until the next replacement
         self._next_end: tuple[float, Timer] | None = None
         self._to_sample: list[Worker] = []
         self._sampling: Timer | None = None
@@ -43,53 +43,53 @@ class Recycler:
             memory.prepare()
 
     def why(self, worker: Worker) -> str:
-        """Why a worker is to be replaced; "" if it is not."""
+        """Why this worker should be replaced; "" if it should not."""
         return self._due.get(worker, "")
 
     def replaces(self, index: int) -> bool:
-        """The worker of this number is being replaced."""
+        """Whether the worker of this index is being replaced."""
         return self._current is not None and self._current.index == index
 
     def allow(self, allowed: bool) -> None:
-        """Whether any may be replaced now."""
+        """Set whether workers may be replaced now."""
         self._allowed = allowed
         if allowed:
             self._go_on()
 
     def serves(self, worker: Worker) -> None:
-        """A worker has been released."""
+        """This worker was released."""
         self._serving[worker] = worker.started_at
         if self._max_lifetime:
             self._serving[worker] += self._max_lifetime * (1 - _JITTER * int.from_bytes(os.urandom(4)) / 2**32)
             self._await_end(self._serving[worker])
         if self._max_memory and self._sampling is None:
-            self._sampling = self._loop.call_later(0, self._sample)  # all of them will serve by the next
+            self._sampling = self._loop.call_later(0, self._sample)  # all others serve when the next sample is taken
         self._go_on()
 
     def ask(self, worker: Worker, why: str) -> None:
-        """A worker is to be replaced when it can be."""
+        """Replace this worker as soon as that is allowed."""
         if worker not in self._due and worker.state is not WorkerState.STOPPING:
             self._due[worker] = why
             self._go_on()
 
     def forget(self, worker: Worker) -> None:
-        """It has been told to stop, or is dead."""
+        """This worker was asked to stop, or is dead."""
         self._serving.pop(worker, None)
         self._due.pop(worker, None)
 
     def done(self) -> None:
-        """Another serves in its place."""
+        """Another worker serves in its place."""
         self._current = None
         self._failures.worker_exited()
         self._go_on()
 
     def abandon(self) -> None:
-        """It is not to be replaced any more, or not now."""
+        """The replacement is cancelled."""
         self._current = None
         self._go_on()
 
     def failed(self, how: str, *, lived: float) -> None:
-        """The one that was to take its place died before it was ready."""
+        """The replacement died before it was ready, after so many seconds (`lived`)."""
         worker, self._current = self._current, None
         pause = self._failures.worker_crashed(now=time.monotonic(), lived=lived)
         assert pause is not None
@@ -107,7 +107,7 @@ class Recycler:
             self._turn = self._loop.call_later(pause, self._begin)
 
     def _go_on(self) -> None:
-        """See in the next round whom to replace, if anybody."""
+        """Schedule the next replacement for the next turn of the event loop, if there is one."""
         if self._due and self._turn is None:
             self._turn = self._loop.call_later(0, self._begin)
 
@@ -134,7 +134,7 @@ class Recycler:
         now = time.monotonic()
         for worker, end in list(self._serving.items()):
             if worker.state is WorkerState.STOPPING:
-                self.forget(worker)  # it leaves anyway
+                self.forget(worker)  # it already stops
             elif end <= now:
                 self.ask(worker, f"it has lived {worker.lived:.0f} s")
         ends = [end for worker, end in self._serving.items() if worker not in self._due]
@@ -144,7 +144,7 @@ class Recycler:
     # --------------------------------------------------------------------------------------------------- memory
 
     def _sample(self) -> None:
-        """Look at one worker, and soon at the next: at hundreds at once we would be deaf for too long."""
+        """Read the memory of one worker, then schedule the next one: hundreds at once would block the event loop."""
         self._to_sample = self._to_sample or list(reversed(self._serving))
         pause = _SAMPLING_SECONDS / max(1, len(self._serving))
         self._sampling = self._loop.call_later(pause, self._sample) if self._to_sample else None

@@ -1,4 +1,4 @@
-"""A worker that is an `exclusive` command: between it and the supervisor stands a shim, see shim.py."""
+"""A worker of an `exclusive` command: a shim stands between it and the supervisor; see shim.py."""
 
 import logging
 import os
@@ -20,13 +20,13 @@ from .worker import WorkerOwner, WorkerState
 _log = logging.getLogger("sdsupervise")
 
 _READ_BYTES = 65536
-_SHIM_SECONDS = 5.0  # within which it has killed all there is to kill, or hangs
+_SHIM_SECONDS = 5.0  # for the shim to kill all its processes; after that it hangs
 
 
 class ShimmedWorker(NotifiedWorker):
-    """Its pid is the command's, from before that is executed; gone it is when its shim is.
+    """Has the command's pid, known before the command is executed. It is gone when its shim is gone.
 
-    One that must not run before its release is ready for it at once, and up when it says READY=1.
+    A worker that must not run before its release is ready at once, and up when it sends READY=1.
     """
 
     def __init__(
@@ -45,27 +45,27 @@ class ShimmedWorker(NotifiedWorker):
         waits: bool,
     ) -> None:
         self._link, self._command = link, command
-        self._waits = waits  # for its release, before it is executed
+        self._waits = waits  # it is executed only after its release
         self._up = not waits
         self._command_status: int | None = None
         self._is_killed = False
-        self._unread = b""  # of the shim's last line
+        self._unread = b""  # the incomplete last line of the shim
         super().__init__(loop, settings, child, notify, gate, owner, index=index, identity=identity)
         self.pid, self.pidfd = command.pid, command.pidfd
         link.setblocking(False)
-        # Watched, it is also closed in whatever we fork: a held copy would hide our end from the shim, when we die.
+        # A watched descriptor is also closed in each fork: a copy would hide our death from the shim.
         loop.watch(link.fileno(), self._read_link)
         if waits:
             loop.call_later(0, self._be_ready)
 
     @property
     def was_up(self) -> bool:
-        """As Worker."""
+        """See Worker."""
         return super().was_up and self._up
 
     @property
     def waits_to_start(self) -> bool:
-        """As Worker."""
+        """See Worker."""
         return not self._up
 
     @property
@@ -74,43 +74,43 @@ class ShimmedWorker(NotifiedWorker):
 
     @property
     def holder(self) -> processes.Child:
-        """As Worker."""
+        """See Worker."""
         return self._child
 
     def facts(self) -> dict[str, object]:
-        """As Worker."""
+        """See Worker. Adds the shim's pid."""
         facts = {**super().facts(), "shim": self._child.pid}
         return facts if self._up or self.state is not WorkerState.SERVING else {**facts, "state": "starting"}
 
     def kill(self) -> None:
-        """As Worker."""
+        """See Worker. The shim kills all that the command started."""
         if self._leftovers is not None:
             self._leftovers.kill()
             return
         self._say(shim.KILL)
         signals.send(self.pidfd, signal.SIGKILL)
-        if not self._is_killed:  # who asks again and again must not put that off
+        if not self._is_killed:  # a repeated call must not postpone the deadline
             self._is_killed = True
             self._expect_within(_SHIM_SECONDS, self._kill_shim)
 
     def _kill_shim(self) -> None:
         signals.send(self._child.pidfd, signal.SIGKILL)
 
-    # --------------------------------------------------------------------------------------- what both sides say
+    # --------------------------------------------------------------------------------- messages in both directions
 
-    def _tell_go(self) -> None:
+    def _send_go(self) -> None:
         if not self._waits:
-            super()._tell_go()
+            super()._send_go()
 
-    def _tell_release(self) -> None:
+    def _send_release(self) -> None:
         if self._waits and self._gate is not None:
-            super()._tell_go()
+            super()._send_go()
             self._expect_ready()
-        super()._tell_release()
+        super()._send_release()
 
-    def _tell_stop(self) -> None:
+    def _send_stop(self) -> None:
         self._say(shim.STOP)
-        self._close_gate()  # if it was not executed yet it never will be
+        self._close_gate()  # a command that still waits is never executed
         if self._settings.kill_mode == "mixed":
             signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
         self._drop_waiters()
@@ -119,28 +119,28 @@ class ShimmedWorker(NotifiedWorker):
         try:
             self._link.send(word)
         except OSError:
-            pass  # dead, or so far behind that its deadline will come
+            pass  # the shim is dead, or so slow that a deadline will end it
 
     def _be_ready(self) -> None:
-        """It waits for its release, and that is all it can be ready for."""
+        """Report it ready: it only waits for its release."""
         if self.state is WorkerState.STARTING:
-            super()._heard_ready()
+            super()._on_ready()
 
-    def _heard_ready(self) -> None:
+    def _on_ready(self) -> None:
         if self._up or self.state is not WorkerState.SERVING:
-            super()._heard_ready()
+            super()._on_ready()
         else:
             self._up = True
             self.failure = ""
             self._watch_pings()
-            self._tell_release()
+            self._send_release()
             self._owner.worker_up(self)
 
-    def _heard_ping(self) -> None:
+    def _on_ping(self) -> None:
         if self._up:
-            super()._heard_ping()
+            super()._on_ping()
         else:
-            self.last_ping = time.monotonic()  # the deadline for its start is the one that runs
+            self.last_ping = time.monotonic()  # until it is up, the start deadline counts
 
     def _expect_ready(self) -> None:
         if not self._waits or self.state is WorkerState.SERVING:
@@ -173,7 +173,7 @@ class ShimmedWorker(NotifiedWorker):
         return self.exit_status != 0
 
     def _see_to_leftovers(self) -> None:
-        # By now the kernel has killed the command as well; who is left of its children must not serve beside the next.
+        # The kernel has killed the command by now. Its children must not serve beside the next worker: kill them too.
         _log.warning("The shim (pid %d) of worker (pid %d) %s", self._child.pid, self.pid, self.exit_in_words)
         variable = f"NOTIFY_SOCKET={self._notify.path}"
         self._leftovers = Leftovers(

@@ -1,4 +1,4 @@
-"""What makes workers, as a supervisor sees it: it forks a class's own, or executes any command."""
+"""What creates workers for a supervisor: one source forks a class's workers, another executes a command."""
 
 import socket
 from collections.abc import Mapping
@@ -11,39 +11,41 @@ from .worker import Worker, WorkerOwner
 
 
 class SourceOwner(Protocol):
-    """What a source asks in a freshly forked process."""
+    """What a source needs from its supervisor in a freshly forked process."""
 
-    def let_go_in_child(self) -> None:
-        """Close what is the supervisor's."""
+    def close_in_child(self) -> None:
+        """Close all descriptors of the supervisor."""
 
     def lock_in_child(self) -> int | None:
-        """The descriptor of the lock, where a worker is to keep it."""
+        """The descriptor of the lock; None if a worker does not keep it."""
 
 
 class WorkerContext(NamedTuple):
-    """What a generation has for its workers."""
+    """What a generation gives to its workers."""
 
     loop: EventLoop
     settings: Settings
     generation: int
     owner: SourceOwner
     listeners: Mapping[str, socket.socket]
-    code_version: CodeVersion  # to which workers add
+    code_version: CodeVersion  # workers add their modules to it
 
 
 class Source(Protocol):
-    """Makes the workers of one generation."""
+    """Creates the workers of one generation."""
 
     @property
     def forks(self) -> bool:
-        """A worker is a fork of the supervisor, so that one can be forked ahead; else it is executed from disk."""
+        """Whether a worker is a fork of the supervisor, and can be forked ahead; else it is executed from disk."""
 
     def start(self, owner: WorkerOwner, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool) -> Worker:
-        """Start one. A spare, and one that is to `wait_for_go`, runs no service code before Worker.let_go. Where it
-        `may_serve` the generation holds the lock, and the release will come as soon as the worker is ready.
+        """Start a worker for slot `index`.
 
-        Raises OSError when the kernel will not fork.
+        A spare, and a worker with `wait_for_go`, runs no code of the service before Worker.let_go. With `may_serve` the
+        generation holds the lock, and releases the worker as soon as it is ready.
+
+        Raises OSError if the kernel refuses to fork.
         """
 
     def close(self) -> None:
-        """The last worker is gone, and no other will be started."""
+        """Clean up: the last worker is gone, and no other will be started."""

@@ -1,4 +1,4 @@
-"""The starts of workers: a few at a time, tried again where the kernel will not fork, one of them ahead of its time."""
+"""Starts workers: a few at a time, again when the kernel refuses to fork, and one spare ahead of its need."""
 
 import logging
 import time
@@ -14,80 +14,80 @@ from .worker import Worker
 
 _log = logging.getLogger("sdsupervise")
 
-_FORKING_SECONDS = 0.01  # in one go; then whatever else has happened is looked at
+_FORKING_SECONDS = 0.01  # in one turn; then the event loop handles other events
 
 
 class Slot:
-    """A place for one worker, and what is remembered of those who had it."""
+    """The place of one worker, and the crash history of the workers that had it."""
 
     def __init__(self, index: int, respawn: Respawn) -> None:
         self.index, self.respawn = index, respawn
         self.worker: Worker | None = None
-        self.replacement: Worker | None = None  # takes its place as soon as it is ready
+        self.replacement: Worker | None = None  # takes the place of `worker` as soon as it is ready
         self.timer: Timer | None = None  # until the next start
-        self.failed = False  # the last one to end here, since workers are wanted, died or could not be forked
+        self.failed = False  # the last start here failed, or its worker died
 
     def cancel_start(self) -> None:
-        """Nobody is to start here after a while any more."""
+        """Cancel the delayed start."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
 
 class StartOwner(Protocol):
-    """Where the workers of a queue come from, and what it says of them."""
+    """What a start queue asks of its owner, and reports to it."""
 
     def fork_worker(self, index: int, *, spare: bool) -> Worker:
-        """Fork one.
+        """Fork a worker.
 
-        Raises OSError.
+        Raises OSError if the kernel refuses to fork.
         """
 
     def workers_forked(self, workers: list[Worker]) -> None:
-        """These were, and have run no code of the service."""
+        """These workers were forked, and have run no code of the service yet."""
 
     def cannot_fork(self, why: str) -> None:
-        """The kernel forks none; the text says so."""
+        """The kernel refused to fork; the text says so."""
 
 
 class StartQueue:
-    """Starts whatever is enqueued.
+    """Starts the workers of the enqueued slots.
 
-    Where a dead worker is to be replaced without delay a spare is kept, one for the whole pool: forked ahead, parked
-    before any service code. A fork after the death costs most of its time in copying the pages that the new process
-    touches (`make bench`).
+    If a dead worker is to be replaced without delay, the queue keeps one spare for the whole pool: a process that is
+    forked ahead and waits before any code of the service. A fork after the death would spend most of its time on copies
+    of the pages that the new process touches (`make bench`).
     """
 
     def __init__(self, loop: EventLoop, settings: Settings, owner: StartOwner) -> None:
         self._loop, self._owner = loop, owner
         self._delay = settings.delay_before_respawn
         self._queue: deque[Slot] = deque()
-        self._turn: Timer | None = None  # until more of the queue are started
+        self._turn: Timer | None = None  # the next turn of starts
         self._spare_timer: Timer | None = None
         self.spare: Worker | None = None
-        self.keeps_trying = False  # whether, and a spare is kept
+        self.keeps_trying = False  # after a failed fork; also whether a spare is kept
 
     def enqueue(self, slots: Iterable[Slot]) -> None:
-        """Start workers for these, and no others."""
+        """Start workers for these slots, and forget all that waited before."""
         self._queue = deque(slots)
         self._start()
 
     def enqueue_one(self, slot: Slot) -> None:
-        """Start a worker for this one too: now, if nobody waits before it."""
+        """Start a worker for this slot too: at once if no other slot waits."""
         slot.cancel_start()
         self._queue.append(slot)
         if self._turn is None:
             self._start()
 
     def cancel(self) -> None:
-        """Start no more."""
+        """Forget all waiting slots."""
         self._queue.clear()
         self._cancel_turn()
 
     def fork(self, slot: Slot) -> Worker:
-        """A process for a slot, which the spare is already.
+        """Start a process for this slot; the spare is used if there is one.
 
-        Raises OSError.
+        Raises OSError if the kernel refuses to fork.
         """
         spare, self.spare = self.spare, None
         if spare is None:
@@ -96,7 +96,7 @@ class StartQueue:
         return spare
 
     def keep_spare(self) -> None:
-        """Soon, where the settings ask for one."""
+        """Fork a spare in the next turn, if the settings ask for one."""
         if self._delay == 0 and self.spare is None and self._spare_timer is None:
             self._spare_timer = self._loop.call_later(0, self._fork_spare)
 

@@ -1,6 +1,7 @@
-"""What a worker's faulthandler writes when it is asked where the worker is: put together to one text.
+"""Collects the output of a worker's faulthandler into one text.
 
-It writes a word at a time, from a signal handler. Two workers that did so to one standard error would leave shreds.
+The faulthandler writes a word at a time from a signal handler. The output of two workers on one standard error would be
+mixed.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,12 @@ from ..input.printable import printable
 from ..linux.event_loop import EventLoop, Timer
 from ..linux.unpatched import os
 
-_MOST_BYTES = 64 * 1024  # what a pipe holds; the rest is dropped
-_QUIET_SECONDS = 0.5  # from the first word on; what a process knows already it writes at once
+_MOST_BYTES = 64 * 1024  # the capacity of a pipe; the rest is dropped
+_QUIET_SECONDS = 0.5  # after the first word; the faulthandler writes everything at once
 
 
 class Traces:
-    """The reading end of a worker's pipe, watched from our event loop. `say` gets each text."""
+    """The read end of a worker's pipe, watched by the event loop. Calls `say` with each complete text."""
 
     def __init__(self, loop: EventLoop, reader: int, say: Callable[[str], None]) -> None:
         self._loop, self._reader, self._say = loop, reader, say
@@ -24,7 +25,7 @@ class Traces:
         loop.watch(reader, self._read)
 
     def _read(self) -> None:
-        """Take in as much as one text may have, and no more before that was said."""
+        """Read at most one text's worth of bytes, and no more until `say` was called."""
         try:
             data = os.read(self._reader, _MOST_BYTES - len(self._data))
         except BlockingIOError:
@@ -42,7 +43,7 @@ class Traces:
         self._say_data()
 
     def close(self) -> None:
-        """The worker is dead: say what it has written."""
+        """The worker is dead: report what it has written, and close the pipe."""
         if len(self._data) < _MOST_BYTES:
             self._read()
         if self._timer is not None:

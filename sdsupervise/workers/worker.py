@@ -1,4 +1,4 @@
-"""A worker as its supervisor sees it: its process, how far it is, and the deadlines that are its own."""
+"""A worker from the supervisor's side: its process, its state, and its deadlines."""
 
 import logging
 import os
@@ -16,42 +16,42 @@ from ..systemd.catalog import CatalogEntry, entry_fields
 
 _log = logging.getLogger("sdsupervise")
 
-# A worker that hangs is asked for a traceback, so many seconds later for a core (SIGABRT), then killed.
+# A worker that hangs gets a traceback request, then SIGABRT (for a core), then SIGKILL, after this many seconds each.
 _TRACEBACK_SECONDS = 1.0
 _ABORT_SECONDS = 5.0
 
 
 class WorkerState(Enum):
-    """How far a worker is."""
+    """The state of a worker."""
 
-    SPARE = "spare"  # forked ahead, runs no service code before it is let go
+    SPARE = "spare"  # forked ahead; runs no service code before Worker.let_go
     STARTING = "starting"
-    READY = "ready"  # waits for its release
+    READY = "ready"  # waiting for its release
     SERVING = "serving"
     STOPPING = "stopping"
 
 
 class WorkerOwner(Protocol):
-    """What a worker says of itself, and to whom."""
+    """What a worker reports to its owner."""
 
     def worker_ready(self, worker: "Worker") -> None:
-        """It waits for its release; once."""
+        """This worker waits for its release. Called once."""
 
     def worker_asks_to_retire(self, worker: "Worker") -> None:
-        """It asks to be replaced."""
+        """This worker asks to be replaced."""
 
     def worker_up(self, worker: "Worker") -> None:
-        """It serves; once, and only where that is later than its release."""
+        """This worker serves. Called once, and only if that is later than its release."""
 
     def worker_extends(self, worker: "Worker", seconds: float) -> None:
-        """It asks for so many seconds more, to start or to stop."""
+        """This worker asks for this many seconds more, to start or to stop."""
 
     def worker_gone(self, worker: "Worker") -> None:
-        """It is dead, and nothing of it is left; once, at the very end."""
+        """This worker and all its processes are dead. Called once, last."""
 
 
 class Worker(ABC):
-    """One living worker; how the two sides talk is a subclass's to say."""
+    """One living worker. A subclass defines how supervisor and worker talk."""
 
     def __init__(
         self,
@@ -64,78 +64,78 @@ class Worker(ABC):
         spare: bool,
     ) -> None:
         self._loop, self._settings, self._child, self._owner = loop, settings, child, owner
-        self._timer: Timer | None = None  # of the deadline that is running: ready, next ping, abort or kill
-        self._overdue: Timer | None = None  # of a stop that is its own, and not its generation's
+        self._timer: Timer | None = None  # the running deadline: ready, next ping, abort or kill
+        self._overdue: Timer | None = None  # the deadline of a stop of this worker alone
         self.pid, self.pidfd = child.pid, child.pidfd
-        self.index = index  # its slot, 0 to N-1; a spare gets one when it is let go
+        self.index = index  # its slot, 0 to N-1; a spare gets one in let_go
         self.state = WorkerState.SPARE if spare else WorkerState.STARTING
         self.started_at = time.monotonic()
         self.last_ping: float | None = None
-        self.exit_status: int | None = None  # a wait status, once it is dead
-        self.failure = ""  # the traceback it left
-        self._ended_for = ""  # hung, start timeout: why we ended it; "" if we did not
-        self.status = ""  # what it says of itself, where it can say such a thing
-        self.told_to_stop_at: float | None = None
-        self.held = False  # by SIGSTOP, while before_commit looks at another one
+        self.exit_status: int | None = None  # a wait status, set when it is dead
+        self.failure = ""  # its traceback, or the reason why it was ended
+        self._ended_for = ""  # "hung" or "start timeout" if the supervisor ended it
+        self.status = ""  # its STATUS= text
+        self.stop_asked_at: float | None = None
+        self.held = False  # stopped by SIGSTOP while before_commit checks another worker
         loop.watch(child.pidfd, self._reap)
         self._expect_ready()
 
     @property
     def exit_in_words(self) -> str:
-        """How it ended."""
+        """How it ended, as a clause."""
         return processes.exit_in_words(self.exit_status) if self.exit_status is not None else "lives"
 
     @property
     def cause(self) -> str:
-        """Of its end, for those who count: hung, start timeout, "status 1", "SIGSEGV"."""
+        """The cause of its end, for counters: "hung", "start timeout", "status 1", "SIGSEGV"."""
         return self._ended_for or processes.cause_of_exit(self.exit_status or 0)
 
     @property
     def overdue_in_words(self) -> str:
-        """What is lost when it is killed now, after it was told to stop."""
+        """What is known of a worker that is killed after it was asked to stop, as a clause."""
         now = time.monotonic()
-        told = "" if self.told_to_stop_at is None else f" {now - self.told_to_stop_at:.1f} s ago"
+        ago = "" if self.stop_asked_at is None else f" {now - self.stop_asked_at:.1f} s ago"
         ping = "never sent a ping" if self.last_ping is None else f"sent its last ping {now - self.last_ping:.1f} s ago"
         status = f' and reported the last status "{self.status}"' if self.status else ""
-        return f"got the signal to stop{told} and still runs; it {ping}{status}"
+        return f"got the signal to stop{ago} and still runs; it {ping}{status}"
 
     @property
     def up(self) -> bool:
-        """It serves, as far as can be known: a class does from its release on."""
+        """Whether it serves, as far as the supervisor can know. A class serves from its release on."""
         return self.was_up and self.exit_status is None
 
     @property
     def was_up(self) -> bool:
-        """It serves, or did until it ended by itself."""
+        """Whether it serves, or did so until its end."""
         return self.state is WorkerState.SERVING
 
     @property
     def waits_to_start(self) -> bool:
-        """It runs nothing of the service's before its release."""
+        """Whether it runs no code of the service before its release."""
         return False
 
     @property
     def holder(self) -> processes.Child | None:
-        """Who holds the lock for it, where that is another process; nobody is to kill that one."""
+        """The process that holds the lock for it, if that is another process. Do not kill that process."""
         return None
 
     @property
     def crashed(self) -> bool:
-        """It ended otherwise than a worker may that leaves by itself."""
+        """Whether it ended in another way than a worker that leaves by itself."""
         return self.exit_status != 0
 
     @property
     def hopeless(self) -> bool:
-        """Another one would end as this one has, until somebody changes what is started."""
+        """Whether every new worker would end in the same way, until an operator changes what is started."""
         return False
 
     @property
     def lived(self) -> float:
-        """Seconds since it was forked, or let go where it was a spare."""
+        """Seconds since its fork, or since let_go for a spare."""
         return time.monotonic() - self.started_at
 
     def facts(self) -> dict[str, object]:
-        """What status shows of it; seconds."""
+        """What status shows of it; times in seconds."""
         ping = None if self.last_ping is None else round(time.monotonic() - self.last_ping, 3)
         return {
             "index": self.index,
@@ -147,34 +147,34 @@ class Worker(ABC):
         }
 
     def let_go(self, index: int) -> None:
-        """It may run service code, in this slot: the peer knows it now, or the spare is needed."""
+        """Let it run the service's code in this slot: the peer knows it now, or the spare is needed."""
         self.index = index
-        self._tell_go()
+        self._send_go()
         if self.state is WorkerState.SPARE:
             self.state = WorkerState.STARTING
             self.started_at = time.monotonic()
             self._expect_ready()
-            os.sched_yield()  # it may have been woken on our core; nobody serves meanwhile, and our words can wait
+            os.sched_yield()  # let it run first: it may share this core, and our log can wait
 
     def release(self) -> None:
-        """It may serve."""
+        """Let it serve."""
         self.state = WorkerState.SERVING
-        self._tell_release()
+        self._send_release()
 
     def stop(self) -> None:
-        """SIGTERM; the deadline for it is the takeover table's. A spare has nothing to finish."""
+        """Ask it to stop (SIGTERM); a spare is killed. The takeover table has the deadline."""
         if self.state is not WorkerState.STOPPING:
             spare = self.state is WorkerState.SPARE
             self.state = WorkerState.STOPPING
-            self.told_to_stop_at = time.monotonic()
+            self.stop_asked_at = time.monotonic()
             self._cancel_timer()
             if spare:
                 signals.send(self.pidfd, signal.SIGKILL)
             else:
-                self._tell_stop()
+                self._send_stop()
 
     def drain(self, on_overdue: Callable[[], None]) -> None:
-        """SIGTERM to one that alone is to leave: with a deadline of its own, and word when that has passed."""
+        """Stop this worker alone. Calls `on_overdue` if it still lives after stop_timeout."""
         self.stop()
         self._cancel_overdue()
         self._overdue = self._loop.expect_within(self._settings.stop_timeout, on_overdue)
@@ -183,40 +183,40 @@ class Worker(ABC):
         """SIGKILL."""
         signals.send(self.pidfd, signal.SIGKILL)
 
-    # ------------------------------------------------------------------------------------- what both sides say
+    # --------------------------------------------------------------------------------- messages in both directions
 
     @abstractmethod
-    def _tell_go(self) -> None:
-        """It may run service code."""
+    def _send_go(self) -> None:
+        """Send it the permission to run the service's code."""
 
-    def _tell_stop(self) -> None:
-        """It is to finish and to exit."""
+    def _send_stop(self) -> None:
+        """Ask it to finish its work and exit."""
         signals.send(self.pidfd, signal.SIGTERM)
 
     @abstractmethod
-    def _tell_release(self) -> None:
-        """It may serve."""
+    def _send_release(self) -> None:
+        """Send it the permission to serve."""
 
     @abstractmethod
     def _hear_the_rest(self) -> None:
-        """It is dead: take in what it said before, and close what it said it through."""
+        """The worker is dead: read what it sent before, and close the connection."""
 
-    def _heard_ping(self) -> None:
+    def _on_ping(self) -> None:
         if self.last_ping is None and self._settings.worker_timeout and self.state is WorkerState.SERVING:
             self._expect_ping(self._settings.worker_timeout)
         self.last_ping = time.monotonic()
 
-    def _heard_retire(self) -> None:
+    def _on_retire(self) -> None:
         self._owner.worker_asks_to_retire(self)
 
-    def _heard_ready(self) -> None:
+    def _on_ready(self) -> None:
         if self.state is WorkerState.STARTING:
             self.state = WorkerState.READY
             self.failure = ""
             self._watch_pings()
             self._owner.worker_ready(self)
         elif self.state is WorkerState.SERVING:
-            self._tell_release()
+            self._send_release()
 
     # ------------------------------------------------------------------------------------------ its deadlines
 
@@ -233,16 +233,16 @@ class Worker(ABC):
         self._ask_for_traceback()
 
     def _watch_pings(self) -> None:
-        """From now on, instead of the deadline that was running; from its first ping on."""
+        """Replace the running deadline by the one for pings, if it sends pings."""
         self._cancel_timer()
         if self.last_ping is not None and self._settings.worker_timeout:
             self._expect_ping(self._settings.worker_timeout)
 
     def _check_pings(self) -> None:
-        # Looks at the last ping instead of being set anew by each.
+        # Compares with the time of the last ping, instead of a new timer for each ping.
         assert self.last_ping is not None
         if self.state is WorkerState.READY or self.held:
-            self.last_ping = time.monotonic()  # it waits for us, and cannot ping meanwhile
+            self.last_ping = time.monotonic()  # it waits for the supervisor, and cannot ping
         left = self.last_ping + self._settings.worker_timeout - time.monotonic()
         if left > 0:
             self._expect_ping(left)
@@ -297,7 +297,7 @@ class Worker(ABC):
             self._overdue = None
 
     def _be_gone(self) -> None:
-        """Nothing of it is left."""
+        """No process of the worker is left."""
         self._cancel_overdue()
         os.close(self._child.pidfd)
         self._owner.worker_gone(self)

@@ -70,7 +70,7 @@ def send(joint: list[int], side: int, message: int) -> None:
         joint[peer + INBOX] = with_message(joint[peer + INBOX], message)
 
 
-def see_out(joint: list[int]) -> None:
+def watch_until_gone(joint: list[int]) -> None:
     """The newer side has heard of the commit: it listens to the older one for a stop alone, and says nothing to it but
     that it is free to leave."""
     inbox, joint[NEW + INBOX] = joint[NEW + INBOX], 0

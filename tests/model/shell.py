@@ -312,7 +312,7 @@ class Shell:
             self._perform[effect](after, side)
             kernel.free_lock(after, workers_hold_copies=self._holds_copies)
         if side == NEW and state == _ACTING and event == _PEER_COMMITTED and after[NEW] == _SERVING:
-            kernel.see_out(after)
+            kernel.watch_until_gone(after)
         yield label, self.settled(after), kind
 
     def _consume(self, joint: list[int], side: int, event: int) -> None:

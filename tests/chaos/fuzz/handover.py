@@ -97,10 +97,10 @@ class _Owner:
     def lock_may_be_free(self) -> None:
         pass
 
-    def be_unwanted(self) -> None:
+    def peer_wants_no_successor(self) -> None:
         pass
 
-    def be_named(self) -> None:
+    def main_pid_is_named(self) -> None:
         pass
 
     def put_off_deadline(self, seconds: float) -> None:

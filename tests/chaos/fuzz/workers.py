@@ -15,7 +15,7 @@ from sdsupervise.linux.event_loop import EventLoop
 from sdsupervise.linux.processes import Child
 from sdsupervise.settings.settings import CommandSettings, Settings
 from sdsupervise.systemd.notify_client import ASKS_ANSWER, FAILED
-from sdsupervise.workers.class_worker import Kin, LinkedWorker
+from sdsupervise.workers.class_worker import LinkedWorker, WorkerMarks
 from sdsupervise.workers.command_worker import CommandIdentity, NotifiedWorker
 from sdsupervise.workers.notify_socket import NotifySocket
 from sdsupervise.workers.worker import Worker
@@ -130,7 +130,7 @@ class LinkSurface(_OfWorker):
         os.close(writer)
         code_version = CodeVersion("/srv/x.py")
         self._worker = LinkedWorker(
-            *(loop, Settings(), child, ours, traces, _OWNER, code_version), kin=Kin(), index=0, spare=False
+            *(loop, Settings(), child, ours, traces, _OWNER, code_version), marks=WorkerMarks(), index=0, spare=False
         )
 
     def _bury(self) -> None:

@@ -66,6 +66,8 @@ def look(instance: Instance) -> Needs:
     """What the generation that serves needs, as soon as it is alone."""
     main = int(instance.show()["MainPID"])
     alone = wait_alone(instance, main)
+    while instance.status()["draining"]:
+        pass  # it has not looked yet; each answer gives it a turn to
     rss = {pid: resident_bytes(pid) for pid in alone}
     return Needs(rss[main], sum(rss.values()) - rss[main], len(os.listdir(f"/proc/{main}/fd")), len(alone))
 

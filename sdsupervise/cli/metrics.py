@@ -214,7 +214,7 @@ def _tell_workers(numbers: _Numbers, facts: Mapping[str, Any], uid: int) -> None
 
 def _tell_process(numbers: _Numbers, used: Usage | None, **labels: object) -> None:
     if used is None:
-        return  # gone since we were told of it
+        return  # gone since the supervisor answered
     numbers.gauge("resident_memory_bytes", "Memory, with all shared memory (RSS).", used.resident, **labels)
     if used.proportional is not None:
         meaning = "Memory, with a share of the shared memory (PSS)."

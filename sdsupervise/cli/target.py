@@ -1,4 +1,4 @@
-"""Selects the supervisors that a command talks to: by name, by pid file, or by the surrounding unit."""
+"""Selects the supervisors that a command talks to: by name, by pid file, or by the unit around it."""
 
 import argparse
 import os

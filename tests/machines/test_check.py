@@ -62,7 +62,7 @@ CASES = {
     "port": Case(
         CLASS + "listen.a = '127.0.0.1:81'\n",
         "User=nobody",
-        "Cannot listen on 127.0.0.1:81 (listen 'a'): port 81 is not",
+        "Cannot listen on 127.0.0.1:81 (listen 'a'): port 81 needs a privilege",
     ),
     "port with a capability": Case(
         CLASS + "listen.a = '127.0.0.1:81'\n",

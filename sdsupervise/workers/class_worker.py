@@ -37,7 +37,7 @@ class WorkerMarks:
         self.sessions: set[int] = set()  # the sessions that living workers lead
 
     def mark_of(self, worker_pid: int) -> int:
-        """The mark of everything that this worker starts; see process_groups.bear_mark."""
+        """The mark of everything that this worker starts; see process_groups.set_mark."""
         return self._mark + worker_pid
 
 

@@ -205,7 +205,8 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def _command_line(name: str) -> str:
-    words = _read(f"/proc/{name}/cmdline").rstrip(b"\0").split(b"\0")
-    text = b" ".join(words).decode(errors="backslashreplace")
+    # A process that is exiting has no command line any more, but still its short name; proc_pid_comm(5).
+    said = _read(f"/proc/{name}/cmdline").rstrip(b"\0") or _read(f"/proc/{name}/comm")
+    text = said.replace(b"\0", b" ").decode(errors="backslashreplace")
     text = " ".join(text.split())  # a newline in an argument must not break a line of the log
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."

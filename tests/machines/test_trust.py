@@ -686,7 +686,7 @@ def test_variables_that_lead_to_others(machine: Machine, variable: str) -> None:
         shown = machine.run("systemctl", "show", "--property=ExecMainStatus,ActiveState", instance.unit).stdout
         assert set(shown.split()) == {"ExecMainStatus=78", "ActiveState=failed"}
         said = machine.run("journalctl", "--output=cat", f"--unit={instance.unit}").stdout
-        assert f"code from the directories in {variable} leads, and uid {uid_of(machine)} may write /srv/led: " in said
+        assert f"code from the directories in {variable}, and uid {uid_of(machine)} may write /srv/led. " in said
         planted(machine, path)
         instance.reload()
         instance.assert_not_pwned()
@@ -708,7 +708,7 @@ def test_variables_that_come_with_a_reload(machine: Machine) -> None:
         instance.drop_in("Environment=HOME=/srv/led")
         assert instance.reload() != 0
         said = machine.run("journalctl", "--output=cat", f"--unit={instance.unit}").stdout
-        assert f"code from the directories in HOME, and uid {uid_of(machine)} may write /srv/led: " in said
+        assert f"code from the directories in HOME, and uid {uid_of(machine)} may write /srv/led. " in said
         assert instance.status()["generation"] == 1
         instance.drop_in("Environment=HOME=/root PYTHONPATH=/usr/lib")
         assert instance.reload() == 0

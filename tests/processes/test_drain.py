@@ -199,12 +199,12 @@ def test_signals_of_siblings_that_end(ground: Ground) -> None:
     large pool: the kernel sends one for each that ends."""
     next_signal = """
     from sdsupervise.linux.lifeline import Tie
-    let_go = Tie.let_go
-    def let_go_and_be_signalled(tie):
-        Tie.let_go = let_go
-        let_go(tie)
+    close = Tie.close
+    def close_and_be_signalled(tie):
+        Tie.close = close
+        close(tie)
         signal.raise_signal(signal.SIGTERM)
-    Tie.let_go = let_go_and_be_signalled
+    Tie.close = close_and_be_signalled
     """
     body = """
     stop_timeout = 0.4

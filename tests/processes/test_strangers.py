@@ -99,7 +99,7 @@ def test_nonsense_on_the_link(ground: Ground) -> None:
     ground.deploy(1, service(text))
     running = ground.serving()
     assert ground.status()["state"] == "serving"
-    assert 1 <= running.err.count(", ignoring\n") + running.err.count(" Ignoring it\n") <= 3
+    assert 1 <= running.err.count("; ignoring it\n") + running.err.count(" Ignoring it\n") <= 3
 
 
 def test_a_child_of_a_dead_command_that_notifies_on(ground: Ground) -> None:

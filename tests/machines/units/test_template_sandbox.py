@@ -16,7 +16,7 @@ from tests.support.units import UNITS, install_units
 MACHINE = Equipment(units=True, programs=True)
 
 TEMPLATE = (UNITS / "sdsupervise@.service").read_text()
-SANDBOX = TEMPLATE.partition("# What follows is forbidden")[2].partition("[Install]")[0]
+SANDBOX = TEMPLATE.partition("# The lines below forbid")[2].partition("[Install]")[0]
 HIGHEST_EXPOSURE = 40  # in tenths
 UNIT = "sdsupervise@probe.service"
 # Tries everything, says how each attempt ended, and serves.

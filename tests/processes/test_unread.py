@@ -293,7 +293,7 @@ def test_a_terminal_that_is_held(ground: Ground) -> None:
         say_much(ground, 50)
         assert ground.status()["crashes"] == 1
         termios.tcflow(shown._slave, termios.TCOON)
-        shown.wait_for_written(rf"\(pid {worker}\) was killed by SIGKILL")
+        shown.wait_for_written(f"Worker (pid {worker}) was killed by SIGKILL")
         shown.press("\x03")
         assert shown.wait() == 0
     finally:

@@ -36,6 +36,7 @@ from sdsupervise.workers.worker import Worker, WorkerOwner
 from .chance import Chance, as_json
 from .surface import Surface
 from .things import Crowd, opened
+from .workers import WorkersOwner
 
 _FACTS = {
     **{"asked_at": 1.7e9, "asked_by": "pid 7, uid 0", "verdict": "done", "reason": "", "not_applied": ""},
@@ -133,7 +134,7 @@ class _Owner:
         pass
 
 
-class _NoWorkers:
+class _NoWorkers(WorkersOwner):
     """The owner of a pool that starts none."""
 
     def start_worker(self, owner: WorkerOwner, *, index: int, spare: bool) -> Worker:
@@ -143,18 +144,6 @@ class _NoWorkers:
         pass
 
     def cannot_start_worker(self, why: str) -> None:
-        pass
-
-    def worker_ready(self, worker: Worker) -> None:
-        pass
-
-    def worker_up(self, worker: Worker) -> None:
-        pass
-
-    def worker_extends(self, worker: Worker, seconds: float) -> None:
-        pass
-
-    def worker_gone(self, worker: Worker) -> None:
         pass
 
     def pool_gave_up(self, why: str) -> None:

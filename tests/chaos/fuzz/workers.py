@@ -25,7 +25,7 @@ from .surface import Surface
 from .things import Crowd, opened
 
 
-class _Owner:
+class WorkersOwner:
     """Hears all that a worker says, and does nothing."""
 
     def worker_ready(self, worker: Worker) -> None:
@@ -44,7 +44,7 @@ class _Owner:
         pass
 
 
-_OWNER = _Owner()
+_OWNER = WorkersOwner()
 _KEPT_BY_A_WORKER = 8  # descriptors that may wait for its release
 
 

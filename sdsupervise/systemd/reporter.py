@@ -58,9 +58,7 @@ class Reporter:
             words = reloading()
         self._notifier.send(*words, status(sentence))
         if main_state == "ready":
-            if self._extension is not None:
-                self._extension.cancel()
-                self._extension = None
+            self._stop_extending()
         elif self._extension is None:
             self._extend()
 
@@ -70,6 +68,7 @@ class Reporter:
         # This is one datagram, so the unit is never without READY=1 under its new main pid.
         self._notifier.send(f"MAINPID={pid}", "READY=1", "WATCHDOG=1", status(sentence))
         self._reported = ("ready", sentence)
+        self._stop_extending()  # systemd no longer reads our messages
         self._barrier = self._notifier.barrier()
         self._on_processed = on_processed
         if self._barrier is None:
@@ -94,6 +93,11 @@ class Reporter:
     def _extend(self) -> None:
         self._notifier.send(extend_timeout(_EXTEND_BY_SECONDS))
         self._extension = self._loop.call_later(_EXTEND_EVERY_SECONDS, self._extend)
+
+    def _stop_extending(self) -> None:
+        if self._extension is not None:
+            self._extension.cancel()
+            self._extension = None
 
     def _ping(self) -> None:
         interval = self._notifier.watchdog_interval

@@ -36,7 +36,7 @@ class Container:
         self.init.send_signal(number)
 
     def supervisors(self) -> list[psutil.Process]:
-        return [child for child in self.init.children() if "sdsupervise" in " ".join(child.cmdline())]
+        return [child for child in self.init.children() if "sdsupervise" in command_line(child)]
 
     def zombies(self) -> list[int]:
         return [child.pid for child in self.init.children() if child.status() == psutil.STATUS_ZOMBIE]
@@ -349,6 +349,14 @@ def program_of_init(text: str, *words: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+def command_line(process: psutil.Process) -> str:
+    """Its words; "" for a zombie, of which psutil 7 reads none."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def init_of(process: subprocess.Popen[str]) -> psutil.Process:

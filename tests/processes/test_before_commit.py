@@ -16,7 +16,7 @@ import pytest
 
 from tests.docs.documents import CLONE
 from tests.processes.test_sockets import ask, host, port
-from tests.support.harness import SDSUPERVISE, Ground
+from tests.support.harness import PYTHON, SDSUPERVISE, Ground
 from tests.support.running import wait_gone
 from tests.support.site import (
     REQUESTS,
@@ -256,10 +256,16 @@ def test_what_is_refused(
     roots, file = ground.directory / "roots", f"{ground.directory.name}.toml"
     roots.mkdir()
     listen = {name: f"{roots}/x" if address == "ROOTS" else address for name, address in listen.items()}
+    sdsupervise: tuple[str, ...] = (SDSUPERVISE,)
     with site_of(ground, kind, listen) as site:
         site.deploy(1, **settings)
+        if "user" in settings:  # one who may not enter the directory of our own Python
+            python = ground.public_python()
+            sdsupervise = (python, "-m", "sdsupervise")
+            for script in ground.current.iterdir():
+                script.write_text(script.read_text().replace(f"#!{PYTHON}", f"#!{python}"))
         for command in ("run",), ("check", "--import"):
-            refused = ground.run(SDSUPERVISE, *command, "--config", file)
+            refused = ground.run(*sdsupervise, *command, "--config", file)
             assert refused.wait() == 78
             assert sentence in refused.err and refused.err.count("\n") == 1
         if "user" in settings:

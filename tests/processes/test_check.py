@@ -375,7 +375,7 @@ def test_what_is_so_only_now(ground: Ground) -> None:
 @pytest.mark.parametrize("case", ["directory", "file", "port", "pid file"])
 def test_what_the_user_may_not(ground: Ground, case: str) -> None:
     """The code of a class is loaded as the user that its file names: what that may not is said before, and is so."""
-    ground._public_python()
+    ground.public_python()
     body = {"port": "listen = {'a': '127.0.0.1:81'}", "pid file": f"pid_file = '{ground.directory}/own.pid'"}
     place = ground.deploy(1, service(body.get(case, ""))).parent.resolve()
     if case == "directory":
@@ -404,7 +404,7 @@ def test_what_the_user_may_not(ground: Ground, case: str) -> None:
 @pytest.mark.parametrize("user", ["nobody", "root"])
 def test_an_import_gets_nothing_of_roots(ground: Ground, command: list[str], user: str) -> None:
     """The code of another user finds the environment of that user, and nobody's finds a descriptor of the caller's."""
-    ground._public_python()
+    ground.public_python()
     says = """
         print(sorted(os.environ), os.environ.get("HOME"), os.environ["PATH"])
         print([os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")])

@@ -250,7 +250,7 @@ def test_as_another_user(ground: Ground) -> None:
     """pid 1 stays root, and believes nobody but the kernel of who speaks."""
     ground.directory.chmod(0o1777)
     ground.deploy(1)
-    words = (ground._public_python(), "-m", "sdsupervise", "run", "--user", "nobody", "--pid-file", ground.pid_file)
+    words = (ground.public_python(), "-m", "sdsupervise", "run", "--user", "nobody", "--pid-file", ground.pid_file)
     container = contain(ground, *words, "current/service.py:Service")
     for release in (2, 3):
         ground.deploy(release)

@@ -64,7 +64,7 @@ def test_runtime_directory_of_a_user(ground: Ground) -> None:
     """$XDG_RUNTIME_DIR is where instances of users run; `check` knows whether that can be."""
     nobody = pwd.getpwnam("nobody")
     ground.library.chmod(0o755)
-    python = ground._public_python()
+    python = ground.public_python()
     ground.deploy(1)
     runtime = long_directory(ground, 84)
     ground.write("app.toml", "directory = 'current'\nservice = 'service.py'\n")

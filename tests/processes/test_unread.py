@@ -167,7 +167,7 @@ def test_a_pipe_of_somebody_else(ground: Ground, pipe: Pipe) -> None:
     """The pipe is root's, and the supervisor is not: it cannot be opened anew, as it is in a container."""
     ground.directory.chmod(0o1777)
     ground.deploy(1)
-    python = ground._public_python()
+    python = ground.public_python()
     words = (python, "current/service.py", "--no-fork", "--pid-file", ground.pid_file)
     started = Started(ground, pipe, *words, user=_NOBODY, group=_NOBODY, extra_groups=[])
     ground.expect("serves")
@@ -186,7 +186,7 @@ def test_after_a_change_of_user(ground: Ground, pipe: Pipe) -> None:
     """One that begins as root and goes on as somebody else, and its successor, which begins so."""
     ground.directory.chmod(0o1777)
     ground.deploy(1)
-    words = (ground._public_python(), "current/service.py", "--no-fork", "--pid-file", ground.pid_file)
+    words = (ground.public_python(), "current/service.py", "--no-fork", "--pid-file", ground.pid_file)
     started = Started(ground, pipe, *words, "--user", "nobody")
     ground.expect("serves")
     for release in (2, 3):

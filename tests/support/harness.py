@@ -186,7 +186,7 @@ class Ground:
     def run(self, *arguments: object, environment: Mapping[str, str | None] = NOTHING, **settings: object) -> Running:
         """Start any command in the ground's directory, with pipes; as another user with a Python that all can reach."""
         if "user" in settings and arguments[0] == PYTHON:
-            arguments = (self._public_python(), *arguments[1:])
+            arguments = (self.public_python(), *arguments[1:])
         process: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]
             [str(argument) for argument in arguments],
             **{
@@ -202,7 +202,7 @@ class Ground:
         self._running.append(running)
         return running
 
-    def _public_python(self) -> str:
+    def public_python(self) -> str:
         """What our virtual environment is made of, which may lie where others may not look; it has the package, too."""
         if not (self.library / "sdsupervise").exists():
             shutil.copytree(installed_package(), self.library / "sdsupervise")

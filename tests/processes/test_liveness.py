@@ -284,7 +284,7 @@ def test_what_nobody_asked_for(ground: Ground) -> None:
     ground.expect("serves")
     os.kill(said.pid, signal.SIGRTMAX)
     running.expect_line(rf"Where worker 0 \(pid {said.pid}\) is:")
-    running.expect_line("in wait_for_signal")
+    running.expect_line("in supervised_process")
     pipe = os.open(f"/proc/{said.pid}/fd/{max(map(int, said.details))}", os.O_WRONLY)
     flood = threading.Thread(target=os.write, args=(pipe, b"\x1b[2J" + b"x" * 200_000))
     flood.start()
@@ -293,7 +293,7 @@ def test_what_nobody_asked_for(ground: Ground) -> None:
         running.expect_line("x{3000}")
     flood.join()
     os.kill(said.pid, signal.SIGRTMAX)
-    running.expect_line("in wait_for_signal")
+    running.expect_line("in supervised_process")
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
     os.close(pipe)

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str]) -> int:
             from ..handover.failure_reason import tell_reason
 
             tell_reason(error)  # only in a successor
-        _complain(f"{error}{_hint(parsed) if isinstance(error, NotRunning) else ''}")
+        _complain(_explain(error, parsed) if isinstance(error, NotRunning) else str(error))
         return error.exit_status
 
 
@@ -129,10 +129,10 @@ def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpars
     return parser.parse_args(arguments)
 
 
-def _hint(parsed: argparse.Namespace) -> str:
-    from .target import hint
+def _explain(error: NotRunning, parsed: argparse.Namespace) -> str:
+    from . import target
 
-    return hint(parsed)
+    return target.explain(error, target.named_by(parsed))
 
 
 def _complain(sentence: str) -> None:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from ..errors import ExitStatus, NotPermitted, NotRunning, SdsuperviseError, UsageError
+from ..errors import ExitStatus, NotPermitted, SdsuperviseError, UsageError
 from ..input.printable import printable
 from . import target
 from .ask import Asked, ask_all
@@ -93,7 +93,7 @@ def _reload_each(
             reload_one(name, path)
             done.append(name)
         except SdsuperviseError as error:
-            _complain(f"{error}{target.hint_of(name) if isinstance(error, NotRunning) else ''}")
+            _complain(target.explain(error, name))
             failures[name] = error.exit_status
             # With --all, instances of other users refuse, and continue as before.
             is_others = of_all and isinstance(error, NotPermitted)

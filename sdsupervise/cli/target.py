@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection
 
 from ..control.client import control_path, runtime_directory
-from ..errors import UsageError
+from ..errors import NotRunning, SdsuperviseError, UsageError
 from ..input.nearest import did_you_mean
 from ..instances import locations
 from ..systemd import manager
@@ -57,20 +57,22 @@ def all_paths() -> dict[str, str]:
     return locations.control_sockets(locations.running())
 
 
-def hint(parsed: argparse.Namespace) -> str:
-    """A hint for a named instance that does not run, such as " Did you mean 'web'?"; "" if there is none."""
-    return "".join(map(hint_of, _names(parsed)[:1]))
+def named_by(parsed: argparse.Namespace) -> str:
+    """The first instance that a command line names; "" if none."""
+    return next(iter(_names(parsed)), "")
 
 
-def hint_of(name: str) -> str:
-    """The hint for one name; see hint."""
+def explain(error: SdsuperviseError, name: str) -> str:
+    """What an error says to an operator: of an instance that is not running, also what to do now."""
+    if not isinstance(error, NotRunning) or not name:
+        return str(error)
     configured = locations.configured()
-    if name in configured:
-        said = failed([name]).get(name)
-        if said is not None:
-            return f" It has failed: {said.rstrip('.')}. '{systemctl('status', name)}' shows more."
-        return f" Start it: {systemctl('start', name)}"
-    return did_you_mean(name, [*locations.running(), *configured])
+    if name not in configured:
+        return f"{error}{did_you_mean(name, [*locations.running(), *configured])}"
+    said = failed([name]).get(name)
+    if said is not None:
+        return f"{name} is not running. It has failed: {said.rstrip('.')}. '{systemctl('status', name)}' shows more."
+    return f"{name} is not running. Start it: {systemctl('start', name)}"
 
 
 def systemctl(verb: str, name: str) -> str:

@@ -60,7 +60,7 @@ class Client:
         except OSError as error:
             connection.close()
             raise NotRunning(
-                f"Nobody listens on {path} ({error.strerror or error}): the service does not run."
+                f"Nobody listens on {path} ({error.strerror or error}): the service is not running."
             ) from error
         return cls(connection, path, timeout_seconds)
 

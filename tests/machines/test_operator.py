@@ -51,9 +51,8 @@ def test_failed(machine: Machine) -> None:
         assert facts["state"] == "failed" and "/srv/nothing.py" in str(facts["error"])
         asked = sdsupervise(machine, "status", "wrong")
         assert asked.returncode == 69
-        assert re.search(
-            r"It has failed: .*/srv/nothing\.py.* 'systemctl status sdsupervise@wrong' shows more", asked.stderr
-        )
+        why, hint = r"wrong is not running. It has failed: .*/srv/nothing\.py", "'systemctl status sdsupervise@wrong'"
+        assert re.search(f"{why}.* {hint} shows more", asked.stderr)
     finally:
         machine.run("systemctl", "reset-failed", "sdsupervise@wrong")
         machine.remove("/etc/sdsupervise/wrong.toml")

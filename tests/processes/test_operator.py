@@ -445,6 +445,9 @@ def run_as_user(ground: Ground, *words: str) -> Running:
     return ground.run(sys.executable, *words, environment=places, **whom)
 
 
+START_IT = "websearch is not running. Start it: systemctl --user start"
+
+
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
@@ -460,7 +463,9 @@ def run_as_user(ground: Ground, *words: str) -> Running:
         (["run", "websaerch"], 78, "the search path of Python). Did you mean 'websearch'?"),
         (["unit", "lnit"], 64, " Did you mean 'lint'? Try 'sdsupervise unit --help'."),
         (["metrics", "--format", "prometeus"], 64, " Did you mean 'prometheus'?"),
-        (["reload", "websearch"], 69, "Start it: systemctl --user start sdsupervise@websearch"),
+        (["reload", "websearch"], 69, f"{START_IT} sdsupervise@websearch"),
+        (["status", "websearch"], 69, f"{START_IT} sdsupervise@websearch"),
+        (["scale", "websearch", "2"], 69, f"{START_IT} sdsupervise@websearch"),
         (["check", "web_search"], 78, "; did you mean websearch?"),
         (["check", "web search"], 78, "An instance cannot be called 'web search'; a name has up to 64 letters"),
         (["scale", "webshop", "many"], 64, "'many' is not a number of workers"),

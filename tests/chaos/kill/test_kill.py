@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from tests.chaos.kill import cases, crew
 from tests.chaos.kill.cases import Case, Outcome
 from tests.chaos.kill.rounds import chains
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+
+MACHINE = Equipment()
 
 ROUNDS = 40
 RUNNERS = 4 * (os.cpu_count() or 1)

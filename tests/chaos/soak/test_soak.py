@@ -12,7 +12,11 @@ from tests.chaos.kill import crew
 from tests.chaos.soak.proofs import PROOFS, Proof
 from tests.chaos.soak.reloads import Reloads
 from tests.chaos.soak.rounds import plan
+from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+
+# At level debug, what systemd forks waits up to 10 s for each line while journald hangs.
+MACHINE = Equipment()
 
 ROUNDS = 60
 CHAIN_ROUNDS = 5

@@ -110,9 +110,10 @@ def possible(place: Case) -> list[Case]:
 
 
 def usual_cases(systemd: bool) -> list[Case]:
-    """What the ordinary test run plays. Of each transition a good reload passes: everybody at every place, killed with
-    one handover and stopped with the other, by turns; and somebody while an older generation drains. Of every other
-    one a single place, with a single harm; with overlap only where it differs from exclusive."""
+    """What the ordinary test run plays. Of each transition a good reload passes: everybody at every place, once with
+    systemd and once without, once killed and once stopped, once with each handover; and somebody while an older
+    generation drains. Of every other one a single place, with a single harm; with overlap only where it differs from
+    exclusive."""
     cases = []
     for kind in KINDS:
         for number, ((state, event), way) in enumerate(ways_of(systemd, kind).items()):
@@ -123,8 +124,10 @@ def usual_cases(systemd: bool) -> list[Case]:
                 cases.append(Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn)))
             elif is_plain_reload(way):
                 for effect, (who, target) in product(range(last + 1), enumerate(PARTIES)):
-                    if not _is_missing(target, kind, state, event, effect):
-                        cases.append(Case(*rule, effect, target.value, _by_turns(turn + effect + who)))
+                    turn = list(rules()).index((state, event)) + effect + who
+                    is_played = (turn // 2 + KINDS.index(kind) + systemd) % 2 == 0
+                    if is_played and not _is_missing(target, kind, state, event, effect):
+                        cases.append(Case(*rule, effect, target.value, _by_turns(turn + KINDS.index(kind))))
             elif kind == EXCLUSIVE or (kind == OVERLAP and (state in BESIDE or way is not WAYS.get((state, event)))):
                 cases.append(Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn)))
     return cases

@@ -339,15 +339,17 @@ class Unit(Instance):
         return os.posix_spawn(argv[0], argv, os.environ, file_actions=actions)
 
     def is_gone(self) -> bool:
-        return not self.left()
+        return not self._pids() and not self.left()
 
     def left(self, *, tidy: bool = False) -> list[str]:
-        shown = self.show("ActiveState", "Result")
-        cgroup = Path(f"/sys/fs/cgroup/system.slice/system-kill.slice/{self.unit}/cgroup.procs")
-        pids = cgroup.read_text().split() if cgroup.exists() else []
+        shown, pids = self.show("ActiveState", "Result"), self._pids()
         ended = ("inactive",) if tidy else ("inactive", "failed")
         state = [] if shown["ActiveState"] in ended else [str(shown)]
         return state + [_describe(int(pid)) for pid in pids]
+
+    def _pids(self) -> list[str]:
+        cgroup = Path(f"/sys/fs/cgroup/system.slice/system-kill.slice/{self.unit}/cgroup.procs")
+        return cgroup.read_text().split() if cgroup.exists() else []
 
     def show(self, *properties: str) -> dict[str, str]:
         output = _systemctl("show", f"--property={','.join(properties)}", self.unit)

@@ -41,6 +41,7 @@ from {module} import {function}
 if __name__ == "__main__":
     sys.exit({function}())
 """
+GENERATORS = "/usr/lib/systemd/system-generators"
 TEARDOWN_LIMIT_SECONDS = 10
 CONSOLE_TAIL_LINES = 30
 MNT_DETACH = 2  # umount2(2)
@@ -84,10 +85,15 @@ def lay_out(directory: Path, packages: list[str]) -> list[str]:
     exchange.mkdir()
     exchange.chmod(0o1777)
     options = [f"--bind={exchange}:/exchange"]
+    if packages:
+        # No file systems, no gettys: each daemon-reload would run a dozen programs for nothing.
+        (directory / "generators").mkdir()
+        options.append(f"--bind-ro={directory / 'generators'}:{GENERATORS}")
     for package in map(Path, packages):
-        # A copy of its own: reinstalling the wheel does not change a machine, and a test may edit the code.
+        # A copy of its own: reinstalling the wheel does not change a machine, and a test may edit the code. With its
+        # compiled files, as a package has them: a user's process cannot write them there.
         copy = directory / "packages" / package.name
-        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(package, copy)
         options.append(f"--bind={copy}:{DISTRIBUTION_DIRECTORY}/{package.name}")
         for command, entry_point in entry_points(copy / "entry_points.txt").items():
             module, _, function = entry_point.partition(":")

@@ -112,24 +112,29 @@ def possible(place: Case) -> list[Case]:
 def usual_cases(systemd: bool) -> list[Case]:
     """What the ordinary test run plays. Of each transition a good reload passes: everybody at every place, once with
     systemd and once without, once killed and once stopped, once with each handover; and somebody while an older
-    generation drains. Of every other one a single place, with a single harm; with overlap only where it differs from
-    exclusive."""
-    cases = []
+    generation drains. Of every other one a single place, with a single harm, by turns with systemd and without; with
+    overlap only where it differs from exclusive."""
+    cases, order = [], list(rules())
+    elsewhere = {kind: ways_of(not systemd, kind) for kind in KINDS}
     for kind in KINDS:
         for number, ((state, event), way) in enumerate(ways_of(systemd, kind).items()):
             last = _last_place(systemd, way, RULES[state][event].effects)
             rule = (systemd, kind, state.name, event.name)
-            turn = number + systemd + KINDS.index(kind)
-            if kind == DRAINING and is_plain_reload(way):
-                cases.append(Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn)))
+            turn, other = number + systemd + KINDS.index(kind), systemd + KINDS.index(kind)
+            place = order.index((state, event))
+            some = Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn))
+            if is_plain_reload(way) and kind == DRAINING:
+                cases.append(some)
             elif is_plain_reload(way):
                 for effect, (who, target) in product(range(last + 1), enumerate(PARTIES)):
-                    turn = list(rules()).index((state, event)) + effect + who
-                    is_played = (turn // 2 + KINDS.index(kind) + systemd) % 2 == 0
+                    is_played = ((place + effect + who) // 2 + other) % 2 == 0
                     if is_played and not _is_missing(target, kind, state, event, effect):
-                        cases.append(Case(*rule, effect, target.value, _by_turns(turn + KINDS.index(kind))))
-            elif kind == EXCLUSIVE or (kind == OVERLAP and (state in BESIDE or way is not WAYS.get((state, event)))):
-                cases.append(Case(*rule, turn % (last + 1), ANYBODY, _by_turns(turn)))
+                        action = _by_turns(place + effect + who + KINDS.index(kind))
+                        cases.append(Case(*rule, effect, target.value, action))
+            elif (place + other) % 2 == 0 or (state, event) not in elsewhere[kind]:
+                differs = state in BESIDE or way is not WAYS.get((state, event))
+                if kind == EXCLUSIVE or (kind == OVERLAP and differs):
+                    cases.append(some)
     return cases
 
 

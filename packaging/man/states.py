@@ -148,18 +148,37 @@ _GOOD_RELOAD = (
 _TURNS = {"exclusive": (E.PEER_ASKS_YIELD, E.NO_WORKER), "overlap": (E.PEER_ASKS_LOCK,)}
 
 
+def good_reload(handover: str) -> list[tuple[str, State, Event]]:
+    """What happens in a reload in which all goes well: to the old supervisor or to the new one, in a state, an event.
+
+    Raises LookupError if the table has another way.
+    """
+    stand = {"old": S.SERVING, "new": S.WARMING}
+    happened = []
+    for who, event in _GOOD_RELOAD:
+        for happens in (event,) if event is not None else _TURNS[handover]:
+            state = stand[who]
+            if happens not in RULES[state]:
+                raise LookupError(
+                    f"_GOOD_RELOAD in packaging/man/states.py has {happens.name} for a supervisor that is "
+                    f"{state.name}, and the table has no such rule: add the event that leads on from {state.name}."
+                )
+            happened.append((who, state, happens))
+            stand[who] = RULES[state][happens].next
+    return happened
+
+
 def walk(handover: str) -> str:
     """A reload in which all goes well, step by step, as a table in Markdown."""
     stand = {"old": S.SERVING, "new": S.WARMING}
     rows = []
-    for who, event in _GOOD_RELOAD:
-        for happens in (event,) if event is not None else _TURNS[handover]:
-            before, rule = stand[who], RULES[stand[who]][happens]
-            stand[who] = rule.next
-            states = [f"**{name(stand[each])}**" if each == who else name(stand[each]) for each in ("old", "new")]
-            rows.append(
-                f"| {who}: {event_words(before, happens)} | {states[0]} | {states[1]} | {effect_words(before, rule)} |"
-            )
+    for who, before, happens in good_reload(handover):
+        rule = RULES[before][happens]
+        stand[who] = rule.next
+        states = [f"**{name(stand[each])}**" if each == who else name(stand[each]) for each in ("old", "new")]
+        rows.append(
+            f"| {who}: {event_words(before, happens)} | {states[0]} | {states[1]} | {effect_words(before, rule)} |"
+        )
     return "\n".join(
         ["| what happens | old generation | new generation | what the supervisor does |", "|---|---|---|---|", *rows]
     )

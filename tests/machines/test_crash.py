@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.places import NAMES_MAIN
 from tests.support.trial import Trial, source, wait_for_all
 
 
@@ -57,17 +58,17 @@ AFTER_THE_YIELD = [
     *(f"CLAIMING+LOCK_GAINED/{effect}" for effect in range(4)),
     "YIELDED+PEER_SERVES/0",
     "CHECKING+PEER_CHECKED/0",
-    "WATCHING+DEADLINE/0",  # dead when it is named to systemd, which does not take it
+    f"{NAMES_MAIN}/0",  # dead when it is named to systemd, which does not take it
 ]
 # Where it is systemd's main pid, and the reload is not done yet.
-IN_THE_COMMIT = ["WATCHING+DEADLINE/1", "COMMITTING+BARRIER_RETURNED/0"]
+IN_THE_COMMIT = [f"{NAMES_MAIN}/1", "COMMITTING+BARRIER_RETURNED/0"]
 
 
 @pytest.mark.parametrize("stage", ["WARMING+WORKER_READY/0", "YIELDING+NO_WORKER/0", *AFTER_THE_YIELD])
 def test_a_successor_killed_before_the_commit(trial: Trial, stage: str) -> None:
     """The reload fails; the old supervisor serves again with its old code, MainPID is its, systemd counts no restart;
     the next reload works."""
-    trial.main_pid_is_doubtful = stage == "WATCHING+DEADLINE/0"
+    trial.main_pid_is_doubtful = stage == f"{NAMES_MAIN}/0"
     main = reload_with_a_killed_successor(trial, stage)
     trial.assert_serves(1)
     assert (trial.main_pid, trial.show("NRestarts")["NRestarts"]) == (main, "0")
@@ -161,7 +162,7 @@ def test_probation_passed(trial: Trial) -> None:
         "STARTING_SUCCESSOR+PEER_ASKS_YIELD/0",
         "YIELDING+NO_WORKER/0",
         "YIELDED+PEER_SERVES/0",
-        "WATCHING+DEADLINE/1",
+        f"{NAMES_MAIN}/1",
         "COMMITTING+BARRIER_RETURNED/1",
     ],
 )
@@ -181,7 +182,7 @@ def test_a_predecessor_killed_before_it_leaves(trial: Trial, stage: str) -> None
         call.wait(20)
         gate.open()
     trial.machine.wait_until_gone(old, timeout_seconds=10)
-    if stage.startswith(("WATCHING", "COMMITTING")):
+    if stage.startswith((NAMES_MAIN, "COMMITTING")):
         journal.wait_for("Changed reload -> running")
         assert trial.show("NRestarts")["NRestarts"] == "0"
     else:

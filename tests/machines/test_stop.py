@@ -10,23 +10,11 @@ import pytest
 from sdsupervise.core.takeover import RULES, Event, State
 from tests.support.fifos import Gate
 from tests.support.machine import Machine
+from tests.support.places import NAMES_MAIN, good_reload
 from tests.support.trial import Trial, source
 
 # A reload that goes well, first as the predecessor and then as the successor goes through it.
-_WAY = (
-    (State.SERVING, Event.RELOAD_ASKED),
-    (State.STARTING_SUCCESSOR, Event.PEER_ASKS_YIELD),
-    (State.YIELDING, Event.NO_WORKER),
-    (State.YIELDED, Event.PEER_SERVES),
-    (State.CHECKING, Event.PEER_CHECKED),
-    (State.WATCHING, Event.DEADLINE),
-    (State.COMMITTING, Event.BARRIER_RETURNED),
-    (State.DRAINING, Event.NO_WORKER),
-    (State.WARMING, Event.WORKER_READY),
-    (State.CLAIMING, Event.LOCK_GAINED),
-    (State.ON_TRIAL, Event.CHECK_PASSED),
-    (State.ON_TRIAL, Event.PEER_COMMITTED),
-)
+_WAY = tuple((state, event) for each in ("old", "new") for who, state, event in good_reload("exclusive") if who == each)
 # From here on the caller may have been told already that the reload is done.
 _AFTER_THE_COMMIT = ("ON_TRIAL+CHECK_PASSED/1", "ON_TRIAL+PEER_COMMITTED", "COMMITTING+BARRIER_RETURNED/3", "DRAINING+")
 
@@ -70,7 +58,7 @@ def stop_while_held(trial: Trial, gate: Gate) -> None:
 def test_stop_at_every_stage_of_a_reload(trial: Trial, stage: str) -> None:
     """Wherever a reload is, a stop ends the service: nothing is killed by systemd, nothing is left, no restart, and
     whoever asked for the reload is not told that it is done."""
-    trial.main_pid_is_doubtful = stage.startswith("WATCHING+DEADLINE")
+    trial.main_pid_is_doubtful = stage.startswith(NAMES_MAIN)
     with held_reload(trial, stage) as gate:
         stop_while_held(trial, gate)
     assert trial.show("NRestarts")["NRestarts"] == "0"

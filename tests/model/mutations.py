@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from sdsupervise.core.takeover import Effect, Event, Rule, State
+from tests.support.places import NAMING_EVENT, NAMING_STATE, WITHOUT_LOCK
 
 from .table import Changes, dropping, ignoring, replacing
 from .world import Lapse, World
@@ -133,7 +134,7 @@ CAUGHT = (
         "done before the barrier",
         CRASH,
         "3",
-        replacing(S.WATCHING, E.DEADLINE, Rule(S.DRAINING, (X.NAME_MAIN_PID, X.TELL_COMMITTED, X.ANSWER_DONE))),
+        replacing(NAMING_STATE, NAMING_EVENT, Rule(S.DRAINING, (X.NAME_MAIN_PID, X.TELL_COMMITTED, X.ANSWER_DONE))),
     ),
     Mutation("commit although the successor died", CRASH, "3", ignoring((S.COMMITTING, E.PEER_GONE))),
     *(
@@ -273,9 +274,8 @@ CAUGHT = (
     *(
         Mutation(f"a stop leaves workers, {state.name}", OVERLAP_STOP, "1", dropping(X.STOP_WORKERS, (state, event)))
         for state, event in (
-            (S.YIELDED, E.STOP_ASKED),
-            *product((S.CHECKING, S.WATCHING, S.COMMITTING, S.KILLING_SUCCESSOR), (E.STOP_ASKED, E.PEER_STOPS)),
-            *product((S.TAKING_LOCK_BACK, S.RESTORING), (E.STOP_ASKED,)),
+            *product((*WITHOUT_LOCK, S.RESTORING), (E.STOP_ASKED,)),
+            *((state, E.PEER_STOPS) for state in WITHOUT_LOCK if state not in (S.YIELDED, S.TAKING_LOCK_BACK)),
         )
     ),
     Mutation("a hung orphan stays", OVERLAP_HANG, "it settles", ignoring((S.SERVING, E.DEADLINE))),

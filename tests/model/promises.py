@@ -17,6 +17,7 @@ process is dead or hung, 6 has no excuse at all.
 from collections.abc import Sequence
 
 from sdsupervise.core.takeover import Effect, State
+from tests.support.places import WITHOUT_LOCK
 
 from .joint import (
     ABSENT,
@@ -59,18 +60,7 @@ _DRAINING = STATE_INDEX[State.DRAINING]
 _OPENING, _ACTING = STATE_INDEX[State.OPENING], STATE_INDEX[State.ON_TRIAL]
 # Where the older side has no lock, and yet workers that serve or finish.
 _BESIDE = frozenset(
-    STATE_INDEX[state]
-    for state in (
-        *(
-            State.YIELDED,
-            State.CHECKING,
-            State.WATCHING,
-            State.COMMITTING,
-            State.KILLING_SUCCESSOR,
-            State.TAKING_LOCK_BACK,
-        ),
-        *(State.DRAINING, State.STOPPING, State.EMPTY, State.LEAVING),
-    )
+    STATE_INDEX[state] for state in (*WITHOUT_LOCK, State.DRAINING, State.STOPPING, State.EMPTY, State.LEAVING)
 )
 _HAS_TOLD_ITS_WORKERS = frozenset(
     STATE_INDEX[state]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import Effect, Event, State
+from tests.support.places import ENDS_WITH_TIME, WITHOUT_LOCK
 
 from . import kernel
 from .joint import (
@@ -72,19 +73,17 @@ _WANTS_WORKERS = tuple(PHASES[state].wants_workers for state in STATES)
 _HAS_DEADLINE = tuple(bool(PHASES[state].deadline) for state in STATES)
 # Where a hung worker has a deadline of its own: where there may be one and it was not told to stop.
 _WATCHES_WORKERS = tuple(
-    wants
-    or state in (State.WARMING, State.CLAIMING)
-    or state in (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.KILLING_SUCCESSOR)
-    for wants, state in zip(_WANTS_WORKERS, STATES, strict=True)
+    PHASES[state].wants_workers or PHASES[state].is_unproven or state in WITHOUT_LOCK for state in STATES
 )
+_ENDS_WITH_TIME = frozenset(STATE_INDEX[state] for state in ENDS_WITH_TIME)
 # A SIGTERM here cancels the reload, or comes after that; everywhere else it is a stop of the service.
 _CANCELS = frozenset(STATE_INDEX[state] for state in (State.WARMING, State.CLAIMING, State.FAILED, State.LEAVING))
 _GIVES_UP_CLEANING = frozenset(STATE_INDEX[state] for state in (State.LEAVING, State.FAILED))
-_OPENING, _SERVING, _WARMING, _ACTING, _WATCHING, _COMMITTING, _RESTORING, _GONE = (
+_OPENING, _SERVING, _WARMING, _ACTING, _COMMITTING, _RESTORING, _GONE = (
     STATE_INDEX[state]
     for state in (
         *(State.OPENING, State.SERVING, State.WARMING, State.ON_TRIAL),
-        *(State.WATCHING, State.COMMITTING, State.RESTORING, State.GONE),
+        *(State.COMMITTING, State.RESTORING, State.GONE),
     )
 )
 _MESSAGES = {
@@ -217,7 +216,7 @@ class Shell:
         if _NO_PEER in rules and joint[kernel.other(side)] == ABSENT:
             yield from self._answer(joint, side, _NO_PEER, Kind.ITSELF)
         if self._deadline_can_pass(joint, side):
-            soon = state == _WATCHING and not self._world.trial
+            soon = state in _ENDS_WITH_TIME and not self._world.trial
             yield from self._answer(joint, side, _DEADLINE, Kind.ITSELF if soon else Kind.DEADLINE)
 
     def reload(self, joint: Joint) -> Iterator[Move]:
@@ -265,7 +264,7 @@ class Shell:
 
     def _deadline_can_pass(self, joint: Joint, side: int) -> bool:
         state, peer = joint[side], kernel.other(side)
-        if not _HAS_DEADLINE[state] or (self._world.patient and state != _WATCHING):
+        if not _HAS_DEADLINE[state] or (self._world.patient and state not in _ENDS_WITH_TIME):
             return False
         if side == NEW and joint[DRAINING] and state == _SERVING:
             return False  # whoever drains has a deadline of its own, in every state

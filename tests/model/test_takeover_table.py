@@ -6,6 +6,7 @@ from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import IGNORED, RULES, Effect, Event, Rule, State, step
 from sdsupervise.errors import ImpossibleEvent
 from sdsupervise.settings.settings import Settings
+from tests.support.places import WITHOUT_LOCK
 
 # States without a deadline, and what ends each of them.
 ENDLESS = {
@@ -160,16 +161,8 @@ def test_lock_is_given_up_without_workers_or_for_an_overlap() -> None:
 
 def test_overlap_stops_workers_at_the_commit_alone() -> None:
     """From the yield on, only the commit and a stop of the service stop the workers that serve beside the new ones."""
-    beside = (
-        State.YIELDED,
-        State.CHECKING,
-        State.WATCHING,
-        State.COMMITTING,
-        State.KILLING_SUCCESSOR,
-        State.TAKING_LOCK_BACK,
-    )
     assert step(State.STARTING_SUCCESSOR, Event.PEER_ASKS_LOCK) == Rule(State.YIELDED, (Effect.CLOSE_LOCK,))
-    for state in beside:
+    for state in WITHOUT_LOCK:
         for rule in RULES[state].values():
             leaves = rule.next in (State.DRAINING, State.STOPPING)
             assert (Effect.STOP_WORKERS in rule.effects) == leaves
@@ -196,7 +189,7 @@ def test_reload_is_done_only_at_the_commit() -> None:
 
 def test_successor_that_dies_before_the_commit_is_rolled_back() -> None:
     """The predecessor takes the lock back, serves, and tells the caller that the reload failed."""
-    for state in (State.YIELDED, State.CHECKING, State.WATCHING, State.COMMITTING, State.KILLING_SUCCESSOR):
+    for state in set(WITHOUT_LOCK) - {State.TAKING_LOCK_BACK}:
         assert step(state, Event.PEER_GONE) == Rule(State.TAKING_LOCK_BACK, (Effect.OPEN_LOCK,))
     back = step(State.TAKING_LOCK_BACK, Event.LOCK_GAINED)
     assert back == Rule(State.RESTORING, (Effect.WRITE_PID, Effect.RELEASE_WORKERS))

@@ -87,18 +87,10 @@ UNSEEN: dict[str, tuple[Single, ...]] = {
         *_dropped(X.KILL_PEER_WORKERS, S.EMPTY, E.PEER_GONE, E.DEADLINE),
         *_dropped(X.KILL_PEER_WORKERS, S.LEAVING, E.PEER_GONE),
     ),
-    "the verdict comes as the end of the connection: a failure all the same, without a reason": (
-        *_dropped(X.ANSWER_FAILED, S.STARTING_SUCCESSOR, E.STOP_ASKED),
-        *_dropped(X.ANSWER_FAILED, S.CANCELLING, E.STOP_ASKED, E.PEER_STOPS),
-        *_dropped(X.ANSWER_FAILED, S.YIELDING, E.STOP_ASKED),
-        *_dropped(X.ANSWER_FAILED, S.REVIVING, E.STOP_ASKED),
-        *_dropped(X.ANSWER_FAILED, S.YIELDED, E.STOP_ASKED, E.PEER_STOPS),
-        *_dropped(X.ANSWER_FAILED, S.CHECKING, E.STOP_ASKED, E.PEER_STOPS),
-        *_dropped(X.ANSWER_FAILED, S.WATCHING, E.STOP_ASKED, E.PEER_STOPS),
-        *_dropped(X.ANSWER_FAILED, S.COMMITTING, E.STOP_ASKED, E.PEER_STOPS),
-        *_dropped(X.ANSWER_FAILED, S.KILLING_SUCCESSOR, E.STOP_ASKED, E.PEER_STOPS),
-        *_dropped(X.ANSWER_FAILED, S.TAKING_LOCK_BACK, E.STOP_ASKED),
-        *_dropped(X.ANSWER_FAILED, S.RESTORING, E.STOP_ASKED),
+    "the verdict comes as the end of the connection: a failure all the same, without a reason": tuple(
+        single
+        for single in every_single()
+        if single.effect is X.ANSWER_FAILED and single.event in (E.STOP_ASKED, E.PEER_STOPS)
     ),
     "the model's only worker is dead already": (
         *_dropped(X.STOP_WORKERS, S.OPENING, E.GAVE_UP),
@@ -115,9 +107,7 @@ UNSEEN: dict[str, tuple[Single, ...]] = {
     "no promise is about it: how soon a failure is heard of, whether a reload can be had, cancelled, or given up": (
         *_deleted(S.ON_TRIAL, E.WORKER_GONE, E.CHECK_FAILED),
         *_dropped(X.TELL_FAILED, S.ON_TRIAL, E.WORKER_GONE, E.CHECK_FAILED),
-        *_deleted(S.YIELDED, E.PEER_FAILED),
-        *_deleted(S.CHECKING, E.PEER_FAILED),
-        *_deleted(S.WATCHING, E.PEER_FAILED),
+        *(single for single in every_single() if single.event is E.PEER_FAILED and single.effect is None),
         *_deleted(S.CLAIMING, E.WORKER_GONE, E.STOP_ASKED),
         *_deleted(S.WARMING, E.STOP_ASKED),
         *_deleted(S.FAILED, E.STOP_ASKED),

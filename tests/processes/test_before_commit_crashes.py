@@ -10,6 +10,7 @@ import pytest
 
 from tests.processes.test_sockets import ask, host, port
 from tests.support.harness import Breakpoint, Ground
+from tests.support.places import NAMES_MAIN
 from tests.support.running import wait_gone
 from tests.support.site import (
     REQUESTS,
@@ -67,9 +68,9 @@ _PLACES = [
     ("YIELDED+PEER_SERVES/0", "successor", 1),
     ("CHECKING+PEER_CHECKED/0", "predecessor", 2),
     ("CHECKING+PEER_CHECKED/0", "successor", 1),
-    ("WATCHING+DEADLINE/0", "predecessor", 2),
-    ("WATCHING+DEADLINE/0", "successor", 1),
-    ("WATCHING+DEADLINE/1", "successor", 1),
+    (f"{NAMES_MAIN}/0", "predecessor", 2),
+    (f"{NAMES_MAIN}/0", "successor", 1),
+    (f"{NAMES_MAIN}/1", "successor", 1),
     ("COMMITTING+BARRIER_RETURNED/0", "predecessor", 2),
     ("COMMITTING+BARRIER_RETURNED/1", "predecessor", 2),
     ("COMMITTING+BARRIER_RETURNED/2", "predecessor", 2),

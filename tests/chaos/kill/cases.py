@@ -16,22 +16,14 @@ from tests.chaos.kill.instance import Plain, Unit
 from tests.chaos.kill.leads import GOOD, reload
 from tests.chaos.kill.stage import Focus, Side, Stage, Target
 from tests.chaos.kill.ways import NEVER_IN_OVERLAP, OVERLAP_WAYS, UNREACHABLE, WAYS, Way
+from tests.support.places import WITHOUT_LOCK
 
 ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 ANYBODY = "anybody"
 PARTIES = (Target.OLD_SUPERVISOR, Target.NEW_SUPERVISOR, Target.OLD_WORKER, Target.NEW_WORKER)
 NOT_BESIDE_DRAINING = {State.OPENING, State.EMPTY}  # nobody is older, and whoever is older has left
 # Where in an overlap the old workers serve beside the new ones, or still have to end.
-BESIDE = {
-    State.YIELDED,
-    State.CHECKING,
-    State.WATCHING,
-    State.COMMITTING,
-    State.KILLING_SUCCESSOR,
-    State.TAKING_LOCK_BACK,
-    State.RESTORING,
-    State.ON_TRIAL,
-}
+BESIDE = {*WITHOUT_LOCK, State.RESTORING, State.ON_TRIAL}
 
 
 EXCLUSIVE, OVERLAP, DRAINING = "exclusive", "overlap", "draining"  # the last: overlap, and an older generation drains

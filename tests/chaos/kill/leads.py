@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tests.chaos.kill.instance import Release
 from tests.chaos.kill.stage import Side, Stage, Target
+from tests.support import places
 
 OLD, NEW = Side.OLD, Side.NEW
 OLD_SUPERVISOR, NEW_SUPERVISOR = Target.OLD_SUPERVISOR, Target.NEW_SUPERVISOR
@@ -27,7 +28,7 @@ ASKED_TO_YIELD = "STARTING_SUCCESSOR+PEER_ASKS_YIELD/0"
 YIELDS = "STARTING_SUCCESSOR+PEER_ASKS_YIELD/1"
 HEARS_SERVING = "YIELDED+PEER_SERVES/0"
 HEARS_CHECKED = "CHECKING+PEER_CHECKED/0"
-NAMES_MAIN = "WATCHING+DEADLINE/0"
+NAMES_MAIN = f"{places.NAMES_MAIN}/0"
 GAINS_LOCK = "CLAIMING+LOCK_GAINED/0"
 PASSES_CHECK = "ON_TRIAL+CHECK_PASSED/0"
 

@@ -33,8 +33,10 @@ help:
 	@echo 'make demo     see what sdsupervise does, on a throw-away machine'
 	@echo 'make unit     run the tests that need no process, no root and no systemd: seconds'
 	@echo 'make check    run the tests in FILE, and prepare only what they need'
+	@echo 'make lint     lint, and check the types'
 	@echo 'make test     lint, check the types, run every test, and say where the time went'
-	@echo 'make docs     make anew what of the documents is made from the code: pictures, tables, sessions'
+	@echo 'make made     make anew what is made from the code: completions, example.toml, json.md, pictures'
+	@echo 'make docs     the same, and the tables and sessions in documents for which it boots machines (root)'
 	@echo 'make fuzz     say wrong things to every surface, by chance'
 	@echo 'make bench    measure, and write packaging/doc/benchmarks.md'
 	@echo 'make soak     have random things go wrong while services are reloaded, for hours'
@@ -66,13 +68,25 @@ test:
 	$(TIMED) types $(PYTHON) -m mypy --strict $(TYPED)
 	PHASES=$(PHASES) $(PYTHON) -m pytest tests $(SPREAD) $(PYTEST)
 
-# Tests that boot no machine come first.
-docs:
-	@packaging/provision test
+lint:
+	@packaging/provision tests/processes
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy --strict $(TYPED)
+
+# Each program makes the whole text before it opens the file.
+made:
+	@packaging/provision tests/processes
 	$(PYTHON) packaging/doc/pictures/draw.py
 	$(PYTHON) -m tests.docs.json_page
-	$(PYTHON) -m tests.docs.systemd_page
 	$(PYTHON) -m tests.docs.completion
+	@mkdir -p build
+	$(PYTHON) -m sdsupervise config --example >build/example.toml
+	mv build/example.toml packaging/example.toml
+
+docs: made
+	@packaging/provision test
+	$(PYTHON) -m tests.docs.systemd_page
 	$(PYTHON) -m tests.docs.readme
 	$(PYTHON) -m tests.docs.guide
 
@@ -104,4 +118,4 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
 	find sdsupervise tests -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo unit check test docs fuzz bench soak deb rpm matrix release clean
+.PHONY: help demo unit check lint test made docs fuzz bench soak deb rpm matrix release clean

@@ -311,4 +311,4 @@ def in_words(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"

@@ -1,4 +1,4 @@
-"""Completion for bash and zsh, made by shtab from the parsers: `python -m tests.docs.completion` writes the files anew.
+"""Completion for bash and zsh, made by shtab from the parsers: `make made` writes the files anew.
 
 shtab rather than argcomplete: static files complete without starting Python at each press of a key.
 """
@@ -57,7 +57,7 @@ def made(shell: str) -> str:
                 action.complete = _KINDS[action.dest]  # type: ignore[attr-defined]
     text = shtab.complete(parser, shell, preamble=_INSTANCES[shell])
     # Whoever reads it is told how it was made, not how to install what a package installs.
-    text = re.sub(r"^# Usage:\n(#.*\n)+", "# Written by `python -m tests.docs.completion`.\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^# Usage:\n(#.*\n)+", "# Written by `make made`.\n", text, flags=re.MULTILINE)
     return re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE).rstrip() + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The reference of JSON, packaging/doc/json.md: `python -m tests.docs.json_page` makes its tables anew.
+"""The reference of JSON, packaging/doc/json.md: `make made` makes its tables anew.
 
 They come from the interfaces of the control socket, and from packaging/doc/commands.varlink, which describes what the
 commands print. tests/machines/test_json.py holds each command to it.

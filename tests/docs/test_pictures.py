@@ -25,8 +25,8 @@ MADE = draw.made()
 
 @pytest.mark.parametrize("name", sorted(MADE))
 def test_a_picture_is_current(name: str) -> None:
-    """Each is as `make docs` draws it."""
-    assert (PICTURES / name).read_text() == MADE[name], f"{name} is old: run make docs"
+    """Each is as `make made` draws it."""
+    assert (PICTURES / name).read_text() == MADE[name], f"{name} is old: run make made"
 
 
 def test_there_is_no_other_picture() -> None:

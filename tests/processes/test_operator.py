@@ -15,6 +15,7 @@ from textwrap import dedent
 
 import pytest
 
+from sdsupervise.cli import commands
 from sdsupervise.errors import ExitStatus
 from tests.processes import test_overlap
 from tests.support.harness import PYTHON, SDSUPERVISE, Ground, service
@@ -469,7 +470,7 @@ START_IT = "websearch is not running. Start it: systemctl --user start"
         (["check", "web_search"], 78, "; did you mean websearch?"),
         (["check", "web search"], 78, "An instance cannot be called 'web search'; a name has up to 64 letters"),
         (["scale", "webshop", "many"], 64, "'many' is not a number of workers"),
-        ([], 64, "Name a command: list, status, reload, "),
+        ([], 64, f"Name a command: {', '.join(commands._COMMANDS)}. "),
     ],
 )
 def test_typing_errors(ground: Ground, words: list[str], status: int, sentence: str) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import shutil
 import socket
 import struct
@@ -95,6 +96,7 @@ class Ground:
         self._receiver = threading.Thread(target=self._receive, name="reports")
         self._receiver.start()
         self._running: list[Running] = []
+        self._watchers: list[threading.Thread] = []
         self._before: set[int] = set()
 
     def __enter__(self) -> Ground:
@@ -110,6 +112,8 @@ class Ground:
             for process in left:
                 wait_gone(process.pid)
         _adopt_orphans(False)
+        for watcher in self._watchers:
+            watcher.join()
         for running in self._running:
             running.close()
         self._reports.sendto(b"", str(self.directory / "reports"))
@@ -200,7 +204,17 @@ class Ground:
         )
         running = Running(process)
         self._running.append(running)
+        self._watchers.append(threading.Thread(target=self._report_end, args=(running.pidfd,), name="watcher"))
+        self._watchers[-1].start()
         return running
+
+    def _report_end(self, pidfd: int) -> None:
+        """Wake whoever waits for a report when this process has ended."""
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        poller.poll()
+        with self._reported:
+            self._reported.notify_all()
 
     def public_python(self) -> str:
         """What our virtual environment is made of, which may lie where others may not look; it has the package, too."""
@@ -280,19 +294,35 @@ class Ground:
     # -------------------------------------------------------------------------------------- what services report
 
     def expect(self, word: str, **details: object) -> Report:
-        """The next report with this word and these details; others stay for later."""
+        """The next report with this word and these details; others stay for later.
+
+        Raises Missed if it does not come, at once if no process is left that could send it.
+        """
         wanted = {name: str(value) for name, value in details.items()}
         deadline = Deadline()
         with self._reported:
             while True:
+                if is_over := self._all_are_gone():
+                    _ = self.history  # what they sent has arrived now
                 for report in self._unread:
                     if report.word == word and wanted.items() <= report.details.items():
                         self._unread.remove(report)
                         return report
                 self.check_nothing_broke()
-                if not self._reported.wait(deadline.left):
+                if is_over or not self._reported.wait(deadline.left):
                     break
         raise Missed(f"no report {word!r} {details}; unread: {self._unread}\n{self.transcript()}")
+
+    def _all_are_gone(self) -> bool:
+        """Whether something was started here, and no process below this one lives.
+
+        Each living process below this one has a parent that lives, or is its child: it adopts orphans. So only children
+        count. They are listed twice, since an orphan may come while its dead parent is looked at.
+        """
+        if not self._running or any(running.alive for running in self._running):
+            return False
+        children = _children()
+        return all(map(_is_dead, children)) and _children() == children
 
     @property
     def history(self) -> list[Report]:
@@ -377,6 +407,22 @@ class Breakpoint:
         for name in ("reached", "go"):
             (self._directory / name).unlink()
             (self._directory / name).touch()
+
+
+def _children() -> set[int]:
+    """The pids of the children of this process."""
+    pids = set()
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            pids |= {int(pid) for pid in file.read_text().split()}
+    return pids
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _adopt_orphans(yes: bool) -> None:

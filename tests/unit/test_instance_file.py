@@ -257,7 +257,7 @@ def test_every_key_has_its_meaning() -> None:
 def test_the_example_is_true() -> None:
     """The file that is shipped has every key, each with its default, and is what `config --example` prints; any line of
     it is good by itself."""
-    assert EXAMPLE.read_text() == example.text(), "sdsupervise config --example > packaging/example.toml"
+    assert EXAMPLE.read_text() == example.text(), "run make made"
     assert tomllib.loads(EXAMPLE.read_text()) == {}
     lines = [line.removeprefix("#") for line in EXAMPLE.read_text().splitlines() if re.match(r"#\w", line)]
     values = tomllib.loads("\n".join(lines))

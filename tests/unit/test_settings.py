@@ -25,7 +25,11 @@ def test_every_setting_has_limits_and_a_meaning() -> None:
     """Each setting stands once in both tables, and its default lies within its limits."""
     assert list(KINDS) == list(Settings._fields)
     for name, kind in KINDS.items():
-        assert kind.check(Settings._field_defaults[name]) == Settings._field_defaults[name]
+        default = Settings._field_defaults[name]
+        try:
+            assert kind.check(default) == default, f"{name}: its default {default!r} is not as its kind returns it"
+        except ValueError:
+            pytest.fail(f"{name}: its default {default!r} is not {kind.wanted}, which its kind in kinds.py wants.")
         assert kind.meaning
 
 

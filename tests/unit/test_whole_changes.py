@@ -17,12 +17,15 @@ from sdsupervise.core.takeover import RULES, Effect, Event
 from sdsupervise.service.daemon import SupervisedDaemon
 from sdsupervise.settings.settings import KINDS, ONLY_FOR_COMMANDS, Settings
 from sdsupervise.systemd.catalog import CatalogEntry
+from tests.docs import json_page
 
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "sdsupervise"
-sys.path.append(str(PROJECT / "packaging" / "man"))
+sys.path += [str(PROJECT / "packaging" / "man"), str(PROJECT / "packaging" / "doc" / "pictures")]
 COMPLETIONS = ("packaging/completion/sdsupervise", "packaging/completion/_sdsupervise")
-MAKE_COMPLETIONS = "run `.venv/bin/python -m tests.docs.completion`"
+MAKE = "run `make made`"
+# How a test runs a verb.
+RUNS = r"""(?:SDSUPERVISE|\b(?:run|as_user|sdsupervise)\(ground), "{0}"|(?:\bsdsupervise|{{SDSUPERVISE}}) {0}\b"""
 # What of a status only programs read: `status --json`, and the checks of `reload --outdated`.
 NOT_SHOWN = {"can_reload", "counters", "credentials_directory", "since", "version", "healthy", "state", "serves"}
 
@@ -44,10 +47,9 @@ def test_a_setting(name: str) -> None:
     assert name in ONLY_FOR_COMMANDS or hasattr(SupervisedDaemon, name), missing(
         what, "sdsupervise/service/daemon.py", "add the attribute, or have its kind say that it is for commands only"
     )
-    made = "make it anew: `sdsupervise config --example >packaging/example.toml`"
-    assert f"{name} = " in read("packaging/example.toml"), missing(what, "packaging/example.toml", made)
+    assert f"{name} = " in read("packaging/example.toml"), missing(what, "packaging/example.toml", MAKE)
     for file in COMPLETIONS:
-        assert f"--{name.replace('_', '-')}" in read(file), missing(what, file, MAKE_COMPLETIONS)
+        assert f"--{name.replace('_', '-')}" in read(file), missing(what, file, MAKE)
 
 
 def test_kinds_are_of_settings() -> None:
@@ -63,17 +65,27 @@ def verbs() -> set[str]:
 
 
 def test_a_verb() -> None:
-    """Each module that defines one is listed, each that is listed is there, completed and in the manual page."""
+    """Each module that defines one is listed, each that is listed is there, completed and tested, and its JSON is
+    described."""
     listed = {commands._MODULES.get(name, name) for name in commands._COMMANDS}
     for name in verbs() - listed:
         pytest.fail(missing(f"The verb of cli/{name}.py", "sdsupervise/cli/commands.py", "list it in _COMMANDS"))
     for name in listed - verbs():
         pytest.fail(missing(f"The verb {name}", f"sdsupervise/cli/{name}.py", "write it, with add_parser()"))
-    tests = "".join(file.read_text() for file in (PROJECT / "tests").rglob("test_*.py") if file != Path(__file__))
+    folders = ("processes", "machines")
+    tests = "".join(file.read_text() for each in folders for file in (PROJECT / "tests" / each).rglob("test_*.py"))
     for name in commands._COMMANDS:
         for file in COMPLETIONS:
-            assert re.search(rf"\b{name}\b", read(file)), missing(f"The verb {name}", file, MAKE_COMPLETIONS)
-        assert f'"{name}"' in tests, missing(f"The verb {name}", "tests/", "test it")
+            assert f"_sdsupervise_{name}_option" in read(file), missing(f"The verb {name}", file, MAKE)
+        assert re.search(RUNS.format(name), tests), missing(f"The verb {name}", "tests/processes/", "test it")
+    described = {output.command for output in json_page.outputs()}
+    for parser in commands.parser().each():
+        if re.search(r"^  --json\b", parser.format_help(), re.MULTILINE):
+            assert any(re.match(rf"{parser.prog}\b", command) for command in described), missing(
+                f"The output of {parser.prog} --json",
+                "packaging/doc/commands.varlink",
+                f"give it a type, {MAKE}, and add a line to tests/machines/test_json.py",
+            )
 
 
 @pytest.mark.parametrize("entry", CatalogEntry, ids=lambda entry: entry.word)
@@ -120,6 +132,31 @@ def test_a_state(state: State) -> None:
     assert re.search(rf"\b(S|State)\.{state.name}\b", read("tests/chaos/kill/ways.py")) or state is State.GONE, missing(
         what, "tests/chaos/kill/ways.py", "say how a test gets there"
     )
+    assert f'`"{state.name.lower()}"`' in read("packaging/doc/json.md"), missing(what, "packaging/doc/json.md", MAKE)
+
+
+def test_ways_of_states() -> None:
+    """A reload in which all goes well can be followed, the picture shows each way, and each place of the table that a
+    test names is there. If not, the error is a sentence that names the file."""
+    import statechart
+    import states
+
+    for handover in states._TURNS:
+        assert {RULES[state][event].next for _, state, event in states.good_reload(handover)} >= {State.GONE}
+    statechart.check()
+    for file in sorted((PROJECT / "tests").rglob("*.py")):
+        for place, state, event, effect in re.findall(r"(\b([A-Z_]+)\+([A-Z_]+)/(\d+))", file.read_text()):
+            rule = (
+                RULES[State[state]].get(Event[event]) if {state} <= names(State) and {event} <= names(Event) else None
+            )
+            assert rule is not None and int(effect) <= len(rule.effects), (
+                f"{file.relative_to(PROJECT)} names {place}, which is not a place of the takeover table: take another."
+            )
+
+
+def names(kind: type[State] | type[Event]) -> set[str]:
+    """Those of its members."""
+    return {member.name for member in kind}
 
 
 def sources_of_workers() -> Iterator[tuple[str, str]]:
@@ -129,7 +166,7 @@ def sources_of_workers() -> Iterator[tuple[str, str]]:
         yield f"sdsupervise/workers/{file.name}", name
 
 
-@pytest.mark.parametrize(("file", "name"), sources_of_workers())
+@pytest.mark.parametrize(("file", "name"), list(sources_of_workers()))
 def test_a_kind_of_worker(file: str, name: str) -> None:
     """A service starts it, `run` knows that service, and the architecture is tested."""
     services = [path for path in sorted((PACKAGE / "service").glob("*.py")) if f"{name}(" in path.read_text()]

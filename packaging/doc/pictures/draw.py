@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw the pictures of packaging/doc anew: `.venv/bin/python packaging/doc/pictures/draw.py`; `make docs` does it."""
+"""Draw the pictures of packaging/doc anew: `make made`."""
 
 from __future__ import annotations
 

@@ -132,7 +132,6 @@ def test_a_state(state: State) -> None:
     assert re.search(rf"\b(S|State)\.{state.name}\b", read("tests/chaos/kill/ways.py")) or state is State.GONE, missing(
         what, "tests/chaos/kill/ways.py", "say how a test gets there"
     )
-    assert f'`"{state.name.lower()}"`' in read("packaging/doc/json.md"), missing(what, "packaging/doc/json.md", MAKE)
 
 
 def test_ways_of_states() -> None:
@@ -208,3 +207,9 @@ def test_a_line_of_status() -> None:
         assert name in NOT_SHOWN or f'"{name}"' in shown, missing(
             what, "sdsupervise/cli/tree.py", "show it, or say in NOT_SHOWN that only programs read it"
         )
+
+
+def test_the_page_of_json() -> None:
+    """Its tables are those of the interfaces, with each state, each verb's output and each line of status."""
+    text = json_page.PAGE.read_text()
+    assert text == json_page.page(text), f"packaging/doc/json.md is old: {MAKE}."

@@ -1,4 +1,4 @@
-"""packaging/doc/json.md can be followed; that it is current, and has each command, is in tests/unit/test_whole_changes.py."""
+"""packaging/doc/json.md can be followed. That it is current and complete is in tests/unit/test_whole_changes.py."""
 
 from __future__ import annotations
 

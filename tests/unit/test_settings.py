@@ -10,7 +10,7 @@ from sdsupervise.errors import ConfigError, ExitStatus, UsageError
 from sdsupervise.service.daemon import SupervisedDaemon
 from sdsupervise.service.options import Parsed, parse_plain
 from sdsupervise.service.usage import parse, parser_for
-from sdsupervise.settings.settings import KINDS, OF_CLASSES, Settings, check_settings
+from sdsupervise.settings.settings import KINDS, OF_CLASSES, Settings, check_settings, in_words
 
 OPTIONS = (
     {"name": "port", "option_type": "integer", "default": 7},
@@ -111,6 +111,11 @@ def test_wrong_values(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"^Service: {name} is .*; it must be ") as raised:
         check_settings("Service", {name: value})
     assert KINDS[name].wanted in str(raised.value)
+
+
+def test_nothing_in_words() -> None:
+    """--help says of an empty default that there is none, whatever its type."""
+    assert in_words("") == in_words(()) == "none"
 
 
 def test_unknown_setting() -> None:

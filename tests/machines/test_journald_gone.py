@@ -71,7 +71,10 @@ def test_another_journald(trial: Trial) -> None:
     trial.start()
     sockets = ("systemd-journald.socket", "systemd-journald-dev-log.socket")
     journal = trial.follow()
-    trial.kill(journald(trial))
+    killed = journald(trial)
+    trial.kill(killed)
+    trial.machine.wait_until_gone(killed, timeout_seconds=10)
+    trial.machine.run("systemctl", "start", "systemd-journald.service")  # joins the start that systemd has begun
     trial.systemctl("kill", "--kill-whom=main", "--signal=ALRM")
     journal.wait_for("SIGALRM is ignored")
     trial.machine.run("systemctl", "stop", *sockets, "systemd-journald.service")

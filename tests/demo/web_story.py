@@ -139,7 +139,8 @@ class WebStory(Story):
         """None was refused, and none failed otherwise, but for those whose worker was killed after it accepted them."""
         self.requests, self.cut = self.requests + seen.requests, self.cut + len(seen.cut)
         amiss = seen.failed if was_killed else seen.failed + seen.cut
-        self.claim(f"no request fails, but {len(amiss)} of {seen.requests} did ({', '.join(amiss[:3])})", not amiss)
+        ways = ", ".join(list(dict.fromkeys(amiss))[:3])
+        self.claim(f"no request fails, but {len(amiss)} of {seen.requests} did ({ways})", not amiss)
         self.claim("every request has its answer", sum(seen.answers.values()) + len(seen.cut) == seen.requests)
 
     def the_last_visitor_saw(self) -> tuple[str, ...]:

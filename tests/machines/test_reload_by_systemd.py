@@ -149,7 +149,7 @@ def test_somebody_else_answers(trial: Trial, where: str) -> None:
     trial.start()
     journal = trial.machine.follow_journal()
     try:
-        with trial.machine.popen(*(words if where == "in no unit" else ["true"])):
+        with trial.machine.popen(*(words if where == "in no unit" else ["true"])) as fake:
             if where == "in the unit":
                 trial.deploy(2, source(2, warm_up=f"import subprocess; subprocess.Popen({words!r})"))
                 assert trial.reload() == 0
@@ -158,6 +158,8 @@ def test_somebody_else_answers(trial: Trial, where: str) -> None:
                 trial.machine.run("systemctl", "daemon-reload")
                 trial.machine.run("systemctl", "start", "impostor")
                 journal.wait_for("listens")
+            else:
+                assert fake.stdout is not None and fake.stdout.readline() == "listens\n"
             done = reload(trial)
         assert done.returncode == 69
         sentence = rf"Pid \d+ answers on {path}, and the main process of {trial.unit} is pid {trial.main_pid}: not "

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from sdsupervise.core.takeover import RULES, Event, State
+from tests.docs.documents import CLONE
 from tests.support.fifos import Gate
 from tests.support.machine import Machine
-from tests.support.places import NAMES_MAIN, good_reload
+from tests.support.places import NAMES_MAIN
 from tests.support.trial import Trial, source
+
+sys.path.append(str(CLONE / "packaging" / "man"))
+from states import good_reload
 
 # A reload that goes well, first as the predecessor and then as the successor goes through it.
 _WAY = tuple((state, event) for each in ("old", "new") for who, state, event in good_reload("exclusive") if who == each)

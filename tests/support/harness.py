@@ -321,8 +321,8 @@ class Ground:
         """
         if not self._running or any(running.alive for running in self._running):
             return False
-        children = _children()
-        return all(map(_is_dead, children)) and _children() == children
+        children = _children() - self._before
+        return all(map(_is_dead, children)) and _children() - self._before == children
 
     @property
     def history(self) -> list[Report]:

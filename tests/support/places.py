@@ -3,15 +3,10 @@
 They come from the tables of core/, so that a new state is in them.
 """
 
-import sys
 from collections.abc import Collection
-from pathlib import Path
 
 from sdsupervise.core.phases import PHASES
 from sdsupervise.core.takeover import RULES, Effect, State
-
-sys.path.append(str(Path(__file__).parents[2] / "packaging" / "man"))
-from states import good_reload as good_reload
 
 # A predecessor has given up the lock, and its reload may still fail. In an overlap its workers serve beside the new
 # ones. It comes from columns of phases.py, not from the rules that tests hold these states to.

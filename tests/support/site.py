@@ -154,12 +154,14 @@ def load(*addresses: object, threads: int = 2) -> Iterator[Counter[str]]:
     over = threading.Event()
 
     def client(address: object) -> None:
-        while not over.wait(threads * 0.01):
+        while True:
             try:
                 answer = ask(address)
             except OSError:
                 answer = []
             met[answer[0] if answer else "lost"] += 1
+            if over.wait(threads * 0.01):
+                break
 
     clients = [threading.Thread(target=client, args=(address,)) for address in addresses for _ in range(threads)]
     for thread in clients:

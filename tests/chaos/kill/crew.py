@@ -71,8 +71,8 @@ def run_inside(machine: Machine, jobs: Sequence[Job], runners: int = RUNNERS) ->
     for folder in ("support/breakpoints", "chaos/kill", "chaos/soak"):
         shutil.copytree(here / folder, there / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(template, there / "chaos/soak")
-    for folder in (".", "support", "chaos"):
-        shutil.copy(here / folder / "__init__.py", there / folder)
+    for module in ("__init__.py", "support/__init__.py", "support/places.py", "chaos/__init__.py"):
+        shutil.copy(here / module, there / module)
     process = machine.popen(
         *("/usr/bin/python3", "-m", "tests.chaos.kill", "--inside", str(runners)),
         stdin=subprocess.PIPE,

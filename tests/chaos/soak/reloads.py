@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -102,7 +101,8 @@ def compare(needs: Sequence[Needs]) -> str:
     begin, end = needs[SETTLED_AT - COMPARED // 2 - 1 :][:COMPARED], needs[-COMPARED:]
     growth = {}
     for name in Needs._fields:
-        first, last = (statistics.median(getattr(each, name) for each in part) for part in (begin, end))
+        # The least: a supervisor may not have closed a connection yet that has ended.
+        first, last = (min(getattr(each, name) for each in part) for part in (begin, end))
         growth[name] = (last - first) / first
     words = ", ".join(f"{name} {by:+.2%}" for name, by in growth.items())
     if max(growth.values()) > MOST_GROWTH:

@@ -171,6 +171,13 @@ class CannotWrap(SdsuperviseError):
     exit_status = ExitStatus.CONFIG
 
 
+class CannotImport(SdsuperviseError):
+    """What supervisord or a Procfile runs cannot become an instance, or its files cannot be written. The text names the
+    file, and its line."""
+
+    exit_status = ExitStatus.CONFIG
+
+
 class HandoverError(SdsuperviseError):
     """The peer supervisor sent a message that cannot be used, or no message at all."""
 

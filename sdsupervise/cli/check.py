@@ -46,7 +46,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.set_defaults(command=_check)
 
 
-class _Verdict(NamedTuple):
+class CheckVerdict(NamedTuple):
     """The result for one instance."""
 
     name: str
@@ -64,23 +64,24 @@ def _check(parsed: argparse.Namespace) -> int:
         print(f"There is no instance in {' or '.join(locations.config_directories())}: nothing to check.")
     all_is_well = True
     for text in given or all_there_are:
-        verdict = _look_at(text, is_file=parsed.config is not None, imports=parsed.imports)
+        verdict = look_at(text, is_file=parsed.config is not None, imports=parsed.imports)
         all_is_well = all_is_well and not verdict.mistakes
         if parsed.json:
             print(json.dumps(verdict._asdict()), flush=True)
         else:
-            _tell(verdict)
+            tell(verdict)
     return ExitStatus.OK if all_is_well else ExitStatus.CONFIG
 
 
-def _tell(verdict: _Verdict) -> None:
+def tell(verdict: CheckVerdict) -> None:
+    """Print the result for one instance."""
     for line in (*verdict.mistakes, *verdict.notes):
         print(printable(line), file=sys.stderr, flush=True)
     if not verdict.mistakes:
         print(f"{verdict.name}: ok", flush=True)
 
 
-def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
+def look_at(text: str, *, is_file: bool, imports: bool) -> CheckVerdict:
     """Check one instance, up to its first kind of mistake."""
     name, file = locations.instance_name(text), ""
     mistakes: list[str] = []
@@ -109,7 +110,7 @@ def _look_at(text: str, *, is_file: bool, imports: bool) -> _Verdict:
         mistakes += error.mistakes
     except SdsuperviseError as error:
         mistakes.append(str(error))
-    return _Verdict(name, file, mistakes, notes)
+    return CheckVerdict(name, file, mistakes, notes)
 
 
 def _look_beyond(instance: Instance, around: RunContext, *, imports: bool) -> Mapping[str, object] | None:

@@ -23,12 +23,13 @@ _COMMANDS = (
     "check",
     "config",
     "unit",
+    "import",
     "metrics",
     "ready",
     "ping",
     "version",
 )
-_MODULES = {"ping": "ready"}  # modules of commands with another name
+_MODULES = {"ping": "ready", "import": "importing"}  # modules of commands with another name
 
 
 class _HelpFormatter(HelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -63,6 +63,7 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
     "sdsupervise run TARGET --help": of("sdsupervise run counter.py --help"),
     "sdsupervise run": of("sdsupervise run --help"),
     "sdsupervise unit": of("sdsupervise unit --help"),
+    "sdsupervise import": of("sdsupervise import --help"),
     "sdsupervise config --example": Run(),
     "python3 -m compileall --invalidation-mode checked-hash": of(
         "python3 -m compileall --invalidation-mode checked-hash /srv/example"
@@ -179,6 +180,23 @@ THERE: Mapping[str, tuple[str, str]] = {
         "tests/packages/test_varlinkctl.py",
         '"call", "-j", PLACE, "io.sdsupervise.Status", "{}"',
     ),
+    "cd DIR && COMMAND": ("tests/unit/test_import_procfile.py", '"cd src && exec node server.js"'),
+    "sdsupervise import supervisord /etc/supervisor/supervisord.conf": (
+        "tests/machines/test_import.py",
+        '"import", "supervisord", "/etc/supervisor/supervisord.conf"',
+    ),
+    "sdsupervise import supervisord /etc/supervisor/supervisord.conf --write": (
+        "tests/machines/test_import.py",
+        '*command, "--write"',
+    ),
+    "sdsupervise import procfile /srv/shop/Procfile --prefix shop-": (
+        "tests/machines/test_import.py",
+        '"import", "procfile", "/srv/shop/Procfile", "--prefix", "shop-"',
+    ),
+    "sdsupervise import procfile /srv/shop/Procfile --prefix shop- --write": (
+        "tests/machines/test_import.py",
+        '"--prefix", "shop-", "--write"',
+    ),
     "sdsupervise run NAME": ("tests/machines/test_trust.py", '"sdsupervise", "run", *words'),
     "sdsupervise run FILE.py": ("tests/processes/test_logging.py", 'SDSUPERVISE, "run", "current/service.py"'),
     "sdsupervise metrics": ("tests/processes/test_metrics.py", '"metrics"'),
@@ -205,6 +223,7 @@ CANNOT: Mapping[str, str] = {
     "make release TESTED=yes": "the same",
     "make matrix": "it boots every Debian there is, for minutes; what it runs there is tests/packages/matrix",
     "make matrix SUITES='bookworm trixie bookworm-backports sid'": "the same",
+    "systemctl disable --now supervisor": "no machine of the tests has supervisord",
     "systemctl edit": "it opens an editor on a terminal",
     "systemctl edit sdsupervise@NAME": "it opens an editor on a terminal",
     "systemctl edit sdsupervise@NAME.socket": "it opens an editor on a terminal",

@@ -70,6 +70,7 @@ def test_commands_print_what_the_page_says(reader: Reader) -> None:
     instances(reader)
     reloads(reader)
     units(reader)
+    imports(reader)
     unknown = reader.lines("sdsupervise reload", "nothing", status=69)
     assert unknown in ([], ["Unknown"])
     assert {output.name for output in OUTPUTS} - reader.seen == set()
@@ -131,3 +132,16 @@ def units(reader: Reader) -> None:
     machine.run("systemctl", "daemon-reload")
     assert set(reader.lines("sdsupervise unit lint", "beside", status=1)) == {"Finding"}
     assert reader.lines("sdsupervise unit unwrap", "beside") == ["Unwrapped"]
+
+
+def imports(reader: Reader) -> None:
+    """Files of other supervisors are imported."""
+    files = {"procfile": "web: sleep 1000\n", "supervisord": "[program:web]\ncommand=sleep 1000\n"}
+    for kind, text in files.items():
+        reader.machine.write(f"/srv/other/{kind}", text)
+        for words in ((), ("--write",)):
+            (found,) = reader.lines(f"sdsupervise import {kind}", f"/srv/other/{kind}", *words)
+            assert found == {"procfile": "ImportedProcesses", "supervisord": "ImportedPrograms"}[kind]
+        reader.machine.run("rm", "-rf", "/etc/sdsupervise/web.toml", "/etc/sdsupervise/web.env")
+        reader.machine.run("rm", "-rf", "/etc/systemd/system/sdsupervise@web.service.d")
+    reader.machine.run("systemctl", "daemon-reload")

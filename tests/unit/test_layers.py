@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = tuple(
         handover
         supervisor
         service unitfiles
-        checks
+        checks imports
         cli
     """.strip().splitlines()
 )
@@ -55,7 +55,7 @@ PATCHED: dict[str, set[str] | None] = {
     "socket": {"create_connection", "create_server", "fromfd", "getaddrinfo", "socket", "socketpair"},
 }
 # These run in no process that loads a service's code, or before it does.
-NEVER_PATCHED = ("cli.", "checks.", "unitfiles.", "linux.unpatched")
+NEVER_PATCHED = ("cli.", "checks.", "imports.", "unitfiles.", "linux.unpatched")
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

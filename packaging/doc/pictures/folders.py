@@ -31,7 +31,7 @@ _COLOURS: Mapping[str, tuple[str, str]] = {
 RUNS_IN: Mapping[str, str] = {
     **dict.fromkeys(("supervisor", "handover", "hooks", "workers"), SUPERVISOR),
     **dict.fromkeys(("child",), WORKER),
-    **dict.fromkeys(("cli", "checks", "unitfiles"), COMMAND),
+    **dict.fromkeys(("cli", "checks", "imports", "unitfiles"), COMMAND),
     **dict.fromkeys(("errors", "core", "input", "linux", "settings", "systemd", "code", "sockets"), ANY),
     **dict.fromkeys(("control", "instances", "service"), ANY),
 }

@@ -1,0 +1,1 @@
+"""Files of other supervisors: what they say, as instances."""

@@ -1,0 +1,141 @@
+"""Reads an INI file as supervisord does, and remembers the line of each value.
+
+supervisord has Python's RawConfigParser with `;` and `#` as inline comments, and joins what appears twice. Rejected:
+configparser, which gives no lines. tests/unit/test_import_ini.py compares the two.
+"""
+
+import re
+from typing import NamedTuple
+
+from ..errors import BadFile, NotReadable
+from ..input.printable import one_line
+from ..linux.files import read_regular
+
+MOST_BYTES = 1024 * 1024  # of one file
+_MOST_PROBLEMS = 20  # of one file
+_INLINE = re.compile(r"(?:^|(?<=\s))[;#]")
+_SECTION = re.compile(r"\[(.+)\]")
+_OPTION = re.compile(r"(.*?)\s*[=:]\s*(.*)$")
+_DEFAULT = "DEFAULT"  # the section whose options all others have
+
+
+class IniValue(NamedTuple):
+    """The value of an option."""
+
+    text: str
+    file: str
+    line: int  # where it begins, from 1
+    cut: bool = False  # a comment was cut from it
+
+    @property
+    def where(self) -> str:
+        """FILE:LINE."""
+        return f"{self.file}:{self.line}"
+
+
+class IniSection(NamedTuple):
+    """A section, and where it first appears."""
+
+    name: str
+    file: str
+    line: int
+    values: dict[str, IniValue]
+
+    @property
+    def where(self) -> str:
+        """FILE:LINE."""
+        return f"{self.file}:{self.line}"
+
+
+class Ini:
+    """The sections of one file or of several, in their order."""
+
+    def __init__(self) -> None:
+        self.sections: dict[str, IniSection] = {}
+        self.defaults: dict[str, IniValue] = {}
+        self.twice: list[tuple[str, str]] = []  # the name of a section that appears again, and where
+
+    def get(self, section: IniSection, key: str) -> IniValue | None:
+        """The value of an option, if the section or the defaults have it."""
+        value = section.values.get(key) or self.defaults.get(key)
+        return value and value._replace(text=value.text.rstrip())
+
+    def add_file(self, file: str) -> None:
+        """Read a file. Raises BadFile."""
+        self.add(file, text_of(file))
+
+    def add(self, file: str, text: str) -> None:
+        """Read the text of a file. Raises BadFile with what is wrong."""
+        _Reading(self, file).read(text)
+
+    def _section(self, name: str, file: str, line: int) -> dict[str, IniValue]:
+        if name == _DEFAULT:
+            return self.defaults
+        if name in self.sections:
+            self.twice.append((name, f"{file}:{line}"))
+        return self.sections.setdefault(name, IniSection(name, file, line, {})).values
+
+
+class _Reading:
+    """One pass over one file."""
+
+    def __init__(self, ini: Ini, file: str) -> None:
+        self._ini, self._file = ini, file
+        self._values: dict[str, IniValue] | None = None  # of the section that we are in
+        self._option = ""
+        self._indent = 0
+        self._problems: list[str] = []
+
+    def read(self, text: str) -> None:
+        for number, line in enumerate(text.split("\n"), 1):
+            self._take(number, line)
+            if len(self._problems) >= _MOST_PROBLEMS:
+                break
+        if self._problems:
+            raise BadFile(self._problems)
+
+    def _take(self, number: int, line: str) -> None:
+        is_comment = line.strip().startswith(("#", ";"))
+        inline = None if is_comment else _INLINE.search(line)
+        content = "" if is_comment else line[: inline.start() if inline else None].strip()
+        if not content:
+            if not is_comment and inline is None:
+                self._continue("", cut=False)  # an empty line within a value is a part of it
+            return
+        indent = len(line) - len(line.lstrip())
+        if self._option and indent > self._indent:
+            self._continue(content, cut=inline is not None)
+            return
+        self._indent = indent
+        header = _SECTION.match(content)
+        option = _OPTION.match(content)
+        if header:
+            self._values, self._option = self._ini._section(header[1], self._file, number), ""
+        elif self._values is None:
+            self._problem(number, f"{one_line(content, 60)!r} stands before the first [section].")
+        elif option is None or not option[1]:
+            self._problem(number, f"{one_line(content, 60)!r} is neither [section] nor KEY=VALUE.")
+        else:
+            self._option = option[1].rstrip().lower()
+            self._values[self._option] = IniValue(option[2].strip(), self._file, number, inline is not None)
+
+    def _continue(self, content: str, *, cut: bool) -> None:
+        if self._values is not None and self._option:
+            value = self._values[self._option]
+            self._values[self._option] = value._replace(text=f"{value.text}\n{content}", cut=value.cut or cut)
+
+    def _problem(self, number: int, sentence: str) -> None:
+        self._problems.append(f"{self._file}:{number}: {sentence}")
+
+
+def text_of(file: str) -> str:
+    """The text of a file, with "\\n" at each line's end. Raises BadFile."""
+    try:
+        data = read_regular(file, MOST_BYTES)
+    except NotReadable as error:
+        raise BadFile([f"Cannot read {file}: {error}."]) from error
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadFile([f"{file}:{line}: This line is not in UTF-8."]) from None

@@ -15,7 +15,7 @@ from .choice import one_of
 if TYPE_CHECKING:
     from ..instances.instance import Instance
     from ..settings.settings import Settings
-    from ..unitfiles.subject import Finding
+    from ..unitfiles.finding import Finding
     from ..unitfiles.text import UnitText
     from ..unitfiles.wrap import DropIn
 
@@ -185,8 +185,8 @@ def _unwrap(parsed: argparse.Namespace) -> int:
 
 def _lint(parsed: argparse.Namespace) -> int:
     from ..unitfiles import host, root_code
+    from ..unitfiles.finding import ERROR
     from ..unitfiles.lint import lint
-    from ..unitfiles.subject import ERROR
 
     facts = host.facts()
     meant = [text if "/" in text else _unit_of(text) for text in parsed.units]

@@ -6,8 +6,9 @@ something else fails.
 
 from ..settings.settings import Settings
 from . import words
+from .finding import ERROR, Finding
 from .rules import RULES
-from .subject import ERROR, Finding, Host, Subject, option, reloads, reloads_by_us, runs_us, settings_in
+from .subject import Host, Subject, option, reloads, reloads_by_us, runs_us, settings_in
 from .text import UnitText
 
 _UNKNOWN = Host()

@@ -7,8 +7,8 @@ from ..settings.addresses import parse
 from ..settings.listen import count_sockets
 from ..settings.settings import Settings
 from .changes import STORE
+from .drop_in import DropIn
 from .lifecycle import GRACE_SECONDS
-from .wrap import DropIn
 
 _LOWEST_FREE_PORT = 1024  # ports below need CAP_NET_BIND_SERVICE
 _TEMPLATE_STOP_SECONDS, _TEMPLATE_START_SECONDS = 60, 90

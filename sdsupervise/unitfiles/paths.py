@@ -10,7 +10,7 @@ from . import words
 from .finding import Need
 from .text import UnitText
 
-_PROGRAM = "/usr/bin/sdsupervise"
+PROGRAM = "/usr/bin/sdsupervise"
 _MOST_BYTES = 2**20  # of /proc/self/maps
 # Symlinks on every system that systemd still supports; it follows them.
 _MERGED = ("/bin", "/sbin", "/lib", "/lib64")
@@ -26,7 +26,7 @@ class OwnFiles(NamedTuple):
     libraries: tuple[str, ...]  # directories from which they load code
 
 
-SYSTEM = OwnFiles((_PROGRAM, "/usr/bin/python3"), ("/usr/lib/python3",))
+SYSTEM = OwnFiles((PROGRAM, "/usr/bin/python3"), ("/usr/lib/python3",))
 """Those of the package."""
 
 

@@ -10,6 +10,7 @@ from ..settings.check_words import may_ask_old_code
 from ..settings.listen import count_sockets
 from ..settings.settings import Settings
 from . import words
+from .drop_in import since_wrap
 from .finding import ERROR, WARNING, Finding
 from .rotation import about, instead, signal_in
 from .sandbox import needs
@@ -294,6 +295,10 @@ def _before_commit(subject: Subject) -> Iterator[Finding]:
         yield Finding("ExecStart", *remark, WARNING)
 
 
+def _since_wrap(subject: Subject) -> Iterator[Finding]:
+    yield from since_wrap(subject.unit)
+
+
 def _unknown_keys(subject: Subject) -> Iterator[Finding]:
     version, known = subject.host.version, subject.host.known
     if not known:
@@ -319,5 +324,5 @@ RULES: Sequence[Callable[[Subject], Iterator[Finding]]] = (
         _sockets,
         _restart,
     ),
-    *(_timeouts, _stop, _directory, _rotations, _before_commit, _unknown_keys),
+    *(_timeouts, _stop, _directory, _rotations, _before_commit, _since_wrap, _unknown_keys),
 )

@@ -4,14 +4,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 from ..errors import CannotWrap
 from ..input.checked import MOST_COUNT, decimal
-from ..input.printable import one_line
 from ..settings import background_programs
 from . import lifecycle, programs, words
 from .changes import changes
+from .drop_in import DropIn, checksums
 from .line import CommandLine
 from .paths import ROOTS, SYSTEM, OwnFiles
 from .rotation import Rotation, about, instead, signal_in
@@ -19,55 +18,10 @@ from .sandbox import needs
 from .subject import runs_us
 from .text import UnitText
 
-_FILE = "sdsupervise.conf"
-_MARK = "# Written by `sdsupervise unit wrap`; `sdsupervise unit unwrap {}` removes it."
-_ENDS_LINE = re.compile(r"[\n\r\0]")  # to systemd
 _NONE: Mapping[str, str] = MappingProxyType({})
 _MACHINES_OWN = ("systemd-", "dbus")
 _MACHINES_PROGRAMS = ("/lib/systemd/", "/usr/lib/systemd/")
 _PLACE_HOLDER = re.compile(r"(?<!\$)(\{[\w.-]+\})")  # of `sdsupervise run`
-
-
-class DropIn(NamedTuple):
-    """A file in a unit's drop-in directory."""
-
-    unit: str
-    settings: tuple[str, ...]  # its lines in [Service]
-    notes: tuple[str, ...]  # what it changes, and why
-    others: tuple[str, ...] = ()  # its lines in [Unit]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether it has no lines."""
-        return not (self.settings or self.others)
-
-    @property
-    def path(self) -> str:
-        """Its path."""
-        return os.path.join("/etc/systemd/system", f"{self.unit}.d", _FILE)
-
-    @property
-    def text(self) -> str:
-        """The drop-in to print.
-
-        Raises CannotWrap if a value contains an end of line.
-        """
-        unit = ["[Unit]", *self.others] if self.others else []
-        lines = [f"# {self.unit}.d/{_FILE}", *unit, "[Service]", *self.settings]
-        if any(map(_ENDS_LINE.search, lines)):
-            raise CannotWrap(f"What {self.unit} and its files say contains a line break; change it there.")
-        return "\n".join([*lines, ""])
-
-    @property
-    def file(self) -> str:
-        """The drop-in to write: the text, a mark, and the notes as comments."""
-        first, rest = self.text.split("\n", 1)
-        return "\n".join([first, mark(self.unit), *(f"# note: {one_line(note)}" for note in self.notes), rest])
-
-
-def mark(unit: str) -> str:
-    """The line that marks a file as ours."""
-    return _MARK.format(unit)
 
 
 def wrap(
@@ -100,7 +54,8 @@ def wrap(
     settings = [setting for setting, _ in found if setting]
     rotated = _rotated(unit, rotations)
     notes = [*line.notes, *(note for _, note in found if note), *rotated, "the switch needs one last restart"]
-    return DropIn(unit.name, (*settings, *_exec_lines(start, line, program)), tuple(notes))
+    lines = (*settings, *_exec_lines(start, line, program))
+    return DropIn(unit.name, lines, tuple(notes), made_from=checksums(unit))
 
 
 def _start_of(unit: UnitText) -> words.Exec:

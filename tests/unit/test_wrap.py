@@ -11,8 +11,9 @@ import pytest
 
 from sdsupervise.errors import CannotWrap
 from sdsupervise.unitfiles import rotation, text, words
+from sdsupervise.unitfiles.drop_in import DropIn
 from sdsupervise.unitfiles.lint import lint
-from sdsupervise.unitfiles.wrap import DropIn, wrap
+from sdsupervise.unitfiles.wrap import wrap
 
 GUNICORN = """\
 [Unit]
@@ -29,7 +30,7 @@ TimeoutStopSec=5
 
 # The text that FIRST-MINUTES shows, and what has been found out since.
 WRAPPED = """\
-# gunicorn.service.d/sdsupervise.conf
+# gunicorn.service.d/zz-sdsupervise.conf
 [Service]
 Type=notify
 NotifyAccess=main
@@ -47,7 +48,8 @@ FileDescriptorStoreMax=64
 SyslogIdentifier=gunicorn
 ExecStart=
 ExecStart=/usr/bin/sdsupervise run --handover overlap --directory /srv/app/current --listen http=127.0.0.1:8000 \
---stop-timeout 40 --start-timeout 90 --reload-timeout 90 -- /srv/app/current/venv/bin/gunicorn --preload --workers 4 app.wsgi
+--stop-timeout 40 --start-timeout 90 --reload-timeout 90 -- \
+/srv/app/current/venv/bin/gunicorn --preload --workers 4 app.wsgi
 ExecReload=
 ExecReload=/usr/bin/sdsupervise reload
 """
@@ -73,7 +75,7 @@ def test_a_gunicorn_unit() -> None:
     """The drop-in of a typical unit, word for word, and a note for each thing it changes."""
     drop_in = wrap(text.parse("gunicorn.service", GUNICORN))
     assert drop_in.text == WRAPPED
-    assert drop_in.path == "/etc/systemd/system/gunicorn.service.d/sdsupervise.conf"
+    assert drop_in.path == "/etc/systemd/system/gunicorn.service.d/zz-sdsupervise.conf"
     subjects = [note.partition(" ")[0] for note in drop_in.notes]
     assert subjects == [
         "--bind",

@@ -35,7 +35,7 @@ SERVERS = {
     "uvicorn": ("Type=simple\nRestart=on-failure", "uvicorn --host 127.0.0.1 --port 8000 --no-access-log hello:app"),
     "hypercorn": ("Type=exec\nRestart=no", "hypercorn --bind 127.0.0.1:8000 --workers 0 hello:app"),
 }
-DROP_IN = "/etc/systemd/system/{}.service.d/sdsupervise.conf"
+DROP_IN = "/etc/systemd/system/{}.service.d/zz-sdsupervise.conf"
 
 
 def unit(name: str) -> str:
@@ -193,7 +193,7 @@ def test_without_root(machine: Machine) -> None:
     machine.write("/etc/systemd/system/gunicorn.service", unit("gunicorn"))
     machine.run("systemctl", "daemon-reload")
     as_games = ("setpriv", "--reuid=games", "--clear-groups", "--", "sdsupervise", "unit", "wrap")
-    assert machine.run(*as_games, "gunicorn").stdout.startswith("# gunicorn.service.d/sdsupervise.conf\n")
+    assert machine.run(*as_games, "gunicorn").stdout.startswith("# gunicorn.service.d/zz-sdsupervise.conf\n")
     done = machine.run(*as_games, "--write", "gunicorn", check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (77, 1)
     machine.remove("/etc/systemd/system/gunicorn.service")

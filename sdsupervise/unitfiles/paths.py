@@ -115,7 +115,7 @@ def _on_empty(unit: UnitText, own: OwnFiles) -> Iterator[Need]:
     lost = [path for path in (*own.programs, *own.libraries) if is_covered(path)]
     sockets = [path for path in _SOCKETS if is_covered(path)]
     lines = [f"BindReadOnlyPaths={words.joined([*lost, *sockets])}"] if lost or sockets else []
-    if is_covered("/run/sdsupervise"):
+    if is_covered("/run/sdsupervise") and not any(is_within(place, "/run/sdsupervise") for place in shown):
         lines.append("BindPaths=/run/sdsupervise/%N")
         lost.append("/run/sdsupervise")
     if lines:

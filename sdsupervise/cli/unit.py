@@ -38,11 +38,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "that fits the template to it. Exit status 78: it cannot work; 69: there is no such unit.",
     )
     wrap.add_argument("unit", metavar="UNIT|NAME", help="an existing unit, or an instance")
-    wrap.add_argument(
-        "--write",
-        action="store_true",
-        help="write the drop-in; nothing is restarted",
-    )
+    wrap.add_argument("--write", action="store_true", help="write the drop-in; nothing is restarted")
     wrap.add_argument(
         "--listen", metavar="NAME=ADDRESS", action="append", default=[], help="a socket, as in sdsupervise run"
     )

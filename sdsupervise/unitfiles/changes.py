@@ -11,10 +11,7 @@ from .rotation import instead
 from .text import UnitText
 
 STORE = 64
-_DEAF = (
-    "NotifyAccess was wider: pings from another process than the main one no longer count for the watchdog, so restart "
-    "at once"
-)
+_DEAF = "NotifyAccess was wider: pings from another process than the main one no longer count for the watchdog"
 _IDENTIFIER = re.compile(r"[\w.+-]+", re.ASCII)
 
 

@@ -191,16 +191,16 @@ def timeouts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
         if start < _DEFAULT_SECONDS:
             yield "TimeoutStartSec=90", f"TimeoutStartSec was {start:g}, too short for a reload"
         return
+    said = unit.value("TimeoutStartSec") or unit.value("TimeoutSec")
     allowed = 3600 if math.isinf(start) else math.ceil(start)
-    line.options["start-timeout"] = str(allowed)
-    if allowed > _START_SECONDS:
-        line.options["reload-timeout"] = str(allowed)
-        line.note(f"--start-timeout and --reload-timeout {allowed}: the unit let it take so long to start")
-    else:
-        line.note(f"--start-timeout {allowed}: the unit let it take so long to start")
+    options = ["start-timeout", *["reload-timeout"] * (allowed > _START_SECONDS)]
+    line.options |= dict.fromkeys(options, str(allowed))
+    if said:
+        names = " and ".join(f"--{option}" for option in options)
+        line.note(f"{names} {allowed}: the unit let it take so long to start")
     needed = max(90, allowed + _START_GRACE_SECONDS)
     if math.isinf(start):
         yield f"TimeoutStartSec={needed}", "TimeoutStartSec had no limit, so a reload that hangs would never end"
     else:
-        said = unit.value("TimeoutStartSec") or unit.value("TimeoutSec")
-        yield f"TimeoutStartSec={needed}", f"TimeoutStartSec was {said}: systemd waits longer than we" if said else ""
+        note = f"TimeoutStartSec was {said}: systemd must wait longer than the supervisor"
+        yield f"TimeoutStartSec={needed}", note if said else ""

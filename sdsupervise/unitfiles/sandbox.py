@@ -62,7 +62,7 @@ def _same_rights(unit: UnitText) -> Iterator[Need]:
         yield Need(
             "PAMName",
             "PAMName= opens a session for ExecReload= too, and closes it while the new supervisor still runs",
-            "PAMName=",
+            "take it out of the unit",
         )
     if unit.flag("CPUSchedulingResetOnFork"):
         yield Need(
@@ -245,9 +245,8 @@ def forbidden_calls(values: Sequence[str]) -> list[str]:
 def _domains(unit: UnitText) -> Iterator[Need]:
     for key in _OTHER_DOMAINS:
         if value := unit.value(key):
-            yield Need(
-                key, f"{key}={value} is for the program, and would hold for the supervisor and its Python", f"{key}="
-            )
+            problem = f"{key}={value} is for the program, and would hold for the supervisor and its Python"
+            yield Need(key, problem, "take it out of the unit")
 
 
 def _devices(unit: UnitText) -> Iterator[Need]:

@@ -77,16 +77,7 @@ def test_a_gunicorn_unit() -> None:
     assert drop_in.text == WRAPPED
     assert drop_in.path == "/etc/systemd/system/gunicorn.service.d/zz-sdsupervise.conf"
     subjects = [note.partition(" ")[0] for note in drop_in.notes]
-    assert subjects == [
-        "--bind",
-        "--preload",
-        "--start-timeout",
-        "Restart",
-        "TimeoutStopSec",
-        "ExecReload",
-        "systemctl",
-        "the",
-    ]
+    assert subjects == ["--bind", "--preload", "Restart", "TimeoutStopSec", "ExecReload", "systemctl", "the"]
     assert all(f"# note: {note}\n" in drop_in.file for note in drop_in.notes)
 
 
@@ -318,7 +309,7 @@ def test_whom_it_runs_as_stays(line: str) -> None:
         (["TimeoutStartSec=10"], "TimeoutStartSec=90", "TimeoutStartSec was 10"),
         (["Type=notify", "TimeoutStartSec=5min"], "", "--start-timeout and --reload-timeout 300"),
         (["Type=notify", "WatchdogSec=20"], "", "--worker-timeout 20"),
-        (["NotifyAccess=all", "WatchdogSec=9"], "NotifyAccess=main", "so restart at once"),
+        (["NotifyAccess=all", "WatchdogSec=9"], "NotifyAccess=main", "no longer count for the watchdog"),
         (["Type=idle"], "Type=notify", "Type was idle"),
         (["WorkingDirectory=~"], "", "needs --directory"),
     ],

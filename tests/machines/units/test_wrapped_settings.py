@@ -1,4 +1,4 @@
-"""Units with settings that a supervisor cannot live in by itself are wrapped on a real systemd, and do what they did."""
+"""Units with settings in which a supervisor alone would not live: they are wrapped on a real systemd."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ DROP_IN = "/etc/systemd/system/{}.d/zz-sdsupervise.conf"
 SLEEP = "ExecStart=/usr/bin/sleep infinity"
 # Notes by which signal it is stopped, and ends.
 STOPPED = """\
-#!/bin/sh
-trap 'echo INT >>/srv/stops; exit' INT
-trap 'echo TERM >>/srv/stops; exit' TERM
-while :; do sleep infinity & wait; done
+#!/usr/bin/python3
+import signal
+signals = {signal.SIGINT, signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+open("/srv/stops", "a").write(signal.Signals(signal.sigwait(signals)).name + "\\n")
 """
 
 
@@ -53,11 +54,19 @@ def remains(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout.splitlines()[-1].partition("what remains to do")[2].partition(": ")[2]
 
 
-def uids(machine: Machine, unit: str) -> set[str]:
+def make_quick(machine: Machine) -> None:
+    """Let the wrapped unit be ready at once."""
+    machine.run("sed", "--in-place", "s/--ready-after 3/--ready-after 0.1/", DROP_IN.format("app.service"))
+    machine.run("systemctl", "daemon-reload")
+
+
+def users(machine: Machine, unit: str) -> set[str]:
     """The users of all processes of a unit."""
-    group = machine.show(unit, "ControlGroup")["ControlGroup"]
-    pids = machine.run("sh", "-c", f"cat $(find /sys/fs/cgroup -path '*{group}/cgroup.procs' | head -1)").stdout.split()
-    return set(machine.run("ps", "-o", "user=", "-p", ",".join(pids)).stdout.split())
+    tree = machine.run("systemd-cgls", "--unit", unit, "--no-pager", "--full").stdout
+    pids = re.findall(r"[├└]─ *([0-9]+) ", tree)
+    assert len(pids) > 1, tree
+    places = [f"/proc/{pid}" for pid in pids]
+    return set(machine.run("stat", "--format=%U", *places, check=False).stdout.split())
 
 
 def test_every_setting_has_an_answer(machine: Machine) -> None:
@@ -110,6 +119,7 @@ def test_room_for_a_supervisor(machine: Machine, lines: list[str]) -> None:
     make(machine, *lines)
     done = sdsupervise(machine, "wrap", "--write", "app")
     assert remains(done) == "systemctl start app"
+    make_quick(machine)
     machine.run("systemctl", "start", "app")
     lint = sdsupervise(machine, "lint", "app")
     assert (lint.returncode, lint.stdout) == (0, "")
@@ -124,11 +134,12 @@ def test_a_reload_does_not_make_it_root(machine: Machine) -> None:
     """With PermissionsStartOnly= the other commands stay root's, and the service stays its user's."""
     make(machine, SLEEP, "User=games", "PermissionsStartOnly=true", "ExecStartPre=/bin/sh -c 'id -u >/srv/stops'")
     assert sdsupervise(machine, "wrap", "--write", "app").returncode == 0
+    make_quick(machine)
     machine.run("systemctl", "start", "app")
     assert machine.read("/srv/stops") == "0\n"
     for _ in range(2):
         machine.run("systemctl", "reload", "app")
-        assert uids(machine, "app.service") == {"games"}
+        assert users(machine, "app.service") == {"games"}
 
 
 def test_the_switch_stops_by_the_old_way(machine: Machine) -> None:
@@ -147,13 +158,13 @@ def test_the_switch_stops_by_the_old_way(machine: Machine) -> None:
     # Nothing of it is for the process that runs: a watchdog would kill it.
     assert machine.show("app.service", "KillSignal", "Type") == {"KillSignal": "2", "Type": "simple"}
     machine.run("sh", "-c", command)
-    assert machine.read("/srv/stops") == "ExecStop\nINT\n"
+    assert machine.read("/srv/stops") == "ExecStop\nSIGINT\n"
     assert machine.show("app.service", "ActiveState", "Type") == {"ActiveState": "active", "Type": "notify"}
     assert machine.show("needs-app.service", "ActiveState") == {"ActiveState": "active"}
     machine.run("systemctl", "reload", "app")
-    assert machine.read("/srv/stops") == "ExecStop\nINT\nINT\n"
+    assert machine.read("/srv/stops") == "ExecStop\nSIGINT\nSIGINT\n"
     machine.run("sh", "-c", remains(sdsupervise(machine, "unwrap", "app")))
-    assert machine.read("/srv/stops") == "ExecStop\nINT\nINT\nINT\n"
+    assert machine.read("/srv/stops") == "ExecStop\nSIGINT\nSIGINT\nSIGINT\n"
     assert machine.show("app.service", "ActiveState", "Type") == {"ActiveState": "active", "Type": "simple"}
 
 

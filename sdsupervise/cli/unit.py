@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from ..unitfiles.drop_in import DropIn
     from ..unitfiles.finding import Finding
     from ..unitfiles.text import UnitText
-
-_PROGRAM = "/usr/bin/sdsupervise"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -102,7 +99,7 @@ def _drop_in(parsed: argparse.Namespace) -> "tuple[DropIn, list[str]]":
     """The drop-in, and the .socket units of its service."""
     from ..unitfiles import host, rotation, switch
     from ..unitfiles.drop_in import why_undone, with_drop_in
-    from ..unitfiles.paths import own_files
+    from ..unitfiles.paths import own_files, own_program
     from ..unitfiles.wrap import wrap
 
     unit = _unit_of(parsed.unit)
@@ -115,11 +112,11 @@ def _drop_in(parsed: argparse.Namespace) -> "tuple[DropIn, list[str]]":
     text = host.read(unit)
     text = text.without(_written(text.name).path)  # the unit as it was before
     switch.check_kind(text.name, [assignment.path for assignment in text.assignments])
-    given = host.sockets_of(text.name)
+    given, program = host.sockets_of(text.name), own_program()
     drop_in = wrap(
         text,
-        program=_program(),
-        own=own_files(_program()),
+        program=program,
+        own=own_files(program),
         given=given,
         listen=parsed.listen,
         handover=parsed.handover or "",
@@ -129,10 +126,6 @@ def _drop_in(parsed: argparse.Namespace) -> "tuple[DropIn, list[str]]":
     if why := why_undone(with_drop_in(text, drop_in), drop_in):
         raise CannotWrap(f"{text.name} cannot be wrapped: {why}; take that line out.")
     return drop_in, given
-
-
-def _program() -> str:
-    return _PROGRAM if os.access(_PROGRAM, os.X_OK) else os.path.abspath(sys.argv[0])
 
 
 def _fitted(name: str) -> "DropIn":
@@ -196,7 +189,7 @@ def _lint(parsed: argparse.Namespace) -> int:
     from ..unitfiles.finding import ERROR
     from ..unitfiles.lint import lint
 
-    facts = host.facts(_program())
+    facts = host.facts()
     meant = [text if "/" in text else _unit_of(text) for text in parsed.units]
     units = map(host.read, meant or host.our_units())
     found = {}

@@ -27,7 +27,7 @@ def changes(unit: UnitText, start: words.Exec, line: CommandLine) -> Iterator[tu
     yield from _descriptors(unit)
     yield from _output(unit, start)
     yield from _main_process(unit)
-    yield from _surroundings(unit, line)
+    yield from _what_else(unit, line)
 
 
 def _type(unit: UnitText) -> Iterator[tuple[str, str]]:
@@ -93,7 +93,7 @@ def _main_process(unit: UnitText) -> Iterator[tuple[str, str]]:
         yield "PrivatePIDs=no", "PrivatePIDs was yes: systemd would not know the new supervisor by its pid"
 
 
-def _surroundings(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
+def _what_else(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     for key in ("ExecCondition", "ExecStartPre", "ExecStartPost"):
         if unit.values(key):
             pid = "; its $MAINPID is the supervisor" if any("MAINPID" in value for value in unit.values(key)) else ""

@@ -15,7 +15,7 @@ from ..linux.files import read_regular
 from ..systemd.manager import DECODED, ask, last_line
 from . import rotation, words
 from .drop_in import DropIn, why_undone
-from .paths import PROGRAM, own_files
+from .paths import own_files, own_program
 from .subject import Host
 from .text import UnitText, parse
 
@@ -85,13 +85,10 @@ def variables_of(unit: UnitText) -> Mapping[str, str] | None:
     return found
 
 
-def facts(program: str = PROGRAM) -> Host:
-    """What lint() needs to know about this machine's systemd; an empty Host if there is none.
-
-    `program` is the path of sdsupervise.
-    """
+def facts() -> Host:
+    """What lint() needs to know about this machine's systemd; an empty Host if there is none."""
     try:
-        return Host(version(), _known(), _runtime_directories(), rotation.read(), own_files(program))
+        return Host(version(), _known(), _runtime_directories(), rotation.read(), own_files(own_program()))
     except UnitUnavailable:
         return Host()
 

@@ -30,6 +30,11 @@ SYSTEM = OwnFiles((PROGRAM, "/usr/bin/python3"), ("/usr/lib/python3",))
 """Those of the package."""
 
 
+def own_program() -> str:
+    """The path of the sdsupervise that a unit is to run: that of the package, or the one that runs now."""
+    return PROGRAM if os.access(PROGRAM, os.X_OK) else os.path.abspath(sys.argv[0])
+
+
 def own_files(program: str) -> OwnFiles:
     """The files of the sdsupervise that runs now; `program` is its path."""
     interpreter = sys.executable

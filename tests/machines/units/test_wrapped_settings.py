@@ -168,6 +168,29 @@ def test_the_switch_stops_by_the_old_way(machine: Machine) -> None:
     assert machine.show("app.service", "ActiveState", "Type") == {"ActiveState": "active", "Type": "simple"}
 
 
+def test_a_command_that_is_killed_at_once(machine: Machine) -> None:
+    """What the unit stops by SIGKILL is not waited for."""
+    make(machine, 'ExecStart=/usr/bin/python3 -c "import signal; signal.signal(15, 1); signal.pause()"', "KillSignal=9")
+    assert sdsupervise(machine, "wrap", "--write", "app").returncode == 0
+    make_quick(machine)
+    for verb in ("start", "reload", "stop"):
+        machine.run("systemctl", verb, "app", timeout=50)  # the unit lets a stop take 90 s
+    assert machine.show("app.service", "Result") == {"Result": "success"}
+
+
+def test_a_unit_of_a_generator(machine: Machine) -> None:
+    """A unit that a generator writes is wrapped like any other."""
+    script = f"#!/bin/sh\nprintf '[Service]\\n{SLEEP}\\n' >$1/app.service\n"
+    machine.write("/etc/systemd/system-generators/app", script, mode=0o755)
+    machine.run("systemctl", "daemon-reload")
+    assert machine.show("app.service", "FragmentPath")["FragmentPath"] == "/run/systemd/generator/app.service"
+    try:
+        assert remains(sdsupervise(machine, "wrap", "--write", "app")) == "systemctl start app"
+        assert machine.show("app.service", "Type") == {"Type": "notify"}
+    finally:
+        machine.remove("/etc/systemd/system-generators/app")
+
+
 def test_an_alias(machine: Machine) -> None:
     """The drop-in belongs to the unit of an alias: systemd would not read it elsewhere."""
     make(machine, SLEEP)

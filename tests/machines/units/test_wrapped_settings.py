@@ -155,7 +155,7 @@ def test_the_switch_stops_by_the_old_way(machine: Machine) -> None:
     assert command == (
         "systemctl stop app && systemctl daemon-reload && systemctl start app && systemctl start needs-app"
     )
-    # Nothing of it is for the process that runs: a watchdog would kill it.
+    # Nothing of it is for the process that runs.
     assert machine.show("app.service", "KillSignal", "Type") == {"KillSignal": "2", "Type": "simple"}
     machine.run("sh", "-c", command)
     assert machine.read("/srv/stops") == "ExecStop\nSIGINT\n"

@@ -1,8 +1,8 @@
 """Puts a unit under sdsupervise on this machine, and takes it out again. Nothing is stopped or started.
 
-After `systemctl daemon-reload` systemd uses the new settings for the process that runs already: it stops that process
-by a signal that this may not know, without ExecStop=, and may no longer listen to its watchdog's pings. So the switch is
-one command line that stops the unit first.
+After `systemctl daemon-reload` systemd uses the new settings for the process that runs already. It would stop that
+process by a signal that it may not know, without ExecStop=, and may no longer listen to its pings. So the switch is one
+command line that stops the unit first.
 """
 
 from collections.abc import Sequence

@@ -178,6 +178,17 @@ def test_a_command_that_is_killed_at_once(machine: Machine) -> None:
     assert machine.show("app.service", "Result") == {"Result": "success"}
 
 
+def test_it_gives_up_as_the_unit_did(machine: Machine) -> None:
+    """The limit of starts that a unit has is that of its command, and then it stays down."""
+    make(machine, "ExecStart=/bin/sh -c 'sleep 0.5; exit 3'", "Restart=always", "StartLimitBurst=2")
+    assert sdsupervise(machine, "wrap", "--write", "app").returncode == 0
+    make_quick(machine)
+    machine.run("systemctl", "start", "app")
+    machine.run("sh", "-c", "journalctl --follow --lines=all --unit=app | grep -m 1 'Failed with result'")
+    found = machine.show("app.service", "ActiveState", "NRestarts", "ExecMainStatus")
+    assert found == {"ActiveState": "failed", "NRestarts": "0", "ExecMainStatus": "75"}
+
+
 def test_a_unit_of_a_generator(machine: Machine) -> None:
     """A unit that a generator writes is wrapped like any other."""
     script = f"#!/bin/sh\nprintf '[Service]\\n{SLEEP}\\n' >$1/app.service\n"

@@ -17,8 +17,9 @@ from ..instances import code_of_root, instance_file, locations
 from ..instances.instance import Instance, name_of
 from ..settings.settings import Settings, check_settings
 from ..unitfiles import host, root_code
+from ..unitfiles.finding import ERROR, Finding
 from ..unitfiles.lint import lint
-from ..unitfiles.subject import ERROR, Finding, Host
+from ..unitfiles.subject import Host
 from ..workers.command_source import with_descriptors
 
 

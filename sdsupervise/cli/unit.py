@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, ExitStatus, UnitUnavailable, UsageError
+from ..errors import CannotWrap, ConfigError, ExitStatus, UnitUnavailable, UsageError
 from ..input.printable import one_line, printable
 from ..instances import locations
 from .choice import one_of
@@ -15,11 +14,9 @@ from .choice import one_of
 if TYPE_CHECKING:
     from ..instances.instance import Instance
     from ..settings.settings import Settings
-    from ..unitfiles.subject import Finding
+    from ..unitfiles.drop_in import DropIn
+    from ..unitfiles.finding import Finding
     from ..unitfiles.text import UnitText
-    from ..unitfiles.wrap import DropIn
-
-_PROGRAM = "/usr/bin/sdsupervise"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -38,9 +35,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "that fits the template to it. Exit status 78: it cannot work; 69: there is no such unit.",
     )
     wrap.add_argument("unit", metavar="UNIT|NAME", help="an existing unit, or an instance")
-    wrap.add_argument(
-        "--write", action="store_true", help="write the drop-in, and let systemd read it; nothing is restarted"
-    )
+    wrap.add_argument("--write", action="store_true", help="write the drop-in; nothing is restarted")
     wrap.add_argument(
         "--listen", metavar="NAME=ADDRESS", action="append", default=[], help="a socket, as in sdsupervise run"
     )
@@ -75,15 +70,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _wrap(parsed: argparse.Namespace) -> int:
-    from ..unitfiles import host, install
+    from ..unitfiles import switch
 
-    drop_in = _drop_in(parsed)
-    if parsed.write and not drop_in.is_empty:
-        install.write(drop_in)
-        host.reread()
+    drop_in, given = _drop_in(parsed)
+    is_written = parsed.write and not drop_in.is_empty
+    remains = switch.write(drop_in, given) if is_written else ""
     if parsed.json:
         facts = {"unit": drop_in.unit, "path": drop_in.path, "text": drop_in.file, "notes": drop_in.notes}
-        print(json.dumps({**facts, "written": parsed.write and not drop_in.is_empty}))
+        print(json.dumps({**facts, "written": is_written, "remains": remains}))
         return ExitStatus.OK
     if drop_in.is_empty:
         print(f"The template fits {drop_in.unit} as it is: there is nothing to write.", file=sys.stderr)
@@ -92,36 +86,46 @@ def _wrap(parsed: argparse.Namespace) -> int:
     print(printable(text) if sys.stdout.isatty() else text, end="", flush=True)
     for note in drop_in.notes:
         print(f"note: {one_line(note)}", file=sys.stderr)
-    if parsed.write:
-        verb = "restart" if host.is_active(drop_in.unit) else "start"
-        print(f"what remains to do: systemctl {verb} {drop_in.unit.removesuffix('.service')}")
+    if remains:
+        _print_remains(remains)
     return ExitStatus.OK
 
 
-def _drop_in(parsed: argparse.Namespace) -> "DropIn":
-    from ..unitfiles import host, rotation
+def _print_remains(command: str) -> None:
+    print(f"what remains to do{', in one go' * ('&&' in command)}: {command}")
+
+
+def _drop_in(parsed: argparse.Namespace) -> "tuple[DropIn, list[str]]":
+    """The drop-in, and the .socket units of its service."""
+    from ..unitfiles import host, rotation, switch
+    from ..unitfiles.drop_in import why_undone, with_drop_in
+    from ..unitfiles.paths import own_files, own_program
     from ..unitfiles.wrap import wrap
 
     unit = _unit_of(parsed.unit)
     if unit.startswith("sdsupervise@"):
         if parsed.listen or parsed.handover:
             raise UsageError("--listen and --handover are for a unit; for an instance, set both in its file.")
-        return _fitted(locations.instance_name(unit))
+        return _fitted(locations.instance_name(unit)), []
     if "/" in unit:
         raise UsageError(f"{unit} is a path; name a unit that systemd knows.")
     text = host.read(unit)
     text = text.without(_written(text.name).path)  # the unit as it was before
-    program = _PROGRAM if os.access(_PROGRAM, os.X_OK) else os.path.abspath(sys.argv[0])
-    given = host.sockets_of(text.name)
-    return wrap(
+    switch.check_kind(text.name, [assignment.path for assignment in text.assignments])
+    given, program = host.sockets_of(text.name), own_program()
+    drop_in = wrap(
         text,
         program=program,
+        own=own_files(program),
         given=given,
         listen=parsed.listen,
         handover=parsed.handover or "",
         variables=host.variables_of(text),
         rotations=rotation.read(),
     )
+    if why := why_undone(with_drop_in(text, drop_in), drop_in):
+        raise CannotWrap(f"{text.name} cannot be wrapped: {why}; take that line out.")
+    return drop_in, given
 
 
 def _fitted(name: str) -> "DropIn":
@@ -157,36 +161,33 @@ def _unit_of(text: str) -> str:
 
 def _written(unit: str) -> "DropIn":
     """The drop-in that `unit wrap --write` would write, only for its path."""
-    from ..unitfiles.wrap import DropIn
+    from ..unitfiles.drop_in import DropIn
 
     return DropIn(unit, (), ())
 
 
 def _unwrap(parsed: argparse.Namespace) -> int:
-    from ..unitfiles import host, install
+    from ..unitfiles import host, switch
 
-    drop_in = _written(_unit_of(parsed.unit))
-    name = drop_in.unit.removesuffix(".service")
-    install.remove(drop_in)
-    if not parsed.json:
-        print(f"removed {drop_in.path}", flush=True)
-    if host.is_active(drop_in.unit):
-        # After a daemon-reload systemd may ignore the supervisor's messages, and its watchdog would end it.
-        remains = f"systemctl daemon-reload && systemctl restart {name}"
-    else:
-        host.reread()
-        remains = f"systemctl start {name}"
+    unit = _unit_of(parsed.unit)
+    try:
+        unit = host.read(unit).name  # `unit` may be an alias
+    except UnitUnavailable:
+        pass  # it is masked, or its file is gone
+    drop_in = _written(unit)
+    remains = switch.remove(drop_in)
     if parsed.json:
         print(json.dumps({"unit": drop_in.unit, "path": drop_in.path, "remains": remains}))
-    else:
-        print(f"what remains to do{', in one go' * ('&&' in remains)}: {remains}")
+        return ExitStatus.OK
+    print(f"removed {drop_in.path}", flush=True)
+    _print_remains(remains)
     return ExitStatus.OK
 
 
 def _lint(parsed: argparse.Namespace) -> int:
     from ..unitfiles import host, root_code
+    from ..unitfiles.finding import ERROR
     from ..unitfiles.lint import lint
-    from ..unitfiles.subject import ERROR
 
     facts = host.facts()
     meant = [text if "/" in text else _unit_of(text) for text in parsed.units]
@@ -196,7 +197,7 @@ def _lint(parsed: argparse.Namespace) -> int:
         instance, settings = _described(unit)
         user = instance.values.get("user") if instance is not None else None
         found[unit.name] = [
-            *lint(unit, settings, facts, user=user),
+            *lint(unit, settings, facts, user=user, **_of_machine(unit)),
             *root_code.of_unit(unit, user),
             *_of_file(unit, instance),
         ]
@@ -215,6 +216,18 @@ def _lint(parsed: argparse.Namespace) -> int:
             print("no unit here runs sdsupervise", file=sys.stderr)
     errors = any(finding.severity == ERROR for findings in found.values() for finding in findings)
     return ExitStatus.FAILED if errors else ExitStatus.OK
+
+
+def _of_machine(unit: "UnitText") -> "dict[str, Any]":
+    """What this machine says about a unit that does not run sdsupervise, for lint()."""
+    from ..unitfiles import host
+
+    if any("sdsupervise" in value for value in unit.values("ExecStart")):
+        return {}
+    try:
+        return {"given": host.sockets_of(unit.name), "variables": host.variables_of(unit)}
+    except (CannotWrap, UnitUnavailable):
+        return {}
 
 
 def _described(unit: "UnitText") -> "tuple[Instance | None, Settings | None]":

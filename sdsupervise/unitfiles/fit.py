@@ -6,7 +6,9 @@ from ..instances.instance import Instance
 from ..settings.addresses import parse
 from ..settings.listen import count_sockets
 from ..settings.settings import Settings
-from .wrap import GRACE_SECONDS, STORE, DropIn
+from .changes import STORE
+from .drop_in import DropIn
+from .lifecycle import GRACE_SECONDS
 
 _LOWEST_FREE_PORT = 1024  # ports below need CAP_NET_BIND_SERVICE
 _TEMPLATE_STOP_SECONDS, _TEMPLATE_START_SECONDS = 60, 90

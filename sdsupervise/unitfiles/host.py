@@ -9,11 +9,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import NotReadable, UnitUnavailable
+from ..errors import CannotWrap, NotReadable, UnitUnavailable
 from ..input.printable import one_line
 from ..linux.files import read_regular
 from ..systemd.manager import DECODED, ask, last_line
 from . import rotation, words
+from .drop_in import DropIn, why_undone
+from .paths import own_files, own_program
 from .subject import Host
 from .text import UnitText, parse
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 _MANAGERS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 _RUNS_US = re.compile(r"argv\[\]=(?:[^;]*[ /])?sdsupervise run ")
+_FRAGMENT = re.compile(r"# (/\S+)")
+_STOPPED = ("RequiredBy", "BoundBy", "ConsistsOf")
+_MOST_UNITS = 100  # that stop together
 _SECONDS = 60.0  # for one answer of systemctl
 _MOST_BYTES = 1024 * 1024  # of one file; a hundred times the largest one in Debian
 # Settings of [Install], which systemd's list of known settings does not contain.
@@ -54,7 +59,14 @@ def read(name: str) -> UnitText:
         raise UnitUnavailable(f"systemctl cat {unit} failed: {last_line(done.stderr)}")
     if f"# Unit {unit} is masked." in done.stdout:
         raise UnitUnavailable(f"{unit} is masked; systemctl unmask {unit} brings it back.")
-    return parse(unit, done.stdout)
+    fragment = _FRAGMENT.match(done.stdout)
+    return parse(_real_name(unit, os.path.basename(fragment[1])) if fragment else unit, done.stdout)
+
+
+def _real_name(name: str, file: str) -> str:
+    """The name of a unit whose file has another name: `name` is an alias, or an instance of a template."""
+    instance = name.partition("@")[2]
+    return file.replace("@.", f"@{instance.rpartition('.')[0]}.", 1) if "@." in file else file
 
 
 def variables_of(unit: UnitText) -> Mapping[str, str] | None:
@@ -76,7 +88,7 @@ def variables_of(unit: UnitText) -> Mapping[str, str] | None:
 def facts() -> Host:
     """What lint() needs to know about this machine's systemd; an empty Host if there is none."""
     try:
-        return Host(version(), _known(), _runtime_directories(), rotation.read())
+        return Host(version(), _known(), _runtime_directories(), rotation.read(), own_files(own_program()))
     except UnitUnavailable:
         return Host()
 
@@ -102,12 +114,53 @@ def our_units() -> list[str]:
 
 
 def sockets_of(name: str) -> list[str]:
-    """The .socket units that pass their sockets to a service.
+    """The .socket units that pass their sockets to a service, or to the instances of a template.
 
-    Raises UnitUnavailable.
+    Raises CannotWrap if there is one process for each connection, UnitUnavailable.
     """
-    words = _show("Id,TriggeredBy", "--", name).get(name, {}).get("TriggeredBy", "").split()
-    return [word for word in words if word.endswith(".socket")]
+    prefix, at, instance = name.removesuffix(".service").partition("@")
+    if not at or instance:
+        sockets = _show("Id,TriggeredBy", "--", name).get(name, {}).get("TriggeredBy", "").split()
+        return sorted(socket for socket in sockets if socket.endswith(".socket"))
+    if _socket(f"{prefix}.socket").flag("Accept", section="Socket"):
+        raise CannotWrap(
+            f"{prefix}.socket has Accept=yes: it starts {name} for each connection, so there is nothing to supervise."
+        )
+    template = f"{prefix}@.socket"
+    return [template] if _socket(template).assignments else []
+
+
+def _socket(name: str) -> UnitText:
+    """A .socket unit; empty if there is none."""
+    return parse(name, _ask("systemctl", "cat", "--no-pager", "--", name).stdout)
+
+
+def running(name: str) -> list[str]:
+    """The active ones of a unit, or of the instances of a template."""
+    shown = _show("Id,ActiveState", "--", name.replace("@.", "@*.", 1))
+    return sorted(unit for unit, values in shown.items() if values.get("ActiveState") not in ("inactive", "failed"))
+
+
+def stopped_with(names: Sequence[str]) -> list[str]:
+    """The active units that systemd stops when it stops these."""
+    found, asked = list(names), 0
+    while asked < len(found) < _MOST_UNITS:
+        shown = _show("Id,RequiredBy,BoundBy,ConsistsOf", "--", *found[asked:])
+        asked = len(found)
+        others = {other for values in shown.values() for key in _STOPPED for other in values.get(key, "").split()}
+        found += sorted(other for other in others - {*found} if is_active(other))
+    return found[len(names) :]
+
+
+def what_systemd_lacks(drop_in: DropIn) -> str:
+    """What systemd does not see of a drop-in that it has read, as a clause; "" if it sees all of it."""
+    lacks = why_undone(read(drop_in.unit), drop_in)
+    if lacks or "@." in drop_in.unit:
+        return lacks
+    seen = _show("Id,LoadState,DropInPaths", "--", drop_in.unit).get(drop_in.unit, {})
+    if seen.get("LoadState") != "loaded":
+        return f"systemd cannot load {drop_in.unit} with it ({seen.get('LoadState')})"
+    return "" if drop_in.path in seen.get("DropInPaths", "").split() else "systemd does not read this file"
 
 
 def reread() -> None:

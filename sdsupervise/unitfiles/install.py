@@ -5,7 +5,7 @@ import os
 
 from ..errors import CannotWrap, NotPermitted, UnitUnavailable
 from ..linux import files
-from .wrap import DropIn, mark
+from .drop_in import DropIn, mark
 
 _MOST_BYTES = 1024 * 1024  # read of a drop-in
 
@@ -15,6 +15,10 @@ def write(drop_in: DropIn) -> None:
 
     Raises CannotWrap if another file is there, NotPermitted, UnitUnavailable.
     """
+    _write(drop_in, drop_in.file.encode())
+
+
+def _write(drop_in: DropIn, content: bytes) -> None:
     path = drop_in.path
     umask = os.umask(0o022)  # every user may read units, whatever our umask is
     try:
@@ -23,7 +27,7 @@ def write(drop_in: DropIn) -> None:
         try:
             if _is_foreign(directory, drop_in):
                 raise CannotWrap(f"{path} is not by sdsupervise unit wrap; move it out of the way first.")
-            files.replace(directory, os.path.basename(path), drop_in.file.encode(), 0o644, durable=True)
+            files.replace(directory, os.path.basename(path), content, 0o644, durable=True)
         finally:
             os.close(directory)
     except PermissionError as error:
@@ -32,6 +36,29 @@ def write(drop_in: DropIn) -> None:
         raise UnitUnavailable(f"Cannot write {path}: {error.strerror}.") from error
     finally:
         os.umask(umask)
+
+
+def present(drop_in: DropIn) -> bytes | None:
+    """What the file at this path says now; None if there is none, or it cannot be read."""
+    try:
+        directory = files.open_directory(os.path.dirname(drop_in.path))
+        try:
+            return files.read(directory, os.path.basename(drop_in.path), at_most=_MOST_BYTES)
+        finally:
+            os.close(directory)
+    except OSError:
+        return None
+
+
+def take_back(drop_in: DropIn, before: bytes | None) -> None:
+    """Undo write(); `before` is what present() has returned.
+
+    Raises CannotWrap, NotPermitted, UnitUnavailable.
+    """
+    if before is None:
+        remove(drop_in)
+    else:
+        _write(drop_in, before)
 
 
 def remove(drop_in: DropIn) -> None:

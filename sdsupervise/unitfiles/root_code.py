@@ -11,8 +11,9 @@ from ..instances.code_of_root import CodePlace, Writable, of_class, of_command, 
 from ..linux.root_environment import is_used, sources
 from ..systemd.own_programs import PLACES
 from . import words
+from .finding import ERROR, WARNING, Finding
 from .rules import expanded
-from .subject import ERROR, WARNING, Finding, option, runs_us
+from .subject import option, runs_us
 from .text import UnitText
 
 _EXECUTED = ("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost")

@@ -61,4 +61,5 @@ def signal_in(command: str) -> str:
 
 def instead(unit: UnitText, signal: str) -> str:
     """The command that sends the signal to the program through its supervisor."""
-    return f"systemctl kill --kill-whom=main --signal={signal} {unit.name.removesuffix('.service')}"
+    name = unit.name.removesuffix(".service")
+    return f"systemctl kill --kill-whom=main --signal={signal} {name}{'INSTANCE' * name.endswith('@')}"

@@ -10,9 +10,12 @@ from ..settings.check_words import may_ask_old_code
 from ..settings.listen import count_sockets
 from ..settings.settings import Settings
 from . import words
+from .drop_in import since_wrap
+from .finding import ERROR, WARNING, Finding
 from .rotation import about, instead, signal_in
+from .sandbox import needs
 from .since import SINCE
-from .subject import ERROR, WARNING, Finding, Subject, option, reloads, reloads_by_us
+from .subject import Subject, option, reloads, reloads_by_us
 
 _CREDENTIALS = (
     *("LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted"),
@@ -61,6 +64,8 @@ def _kill_mode(subject: Subject) -> Iterator[Finding]:
         )
     if not subject.unit.flag("SendSIGKILL", default=True):
         yield Finding("SendSIGKILL", "SendSIGKILL=no leaves hanging processes behind", "SendSIGKILL=yes")
+    if subject.unit.flag("SendSIGHUP"):
+        yield Finding("SendSIGHUP", "the supervisor passes the SIGHUP of SendSIGHUP=yes on", "SendSIGHUP=no", WARNING)
     for key in ("KillSignal", "RestartKillSignal"):
         number = subject.unit.value(key, "SIGTERM")
         if number.removeprefix("SIG") not in ("TERM", "15"):
@@ -125,6 +130,11 @@ def _main_process(subject: Subject) -> Iterator[Finding]:
         yield Finding("PrivateUsers", "with PrivateUsers=yes not even root can change to another user", f"User={user}")
 
 
+def _sandbox(subject: Subject) -> Iterator[Finding]:
+    for need in needs(subject.unit, subject.start, subject.host.own, becomes=subject.user):
+        yield need.finding
+
+
 def _credentials(subject: Subject) -> Iterator[Finding]:
     unit, user = subject.unit, subject.user
     if not user or unit.flag("DynamicUser") or unit.value("User", "root") not in ("root", "0") or user in ("root", "0"):
@@ -167,13 +177,6 @@ def _timeouts(subject: Subject) -> Iterator[Finding]:
 
 def _sockets(subject: Subject) -> Iterator[Finding]:
     unit = subject.unit
-    families = unit.words("RestrictAddressFamilies")
-    if families and not allows_unix(unit.values("RestrictAddressFamilies")):
-        yield Finding(
-            "RestrictAddressFamilies",
-            "without AF_UNIX the supervisor can neither notify systemd nor receive a reload request",
-            "add AF_UNIX to RestrictAddressFamilies=",
-        )
     room = decimal(unit.value("FileDescriptorStoreMax"), MOST_COUNT) or 0
     listens = subject.settings.listen if subject.settings is not None else None
     needed = count_sockets(listens) if listens is not None else 1
@@ -185,22 +188,6 @@ def _sockets(subject: Subject) -> Iterator[Finding]:
             f"FileDescriptorStoreMax={max(16, needed)}",
             WARNING,
         )
-
-
-def allows_unix(values: Sequence[str]) -> bool:
-    """Whether RestrictAddressFamilies= allows AF_UNIX."""
-    allowed: bool | None = None  # whether `listed` is the allowed ones; None: no list yet
-    listed: set[str] = set()
-    for value in values:
-        denies = value.startswith("~")
-        families = set(words.split(value.removeprefix("~")))
-        if allowed is None:
-            allowed = not denies
-        if families == {"none"}:
-            allowed, listed = True, set()
-        else:
-            listed = listed | families if allowed != denies else listed - families
-    return allowed is None or ("AF_UNIX" in listed) == allowed
 
 
 def _runtime_directory(subject: Subject) -> Iterator[Finding]:
@@ -308,6 +295,10 @@ def _before_commit(subject: Subject) -> Iterator[Finding]:
         yield Finding("ExecStart", *remark, WARNING)
 
 
+def _since_wrap(subject: Subject) -> Iterator[Finding]:
+    yield from since_wrap(subject.unit)
+
+
 def _unknown_keys(subject: Subject) -> Iterator[Finding]:
     version, known = subject.host.version, subject.host.known
     if not known:
@@ -326,11 +317,12 @@ RULES: Sequence[Callable[[Subject], Iterator[Finding]]] = (
         _notify_access,
         _exec_reload,
         _main_process,
+        _sandbox,
         _credentials,
         _kill_mode,
         _runtime_directory,
         _sockets,
         _restart,
     ),
-    *(_timeouts, _stop, _directory, _rotations, _before_commit, _unknown_keys),
+    *(_timeouts, _stop, _directory, _rotations, _before_commit, _since_wrap, _unknown_keys),
 )

@@ -8,22 +8,9 @@ from typing import NamedTuple
 from ..errors import ConfigError
 from ..settings.settings import KINDS, Settings, check_settings
 from . import words
+from .paths import SYSTEM, OwnFiles
 from .rotation import Rotation
 from .text import UnitText
-
-ERROR, WARNING = "error", "warning"
-
-
-class Finding(NamedTuple):
-    """One problem of a unit."""
-
-    key: str  # the setting, without "="
-    problem: str  # the consequence; a clause without a full stop
-    fix: str  # what to write or do; a clause without a full stop
-    severity: str = ERROR
-
-    def __str__(self) -> str:
-        return f"{self.severity}: {self.problem}; {self.fix}"
 
 
 class Host(NamedTuple):
@@ -33,6 +20,7 @@ class Host(NamedTuple):
     known: frozenset[tuple[str, str]] = frozenset()  # (section, key) that systemd reads; empty is unknown
     runtime_directories: Mapping[str, Sequence[str]] = MappingProxyType({})  # by unit, below /run
     rotations: Sequence[Rotation] = ()  # what logrotate runs after a rotation
+    own: OwnFiles = SYSTEM
 
 
 class Subject(NamedTuple):

@@ -31,7 +31,7 @@ answers() { (exec 3<>/dev/tcp/127.0.0.1/$1) 2>/dev/null; }
 """
 # A command that goes on until it is stopped: until it serves, which another command tells.
 SERVES = "exec >/tmp/log 2>&1 </dev/null; {command} & pid=$!\nuntil_so {serves}; kill $pid; wait $pid"
-UNWRAPPED = "systemctl daemon-reload && systemctl restart gunicorn"  # as it says itself
+SWITCHED = "systemctl stop gunicorn && systemctl daemon-reload && systemctl start gunicorn"  # as it says itself
 STATUS = "sdsupervise status --pid-file /tmp/counter.pid"
 
 
@@ -101,14 +101,14 @@ HERE: Mapping[str | tuple[str, ...], Run] = {
     "sdsupervise unit wrap UNIT": of("sdsupervise unit wrap gunicorn.service"),
     "sdsupervise unit wrap gunicorn.service": Run("has ExecStart=/usr/bin/sdsupervise {command}"),
     (
-        "sdsupervise unit wrap --write gunicorn.service && systemctl restart gunicorn",
+        "sdsupervise unit wrap --write gunicorn.service",
         "sdsupervise unit lint",
         "sdsupervise unit unwrap gunicorn.service",
         "sdsupervise unit wrap --write",
         "sdsupervise unit unwrap UNIT",
     ): Run(
-        "{0} && has wsgi get 127.0.0.1:8000 && has serving sdsupervise status gunicorn && {1} && "
-        f"{{2}} && {UNWRAPPED} && {{3}} gunicorn && sdsupervise unit unwrap gunicorn && {UNWRAPPED}"
+        f"{{0}} && {SWITCHED} && has wsgi get 127.0.0.1:8000 && has serving sdsupervise status gunicorn && {{1}} && "
+        f"{{2}} && {SWITCHED} && {{3}} gunicorn && sdsupervise unit unwrap gunicorn && {SWITCHED}"
     ),
     "sdsupervise unit wrap --write sdsupervise@NAME": Run(
         "sed '$a user = \"daemon\"' /etc/sdsupervise/counter.toml >/etc/sdsupervise/fit.toml\n"

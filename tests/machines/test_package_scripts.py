@@ -56,6 +56,29 @@ def test_an_instance_names_nobodys_unit(upgraded: Machine) -> None:
     upgraded.run("systemctl", "stop", "web", "victim")
 
 
+@pytest.mark.parametrize(("unit", "running"), [("app.service", ["app.service"]), ("app@.service", ["app@1.service"])])
+def test_a_wrapped_unit_has_a_remedy(upgraded: Machine, unit: str, running: list[str]) -> None:
+    """The command that is printed gives a wrapped unit back as it was; one that does not run is not started."""
+    upgraded.write(f"/etc/systemd/system/{unit}", "[Service]\nExecStart=/usr/bin/sleep infinity\n")
+    upgraded.run("systemctl", "daemon-reload")
+    try:
+        for active in ([], running):
+            upgraded.run("sdsupervise", "unit", "wrap", "--write", unit)
+            upgraded.run("systemctl", "daemon-reload")
+            if active:
+                upgraded.run("systemctl", "start", *active)
+            told = upgraded.run("/srv/removing").stderr
+            (remedy,) = (line.partition("    ")[2] for line in told.splitlines() if "rm /etc/systemd" in line)
+            upgraded.run("sh", "-c", remedy)
+            assert upgraded.show(running[0], "Type") == {"Type": "simple"}
+            state = upgraded.show(running[0], "ActiveState")["ActiveState"]
+            assert state == ("active" if active else "inactive")
+    finally:
+        upgraded.run("systemctl", "stop", *running)
+        upgraded.run("sh", "-c", f"rm -rf /etc/systemd/system/{unit} /etc/systemd/system/{unit}.d")
+        upgraded.run("systemctl", "daemon-reload")
+
+
 @pytest.mark.parametrize(
     "version", ["$(touch /run/owned)", "`touch /run/owned`", "0; touch /run/owned", EVIL, "0\nx 1 2"]
 )

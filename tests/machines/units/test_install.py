@@ -14,7 +14,7 @@ MACHINE = Equipment(units=True, programs=True)
 
 UNIT = "[Service]\nExecStart=/bin/sleep infinity\n"
 DIRECTORY = "/etc/systemd/system/planted.service.d"
-DROP_IN = f"{DIRECTORY}/sdsupervise.conf"
+DROP_IN = f"{DIRECTORY}/zz-sdsupervise.conf"
 CANARY = "/srv/canary"
 
 
@@ -38,7 +38,7 @@ def test_modes_do_not_follow_the_umask(planted: Machine) -> None:
     """Everybody may read what a unit is, whatever root's umask."""
     planted.run("sh", "-c", "umask 077 && sdsupervise unit wrap planted --write")
     assert planted.run("stat", "--format=%a %u", DIRECTORY, DROP_IN).stdout == "755 0\n644 0\n"
-    assert planted.run("ls", "--almost-all", DIRECTORY).stdout == "sdsupervise.conf\n"
+    assert planted.run("ls", "--almost-all", DIRECTORY).stdout == "zz-sdsupervise.conf\n"
     planted.run("sdsupervise", "unit", "unwrap", "planted")
     assert not planted.exists(DIRECTORY)
 

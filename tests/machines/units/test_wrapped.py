@@ -35,7 +35,7 @@ SERVERS = {
     "uvicorn": ("Type=simple\nRestart=on-failure", "uvicorn --host 127.0.0.1 --port 8000 --no-access-log hello:app"),
     "hypercorn": ("Type=exec\nRestart=no", "hypercorn --bind 127.0.0.1:8000 --workers 0 hello:app"),
 }
-DROP_IN = "/etc/systemd/system/{}.service.d/sdsupervise.conf"
+DROP_IN = "/etc/systemd/system/{}.service.d/zz-sdsupervise.conf"
 
 
 def unit(name: str) -> str:
@@ -82,10 +82,11 @@ def test_from_plain_to_wrapped_and_back(machine: Machine, service: Service) -> N
     printed = sdsupervise(machine, "unit", "wrap", name)
     assert (printed.returncode, machine.exists(drop_in)) == (0, False)
     written = sdsupervise(machine, "unit", "wrap", "--write", service.unit)
-    assert written.stdout == f"wrote {drop_in}\nwhat remains to do: systemctl restart {name}\n"
+    switch = f"systemctl stop {name} && systemctl daemon-reload && systemctl start {name}"
+    assert written.stdout == f"wrote {drop_in}\nwhat remains to do, in one go: {switch}\n"
     assert written.stderr == printed.stderr
     assert "note: the switch needs one last restart\n" in written.stderr
-    service.systemctl("restart")
+    machine.run("sh", "-c", switch)
     assert kept(machine, service.unit) == plain
     done = sdsupervise(machine, "unit", "lint", name)
     assert (done.returncode, done.stdout) == (0, "")
@@ -98,14 +99,12 @@ def test_from_plain_to_wrapped_and_back(machine: Machine, service: Service) -> N
         result = result_of(load)
     assert result.answered == result.requests, result
     removed = sdsupervise(machine, "unit", "unwrap", name)
-    remains = f"systemctl daemon-reload && systemctl restart {name}"
-    assert removed.stdout == f"removed {drop_in}\nwhat remains to do, in one go: {remains}\n"
+    assert removed.stdout == f"removed {drop_in}\nwhat remains to do, in one go: {switch}\n"
     assert not machine.exists(drop_in.rpartition("/")[0])
     # Till then systemd must listen to the supervisor's watchdog.
     assert machine.show(service.unit, "NotifyAccess")["NotifyAccess"] == "main"
     service.deploy(1)
-    machine.run("systemctl", "daemon-reload")
-    service.systemctl("restart")
+    machine.run("sh", "-c", switch)
     with under_load(machine, service.program, "close", rate=50) as load:  # which waits for an answer of release 1
         assert result_of(load).answered > 0
     assert command(machine, service.unit) == plain_command
@@ -116,6 +115,7 @@ def test_from_plain_to_wrapped_and_back(machine: Machine, service: Service) -> N
 def test_broken_code(machine: Machine, service: Service) -> None:
     """Code that gunicorn cannot import fails the reload of a wrapped unit, while the old code serves on."""
     sdsupervise(machine, "unit", "wrap", "--write", "gunicorn")
+    machine.run("systemctl", "daemon-reload")
     service.systemctl("restart")
     with under_load(machine, service.program, "close", rate=50) as load:
         machine.write("/srv/hello/releases/2/hello.py", "import requsts\n")
@@ -146,7 +146,7 @@ def test_somebody_else_s_file(machine: Machine, service: Service) -> None:
     told = json.loads(sdsupervise(machine, "unit", "wrap", "--json", "gunicorn").stdout)
     assert (told["unit"], told["path"], told["written"]) == (service.unit, drop_in, False)
     assert told["text"] == machine.read(drop_in)
-    remains = "systemctl daemon-reload && systemctl restart gunicorn"
+    remains = "systemctl stop gunicorn && systemctl daemon-reload && systemctl start gunicorn"
     taken = json.loads(sdsupervise(machine, "unit", "unwrap", "--json", "gunicorn").stdout)
     assert taken == {"unit": service.unit, "path": drop_in, "remains": remains}
 
@@ -193,7 +193,7 @@ def test_without_root(machine: Machine) -> None:
     machine.write("/etc/systemd/system/gunicorn.service", unit("gunicorn"))
     machine.run("systemctl", "daemon-reload")
     as_games = ("setpriv", "--reuid=games", "--clear-groups", "--", "sdsupervise", "unit", "wrap")
-    assert machine.run(*as_games, "gunicorn").stdout.startswith("# gunicorn.service.d/sdsupervise.conf\n")
+    assert machine.run(*as_games, "gunicorn").stdout.startswith("# gunicorn.service.d/zz-sdsupervise.conf\n")
     done = machine.run(*as_games, "--write", "gunicorn", check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (77, 1)
     machine.remove("/etc/systemd/system/gunicorn.service")

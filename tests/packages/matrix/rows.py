@@ -381,7 +381,7 @@ def removal(ground: Ground) -> str:
     ground.assert_gone(UNIT)
     assert f"{GUNICORN_UNIT} runs under sdsupervise and will not start again without it" in told
     assert ground.show(GUNICORN_UNIT, "ActiveState") == "active"
-    (remedy,) = (line.partition("    ")[2] for line in told.splitlines() if "    rm /etc/systemd" in line)
+    (remedy,) = (line.partition("    ")[2] for line in told.splitlines() if "rm /etc/systemd" in line)
     ground.sh(remedy)
     assert ground.ask(GUNICORN.address) == "release 1"
     assert "gunicorn" in " ".join(ground.machine.processes(GUNICORN_UNIT)[0].cmdline)

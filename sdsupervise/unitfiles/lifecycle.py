@@ -1,0 +1,206 @@
+"""How a unit starts, stops and starts again, and what of its own meaning a supervisor can keep."""
+
+import math
+import re
+import signal
+from collections.abc import Iterator
+
+from ..errors import CannotWrap, ExitStatus
+from ..input.checked import MOST_COUNT, decimal
+from ..settings.settings import STOP_SIGNALS
+from .line import CommandLine
+from .text import UnitText
+from .text import seconds as parse_seconds
+
+GRACE_SECONDS = 20  # that systemd gives the supervisor beyond what that gives its workers
+_LEAST_SECONDS = 10  # that are left to the supervisor where the unit says how long it may take
+_START_SECONDS, _START_GRACE_SECONDS = 60.0, 30  # of a supervisor; of systemd beyond that
+_DEFAULT_SECONDS = 90.0  # systemd's for a start and for a stop; an administrator may have changed it
+_RESTART_SECONDS, _RESPAWN_SECONDS = 0.1, 5.0  # systemd's RestartSec=; delay_before_respawn
+# Their processes live on over a restart, and that is why their units say KillMode=process.
+_KEEPERS = (
+    *("sshd", "dropbear", "mosh-server", "ttyd", "screen", "tmux", "cron", "crond", "atd", "patroni", "supervisord"),
+    *("dockerd", "containerd", "podman", "crio", "kubelet", "nomad", "incusd", "lxd", "lxcfs", "slurmd", "slurmstepd"),
+    *("libvirtd", "virtqemud", "virtlxcd", "virtxend", "virtchd", "multipathd"),
+)
+_KILL = re.compile(
+    r"\bkill\s+(?:(?:-s\s*|--signal[\s=]|-(?!-))(?:SIG)?([A-Z0-9+]+)\s+)?(?:--\s+)?[\"']?\$\{?MAINPID\b",
+    re.IGNORECASE,
+)
+_OUR_STATUSES = frozenset(str(int(status)) for status in ExitStatus if status) | {"CONFIG", "TEMPFAIL", "USAGE"}
+FALSE = ("", "no", "false", "off", "0", "n", "f")
+
+
+def check(unit: UnitText, program: str) -> None:
+    """Raise CannotWrap if a supervisor cannot keep what the unit means by its stops and restarts."""
+    name = unit.name
+    if unit.flag("RemainAfterExit"):
+        raise CannotWrap(
+            f"{name} has RemainAfterExit=yes: its command may end, but a supervisor would start it again and again."
+        )
+    if unit.value("ExitType") == "cgroup":
+        raise CannotWrap(
+            f"{name} has ExitType=cgroup: its first process may end, but a supervisor would start it again."
+        )
+    if unit.value("Restart") == "on-success":
+        raise CannotWrap(f"{name} has Restart=on-success: after a failure it must stay down.")
+    mode = unit.value("KillMode", "control-group")
+    if mode in ("process", "none") and (program in _KEEPERS or unit.value("Delegate").lower() not in FALSE):
+        raise CannotWrap(
+            f"{name} has KillMode={mode}: what {program} has started outlives a restart, but a supervisor ends all of "
+            "it."
+        )
+    final = [word for word in unit.words("RestartPreventExitStatus") if word not in ("78", "CONFIG")]
+    if final:
+        raise CannotWrap(
+            f"{name} has RestartPreventExitStatus={' '.join(final)}: with that it must stay down, but a supervisor "
+            "starts its command again after any exit."
+        )
+    if not unit.flag("SendSIGKILL", default=True):
+        raise CannotWrap(
+            f"{name} has SendSIGKILL=no: nothing may kill {program}, but a supervisor does so after its stop time-out."
+        )
+    for key in ("KillSignal", "RestartKillSignal"):
+        if (number := signal_name(unit.value(key))) not in ("", "SIGKILL", *STOP_SIGNALS):
+            raise CannotWrap(
+                f"{name} has {key}={unit.value(key)}, but a supervisor stops a command by one of "
+                f"{', '.join(STOP_SIGNALS)} ({number} is none of them)."
+            )
+
+
+def signal_name(text: str) -> str:
+    """The name of a signal that a unit names: "SIGINT" for "2", "INT" and "SIGINT"."""
+    if number := decimal(text, signal.NSIG - 1):
+        try:
+            return signal.Signals(number).name
+        except ValueError:
+            return f"SIG{text}"
+    return f"SIG{text.removeprefix('SIG')}" if text else ""
+
+
+def seconds(unit: UnitText, key: str, default: float) -> float:
+    """A time-out in seconds; math.inf for none."""
+    return unit.seconds(key, unit.seconds("TimeoutSec", default)) or math.inf
+
+
+def stops(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
+    """The settings about a stop, each with its note. They set the options of a supervisor, too."""
+    mode = unit.value("KillMode", "control-group")
+    left = f"KillMode was {mode}: what {line.program} leaves running at a stop or a reload is killed now"
+    yield "KillMode=mixed", left if mode in ("process", "none") else ""
+    said = ""
+    commands = unit.values("ExecStop")
+    if commands:
+        found = _KILL.search(commands[-1]) if len(commands) == 1 else None
+        said = signal_name((found[1] or "TERM").upper()) if found else ""
+        if said in ("SIGKILL", *STOP_SIGNALS):
+            yield "ExecStop=", f"ExecStop was {commands[-1]}: the supervisor sends this signal"
+        else:
+            said = ""
+            yield (
+                "ExecStop=",
+                f"ExecStop was {'; '.join(commands)}: it no longer runs; the supervisor stops the command by a signal "
+                "(--stop-signal), so check that this is enough",
+            )
+    had = signal_name(unit.value("KillSignal"))
+    for key in ("KillSignal", "RestartKillSignal"):
+        number = signal_name(unit.value(key))
+        if number not in ("", "SIGTERM"):
+            yield f"{key}=SIGTERM", f"{key} was {unit.value(key)}, and a supervisor is stopped by SIGTERM"
+    _stop_by(line, said or had)
+    if unit.flag("SendSIGHUP"):
+        yield "SendSIGHUP=no", "SendSIGHUP was yes, and the supervisor would pass the SIGHUP on"
+    if unit.value("FinalKillSignal"):
+        yield "", f"FinalKillSignal={unit.value('FinalKillSignal')} is for the supervisor: it ends a command by SIGKILL"
+
+
+def _stop_by(line: CommandLine, number: str) -> None:
+    if number == "SIGKILL":
+        line.options["stop-timeout"] = "0"
+        line.note("--stop-timeout 0: the command gets SIGKILL at once, as from the unit")
+    elif number not in ("", "SIGTERM"):
+        line.options.setdefault("stop-signal", number)
+        line.note(f"--stop-signal {line.options['stop-signal']}: how the supervisor then stops the command")
+
+
+def restarts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
+    """The settings about a start after an exit, each with its note. They set the options of a supervisor, too."""
+    restart = unit.value("Restart", "no")
+    note = f"Restart was {restart}: the supervisor starts the command again after every exit, also after a clean one"
+    yield "Restart=always", note if restart != "always" else ""
+    gives_up = _start_limit(unit, line)
+    yield f"RestartPreventExitStatus={'75 ' * gives_up}78", ""
+    if _OUR_STATUSES & set(unit.words("SuccessExitStatus")):
+        had = " ".join(unit.words("SuccessExitStatus"))
+        yield "SuccessExitStatus=", f"SuccessExitStatus was {had}, by which a supervisor reports failures"
+    yield "SuccessExitStatus=SIGTERM", ""
+    if restart != "no":
+        delay = unit.seconds("RestartSec", _RESTART_SECONDS) or _RESTART_SECONDS
+        if delay != _RESPAWN_SECONDS and not math.isinf(delay):
+            line.options["delay-before-respawn"] = f"{delay:g}"
+        longest = unit.seconds("RestartMaxDelaySec", math.inf)
+        if not math.isinf(longest):
+            line.options["respawn-backoff-limit"] = f"{longest:g}"
+    for key, section in (
+        ("OnFailure", "Unit"),
+        ("FailureAction", "Unit"),
+        ("OnSuccess", "Unit"),
+        ("SuccessAction", "Unit"),
+        ("StartLimitAction", "Unit"),
+    ):
+        value = unit.value(key, section=section)
+        if value and value != "none":
+            yield "", f"{key}={value} waits for the end of the supervisor, which starts the command again by itself"
+
+
+def _start_limit(unit: UnitText, line: CommandLine) -> bool:
+    """Carry over a limit of starts that the unit has set; return whether there is one."""
+    burst = _either(unit, "StartLimitBurst")
+    interval = _either(unit, "StartLimitIntervalSec", "StartLimitInterval")
+    if not burst and not interval:
+        return False
+    try:
+        window = parse_seconds(interval) if interval else 10.0
+    except ValueError:
+        window = 10.0
+    count = decimal(burst or "5", MOST_COUNT) or 0
+    if not count or not window or math.isinf(window):
+        return False
+    line.options |= {"crash-limit": str(count), "crash-window": f"{window:g}"}
+    line.note(f"--crash-limit {count}: the unit gave up after so many starts within {window:g} s")
+    return True
+
+
+def _either(unit: UnitText, *keys: str) -> str:
+    found = [unit.value(key, section=section) for key in keys for section in ("Unit", "Service")]
+    return next(filter(None, found), "")
+
+
+def timeouts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
+    """The time limits, each with its note. They set the options of a supervisor, too."""
+    stop = int(line.options.get("stop-timeout", "30"))
+    had = seconds(unit, "TimeoutStopSec", _DEFAULT_SECONDS)
+    needed = max(60, stop + GRACE_SECONDS)
+    if math.isinf(had):
+        yield f"TimeoutStopSec={needed}", "TimeoutStopSec had no limit, so a supervisor that hangs would run for ever"
+    elif had < stop + _LEAST_SECONDS:
+        said = unit.value("TimeoutStopSec") or unit.value("TimeoutSec")
+        yield f"TimeoutStopSec={needed}", f"TimeoutStopSec was {said}, too short to drain" if said else ""
+    start = seconds(unit, "TimeoutStartSec", _DEFAULT_SECONDS)
+    if "ready-after" in line.options:  # then it is ready after that time
+        if start < _DEFAULT_SECONDS:
+            yield "TimeoutStartSec=90", f"TimeoutStartSec was {start:g}, too short for a reload"
+        return
+    said = unit.value("TimeoutStartSec") or unit.value("TimeoutSec")
+    allowed = 3600 if math.isinf(start) else math.ceil(start)
+    options = ["start-timeout", *["reload-timeout"] * (allowed > _START_SECONDS)]
+    line.options |= dict.fromkeys(options, str(allowed))
+    if said:
+        names = " and ".join(f"--{option}" for option in options)
+        line.note(f"{names} {allowed}: the unit let it take so long to start")
+    needed = max(90, allowed + _START_GRACE_SECONDS)
+    if math.isinf(start):
+        yield f"TimeoutStartSec={needed}", "TimeoutStartSec had no limit, so a reload that hangs would never end"
+    else:
+        note = f"TimeoutStartSec was {said}: systemd must wait longer than the supervisor"
+        yield f"TimeoutStartSec={needed}", note if said else ""

@@ -17,14 +17,13 @@ from ..linux.unpatched import os, socket
 from ..settings.addresses import why_too_long
 from ..systemd import logs
 from .command_worker import CommandIdentity, NotifiedWorker
-from .notify_socket import NotifySocket
+from .notify_socket import LONGEST_NAME, MODE_OF_DIRECTORY, NotifySocket
 from .shimmed_worker import ShimmedWorker
 from .source import WorkerContext
 from .worker import WorkerOwner
 
 _SHIM_SECONDS = 10.0  # for the shim's two forks when it starts
 _DIRECTORY = re.compile(r"notify\.([0-9]{1,9})\.[0-9a-f]{8}")  # the number is the supervisor's pid
-_MOST_STARTS = 10**10 - 1  # the path of a worker's socket ends in the number of its start
 _PLACE_HOLDER = re.compile(r"\{\{([\w.-]+)\}\}|(?<!\$)\{([\w.-]+)\}")
 
 
@@ -42,13 +41,13 @@ class CommandWorkers:
         self._order = Order(executable, with_descriptors(words, list(listeners)), environment, listeners)
         self._executable = executable
         self._directory = ""
-        self._started = 0
 
     def start(
         self, owner: WorkerOwner, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
     ) -> NotifiedWorker:
         """See Source."""
-        notify, identity = NotifySocket(self._next_path()), CommandIdentity(self._executable, process_groups.new_mark())
+        self._directory = self._directory or _make_directory()
+        notify, identity = NotifySocket(self._directory), CommandIdentity(self._executable, process_groups.new_mark())
         try:
             if self._context.settings.overlaps:
                 return self._start_directly(owner, notify, identity, index=index, wait_for_go=wait_for_go)
@@ -162,12 +161,6 @@ class CommandWorkers:
                 pass  # the unit's runtime directory may already be gone
             self._directory = ""
 
-    def _next_path(self) -> str:
-        """The NOTIFY_SOCKET path of the next worker: unique, and short enough for a socket address."""
-        self._directory = self._directory or _make_directory()
-        self._started += 1
-        return f"{self._directory}/{self._started}"
-
 
 def _hear_of_command(link: socket.socket) -> processes.Child | None:
     """The command's process, from the first message of its shim; None if the shim could not fork or hangs."""
@@ -236,15 +229,19 @@ def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[st
 
 
 def _make_directory() -> str:
-    """Make a private directory: in the unit's runtime directory if that is ours, else in the temporary directory.
+    """Make a directory for sockets: in the unit's runtime directory if that is ours, else in the temporary directory.
 
-    No other user may be able to replace it, because the supervisor trusts each datagram sent to a socket in it.
+    No other user may be able to replace it, nor to list it; see notify_socket.py. The workers of root may become other
+    users, so root prefers a place that every user can reach.
 
     Raises OSError.
     """
-    for place in (runtime_directory(), os.environ.get("TMPDIR", ""), "/tmp"):
+    places = [place for place in (runtime_directory(), os.environ.get("TMPDIR", ""), "/tmp") if place]
+    if os.geteuid() == 0:
+        places.sort(key=lambda place: not _all_can_reach(place))
+    for place in places:
         name = f"notify.{os.getpid()}.{os.urandom(4).hex()}"
-        if not place or why_too_long(f"{place}/{name}/{_MOST_STARTS}"):
+        if why_too_long(f"{place}/{name}/{'x' * LONGEST_NAME}"):
             continue
         try:
             directory = files.open_directory(place, only_ours=True)
@@ -252,6 +249,7 @@ def _make_directory() -> str:
             continue
         try:
             os.mkdir(name, 0o700, dir_fd=directory)
+            os.chmod(name, MODE_OF_DIRECTORY, dir_fd=directory)  # whatever the umask is
             if place == runtime_directory():
                 _remove_left_behind(directory)
         except OSError:
@@ -262,6 +260,19 @@ def _make_directory() -> str:
     raise OSError(
         errno.EACCES, "there is no directory for its NOTIFY_SOCKET; set TMPDIR to a writable one with a short path"
     )
+
+
+def _all_can_reach(place: str) -> bool:
+    """Return whether every user may enter a directory and those above it."""
+    place = os.path.realpath(place)
+    try:
+        while os.stat(place).st_mode & 0o001:
+            if place == "/":
+                return True
+            place = os.path.dirname(place)
+    except OSError:
+        pass
+    return False
 
 
 def _remove_left_behind(place: int) -> None:

@@ -10,6 +10,7 @@ from ..errors import ProtocolError
 from ..input.checked import decimal
 from ..input.printable import one_line
 from ..linux import process_groups, processes, signals
+from ..linux.channel import Sender
 from ..linux.descriptors import is_pipe_to_write
 from ..linux.event_loop import EventLoop, Timer
 from ..linux.leftovers import Leftovers
@@ -17,7 +18,7 @@ from ..linux.unpatched import os
 from ..settings.settings import Settings
 from ..systemd.catalog import CatalogEntry, entry_fields
 from ..systemd.notify_client import ANSWER, ASKS_ANSWER, FAILED
-from .notify_socket import Notification, NotifySocket
+from .notify_socket import Notification, NotifySocket, may_speak
 from .worker import Worker, WorkerOwner, WorkerState
 
 _log = logging.getLogger("sdsupervise")
@@ -149,7 +150,10 @@ class NotifiedWorker(Worker):
             if notification is None:
                 return
             try:
-                self._take_in(notification)
+                if may_speak(notification.sender, self.pid, self._identity.mark):
+                    self._take_in(notification)
+                else:
+                    self._warn(_refusal(notification.sender))
             finally:
                 notification.close_fds()
 
@@ -353,6 +357,11 @@ class NotifiedWorker(Worker):
         self._notify.close()
         self._drop_waiters()
         self._close_gate()
+
+
+def _refusal(sender: Sender | None) -> str:
+    whose = f"Pid {sender.pid} of uid {sender.uid}" if sender is not None else "A process without credentials"
+    return f"{whose} sent a notification, and is not known as a process of this worker. Ignoring it"
 
 
 def _shown(text: str) -> str:

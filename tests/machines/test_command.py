@@ -278,3 +278,51 @@ def test_a_command_that_goes_to_the_background(trial: Trial, handover: str) -> N
     story = trial.story()
     assert story.says("The command went to the background: it exited with status 0 and left pid")
     assert story.says("in a script, exec the program as the last command, without a & behind it")
+
+
+BECOMES_ANOTHER = """\
+#!/usr/bin/python3 -u
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: (print("release RELEASE stops"), os._exit(0)))
+os.setgroups([]); os.setresgid(GID, GID, GID); os.setresuid(UID, UID, UID)
+assert os.system("systemd-notify --ready --status='RELEASE is warm'") == 0
+print(f"release RELEASE serves as {os.getuid()}")
+while True:
+    signal.pause()
+"""
+
+
+@BOTH
+def test_command_that_becomes_another_user(trial: Trial, handover: str) -> None:
+    """A daemon that starts as root and drops it before READY=1, as mosquitto does, gets ready, also in a sandbox."""
+    script = BECOMES_ANOTHER.replace("UID", "65534").replace("GID", "65534")
+    few = "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL"
+    deploy(trial, "one", script)
+    install(trial, "--handover", handover, settings=(few, "NoNewPrivileges=yes", "ProtectProc=invisible"))
+    journal = trial.follow()
+    trial.start()
+    journal.wait_for("release one serves as 65534")
+    deploy(trial, "two", script)
+    assert trial.reload() == 0
+    wait_for_all(journal, "release one stops", "release two serves as 65534")
+    trial.stop()
+    journal.wait_for("release two stops")
+
+
+@BOTH
+def test_command_whose_reload_is_root(trial: Trial, handover: str) -> None:
+    """PermissionsStartOnly= runs ExecReload= as root. The command stays its user's, and the reload says that it applies
+    no change of the unit."""
+    script = SIGNALLED.replace('print("release RELEASE serves")', 'print("release RELEASE serves as", os.getuid())')
+    deploy(trial, "one", script)
+    install(trial, "--handover", handover, settings=("User=games", "PermissionsStartOnly=yes"))
+    journal = trial.follow()
+    trial.start()
+    games = trial.machine.run("id", "-u", "games").stdout.strip()
+    journal.wait_for(f"release one serves as {games}")
+    deploy(trial, "two", script)
+    assert trial.reload() == 0
+    journal.wait_for(f"release two serves as {games}")
+    uids = {trial.machine.run("stat", "-c", "%u", f"/proc/{process.pid}").stdout.strip() for process in trial.processes}
+    assert uids == {games}
+    assert trial.story().says(f"The service was started as uid {games}; to change the user, restart the service")

@@ -44,6 +44,7 @@ class CatalogEntry(Enum):
     WORKER_HUNG = "876c3f0cbd464832a7c7c4403ed67852"
     WORKER_TRACEBACK = "8fafb887990d473ea961db430a4a7355"  # where a worker hangs, or the exception that ended it
     WORKER_KILLED = "7cf04ef282ba4a2d921038da8dc821ba"  # a worker did not exit in time after its stop signal
+    SIGNAL_REFUSED = "48957fd586d9488b9e8b225a378a963f"  # we may not signal a worker
     WORKER_REPLACED = "b1e3b793e23e4d298213d73c83d3f82b"
     WORKER_NOT_REPLACED = "9b7faa04b78f4edf99d9fed3969e394f"
     WORKER_NOT_STARTED = "83c3e1fb40a448769f6f2a92f8b0eecd"

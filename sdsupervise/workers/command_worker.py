@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..errors import ProtocolError
 from ..input.checked import decimal
 from ..input.printable import one_line
-from ..linux import process_groups, processes, signals
+from ..linux import process_groups, processes
 from ..linux.channel import Sender
 from ..linux.descriptors import is_pipe_to_write
 from ..linux.event_loop import EventLoop, Timer
@@ -93,6 +93,7 @@ class NotifiedWorker(Worker):
             self._leftovers.kill()
             return  # the kernel may have given the number to another process
         processes.signal_group(self._child, signal.SIGKILL)
+        self._signal(signal.SIGKILL)  # the group may have a process that we may signal, beside one that we may not
 
     # --------------------------------------------------------------------------------- what the supervisor sends
 
@@ -117,10 +118,10 @@ class NotifiedWorker(Worker):
     def _send_stop(self) -> None:
         self._send_go()  # a command that is not executed yet must not wait for ever
         number = signal.Signals[self._settings.stop_signal]
-        if self._settings.kill_mode == "group":
-            processes.signal_group(self._child, number)
-        else:
-            signals.send(self.pidfd, number)
+        if self._settings.kill_mode == "mixed":
+            self._signal(number)
+        elif not processes.signal_group(self._child, number):
+            self._be_refused(number)
         self._drop_waiters()
 
     def _take_waiters(self) -> list[int]:
@@ -282,7 +283,7 @@ class NotifiedWorker(Worker):
         self._ended_for = "start timeout"
         extra = entry_fields(CatalogEntry.WORKER_LATE, worker=self, seconds=waited)
         _log.warning("Worker (pid %d): %s Ending it", self.pid, self.failure, extra=extra)
-        signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
+        self._signal(signal.Signals[self._settings.stop_signal])
         self._set_timer(_GRACE_SECONDS, self.kill)
 
     def _ask_for_traceback(self) -> None:

@@ -88,12 +88,14 @@ class ShimmedWorker(NotifiedWorker):
             self._leftovers.kill()
             return
         self._say(shim.KILL)
-        signals.send(self.pidfd, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         if not self._is_killed:  # a repeated call must not postpone the deadline
             self._is_killed = True
             self._expect_within(_SHIM_SECONDS, self._kill_shim)
 
     def _kill_shim(self) -> None:
+        if self.refused:
+            return  # the command lives, and the shim holds the lock for it
         signals.send(self._child.pidfd, signal.SIGKILL)
 
     # --------------------------------------------------------------------------------- messages in both directions
@@ -111,8 +113,11 @@ class ShimmedWorker(NotifiedWorker):
     def _send_stop(self) -> None:
         self._say(shim.STOP)
         self._close_gate()  # a command that still waits is never executed
+        number = signal.Signals[self._settings.stop_signal]
         if self._settings.kill_mode == "mixed":
-            signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
+            self._signal(number)
+        elif not signals.send(self.pidfd, 0):
+            self._be_refused(number)  # the shim signals the group
         self._drop_waiters()
 
     def _say(self, word: bytes) -> None:

@@ -310,6 +310,27 @@ def test_command_that_becomes_another_user(trial: Trial, handover: str) -> None:
 
 
 @BOTH
+def test_command_that_the_supervisor_may_not_signal(trial: Trial, handover: str) -> None:
+    """Without CAP_KILL, a reload is refused and a stop does not wait for stop_timeout: systemd kills the command."""
+    script = BECOMES_ANOTHER.replace("UID", "65534").replace("GID", "65534")
+    deploy(trial, "one", script)
+    options = ("--handover", handover, "--stop-timeout", "1000")
+    install(trial, *options, settings=("CapabilityBoundingSet=CAP_SETUID CAP_SETGID", "TimeoutStopSec=1000"))
+    journal = trial.follow()
+    trial.start()
+    journal.wait_for("release one serves as 65534")
+    (pid,) = [process.pid for process in trial.processes if process.cmdline[:1] == ["/usr/bin/python3"]][-1:]
+    assert trial.reload() != 0
+    why = "to worker (pid {}), which runs as uid 65534: add CAP_KILL to CapabilityBoundingSet= of the unit."
+    journal.wait_for("may not send signals " + why.format(pid))
+    trial.stop()
+    refused = journal.wait_for("may not send SIGTERM " + why.format(pid))
+    assert (refused["SDSUPERVISE_EVENT"], refused["PRIORITY"]) == ("signal-refused", "3")
+    trial.ends_failed = True
+    assert trial.show("Result", "ExecMainStatus") == {"Result": "exit-code", "ExecMainStatus": "77"}
+
+
+@BOTH
 def test_command_whose_reload_is_root(trial: Trial, handover: str) -> None:
     """PermissionsStartOnly= runs ExecReload= as root. The command stays its user's, and the reload says that it applies
     no change of the unit."""

@@ -250,3 +250,83 @@ def test_old_command_that_takes_longer(ground: Ground, handover: tuple[str, ...]
     ground.expect("finished")
     assert reload.wait() == 0
     ground.expect("serves", release="2")
+
+
+# ------------------------------------------------------------------------------- a command that may not be signalled
+
+WITHOUT_CAP_KILL = ("setpriv", "--bounding-set=-kill", "--inh-caps=-kill")
+BECOMES_NOBODY = "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def start_without_cap_kill(ground: Ground, text: str, *options: object) -> Running:
+    ground.program(1, text)
+    run = (*WITHOUT_CAP_KILL, SDSUPERVISE, "run", "--pid-file", ground.pid_file, *options, "--")
+    return ground.run(*run, "current/program")
+
+
+@needs_root
+@pytest.mark.parametrize("kill_mode", ["mixed", "group"])
+@BOTH
+def test_stop_that_is_not_permitted(ground: Ground, handover: tuple[str, ...], kill_mode: str) -> None:
+    """A stop does not wait for a worker that may not be signalled: the log says what to do, and the status is 77."""
+    options = (*handover, "--stop-timeout", "1000", "--kill-mode", kill_mode)
+    running = start_without_cap_kill(ground, f"{BECOMES_NOBODY}; {SERVES}", *options)
+    worker = ground.expect("serves").pid
+    running.expect_line("is ready")
+    running.signal(signal.SIGTERM)
+    running.expect_line(
+        rf"The supervisor may not send SIGTERM to worker \(pid {worker}\), which runs as uid 65534: "
+        "add CAP_KILL to CapabilityBoundingSet= of the unit"
+    )
+    assert running.wait() == 77
+
+
+@needs_root
+@BOTH
+def test_reload_that_is_not_permitted(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A reload is refused at once while the supervisor could not stop the old worker, which serves on."""
+    running = start_without_cap_kill(ground, f"{BECOMES_NOBODY}; {SERVES}", *handover)
+    worker = ground.expect("serves").pid
+    running.expect_line("is ready")
+    done = ground.reload()
+    assert done.returncode == 1
+    assert f"NOT RELOADED. The supervisor may not send signals to worker (pid {worker}), which runs" in done.stderr
+    assert ground.worker_pids() == [worker]
+    assert ground.status()["state"] == "serving"
+
+
+@needs_root
+def test_worker_that_becomes_another_user_in_a_reload(ground: Ground) -> None:
+    """The same is found before the old worker is stopped, if the worker changes its user in the middle of a reload."""
+    text = f"""
+    def become(*_):
+        {BECOMES_NOBODY}
+        report("became")
+    signal.signal(signal.SIGUSR1, become)
+    """
+    running = start_without_cap_kill(ground, text + SERVES, *OVERLAP)
+    worker = ground.expect("serves").pid
+    running.expect_line("is ready")
+    ground.make_gate()
+    ground.program(2, f'wait_at_gate("warms up"); {SERVES}')
+    reload = ground.reload_process()
+    ground.expect("warms up")
+    os.kill(worker, signal.SIGUSR1)
+    ground.expect("became")
+    ground.open_gate()
+    assert reload.wait() == 1
+    assert f"NOT RELOADED: The supervisor may not send signals to worker (pid {worker})" in reload.err
+    assert "Generation 1, " in reload.err and "was never stopped" in reload.err
+    assert ground.worker_pids() == [worker]
+
+
+@needs_root
+@BOTH
+def test_start_that_cannot_be_ended(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A worker that is not ready in time, and may not be signalled, fails the start with what to do."""
+    text = f'{BECOMES_NOBODY}; report("starts"); wait()'
+    running = start_without_cap_kill(ground, text, *handover, "--start-timeout", "0.3")
+    ground.expect("starts")
+    running.expect_line("may not send SIGTERM to worker")
+    assert running.wait() == 77

@@ -40,6 +40,9 @@ class WorkersOwner:
     def worker_extends(self, worker: Worker, seconds: float) -> None:
         pass
 
+    def worker_refuses(self, worker: Worker) -> None:
+        pass
+
     def worker_gone(self, worker: Worker) -> None:
         pass
 

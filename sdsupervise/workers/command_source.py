@@ -1,16 +1,19 @@
 """The source of a command's workers: each one is executed anew, from what is on disk at that moment."""
 
 import errno
+import logging
 import re
 import signal
 from collections.abc import Callable, Sequence
 
 from ..child import command_exec, shim
 from ..child.command_exec import Order
+from ..code.code_version import files_of_command, read_version_of_command
 from ..control.client import runtime_directory
 from ..errors import ConfigError, UsageError
 from ..linux import files, process_groups, process_title, processes, signals
 from ..linux.channel import receive
+from ..linux.inheritance import directory_of_code
 from ..linux.patience import readable_within
 from ..linux.program_search import search
 from ..linux.unpatched import os, socket
@@ -21,6 +24,8 @@ from .notify_socket import LONGEST_NAME, MODE_OF_DIRECTORY, NotifySocket
 from .shimmed_worker import ShimmedWorker
 from .source import WorkerContext
 from .worker import WorkerOwner
+
+_log = logging.getLogger("sdsupervise")
 
 _SHIM_SECONDS = 10.0  # for the shim's two forks when it starts
 _DIRECTORY = re.compile(r"notify\.([0-9]{1,9})\.[0-9a-f]{8}")  # the number is the supervisor's pid
@@ -39,7 +44,8 @@ class CommandWorkers:
             os.environ, generation=context.generation, worker_timeout=settings.worker_timeout
         )
         self._order = Order(executable, with_descriptors(words, list(listeners)), environment, listeners)
-        self._executable = executable
+        self._executable, self._words = executable, words
+        self._codes: dict[int, str] = {}  # the version that each worker was started with, by index
         self._directory = ""
 
     def start(
@@ -47,6 +53,7 @@ class CommandWorkers:
     ) -> NotifiedWorker:
         """See Source."""
         self._directory = self._directory or _make_directory()
+        self._note_code(index)
         notify, identity = NotifySocket(self._directory), CommandIdentity(self._executable, process_groups.new_mark())
         try:
             if self._context.settings.overlaps:
@@ -57,6 +64,20 @@ class CommandWorkers:
         except OSError:
             notify.close()
             raise
+
+    def _note_code(self, index: int) -> None:
+        """The program may have changed on disk since this generation began: say so, and show what runs."""
+        ours = self._context.code_version
+        files = files_of_command(self._executable, self._words)
+        now = read_version_of_command(self._executable, ours.words[1:], files)
+        self._codes[index] = str(now)
+        if str(now) != str(ours):
+            _log.warning(
+                "Worker %d starts with changed code: %s is on disk, and generation %d has run %s",
+                *(index, now, self._context.generation, ours),
+            )
+            if set(self._codes.values()) == {str(now)}:
+                ours.replace(now)
 
     def _start_directly(
         self, owner: WorkerOwner, notify: NotifySocket, identity: CommandIdentity, *, index: int, wait_for_go: bool
@@ -190,11 +211,34 @@ def pinned(executable: str, words: Sequence[str]) -> tuple[str, tuple[str, ...]]
     """The program and its words, with all symlinks of the program's directory resolved.
 
     A worker that is restarted then runs the code of its generation, even if a deployment has swapped a symlink since.
+    So does a word that lies below the name by which the program's directory, or the working directory, was entered.
     The last part of the path stays: the python of a virtual environment is a symlink, and finds its environment by
     its own location.
     """
-    executable = os.path.join(os.path.realpath(os.path.dirname(executable) or "."), os.path.basename(executable))
-    return executable, (executable, *words[1:]) if "/" in words[0] else tuple(words)
+    directory = os.path.dirname(executable)
+    entered = [_swapped(directory_of_code(), os.getcwd()), _swapped(directory, os.path.realpath(directory or "."))]
+    executable = os.path.join(os.path.realpath(directory or "."), os.path.basename(executable))
+    rest = [_resolved(word, entered) for word in words[1:]]
+    return executable, (executable if "/" in words[0] else words[0], *rest)
+
+
+def _swapped(name: str, real: str) -> tuple[str, str]:
+    """The part of a directory's name that leads elsewhere, and where: of /srv/current/bin and /srv/5/bin, /srv/current
+    and /srv/5."""
+    while os.path.basename(name) == os.path.basename(real) and os.path.dirname(name) not in ("/", ""):
+        name, real = os.path.dirname(name), os.path.dirname(real)
+    return name, real
+
+
+def _resolved(word: str, entered: Sequence[tuple[str, str]]) -> str:
+    """The word, or the path after its first "=", with such a name resolved. Links such as /bin stay."""
+    option, is_option, path = word.partition("=")
+    if not (is_option and option.startswith("-")):
+        option, is_option, path = "", "", word
+    for name, real in entered:
+        if name != real and os.path.dirname(name) != "/" and f"{path}/".startswith(f"{name}/") and name:
+            return f"{option}{is_option}{real}{path[len(name) :]}"
+    return word
 
 
 def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[str, ...]:

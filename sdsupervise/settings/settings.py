@@ -17,6 +17,7 @@ from .listen import Listen
 
 MOST_WORKERS = 10_000  # the fewest are 1
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
+RELOAD_SIGNALS = ("none", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGCONT")
 EACH_IN_EXCLUSIVE = (
     "before_commit_each is for handover overlap; in an exclusive service, all new workers have clients already, and "
     "none can be held back while another is checked."
@@ -96,6 +97,17 @@ class Settings(NamedTuple):
         str,
         kinds.choice(STOP_SIGNALS, "the signal that stops a command", only_for="command"),
     ] = "SIGTERM"
+    reload_signal: Annotated[
+        str,
+        kinds.choice(
+            *(
+                RELOAD_SIGNALS,
+                "a reload only sends this signal to the first process of a command, which then reads its configuration "
+                "again: no new generation starts, and the reload has failed if the process ends",
+            ),
+            only_for="command",
+        ),
+    ] = "none"
     kill_mode: Annotated[
         str,
         kinds.choice(

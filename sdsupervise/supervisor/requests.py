@@ -42,7 +42,7 @@ class RequestsOwner(Protocol):
 
     @property
     def reload_waits(self) -> bool:
-        """Whether a reload waits for its turn."""
+        """Whether a reload waits for its turn, or for the effect of a signal."""
 
     def facts(self) -> dict[str, object]:
         """The answer to Status."""

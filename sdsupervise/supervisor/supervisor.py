@@ -162,6 +162,7 @@ class Supervisor:
                 self._step(self._events.popleft())
         finally:
             self._stepping = False
+        self._operators.look()
 
     def _note_conditions(self) -> bool:
         """Add the event of a lasting condition, if the state waits for it and no other event waits.

@@ -30,6 +30,7 @@ class CatalogEntry(Enum):
     ABANDONED = "c52b5e4c26b348348358d66171ad89e1"  # after a reload that failed, the new generation has exited
     GAVE_UP = "610d3ebfe4d248b8912bc3afd05e85f3"
     RELOAD_STARTED = "60c1d73fe04042bbb324807ad3fcf233"
+    RELOAD_SIGNALLED = "9aef0be1dc594a1c9da1b1ee666b0927"  # a reload by reload_signal has begun
     RELOAD_PHASE = "8c9281de1a9246e58d1665f24053e67e"
     RELOADED = "5a592398062d49078d426f9c5c759d50"
     ROLLED_BACK = "fb20d84ffbcd40f9859379b0b3e943ab"

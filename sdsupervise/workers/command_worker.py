@@ -160,7 +160,7 @@ class NotifiedWorker(Worker):
 
     def _take_in(self, notification: Notification) -> None:
         # The answer to BARRIER=1 is that we close its descriptor, after all earlier notifications. FDSTORE=1 is handled
-        # in the same way: we store nothing. What is not named here (RELOADING=1, MAINPIDFD=1, ...) is for systemd only.
+        # in the same way: we store nothing. What is not named here (MAINPIDFD=1, ...) is for systemd only.
         status, failure = notification.value(b"STATUS"), notification.value(_FAILED)
         if status is not None:
             self._take_in_status(status)
@@ -173,9 +173,13 @@ class NotifiedWorker(Worker):
         self._take_in_extension(notification.value(b"EXTEND_TIMEOUT_USEC"))
         asks_answer = notification.value(_ASKS_ANSWER) is not None and len(notification.fds) > 0
         stops = notification.says(b"STOPPING=1")
+        self.reloading = self.reloading or notification.says(b"RELOADING=1")
         if notification.says(b"READY=1") and not stops:
             if asks_answer:
                 self._keep_waiter(notification.fds.pop())
+            if self.reloading:
+                self.reloading = False
+                self.on_reloaded(self)
             self._on_ready()
         elif asks_answer:
             _answer(notification.fds.pop())

@@ -54,6 +54,10 @@ class WorkerOwner(Protocol):
         """This worker and all its processes are dead. Called once, last."""
 
 
+def _ignore(_worker: "Worker") -> None:
+    pass
+
+
 class Worker(ABC):
     """One living worker. A subclass defines how supervisor and worker talk."""
 
@@ -81,6 +85,8 @@ class Worker(ABC):
         self.status = ""  # its STATUS= text
         self.stop_asked_at: float | None = None
         self.refused = ""  # why we may not signal it, as a sentence; "" as far as we know
+        self.reloading = False  # it has said RELOADING=1 and no READY=1 since
+        self.on_reloaded: Callable[[Worker], None] = _ignore  # called at this READY=1
         self.held = False  # stopped by SIGSTOP while before_commit checks another worker
         loop.watch(child.pidfd, self._reap)
         self._expect_ready()

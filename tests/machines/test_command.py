@@ -331,6 +331,24 @@ def test_command_that_the_supervisor_may_not_signal(trial: Trial, handover: str)
 
 
 @BOTH
+def test_reload_by_a_signal(trial: Trial, handover: str) -> None:
+    """With --reload-signal, `systemctl reload` sends it, waits, and fails if the command does not live on."""
+    deploy(trial, "one", SIGNALLED)
+    install(trial, "--handover", handover, "--reload-signal", "SIGHUP", settings=("User=nobody",))
+    journal = trial.follow()
+    trial.start()
+    journal.wait_for("release one serves")
+    main = trial.main_pid
+    assert trial.reload() == 0
+    journal.wait_for("release one got SIGHUP")
+    sent = journal.wait_for("Reloaded: Sent SIGHUP to worker (pid")
+    assert (sent["SDSUPERVISE_EVENT"], sent["SDSUPERVISE_GENERATION"]) == ("reloaded", "1")
+    assert trial.main_pid == main
+    (began,) = [entry for entry in trial.story().own if entry.get("SDSUPERVISE_EVENT") == "reload-signalled"]
+    assert "SIGHUP goes to worker (pid" in began["MESSAGE"]
+
+
+@BOTH
 def test_command_whose_reload_is_root(trial: Trial, handover: str) -> None:
     """PermissionsStartOnly= runs ExecReload= as root. The command stays its user's, and the reload says that it applies
     no change of the unit."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..errors import ProtocolError
 from ..input.checked import decimal
 from ..input.printable import one_line
-from ..linux import process_groups, processes
+from ..linux import process_groups, processes, signals
 from ..linux.channel import Sender
 from ..linux.descriptors import is_pipe_to_write
 from ..linux.event_loop import EventLoop, Timer
@@ -116,13 +116,38 @@ class NotifiedWorker(Worker):
             _answer(waiter)
 
     def _send_stop(self) -> None:
+        is_executed = self._gate is None
         self._send_go()  # a command that is not executed yet must not wait for ever
+        self._drop_waiters()
+        if not (is_executed and self._quiet()):
+            self._send_stop_signal()
+
+    def _quiet(self) -> bool:
+        """Send quiet_signal, and stop_signal later. Returns False if there is none, or the command does not handle
+        it."""
+        settings = self._settings
+        if settings.quiet_signal == "none":
+            return False
+        number = signal.Signals[settings.quiet_signal]
+        if not signals.handles(self.pid, number):  # it would die of the signal, or be suspended
+            _log.warning("Worker (pid %d) has no handler for quiet_signal (%s)", self.pid, number.name)
+            return False
+        self._signal(number)
+        if self.refused:
+            return False
+        _log.info(
+            "Worker (pid %d) got %s; %s follows in %g s",
+            *(self.pid, number.name, settings.stop_signal, settings.quiet_timeout),
+        )
+        self._expect_within(settings.quiet_timeout, self._send_stop_signal)
+        return True
+
+    def _send_stop_signal(self) -> None:
         number = signal.Signals[self._settings.stop_signal]
         if self._settings.kill_mode == "mixed":
             self._signal(number)
         elif not processes.signal_group(self._child, number):
             self._be_refused(number)
-        self._drop_waiters()
 
     def _take_waiters(self) -> list[int]:
         waiters, self._wait_for_release = self._wait_for_release, []

@@ -111,14 +111,22 @@ class ShimmedWorker(NotifiedWorker):
         super()._send_release()
 
     def _send_stop(self) -> None:
-        self._say(shim.STOP)
+        is_executed = self._gate is None
+        if self._settings.kill_mode == "mixed":
+            self._say(shim.STOP)
         self._close_gate()  # a command that still waits is never executed
+        self._drop_waiters()
+        if not (is_executed and self._quiet()):
+            self._send_stop_signal()
+
+    def _send_stop_signal(self) -> None:
         number = signal.Signals[self._settings.stop_signal]
         if self._settings.kill_mode == "mixed":
             self._signal(number)
-        elif not signals.send(self.pidfd, 0):
-            self._be_refused(number)  # the shim signals the group
-        self._drop_waiters()
+            return
+        self._say(shim.STOP)  # the shim signals the group
+        if not signals.send(self.pidfd, 0):
+            self._be_refused(number)
 
     def _say(self, word: bytes) -> None:
         try:

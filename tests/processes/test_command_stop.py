@@ -252,6 +252,88 @@ def test_old_command_that_takes_longer(ground: Ground, handover: tuple[str, ...]
     ground.expect("serves", release="2")
 
 
+# --------------------------------------------------------------------------------------------- stops in two steps
+
+TWO_STEPS = """
+signal.signal(signal.SIGTSTP, lambda *_: report("signal", name="SIGTSTP"))
+leave_on(signal.SIGTERM)
+"""
+QUIET = ("--quiet-signal", "SIGTSTP", "--stop-timeout", "2000", "--quiet-timeout")
+
+
+def signals_of(ground: Ground) -> list[str]:
+    return [report.said("name") for report in ground.seen("signal")]
+
+
+@pytest.mark.parametrize("kill_mode", ["mixed", "group"])
+@BOTH
+def test_quiet_and_stop(ground: Ground, handover: tuple[str, ...], kill_mode: str) -> None:
+    """A stop sends quiet_signal, and stop_signal quiet_timeout later."""
+    options = (*handover, *QUIET, "0.2", "--kill-mode", kill_mode)
+    running = start(ground, TWO_STEPS + SERVES, *options)
+    worker = ground.expect("serves").pid
+    running.expect_line("is ready")
+    stop(running)
+    assert signals_of(ground) == ["SIGTSTP", "SIGTERM"]
+    running.expect_line(rf"Worker \(pid {worker}\) got SIGTSTP; SIGTERM follows in 0.2 s")
+
+
+@BOTH
+def test_command_that_ends_when_it_is_quiet(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A command that ends after quiet_signal is not waited for any longer."""
+    running = start(ground, f"leave_on(signal.SIGTSTP); {SERVES}", *handover, *QUIET, "1000")
+    ground.expect("serves")
+    running.expect_line("is ready")
+    stop(running)
+    assert signals_of(ground) == ["SIGTSTP"]
+
+
+@BOTH
+def test_command_that_cannot_be_quiet(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A command without a handler for quiet_signal, which would suspend it, gets stop_signal at once."""
+    running = start(ground, f"leave_on(signal.SIGTERM); {SERVES}", *handover, *QUIET, "1000")
+    ground.expect("serves")
+    running.expect_line("is ready")
+    stop(running)
+    assert signals_of(ground) == ["SIGTERM"]
+    running.expect_line(r"has no handler for quiet_signal \(SIGTSTP\)")
+
+
+@BOTH
+def test_quiet_in_a_reload(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A reload that goes well stops the old command in two steps."""
+    running = start(ground, TWO_STEPS + SERVES, *handover, *QUIET, "0.2")
+    old = ground.expect("serves").pid
+    running.expect_line("is ready")
+    ground.program(2, TWO_STEPS + SERVES)
+    assert ground.reload().returncode == 0
+    ground.expect("serves", release=2)
+    wait_gone(old)
+    assert [(report.pid, report.said("name")) for report in ground.seen("signal")] == [
+        (old, "SIGTSTP"),
+        (old, "SIGTERM"),
+    ]
+
+
+def test_nobody_is_quiet_after_a_failed_check(ground: Ground) -> None:
+    """In overlap, a reload whose check fails has sent the old command nothing: it goes on to take new work."""
+    check = ("--listen", f"http={ground.directory}/http", "--before-commit", "false")
+    running = start(ground, TWO_STEPS + SERVES, *OVERLAP, *QUIET, "0.2", *check)
+    old = ground.expect("serves").pid
+    running.expect_line("is ready")
+    ground.program(2, SERVES)
+    assert ground.reload().returncode == 1
+    assert ground.worker_pids() == [old]
+    assert signals_of(ground) == []
+
+
+def test_quiet_for_too_long(ground: Ground) -> None:
+    """A quiet_timeout that stop_timeout cuts off is refused."""
+    running = start(ground, SERVES, *EXCLUSIVE, "--quiet-signal", "SIGTSTP", "--quiet-timeout", "30")
+    assert running.wait() == 78
+    running.expect_line("quiet_timeout is 30 s, but stop_timeout ends a command 30 s after quiet_signal; raise it")
+
+
 # ------------------------------------------------------------------------------- a command that may not be signalled
 
 WITHOUT_CAP_KILL = ("setpriv", "--bounding-set=-kill", "--inh-caps=-kill")

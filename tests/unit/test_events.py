@@ -31,6 +31,8 @@ REMARKS = {
     "Generation %d sent an invalid message %r: %s; ignoring it",
     "Cannot watch generation %d while it drains: the hand-over lacks its descriptors",
     "Worker %d starts with changed code: %s is on disk, and generation %d has run %s",
+    "Worker (pid %d) has no handler for quiet_signal (%s)",
+    "Worker (pid %d) got %s; %s follows in %g s",
     "No permission to kill worker (pid %d) of generation %d",
     "No permission to kill the supervisor of generation %d (pid %s)",
     "The new supervisor sent an invalid list of its sockets (%r); ignoring it",

@@ -66,7 +66,7 @@ class SignalReload:
             return
         dead = next((worker for worker in self._workers if worker.exit_status is not None), None)
         if self._shell.state is not State.SERVING:
-            self._fail("A stop was requested.", stops=True)
+            self._fail(self._reason or "A stop was requested.", stops=True)
         elif dead is not None and not self._reason:
             self._reason = f"The worker (pid {dead.pid}) {dead.end_in_words} after {self._name}."
             self._expect(self._shell.settings.worker_start_allowance, lambda: self._fail(self._reason))

@@ -68,8 +68,11 @@ class CommandWorkers:
     def _note_code(self, index: int) -> None:
         """The program may have changed on disk since this generation began: say so, and show what runs."""
         ours = self._context.code_version
-        files = files_of_command(self._executable, self._words)
-        now = read_version_of_command(self._executable, ours.words[1:], files)
+        try:
+            files = files_of_command(self._executable, self._words)
+            now = read_version_of_command(self._executable, ours.words[1:], files)
+        except FileNotFoundError:
+            return  # the working directory was removed, as a deployment may do with an old release
         self._codes[index] = str(now)
         if str(now) != str(ours):
             _log.warning(

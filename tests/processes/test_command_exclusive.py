@@ -402,3 +402,16 @@ def fingerprint(ground: Ground) -> str:
     code = ground.status()["code"]
     assert isinstance(code, dict)
     return str(code["fingerprint"])
+
+
+def test_directory_that_is_gone(ground: Ground) -> None:
+    """A worker is started again although a deployment has removed the directory in which the supervisor runs."""
+    gone = ground.directory / "gone"
+    gone.mkdir()
+    program = ground.program(1, SERVES)
+    running = ground.run_command(program, options=[*QUICK, "--directory", gone])
+    worker = ground.expect("serves").pid
+    running.expect_line("is up|serves")
+    gone.rmdir()
+    os.kill(worker, signal.SIGKILL)
+    ground.expect("serves")

@@ -92,6 +92,8 @@ def _read_in_bounds(readable: IO[bytes]) -> bytes:
 
 def success(facts: Mapping[str, object]) -> str:
     """The verdict "done" as a sentence."""
+    if facts.get("by_signal"):
+        return f"RELOADED in {facts.get('seconds', 0):.2f} s. {facts['by_signal']}"
     same = " (same code as before)" if facts.get("same_code") else ""
     sentence = (
         f"RELOADED in {facts.get('seconds', 0):.2f} s: generation {facts.get('generation')} serves "

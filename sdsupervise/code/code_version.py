@@ -24,6 +24,7 @@ class CodeVersion:
         self._modules = {(name, hash_of_it): file for name, file, hash_of_it in modules}  # of a class
         self._fingerprint = fingerprint
         self._bytes = 0  # that workers have added
+        self.replaced = False  # a command has changed on disk, and all its workers were started anew since
 
     def __str__(self) -> str:
         return f"{self.path} ({self.fingerprint})"
@@ -38,6 +39,10 @@ class CodeVersion:
     def modules(self) -> list[tuple[str, str]]:
         """The name and file of each module that a class was loaded from, sorted."""
         return sorted({(name, file) for (name, _), file in self._modules.items()})
+
+    def replace(self, now: "CodeVersion") -> None:
+        """All workers of a command run this version now, which is on disk in place of the one before."""
+        self.path, self._fingerprint, self.replaced = now.path, now.fingerprint, True
 
     def facts(self) -> tuple[str, str, list[Loaded], Sequence[str]]:
         """Return everything from which another process can make an equal CodeVersion."""
@@ -98,10 +103,15 @@ def read_code_version(module_name: str) -> CodeVersion:
     return CodeVersion(path, "", own_code.take_all())
 
 
-def read_version_of_command(executable: str, words: Sequence[str]) -> CodeVersion:
-    """Return the version of a command, which follows from its program and from each file among its words."""
-    program = os.path.realpath(executable)
-    files = [program, *(os.path.realpath(word) for word in words[1:] if os.path.isfile(word))]
+def files_of_command(executable: str, words: Sequence[str]) -> list[str]:
+    """Return the files that a command's version follows from: its program, and each file among its words."""
+    return [os.path.realpath(executable), *(os.path.realpath(word) for word in words[1:] if os.path.isfile(word))]
+
+
+def read_version_of_command(executable: str, words: Sequence[str], files: Sequence[str] = ()) -> CodeVersion:
+    """Return the version of a command, which follows from its words and from these files, or its own."""
+    files = files or files_of_command(executable, words)
+    program = files[0]
     parts = [f"{os.getcwd()}\n", *(f"{word}\n" for word in words)]
     for file in files:
         try:

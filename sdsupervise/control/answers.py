@@ -134,6 +134,7 @@ _STEP: Mapping[str, Reader] = {
     "old_pid": pid,
     "not_applied": _sentence,
     "drains_at_most": patience,
+    "by_signal": _sentence,
 }
 ANSWERS: Mapping[str, Record] = {
     "Status": _STATUS,

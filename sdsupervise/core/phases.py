@@ -41,6 +41,7 @@ class Phase(NamedTuple):
     is_succeeded: bool = False  # the next generation is the main one
     waits_for_hooks: bool = False  # it waits for notify_command before it exits
     waits_for_draining: bool = False  # it waits for the draining generations before it exits
+    leaves_refused: bool = False  # it does not wait for a worker that it may not signal
     lasts: str = ""  # the state ends at once if this setting is 0 seconds
     # How the predecessor shows a reload:
     step: str = ""  # what `status` calls the time spent in this state
@@ -84,7 +85,11 @@ PHASES: Mapping[State, Phase] = {
         releases=True,
         for_workers=True,
     ),
-    State.FAILED: Phase(("stop_timeout",), False, "starting", "Generation {own} failed", for_workers=True),
+    State.FAILED: Phase(
+        *(("stop_timeout",), False, "starting", "Generation {own} failed"),
+        for_workers=True,
+        leaves_refused=True,
+    ),
     State.SERVING: Phase(
         *(_LOCK_WAIT, True, "ready", "Generation {own} serves"),
         serves="own",
@@ -209,11 +214,13 @@ PHASES: Mapping[State, Phase] = {
         serves="peer",
         for_workers=True,
         is_succeeded=True,
+        leaves_refused=True,
         waits_for_hooks=True,
     ),
     State.STOPPING: Phase(
         *(("stop_timeout",), False, "stopping", "Stopping"),
         for_workers=True,
+        leaves_refused=True,
         waits_for_hooks=True,
         waits_for_draining=True,
     ),
@@ -221,6 +228,7 @@ PHASES: Mapping[State, Phase] = {
     State.LEAVING: Phase(
         *(("stop_timeout",), False, "stopping", "Stopping"),
         for_workers=True,
+        leaves_refused=True,
         waits_for_hooks=True,
         waits_for_draining=True,
     ),

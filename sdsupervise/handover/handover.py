@@ -159,6 +159,7 @@ class Handover:
             trouble=self._pool.trouble,
             was_stopped=reload.stopped_workers,
             from_disk=self._settings.executes,
+            is_new=self._started.code_version.replaced,
             stops=stops,
         )
         reload.fail(reason, traceback, old_code.facts() | {"silent_worker": self._words.silent})

@@ -272,8 +272,8 @@ class Peer:
         if not self.gone and not self._token_is_ours:
             return
         for pid, pidfd in self._workers.items():
-            if pid not in self._holders or self._kills_holders:
-                signals.send(pidfd, signal.SIGKILL)
+            if (pid not in self._holders or self._kills_holders) and not signals.send(pidfd, signal.SIGKILL):
+                _log.error("No permission to kill worker (pid %d) of generation %d", pid, self.generation)
         self._kills_holders = self.gone  # a holder that is stopped would keep the lock for ever
 
     def pass_on(self, number: int) -> list[int]:

@@ -20,7 +20,9 @@ class OldCode(NamedTuple):
     trouble: str  # why a worker is missing; "" if unknown
     was_stopped: bool  # the old workers were stopped, and then started again
     from_disk: bool  # they are executed from disk, as a command is
+    is_new: bool  # what is on disk has changed, so that they are not the old code any more
     stops: bool  # an operator has asked the service to stop
+    how: str = ""  # what became of them, as a verb, if they ended by themselves
 
     @property
     def serves(self) -> bool:
@@ -54,7 +56,10 @@ class OldCode(NamedTuple):
         if self.serving < self.workers:
             why = f": {self.trouble}" if self.trouble else ""
             missing = f" with {self.serving} of {self.workers} workers{why}"
-        fate = f"{were} stopped and started again{disk}" if self.was_stopped else f"{were} never stopped"
+        again = (self.how or f"{were} stopped and started again") + disk
+        if self.was_stopped and self.is_new:
+            return f"G{who} serves{missing}, but with changed code: {its} {again}."
+        fate = again if self.was_stopped else f"{were} never stopped"
         return f"G{who} still serves{missing}; {its} {fate}."
 
 

@@ -22,6 +22,7 @@ _NO_SHELLS = (
     *("/bin/false", "/usr/bin/false", "/bin/true", "/usr/bin/true"),
 )
 _NOBODY = 65534
+_CAP_KILL = 5  # linux/capability.h
 
 
 class Identity(NamedTuple):
@@ -122,6 +123,16 @@ def is_unambiguous(uid: int) -> bool:
     except (OSError, ValueError):
         return uid != 65534
     return uid != overflow or mapped >= 2**32 - 1
+
+
+def may_signal_all() -> bool:
+    """Return whether this process has CAP_KILL, so that it may signal processes of other users."""
+    try:
+        with open("/proc/self/status") as lines:
+            held = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(held >> _CAP_KILL & 1)
 
 
 def _root() -> pwd.struct_passwd:

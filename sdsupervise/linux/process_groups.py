@@ -93,6 +93,17 @@ def set_mark(mark: int) -> None:
         pass  # the limit is set, for example by LimitLOCKS=
 
 
+def belongs(pid: int, session: int, mark: int) -> bool:
+    """Return whether a living process is in this session, or has this mark.
+
+    getsid(2) answers even if /proc hides the process (ProtectProc=invisible).
+    """
+    try:
+        return os.getsid(pid) == session or _mark_of(pid) == mark
+    except OSError:
+        return False  # it is gone
+
+
 def _mark_of(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/limits", "rb") as limits:

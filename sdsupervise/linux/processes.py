@@ -122,17 +122,19 @@ def reap(child: Child) -> int | None:
     return status if pid else None
 
 
-def signal_group(child: Child, number: signal.Signals) -> None:
+def signal_group(child: Child, number: signal.Signals) -> bool:
     """Signal a child that is not reaped yet, and the process group that it leads, if it leads one already.
 
-    The pid is still the child's own, because it is not reaped. Processes that we may not signal are skipped.
+    The pid is still the child's own, because it is not reaped. Processes that we may not signal are skipped. Return
+    False if these are all of them.
     """
     try:
         os.killpg(child.pid, number)
     except ProcessLookupError:
         signal.pidfd_send_signal(child.pidfd, number)
     except PermissionError:
-        pass
+        return False
+    return True
 
 
 def exit_in_words(status: int) -> str:

@@ -128,17 +128,20 @@ def wait_at(gate: int) -> bool:
 def pass_on(pidfds: Mapping[int, int], number: int) -> list[int]:
     """Send a signal to those of these processes (pid to pidfd) that handle it; return their pids. The others would
     die."""
-    meant = [pid for pid in pidfds if _handles(pid, number)]
+    meant = [pid for pid in pidfds if handles(pid, number)]
     for pid in meant:
         send(pidfds[pid], number)
     return meant
 
 
-def _handles(pid: int, number: int) -> bool:
-    """Return whether the process has a handler for the signal, or blocks it to wait for it; proc_pid_status(5)."""
+def handles(pid: int, number: int) -> bool | None:
+    """Return whether the process has a handler for the signal, or blocks it to wait for it; proc_pid_status(5).
+
+    None: it is dead, or hidden from us.
+    """
     try:
         with open(f"/proc/{pid}/status") as status:
             masks = [int(line.split()[1], 16) for line in status if line.startswith(("SigCgt:", "SigBlk:"))]
     except (OSError, ValueError, IndexError):
-        return False  # it is dead, or hidden from us
+        return None
     return any(mask >> number - 1 & 1 for mask in masks)

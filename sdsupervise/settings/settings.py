@@ -17,6 +17,8 @@ from .listen import Listen
 
 MOST_WORKERS = 10_000  # the fewest are 1
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
+RELOAD_SIGNALS = ("none", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGCONT")
+QUIET_SIGNALS = ("none", "SIGTSTP", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGINT", "SIGQUIT", "SIGCONT")
 EACH_IN_EXCLUSIVE = (
     "before_commit_each is for handover overlap; in an exclusive service, all new workers have clients already, and "
     "none can be held back while another is checked."
@@ -96,6 +98,34 @@ class Settings(NamedTuple):
         str,
         kinds.choice(STOP_SIGNALS, "the signal that stops a command", only_for="command"),
     ] = "SIGTERM"
+    quiet_signal: Annotated[
+        str,
+        kinds.choice(
+            *(
+                QUIET_SIGNALS,
+                "the first process of a command that is to stop gets this signal first, and begins no new work; "
+                "stop_signal follows after quiet_timeout",
+            ),
+            only_for="command",
+        ),
+    ] = "none"
+    quiet_timeout: Annotated[
+        float,
+        kinds.seconds(
+            0, "the time from quiet_signal to stop_signal, for a command that does not end before", only_for="command"
+        ),
+    ] = 10.0
+    reload_signal: Annotated[
+        str,
+        kinds.choice(
+            *(
+                RELOAD_SIGNALS,
+                "a reload only sends this signal to the first process of a command, which then reads its configuration "
+                "again: no new generation starts, and the reload has failed if the process ends",
+            ),
+            only_for="command",
+        ),
+    ] = "none"
     kill_mode: Annotated[
         str,
         kinds.choice(
@@ -248,6 +278,11 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
     settings = Settings(**checked)
     if too_late := why_never_ready(settings._asdict()):
         raise ConfigError(f"{owner}: {too_late}")
+    if settings.quiet_signal != "none" and settings.quiet_timeout >= settings.stop_timeout:
+        raise ConfigError(
+            f"{owner}: quiet_timeout is {settings.quiet_timeout:g} s, but stop_timeout ends a command "
+            f"{settings.stop_timeout:g} s after quiet_signal; raise it."
+        )
     if not settings.overlaps and any(entry.lanes for entry in settings.listen):
         raise ConfigError(
             f"{owner}: listen has lanes, which are for handover overlap; in an exclusive service, clients wait in "

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..core.phases import PHASES
 from ..core.takeover import Event, State
@@ -10,6 +11,9 @@ from ..handover.reload import Reload
 from ..linux.event_loop import EventLoop
 from ..systemd.control_process import ask_control_pid
 from .shell import Shell
+
+if TYPE_CHECKING:
+    from .signal_reload import SignalReload
 
 _log = logging.getLogger("sdsupervise")
 
@@ -21,6 +25,11 @@ class Operators:
         self._loop, self._shell = loop, shell
         self._was_interrupted = False  # Ctrl-C was pressed once
         self.end_at_once = False  # Ctrl-C was pressed again
+        self._signal_reload: SignalReload | None = None
+        if shell.settings.reload_signal != "none":
+            from . import signal_reload  # costs memory, and most services do not need it
+
+            self._signal_reload = signal_reload.SignalReload(loop, shell)
 
     @property
     def state(self) -> State:
@@ -35,7 +44,13 @@ class Operators:
     @property
     def reload_waits(self) -> bool:
         """See RequestsOwner."""
-        return self._shell.handover.reloads.waiting is not None
+        is_signalled = self._signal_reload is not None and self._signal_reload.running is not None
+        return is_signalled or self._shell.handover.reloads.waiting is not None
+
+    def look(self) -> None:
+        """Something has happened: a reload by a signal may have its verdict."""
+        if self._signal_reload is not None:
+            self._signal_reload.look()
 
     def facts(self) -> dict[str, object]:
         """See RequestsOwner."""
@@ -55,7 +70,10 @@ class Operators:
 
     def reload(self, reload: Reload) -> None:
         """See RequestsOwner."""
-        self._shell.handover.ask(reload, at_most=self._shell.longest_wait)
+        if self._signal_reload is not None:
+            self._signal_reload.begin(reload)
+        else:
+            self._shell.handover.ask(reload, at_most=self._shell.longest_wait)
 
     def refuse(self, reload: Reload, why: str) -> None:
         """See RequestsOwner."""

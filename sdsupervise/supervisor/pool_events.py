@@ -8,11 +8,28 @@ from ..errors import ExitStatus
 from ..input.printable import last_line
 from ..systemd.catalog import CatalogEntry, entry_fields
 from ..systemd.journal import stderr_is_journal
+from ..workers import refused
 from ..workers.source import Source
 from ..workers.worker import Worker, WorkerOwner, WorkerState
 from .shell import Shell
 
 _log = logging.getLogger("sdsupervise")
+
+
+def leave_refused(shell: Shell) -> None:
+    """If this generation ends, do not wait for workers that we may not signal: systemd kills them when we have
+    exited."""
+    if PHASES[shell.state].leaves_refused and refused.leave(shell.pool.workers):
+        shell.exit_status = shell.exit_status or int(ExitStatus.NOT_PERMITTED)
+
+
+def rejects_successor(shell: Shell) -> bool:
+    """Fail the reload, and return True, if we could not stop our workers for the successor, which is ready now."""
+    why_not = refused.why_not_stoppable(shell.pool.workers.values())
+    if why_not and shell.state is State.STARTING_SUCCESSOR and shell.handover.peer is not None:
+        shell.handover.peer.fails_for(why_not)
+        shell.handover.kill_peer()
+    return bool(why_not)
 
 
 class PoolEvents:
@@ -77,6 +94,16 @@ class PoolEvents:
         if PHASES[self._shell.state].for_workers:
             self._shell.put_off_deadline(seconds)
             self._shell.handover.extend(seconds)
+
+    def worker_refuses(self, worker: Worker) -> None:
+        """See PoolOwner. A start fails: nothing can end a worker that is not ready in time."""
+        shell = self._shell
+        if shell.state is State.OPENING:
+            shell.give_up(ExitStatus.NOT_PERMITTED, worker.refused)
+            shell.happen(Event.GAVE_UP)
+        else:
+            leave_refused(shell)
+            shell.reconsider()
 
     def worker_gone(self, worker: Worker) -> None:
         """See PoolOwner. The end of a worker that was asked to stop is a consequence, not a failure reason."""

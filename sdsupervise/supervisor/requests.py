@@ -16,6 +16,7 @@ from ..linux import privileges, processes
 from ..linux.signals import DEADLY, PASSED_ON, SignalReceiver, has_no_handler
 from ..linux.unpatched import signal
 from ..systemd.catalog import CatalogEntry, entry_fields
+from ..workers import refused
 from ..workers.pool import Pool
 from . import scaling
 
@@ -41,7 +42,7 @@ class RequestsOwner(Protocol):
 
     @property
     def reload_waits(self) -> bool:
-        """Whether a reload waits for its turn."""
+        """Whether a reload waits for its turn, or for the effect of a signal."""
 
     def facts(self) -> dict[str, object]:
         """The answer to Status."""
@@ -261,7 +262,7 @@ class Requests:
             return "A reload is already in progress."
         if not processes.can_open(_DESCRIPTORS_OF_RELOAD):
             return "Too few file descriptors are left to reload with; raise the limit (LimitNOFILE=)."
-        return ""
+        return refused.why_not_stoppable(self._pool.workers.values())
 
     def _scale(self, size: int | None, asked_by: str) -> str:
         """Change the number of workers. Returns the reason if that is refused, else ""."""

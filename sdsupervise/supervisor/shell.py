@@ -1,12 +1,15 @@
 """The supervisor from the side of its parts."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from ..core.takeover import Event, State
 from ..errors import ExitStatus
 from ..handover.handover import Handover
+from ..handover.peer import NotifySetting
 from ..handover.started import Started
 from ..settings.settings import Settings
+from ..systemd.catalog import CatalogEntry
 from ..systemd.reporter import Reporter
 from ..workers.pool import Pool
 from .generation_log import GenerationLog
@@ -56,6 +59,11 @@ class Shell(Protocol):
 
     def give_up(self, status: ExitStatus, why: str) -> None:
         """Exit with this status in any case; the reason becomes the last STATUS=."""
+
+    def reload_ended(
+        self, entry: CatalogEntry, facts: Mapping[str, object], notify_setting: NotifySetting | None
+    ) -> None:
+        """A reload has its verdict."""
 
     def put_off_deadline(self, seconds: float) -> None:
         """Let the deadline of this state end no earlier than in this many seconds."""

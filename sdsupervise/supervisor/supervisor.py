@@ -32,7 +32,7 @@ from .effects import Effects
 from .generation_log import GenerationLog
 from .main_role import MainRole
 from .operators import Operators
-from .pool_events import PoolEvents
+from .pool_events import PoolEvents, leave_refused, rejects_successor
 from .requests import Requests
 from .status import Status
 from .trial import Trial
@@ -134,6 +134,8 @@ class Supervisor:
 
     def happen(self, event: Event) -> None:
         """See Shell."""
+        if event in (Event.PEER_ASKS_YIELD, Event.PEER_ASKS_LOCK) and rejects_successor(self):
+            return
         self._events.append(event)
         if not self._stepping:
             self._drain_events()
@@ -160,6 +162,7 @@ class Supervisor:
                 self._step(self._events.popleft())
         finally:
             self._stepping = False
+        self._operators.look()
 
     def _note_conditions(self) -> bool:
         """Add the event of a lasting condition, if the state waits for it and no other event waits.
@@ -245,6 +248,7 @@ class Supervisor:
         if state is not State.WARMING:
             self.pool.want(phase.wants_workers)
         self.pool.recycle(state is State.SERVING)
+        leave_refused(self)
         self._deadline.begin()
         self.tell_status()
         sentence = "" if self._is_brief else self.status.sentence_of_phase(state)

@@ -30,6 +30,7 @@ class CatalogEntry(Enum):
     ABANDONED = "c52b5e4c26b348348358d66171ad89e1"  # after a reload that failed, the new generation has exited
     GAVE_UP = "610d3ebfe4d248b8912bc3afd05e85f3"
     RELOAD_STARTED = "60c1d73fe04042bbb324807ad3fcf233"
+    RELOAD_SIGNALLED = "9aef0be1dc594a1c9da1b1ee666b0927"  # a reload by reload_signal has begun
     RELOAD_PHASE = "8c9281de1a9246e58d1665f24053e67e"
     RELOADED = "5a592398062d49078d426f9c5c759d50"
     ROLLED_BACK = "fb20d84ffbcd40f9859379b0b3e943ab"
@@ -44,6 +45,7 @@ class CatalogEntry(Enum):
     WORKER_HUNG = "876c3f0cbd464832a7c7c4403ed67852"
     WORKER_TRACEBACK = "8fafb887990d473ea961db430a4a7355"  # where a worker hangs, or the exception that ended it
     WORKER_KILLED = "7cf04ef282ba4a2d921038da8dc821ba"  # a worker did not exit in time after its stop signal
+    SIGNAL_REFUSED = "48957fd586d9488b9e8b225a378a963f"  # we may not signal a worker
     WORKER_REPLACED = "b1e3b793e23e4d298213d73c83d3f82b"
     WORKER_NOT_REPLACED = "9b7faa04b78f4edf99d9fed3969e394f"
     WORKER_NOT_STARTED = "83c3e1fb40a448769f6f2a92f8b0eecd"

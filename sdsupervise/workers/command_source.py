@@ -1,30 +1,34 @@
 """The source of a command's workers: each one is executed anew, from what is on disk at that moment."""
 
 import errno
+import logging
 import re
 import signal
 from collections.abc import Callable, Sequence
 
 from ..child import command_exec, shim
 from ..child.command_exec import Order
+from ..code.code_version import files_of_command, read_version_of_command
 from ..control.client import runtime_directory
 from ..errors import ConfigError, UsageError
 from ..linux import files, process_groups, process_title, processes, signals
 from ..linux.channel import receive
+from ..linux.inheritance import directory_of_code
 from ..linux.patience import readable_within
 from ..linux.program_search import search
 from ..linux.unpatched import os, socket
 from ..settings.addresses import why_too_long
 from ..systemd import logs
 from .command_worker import CommandIdentity, NotifiedWorker
-from .notify_socket import NotifySocket
+from .notify_socket import LONGEST_NAME, MODE_OF_DIRECTORY, NotifySocket
 from .shimmed_worker import ShimmedWorker
 from .source import WorkerContext
 from .worker import WorkerOwner
 
+_log = logging.getLogger("sdsupervise")
+
 _SHIM_SECONDS = 10.0  # for the shim's two forks when it starts
 _DIRECTORY = re.compile(r"notify\.([0-9]{1,9})\.[0-9a-f]{8}")  # the number is the supervisor's pid
-_MOST_STARTS = 10**10 - 1  # the path of a worker's socket ends in the number of its start
 _PLACE_HOLDER = re.compile(r"\{\{([\w.-]+)\}\}|(?<!\$)\{([\w.-]+)\}")
 
 
@@ -40,15 +44,17 @@ class CommandWorkers:
             os.environ, generation=context.generation, worker_timeout=settings.worker_timeout
         )
         self._order = Order(executable, with_descriptors(words, list(listeners)), environment, listeners)
-        self._executable = executable
+        self._executable, self._words = executable, words
+        self._codes: dict[int, str] = {}  # the version that each worker was started with, by index
         self._directory = ""
-        self._started = 0
 
     def start(
         self, owner: WorkerOwner, *, index: int, spare: bool, wait_for_go: bool, may_serve: bool
     ) -> NotifiedWorker:
         """See Source."""
-        notify, identity = NotifySocket(self._next_path()), CommandIdentity(self._executable, process_groups.new_mark())
+        self._directory = self._directory or _make_directory()
+        self._note_code(index)
+        notify, identity = NotifySocket(self._directory), CommandIdentity(self._executable, process_groups.new_mark())
         try:
             if self._context.settings.overlaps:
                 return self._start_directly(owner, notify, identity, index=index, wait_for_go=wait_for_go)
@@ -58,6 +64,23 @@ class CommandWorkers:
         except OSError:
             notify.close()
             raise
+
+    def _note_code(self, index: int) -> None:
+        """The program may have changed on disk since this generation began: say so, and show what runs."""
+        ours = self._context.code_version
+        try:
+            files = files_of_command(self._executable, self._words)
+            now = read_version_of_command(self._executable, ours.words[1:], files)
+        except FileNotFoundError:
+            return  # the working directory was removed, as a deployment may do with an old release
+        self._codes[index] = str(now)
+        if str(now) != str(ours):
+            _log.warning(
+                "Worker %d starts with changed code: %s is on disk, and generation %d has run %s",
+                *(index, now, self._context.generation, ours),
+            )
+            if set(self._codes.values()) == {str(now)}:
+                ours.replace(now)
 
     def _start_directly(
         self, owner: WorkerOwner, notify: NotifySocket, identity: CommandIdentity, *, index: int, wait_for_go: bool
@@ -162,12 +185,6 @@ class CommandWorkers:
                 pass  # the unit's runtime directory may already be gone
             self._directory = ""
 
-    def _next_path(self) -> str:
-        """The NOTIFY_SOCKET path of the next worker: unique, and short enough for a socket address."""
-        self._directory = self._directory or _make_directory()
-        self._started += 1
-        return f"{self._directory}/{self._started}"
-
 
 def _hear_of_command(link: socket.socket) -> processes.Child | None:
     """The command's process, from the first message of its shim; None if the shim could not fork or hangs."""
@@ -197,11 +214,34 @@ def pinned(executable: str, words: Sequence[str]) -> tuple[str, tuple[str, ...]]
     """The program and its words, with all symlinks of the program's directory resolved.
 
     A worker that is restarted then runs the code of its generation, even if a deployment has swapped a symlink since.
+    So does a word that lies below the name by which the program's directory, or the working directory, was entered.
     The last part of the path stays: the python of a virtual environment is a symlink, and finds its environment by
     its own location.
     """
-    executable = os.path.join(os.path.realpath(os.path.dirname(executable) or "."), os.path.basename(executable))
-    return executable, (executable, *words[1:]) if "/" in words[0] else tuple(words)
+    directory = os.path.dirname(executable)
+    entered = [_swapped(directory_of_code(), os.getcwd()), _swapped(directory, os.path.realpath(directory or "."))]
+    executable = os.path.join(os.path.realpath(directory or "."), os.path.basename(executable))
+    rest = [_resolved(word, entered) for word in words[1:]]
+    return executable, (executable if "/" in words[0] else words[0], *rest)
+
+
+def _swapped(name: str, real: str) -> tuple[str, str]:
+    """The part of a directory's name that leads elsewhere, and where: of /srv/current/bin and /srv/5/bin, /srv/current
+    and /srv/5."""
+    while os.path.basename(name) == os.path.basename(real) and os.path.dirname(name) not in ("/", ""):
+        name, real = os.path.dirname(name), os.path.dirname(real)
+    return name, real
+
+
+def _resolved(word: str, entered: Sequence[tuple[str, str]]) -> str:
+    """The word, or the path after its first "=", with such a name resolved. Links such as /bin stay."""
+    option, is_option, path = word.partition("=")
+    if not (is_option and option.startswith("-")):
+        option, is_option, path = "", "", word
+    for name, real in entered:
+        if name != real and os.path.dirname(name) != "/" and f"{path}/".startswith(f"{name}/") and name:
+            return f"{option}{is_option}{real}{path[len(name) :]}"
+    return word
 
 
 def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[str, ...]:
@@ -236,15 +276,19 @@ def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[st
 
 
 def _make_directory() -> str:
-    """Make a private directory: in the unit's runtime directory if that is ours, else in the temporary directory.
+    """Make a directory for sockets: in the unit's runtime directory if that is ours, else in the temporary directory.
 
-    No other user may be able to replace it, because the supervisor trusts each datagram sent to a socket in it.
+    No other user may be able to replace it, nor to list it; see notify_socket.py. The workers of root may become other
+    users, so root prefers a place that every user can reach.
 
     Raises OSError.
     """
-    for place in (runtime_directory(), os.environ.get("TMPDIR", ""), "/tmp"):
+    places = [place for place in (runtime_directory(), os.environ.get("TMPDIR", ""), "/tmp") if place]
+    if os.geteuid() == 0:
+        places.sort(key=lambda place: not _all_can_reach(place))
+    for place in places:
         name = f"notify.{os.getpid()}.{os.urandom(4).hex()}"
-        if not place or why_too_long(f"{place}/{name}/{_MOST_STARTS}"):
+        if why_too_long(f"{place}/{name}/{'x' * LONGEST_NAME}"):
             continue
         try:
             directory = files.open_directory(place, only_ours=True)
@@ -252,6 +296,7 @@ def _make_directory() -> str:
             continue
         try:
             os.mkdir(name, 0o700, dir_fd=directory)
+            os.chmod(name, MODE_OF_DIRECTORY, dir_fd=directory)  # whatever the umask is
             if place == runtime_directory():
                 _remove_left_behind(directory)
         except OSError:
@@ -262,6 +307,19 @@ def _make_directory() -> str:
     raise OSError(
         errno.EACCES, "there is no directory for its NOTIFY_SOCKET; set TMPDIR to a writable one with a short path"
     )
+
+
+def _all_can_reach(place: str) -> bool:
+    """Return whether every user may enter a directory and those above it."""
+    place = os.path.realpath(place)
+    try:
+        while os.stat(place).st_mode & 0o001:
+            if place == "/":
+                return True
+            place = os.path.dirname(place)
+    except OSError:
+        pass
+    return False
 
 
 def _remove_left_behind(place: int) -> None:

@@ -10,6 +10,7 @@ from ..errors import ProtocolError
 from ..input.checked import decimal
 from ..input.printable import one_line
 from ..linux import process_groups, processes, signals
+from ..linux.channel import Sender
 from ..linux.descriptors import is_pipe_to_write
 from ..linux.event_loop import EventLoop, Timer
 from ..linux.leftovers import Leftovers
@@ -17,7 +18,7 @@ from ..linux.unpatched import os
 from ..settings.settings import Settings
 from ..systemd.catalog import CatalogEntry, entry_fields
 from ..systemd.notify_client import ANSWER, ASKS_ANSWER, FAILED
-from .notify_socket import Notification, NotifySocket
+from .notify_socket import Notification, NotifySocket, may_speak
 from .worker import Worker, WorkerOwner, WorkerState
 
 _log = logging.getLogger("sdsupervise")
@@ -92,6 +93,7 @@ class NotifiedWorker(Worker):
             self._leftovers.kill()
             return  # the kernel may have given the number to another process
         processes.signal_group(self._child, signal.SIGKILL)
+        self._signal(signal.SIGKILL)  # the group may have a process that we may signal, beside one that we may not
 
     # --------------------------------------------------------------------------------- what the supervisor sends
 
@@ -114,13 +116,38 @@ class NotifiedWorker(Worker):
             _answer(waiter)
 
     def _send_stop(self) -> None:
+        is_executed = self._gate is None
         self._send_go()  # a command that is not executed yet must not wait for ever
-        number = signal.Signals[self._settings.stop_signal]
-        if self._settings.kill_mode == "group":
-            processes.signal_group(self._child, number)
-        else:
-            signals.send(self.pidfd, number)
         self._drop_waiters()
+        if not (is_executed and self._quiet()):
+            self._send_stop_signal()
+
+    def _quiet(self) -> bool:
+        """Send quiet_signal, and stop_signal later. Returns False if there is none, or the command does not handle
+        it."""
+        settings = self._settings
+        if settings.quiet_signal == "none":
+            return False
+        number = signal.Signals[settings.quiet_signal]
+        if not signals.handles(self.pid, number):  # it would die of the signal, or be suspended
+            _log.warning("Worker (pid %d) has no handler for quiet_signal (%s)", self.pid, number.name)
+            return False
+        self._signal(number)
+        if self.refused:
+            return False
+        _log.info(
+            "Worker (pid %d) got %s; %s follows in %g s",
+            *(self.pid, number.name, settings.stop_signal, settings.quiet_timeout),
+        )
+        self._expect_within(settings.quiet_timeout, self._send_stop_signal)
+        return True
+
+    def _send_stop_signal(self) -> None:
+        number = signal.Signals[self._settings.stop_signal]
+        if self._settings.kill_mode == "mixed":
+            self._signal(number)
+        elif not processes.signal_group(self._child, number):
+            self._be_refused(number)
 
     def _take_waiters(self) -> list[int]:
         waiters, self._wait_for_release = self._wait_for_release, []
@@ -149,13 +176,16 @@ class NotifiedWorker(Worker):
             if notification is None:
                 return
             try:
-                self._take_in(notification)
+                if may_speak(notification.sender, self.pid, self._identity.mark):
+                    self._take_in(notification)
+                else:
+                    self._warn(_refusal(notification.sender))
             finally:
                 notification.close_fds()
 
     def _take_in(self, notification: Notification) -> None:
         # The answer to BARRIER=1 is that we close its descriptor, after all earlier notifications. FDSTORE=1 is handled
-        # in the same way: we store nothing. What is not named here (RELOADING=1, MAINPIDFD=1, ...) is for systemd only.
+        # in the same way: we store nothing. What is not named here (MAINPIDFD=1, ...) is for systemd only.
         status, failure = notification.value(b"STATUS"), notification.value(_FAILED)
         if status is not None:
             self._take_in_status(status)
@@ -168,9 +198,13 @@ class NotifiedWorker(Worker):
         self._take_in_extension(notification.value(b"EXTEND_TIMEOUT_USEC"))
         asks_answer = notification.value(_ASKS_ANSWER) is not None and len(notification.fds) > 0
         stops = notification.says(b"STOPPING=1")
+        self.reloading = self.reloading or notification.says(b"RELOADING=1")
         if notification.says(b"READY=1") and not stops:
             if asks_answer:
                 self._keep_waiter(notification.fds.pop())
+            if self.reloading:
+                self.reloading = False
+                self.on_reloaded(self)
             self._on_ready()
         elif asks_answer:
             _answer(notification.fds.pop())
@@ -278,7 +312,7 @@ class NotifiedWorker(Worker):
         self._ended_for = "start timeout"
         extra = entry_fields(CatalogEntry.WORKER_LATE, worker=self, seconds=waited)
         _log.warning("Worker (pid %d): %s Ending it", self.pid, self.failure, extra=extra)
-        signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
+        self._signal(signal.Signals[self._settings.stop_signal])
         self._set_timer(_GRACE_SECONDS, self.kill)
 
     def _ask_for_traceback(self) -> None:
@@ -353,6 +387,11 @@ class NotifiedWorker(Worker):
         self._notify.close()
         self._drop_waiters()
         self._close_gate()
+
+
+def _refusal(sender: Sender | None) -> str:
+    whose = f"Pid {sender.pid} of uid {sender.uid}" if sender is not None else "A process without credentials"
+    return f"{whose} sent a notification, and is not known as a process of this worker. Ignoring it"
 
 
 def _shown(text: str) -> str:

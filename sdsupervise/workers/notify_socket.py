@@ -1,20 +1,27 @@
 """The NOTIFY_SOCKET of one command worker: the supervisor receives, in place of systemd, what sd_notify(3) sends.
 
-The supervisor believes each process that can write to the socket. The socket has mode 0600, and lies in a directory
-that only its user may enter. So the writers are the worker with its children, root, and other processes of the same
-user, which could do worse to the worker anyway. (SO_PASSCRED would give the sender's pid, but not its ancestors after
-their death. systemd knows these from the cgroup.)
+A worker may become another user before it says READY=1, and a daemon that opens a port below 1024 does. So every user
+may connect to the socket, if he knows its path. The path is a secret of the supervisor, the worker and its children:
+nobody else may list the directory, and the kernel's list of sockets (/proc/net/unix) shows the name before a rename. So
+other users cannot even fill the queue.
+
+Of a process that has the path, the kernel says the pid and the uid (SCM_CREDENTIALS, unix(7)). The supervisor believes
+root and its own user, which could do worse to the worker anyway. It believes any other user only for a process of this
+worker.
 """
 
-import os
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..errors import ProtocolError
 from ..input.checked import MOST_FDS
-from ..linux.channel import receive
-from ..linux.unpatched import socket
+from ..linux import privileges, process_groups
+from ..linux.channel import Sender, receive
+from ..linux.unpatched import os, socket
 
+MODE_OF_DIRECTORY = 0o711  # all may reach a path that they know, and none may list the paths
+LONGEST_NAME = 16  # characters of a socket's name in its directory
 _MAX_BYTES = 4096  # of one datagram; systemd's limit
 
 
@@ -23,6 +30,7 @@ class Notification(NamedTuple):
 
     lines: Sequence[bytes]
     fds: list[int]
+    sender: Sender | None
 
     def says(self, line: bytes) -> bool:
         """Whether this line is among them."""
@@ -42,18 +50,22 @@ class Notification(NamedTuple):
 class NotifySocket:
     """The receiving end: a non-blocking, close-on-exec datagram socket."""
 
-    def __init__(self, path: str) -> None:
-        """Bind a new socket to this path.
+    def __init__(self, directory: str) -> None:
+        """Bind a new socket in a directory with MODE_OF_DIRECTORY.
 
         Raises OSError.
         """
-        self.path = path
+        self.path = f"{directory}/{os.urandom(LONGEST_NAME // 2).hex()}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        public = f"{directory}/new"
         try:
-            os.fchmod(self._socket.fileno(), 0o600)  # bind() gives the file this mode
-            self._socket.bind(path)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            self._socket.bind(public)
+            os.chmod(public, 0o666)
+            os.rename(public, self.path)
         except OSError:
             self.close()
+            _unlink(public)
             raise
 
     def fileno(self) -> int:
@@ -69,7 +81,7 @@ class NotifySocket:
             received = receive(self._socket, _MAX_BYTES, MOST_FDS, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
-        notification = Notification(lines(received.data), received.fds)
+        notification = Notification(lines(received.data), received.fds, received.sender)
         if received.cut_short:
             notification.close_fds()
             raise ProtocolError(f"A notification came of more than {_MAX_BYTES} bytes, or {MOST_FDS} descriptors.")
@@ -81,10 +93,30 @@ class NotifySocket:
     def close(self) -> None:
         """Close the socket and remove its file."""
         self._socket.close()
-        try:
-            os.unlink(self.path)
-        except OSError:
-            pass  # the unit's runtime directory may already be gone
+        _unlink(self.path)
+
+
+def may_speak(sender: Sender | None, worker_pid: int, mark: int) -> bool:
+    """Return whether the supervisor believes this sender about this worker, which has this mark."""
+    if sender is None:
+        return False
+    if sender.pid == worker_pid or sender.uid in _trusted():
+        return True
+    return sender.pid > 0 and process_groups.belongs(sender.pid, worker_pid, mark)
+
+
+@functools.cache
+def _trusted() -> frozenset[int]:
+    """Return the uids of which every process is believed."""
+    own = os.geteuid()
+    return frozenset({0, own} if privileges.is_unambiguous(own) else {0})
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # the unit's runtime directory may already be gone
 
 
 def lines(data: bytes) -> list[bytes]:

@@ -5,7 +5,6 @@ import time
 from typing import Protocol
 
 from ..core.respawn import CrashCount, Policy, Respawn
-from ..input.printable import last_line
 from ..linux import limits, processes, signals
 from ..linux.event_loop import EventLoop
 from ..settings.settings import Settings
@@ -47,6 +46,9 @@ class PoolOwner(Protocol):
 
     def worker_extends(self, worker: Worker, seconds: float) -> None:
         """This worker asks for this many seconds more, to start or to stop."""
+
+    def worker_refuses(self, worker: Worker) -> None:
+        """The kernel does not let us signal this worker."""
 
     def worker_gone(self, worker: Worker) -> None:
         """This worker is dead."""
@@ -270,9 +272,14 @@ class Pool:
             self._recycler.done()
         self._owner.worker_up(worker)
 
+    def worker_refuses(self, worker: Worker) -> None:
+        """See WorkerOwner."""
+        self._owner.worker_refuses(worker)
+
     def worker_gone(self, worker: Worker) -> None:
         """See WorkerOwner."""
-        del self.workers[worker.pid]
+        if self.workers.pop(worker.pid, None) is None:
+            return  # see refused.py
         self._ready.pop(worker, None)
         self._serving.discard(worker)
         self._recycler.forget(worker)
@@ -291,14 +298,14 @@ class Pool:
             _log.info("Worker %d (pid %d) has left: it %s", worker.index, worker.pid, worker.exit_in_words, extra=extra)
         elif slot.replacement is worker:
             slot.replacement = None
-            self._recycler.failed(_how_it_ended(worker), lived=worker.lived)
+            self._recycler.failed(worker.end_in_words, lived=worker.lived)
         elif worker.state is not WorkerState.STOPPING:
             slot.worker = None
             give_up = self._plan_respawn(slot, worker)
             entry = CatalogEntry.WORKER_CRASHED if worker.crashed else CatalogEntry.WORKER_EXITED
-            extra = entry_fields(entry, worker=worker, seconds=worker.lived, reason=_how_it_ended(worker))
+            extra = entry_fields(entry, worker=worker, seconds=worker.lived, reason=worker.end_in_words)
             _log.warning("Worker (pid %d) %s", worker.pid, worker.exit_in_words, extra=extra)
-            why = f"{self._which(worker)} {_how_it_ended(worker)}"
+            why = f"{self._which(worker)} {worker.end_in_words}"
             self._crash_loops.crashed(slot.index, slot.respawn.crashes_in_a_row, why)
         else:
             slot.worker = None
@@ -311,7 +318,7 @@ class Pool:
     def _plan_respawn(self, slot: Slot, worker: Worker) -> bool:
         """Schedule the next start in this slot if workers are wanted. Returns True if there were too many crashes."""
         slot.failed = True
-        self.trouble = f"{self._which(worker)} {_how_it_ended(worker)}"
+        self.trouble = f"{self._which(worker)} {worker.end_in_words}"
         delay: float | None
         if not worker.crashed:
             delay = slot.respawn.worker_exited(lived=worker.lived)
@@ -438,9 +445,3 @@ class Pool:
         slot = self._slot_of(worker)
         crashes = slot.respawn.crashes if slot is not None else 0
         return worker.facts() | {"crashes": crashes, "retiring": self._recycler.why(worker)}
-
-
-def _how_it_ended(worker: Worker) -> str:
-    """How the worker ended, with the last line of its traceback, if there is one."""
-    said = last_line(worker.failure)
-    return worker.exit_in_words + (f" ({said})" if said else "")

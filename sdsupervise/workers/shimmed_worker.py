@@ -88,12 +88,14 @@ class ShimmedWorker(NotifiedWorker):
             self._leftovers.kill()
             return
         self._say(shim.KILL)
-        signals.send(self.pidfd, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         if not self._is_killed:  # a repeated call must not postpone the deadline
             self._is_killed = True
             self._expect_within(_SHIM_SECONDS, self._kill_shim)
 
     def _kill_shim(self) -> None:
+        if self.refused:
+            return  # the command lives, and the shim holds the lock for it
         signals.send(self._child.pidfd, signal.SIGKILL)
 
     # --------------------------------------------------------------------------------- messages in both directions
@@ -109,11 +111,22 @@ class ShimmedWorker(NotifiedWorker):
         super()._send_release()
 
     def _send_stop(self) -> None:
-        self._say(shim.STOP)
-        self._close_gate()  # a command that still waits is never executed
+        is_executed = self._gate is None
         if self._settings.kill_mode == "mixed":
-            signals.send(self.pidfd, signal.Signals[self._settings.stop_signal])
+            self._say(shim.STOP)
+        self._close_gate()  # a command that still waits is never executed
         self._drop_waiters()
+        if not (is_executed and self._quiet()):
+            self._send_stop_signal()
+
+    def _send_stop_signal(self) -> None:
+        number = signal.Signals[self._settings.stop_signal]
+        if self._settings.kill_mode == "mixed":
+            self._signal(number)
+            return
+        self._say(shim.STOP)  # the shim signals the group
+        if not signals.send(self.pidfd, 0):
+            self._be_refused(number)
 
     def _say(self, word: bytes) -> None:
         try:

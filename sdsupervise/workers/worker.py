@@ -9,7 +9,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from ..linux import processes, signals
+from ..input.printable import last_line
+from ..linux import privileges, processes, signals
 from ..linux.event_loop import EventLoop, Timer
 from ..settings.settings import Settings
 from ..systemd.catalog import CatalogEntry, entry_fields
@@ -46,8 +47,15 @@ class WorkerOwner(Protocol):
     def worker_extends(self, worker: "Worker", seconds: float) -> None:
         """This worker asks for this many seconds more, to start or to stop."""
 
+    def worker_refuses(self, worker: "Worker") -> None:
+        """The kernel does not let us signal this worker. Called once."""
+
     def worker_gone(self, worker: "Worker") -> None:
         """This worker and all its processes are dead. Called once, last."""
+
+
+def _ignore(_worker: "Worker") -> None:
+    pass
 
 
 class Worker(ABC):
@@ -76,6 +84,9 @@ class Worker(ABC):
         self._ended_for = ""  # "hung" or "start timeout" if the supervisor ended it
         self.status = ""  # its STATUS= text
         self.stop_asked_at: float | None = None
+        self.refused = ""  # why we may not signal it, as a sentence; "" as far as we know
+        self.reloading = False  # it has said RELOADING=1 and no READY=1 since
+        self.on_reloaded: Callable[[Worker], None] = _ignore  # called at this READY=1
         self.held = False  # stopped by SIGSTOP while before_commit checks another worker
         loop.watch(child.pidfd, self._reap)
         self._expect_ready()
@@ -84,6 +95,12 @@ class Worker(ABC):
     def exit_in_words(self) -> str:
         """How it ended, as a clause."""
         return processes.exit_in_words(self.exit_status) if self.exit_status is not None else "lives"
+
+    @property
+    def end_in_words(self) -> str:
+        """How it ended, with the last line of its traceback, if there is one."""
+        said = last_line(self.failure)
+        return self.exit_in_words + (f" ({said})" if said else "")
 
     @property
     def cause(self) -> str:
@@ -169,7 +186,7 @@ class Worker(ABC):
             self.stop_asked_at = time.monotonic()
             self._cancel_timer()
             if spare:
-                signals.send(self.pidfd, signal.SIGKILL)
+                self._signal(signal.SIGKILL)
             else:
                 self._send_stop()
 
@@ -181,7 +198,11 @@ class Worker(ABC):
 
     def kill(self) -> None:
         """SIGKILL."""
-        signals.send(self.pidfd, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
+
+    def why_not_stoppable(self) -> str:
+        """Why we may not signal it, as a sentence; "" if we may."""
+        return "" if signals.send(self.pidfd, 0) else self._refusal("signals")
 
     # --------------------------------------------------------------------------------- messages in both directions
 
@@ -191,7 +212,30 @@ class Worker(ABC):
 
     def _send_stop(self) -> None:
         """Ask it to finish its work and exit."""
-        signals.send(self.pidfd, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        """Send it a signal. Report at once if we may not."""
+        if not signals.send(self.pidfd, number):
+            self._be_refused(number)
+
+    def _be_refused(self, number: int) -> None:
+        if not self.refused:
+            self.refused = self._refusal(processes.signal_name(number))
+            extra = entry_fields(CatalogEntry.SIGNAL_REFUSED, worker=self, reason=self.refused)
+            _log.error("%s", self.refused, extra=extra)
+            self._loop.call_later(0, lambda: self._owner.worker_refuses(self))
+
+    def _refusal(self, what: str) -> str:
+        uid = processes.uid_of(self.pid)
+        of_it = f"runs as uid {uid}" if uid is not None else "runs as another user"
+        if privileges.may_signal_all():
+            do = "a security module or SystemCallFilter= forbids it"
+        elif os.geteuid() == 0:
+            do = "add CAP_KILL to CapabilityBoundingSet= of the unit"
+        else:
+            do = "let it keep the user of the unit, or give the unit AmbientCapabilities=CAP_KILL"
+        return f"The supervisor may not send {what} to worker (pid {self.pid}), which {of_it}: {do}."
 
     @abstractmethod
     def _send_release(self) -> None:
@@ -255,11 +299,11 @@ class Worker(ABC):
         self._ask_for_traceback()
 
     def _ask_for_traceback(self) -> None:
-        signals.send(self.pidfd, signals.TRACEBACK_SIGNAL)
+        self._signal(signals.TRACEBACK_SIGNAL)
         self._set_timer(_TRACEBACK_SECONDS, self._abort)
 
     def _abort(self) -> None:
-        signals.send(self.pidfd, signal.SIGABRT)
+        self._signal(signal.SIGABRT)
         self._set_timer(_ABORT_SECONDS, self.kill)
 
     def _set_timer(self, seconds: float, callback: Callable[[], None]) -> None:

@@ -278,3 +278,90 @@ def test_a_command_that_goes_to_the_background(trial: Trial, handover: str) -> N
     story = trial.story()
     assert story.says("The command went to the background: it exited with status 0 and left pid")
     assert story.says("in a script, exec the program as the last command, without a & behind it")
+
+
+BECOMES_ANOTHER = """\
+#!/usr/bin/python3 -u
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: (print("release RELEASE stops"), os._exit(0)))
+os.setgroups([]); os.setresgid(GID, GID, GID); os.setresuid(UID, UID, UID)
+assert os.system("systemd-notify --ready --status='RELEASE is warm'") == 0
+print(f"release RELEASE serves as {os.getuid()}")
+while True:
+    signal.pause()
+"""
+
+
+@BOTH
+def test_command_that_becomes_another_user(trial: Trial, handover: str) -> None:
+    """A daemon that starts as root and drops it before READY=1, as mosquitto does, gets ready, also in a sandbox."""
+    script = BECOMES_ANOTHER.replace("UID", "65534").replace("GID", "65534")
+    few = "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL"
+    deploy(trial, "one", script)
+    install(trial, "--handover", handover, settings=(few, "NoNewPrivileges=yes", "ProtectProc=invisible"))
+    journal = trial.follow()
+    trial.start()
+    journal.wait_for("release one serves as 65534")
+    deploy(trial, "two", script)
+    assert trial.reload() == 0
+    wait_for_all(journal, "release one stops", "release two serves as 65534")
+    trial.stop()
+    journal.wait_for("release two stops")
+
+
+@BOTH
+def test_command_that_the_supervisor_may_not_signal(trial: Trial, handover: str) -> None:
+    """Without CAP_KILL, a reload is refused and a stop does not wait for stop_timeout: systemd kills the command."""
+    script = BECOMES_ANOTHER.replace("UID", "65534").replace("GID", "65534")
+    deploy(trial, "one", script)
+    options = ("--handover", handover, "--stop-timeout", "1000")
+    install(trial, *options, settings=("CapabilityBoundingSet=CAP_SETUID CAP_SETGID", "TimeoutStopSec=1000"))
+    journal = trial.follow()
+    trial.start()
+    journal.wait_for("release one serves as 65534")
+    (pid,) = [process.pid for process in trial.processes if process.cmdline[:1] == ["/usr/bin/python3"]][-1:]
+    assert trial.reload() != 0
+    why = "to worker (pid {}), which runs as uid 65534: add CAP_KILL to CapabilityBoundingSet= of the unit."
+    journal.wait_for("may not send signals " + why.format(pid))
+    trial.stop()
+    refused = journal.wait_for("may not send SIGTERM " + why.format(pid))
+    assert (refused["SDSUPERVISE_EVENT"], refused["PRIORITY"]) == ("signal-refused", "3")
+    trial.ends_failed = True
+    assert trial.show("Result", "ExecMainStatus") == {"Result": "exit-code", "ExecMainStatus": "77"}
+
+
+@BOTH
+def test_reload_by_a_signal(trial: Trial, handover: str) -> None:
+    """With --reload-signal, `systemctl reload` sends it, waits, and fails if the command does not live on."""
+    deploy(trial, "one", SIGNALLED)
+    install(trial, "--handover", handover, "--reload-signal", "SIGHUP", settings=("User=nobody",))
+    journal = trial.follow()
+    trial.start()
+    journal.wait_for("release one serves")
+    main = trial.main_pid
+    assert trial.reload() == 0
+    journal.wait_for("release one got SIGHUP")
+    sent = journal.wait_for("Reloaded: Sent SIGHUP to worker (pid")
+    assert (sent["SDSUPERVISE_EVENT"], sent["SDSUPERVISE_GENERATION"]) == ("reloaded", "1")
+    assert trial.main_pid == main
+    (began,) = [entry for entry in trial.story().own if entry.get("SDSUPERVISE_EVENT") == "reload-signalled"]
+    assert "SIGHUP goes to worker (pid" in began["MESSAGE"]
+
+
+@BOTH
+def test_command_whose_reload_is_root(trial: Trial, handover: str) -> None:
+    """PermissionsStartOnly= runs ExecReload= as root. The command stays its user's, and the reload says that it applies
+    no change of the unit."""
+    script = SIGNALLED.replace('print("release RELEASE serves")', 'print("release RELEASE serves as", os.getuid())')
+    deploy(trial, "one", script)
+    install(trial, "--handover", handover, settings=("User=games", "PermissionsStartOnly=yes"))
+    journal = trial.follow()
+    trial.start()
+    games = trial.machine.run("id", "-u", "games").stdout.strip()
+    journal.wait_for(f"release one serves as {games}")
+    deploy(trial, "two", script)
+    assert trial.reload() == 0
+    journal.wait_for(f"release two serves as {games}")
+    uids = {trial.machine.run("stat", "-c", "%u", f"/proc/{process.pid}").stdout.strip() for process in trial.processes}
+    assert uids == {games}
+    assert trial.story().says(f"The service was started as uid {games}; to change the user, restart the service")

@@ -62,7 +62,7 @@ def test_what_a_command_gets(ground: Ground) -> None:
     # Python itself ignores SIGPIPE and SIGXFSZ before a program of its own can look; what our caller ignored stays so.
     mine = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1 | ignored_here()
     assert (int(got["ignored"]) & ~mine, got["blocked"], got["session"]) == (0, "0", "True")
-    assert (got["mode"], got["place"]) == ("0o600", "0o700")
+    assert (got["mode"], got["place"]) == ("0o666", "0o711")
     (worker,) = ground.worker_pids()
     wanted = {
         **{"SDSUPERVISE_GENERATION": "1", "SDSUPERVISE_WORKER_INDEX": "0", "SDSUPERVISE_X": "kept"},

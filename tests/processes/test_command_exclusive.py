@@ -9,7 +9,7 @@ import signal
 import psutil
 import pytest
 
-from tests.support.harness import SDSUPERVISE, Breakpoint, Ground
+from tests.support.harness import PYTHON, SDSUPERVISE, Breakpoint, Ground
 from tests.support.running import Running, wait_gone
 
 QUICK = ("--delay-before-respawn", "0", "--stop-timeout", "1")
@@ -342,3 +342,76 @@ def test_a_shim_that_is_stopped_when_its_supervisor_is_killed(ground: Ground) ->
     wait_gone(shim)
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
+
+
+# ----------------------------------------------------------------------------- the old code, and what is called that
+
+
+@pytest.mark.parametrize("way", ["directory", "program"])
+def test_old_release_comes_back(ground: Ground, way: str) -> None:
+    """A command that names its release by the symlink: after a failed reload the old release serves, not the new."""
+    ground.program(1, f'report("words", words=sys.argv[1:]); {SERVES}')
+    current = ground.current
+    words: list[object] = [PYTHON, current / "program", f"--data={current}/data", current, f"{current}x"]
+    options = ["--directory", current]
+    if way == "program":
+        words, options = words[1:], []
+    running = ground.run_command(*words, options=[*QUICK, *options])
+    first = ground.expect("words").said("words")
+    assert first == str([f"--data={ground.directory}/releases/1/data", f"{ground.directory}/releases/1", f"{current}x"])
+    ground.expect("serves", release=1)
+    ground.program(2, "sys.exit(3)")
+    failed = ground.reload()
+    assert failed.returncode == 1
+    ground.expect("serves", release=1)
+    assert ground.expect("words").said("words") == first
+    assert re.search(r"Generation 1, .*, still serves; its worker was stopped and started again", failed.stderr)
+    (worker,) = ground.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    ground.expect("serves", release=1)
+    assert "changed code" not in running.err
+    ground.program(3, SERVES)
+    assert ground.reload().returncode == 0
+    ground.expect("serves", release=3)
+
+
+def test_code_that_was_changed_in_place(ground: Ground) -> None:
+    """After a failed reload the worker runs what is on disk by then: nobody says that the old code serves, and status
+    has the fingerprint of what runs."""
+    ground.program(1, SERVES)
+    running = start(ground, SERVES)
+    ground.expect("serves")
+    before = fingerprint(ground)
+    # it fails in generation 2 only, and is broken in a way that nobody notices
+    changed = 'report("changed"); os.environ["SDSUPERVISE_GENERATION"] == "2" and sys.exit(3); ' + SERVES
+    ground.program(1, changed)
+    failed = ground.reload()
+    assert failed.returncode == 1
+    ground.expect("serves")
+    assert fingerprint(ground) != before
+    outcome = (
+        rf"Generation 1, \S+ \({fingerprint(ground)}\), serves, but with changed code: its worker was stopped and "
+        r"started again from what is on disk\."
+    )
+    assert re.search(outcome, failed.stderr)
+    assert "still serves" not in failed.stderr
+    running.expect_line(f"Worker 0 starts with changed code: .* is on disk, and generation 1 has run .*{before}")
+
+
+def fingerprint(ground: Ground) -> str:
+    code = ground.status()["code"]
+    assert isinstance(code, dict)
+    return str(code["fingerprint"])
+
+
+def test_directory_that_is_gone(ground: Ground) -> None:
+    """A worker is started again although a deployment has removed the directory in which the supervisor runs."""
+    gone = ground.directory / "gone"
+    gone.mkdir()
+    program = ground.program(1, SERVES)
+    running = ground.run_command(program, options=[*QUICK, "--directory", gone])
+    worker = ground.expect("serves").pid
+    running.expect_line("is up|serves")
+    gone.rmdir()
+    os.kill(worker, signal.SIGKILL)
+    ground.expect("serves")

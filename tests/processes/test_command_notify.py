@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from pathlib import Path
 
 import psutil
@@ -16,6 +15,8 @@ from tests.support.running import Running, wait_gone
 
 QUICK = ("--delay-before-respawn", "0", "--stop-timeout", "5")
 OVERLAP = (*QUICK, "--handover", "overlap")
+NOBODY = 65534
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 SERVES = 'report("serves", release=release); notify("READY=1"); wait()'
 
 
@@ -254,18 +255,73 @@ def test_many_short_lives(ground: Ground) -> None:
     assert len(list(ground.directory.glob("notify.*/*"))) <= 2
 
 
-def test_peers_of_a_worker_cannot_speak_for_it(ground: Ground) -> None:
-    """Nobody but the service's user can reach a worker's socket."""
+@needs_root
+def test_other_users_do_not_find_the_socket(ground: Ground) -> None:
+    """Another user can neither list the directory of a worker's socket, nor learn its path from the kernel."""
     start(ground, f'report("socket", path=os.environ["NOTIFY_SOCKET"]); {SERVES}')
+    path = Path(ground.expect("socket").said("path"))
+    assert path.name not in Path("/proc/net/unix").read_text()
+    stranger = ground.run("ls", path.parent, user=NOBODY, group=NOBODY, extra_groups=[])
+    assert stranger.wait() != 0
+    stranger.expect_line("Permission denied")
+
+
+@needs_root
+def test_peers_of_a_worker_cannot_speak_for_it(ground: Ground) -> None:
+    """Another user who knows the path of a worker's socket is not believed, and the log says who sent it."""
+    running = start(ground, 'report("socket", path=os.environ["NOTIFY_SOCKET"]); wait()')
     path = ground.expect("socket").said("path")
-    if os.geteuid() != 0:
-        pytest.skip("only root can become somebody else")
-    pid = os.fork()
-    if pid == 0:
-        os.setuid(65534)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
-            os._exit(13 if stranger.connect_ex(path) == 13 else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 13
+    says = f"""if True:
+        import os, socket
+        ours, theirs = os.pipe()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.connect({path!r})
+            socket.send_fds(sender, [b"READY=1\\nSTATUS=mine\\nBARRIER=1"], [theirs])
+        os.close(theirs)
+        os.read(ours, 1)
+    """
+    stranger = ground.run("/usr/bin/python3", "-c", says, user=NOBODY, group=NOBODY, extra_groups=[])
+    assert stranger.wait() == 0
+    line = running.expect_line("sent a notification")
+    assert f"Pid {stranger.pid} of uid {NOBODY} sent a notification, and is not known as a process of this" in line
+    facts = worker(ground)
+    assert (facts["state"], facts["status"]) == ("starting", "")
+
+
+@needs_root
+@pytest.mark.parametrize("options", [QUICK, OVERLAP], ids=["exclusive", "overlap"])
+@pytest.mark.parametrize("who", ["itself", "child"])
+def test_command_that_becomes_another_user(ground: Ground, who: str, options: tuple[str, ...]) -> None:
+    """A daemon that starts as root and becomes another user is believed, and so is its child in another session."""
+    text = """
+    os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+    if WHO == "child" and os.fork():
+        wait()
+    if WHO == "child":
+        os.setsid()
+    notify("READY=1", "STATUS=serves"); barrier()
+    report("serves", release=release, uid=os.getuid()); wait()
+    """.replace("WHO", repr(who))
+    running = start(ground, text, *options)
+    ground.expect("serves", release=1, uid=NOBODY)
+    running.expect_line("is ready")
+    assert worker(ground)["status"] == "serves"
+    ground.program(2, text)
+    assert ground.reload().returncode == 0
+    ground.expect("serves", release=2, uid=NOBODY)
+
+
+@needs_root
+def test_place_that_other_users_can_reach(ground: Ground) -> None:
+    """Root makes its sockets where a worker that becomes another user can reach them."""
+    private, public = ground.directory / "private", ground.directory / "public"
+    private.mkdir(mode=0o750)
+    public.mkdir(mode=0o755)
+    ground.program(1, f'report("socket", path=os.environ["NOTIFY_SOCKET"]); {SERVES}')
+    ground.run_command(
+        "current/program", options=OVERLAP, environment={"RUNTIME_DIRECTORY": str(private), "TMPDIR": str(public)}
+    )
+    assert ground.expect("socket").said("path").startswith(f"{public}/notify.")
 
 
 SAYS = """

@@ -250,3 +250,165 @@ def test_old_command_that_takes_longer(ground: Ground, handover: tuple[str, ...]
     ground.expect("finished")
     assert reload.wait() == 0
     ground.expect("serves", release="2")
+
+
+# --------------------------------------------------------------------------------------------- stops in two steps
+
+TWO_STEPS = """
+signal.signal(signal.SIGTSTP, lambda *_: report("signal", name="SIGTSTP"))
+leave_on(signal.SIGTERM)
+"""
+QUIET = ("--quiet-signal", "SIGTSTP", "--stop-timeout", "2000", "--quiet-timeout")
+
+
+def signals_of(ground: Ground) -> list[str]:
+    return [report.said("name") for report in ground.seen("signal")]
+
+
+@pytest.mark.parametrize("kill_mode", ["mixed", "group"])
+@BOTH
+def test_quiet_and_stop(ground: Ground, handover: tuple[str, ...], kill_mode: str) -> None:
+    """A stop sends quiet_signal, and stop_signal quiet_timeout later."""
+    options = (*handover, *QUIET, "0.2", "--kill-mode", kill_mode)
+    running = start(ground, TWO_STEPS + SERVES, *options)
+    worker = ground.expect("serves").pid
+    running.expect_line("is ready")
+    stop(running)
+    assert signals_of(ground) == ["SIGTSTP", "SIGTERM"]
+    running.expect_line(rf"Worker \(pid {worker}\) got SIGTSTP; SIGTERM follows in 0.2 s")
+
+
+@BOTH
+def test_command_that_ends_when_it_is_quiet(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A command that ends after quiet_signal is not waited for any longer."""
+    running = start(ground, f"leave_on(signal.SIGTSTP); {SERVES}", *handover, *QUIET, "1000")
+    ground.expect("serves")
+    running.expect_line("is ready")
+    stop(running)
+    assert signals_of(ground) == ["SIGTSTP"]
+
+
+@BOTH
+def test_command_that_cannot_be_quiet(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A command without a handler for quiet_signal, which would suspend it, gets stop_signal at once."""
+    running = start(ground, f"leave_on(signal.SIGTERM); {SERVES}", *handover, *QUIET, "1000")
+    ground.expect("serves")
+    running.expect_line("is ready")
+    stop(running)
+    assert signals_of(ground) == ["SIGTERM"]
+    running.expect_line(r"has no handler for quiet_signal \(SIGTSTP\)")
+
+
+@BOTH
+def test_quiet_in_a_reload(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A reload that goes well stops the old command in two steps."""
+    running = start(ground, TWO_STEPS + SERVES, *handover, *QUIET, "0.2")
+    old = ground.expect("serves").pid
+    running.expect_line("is ready")
+    ground.program(2, TWO_STEPS + SERVES)
+    assert ground.reload().returncode == 0
+    ground.expect("serves", release=2)
+    wait_gone(old)
+    assert [(report.pid, report.said("name")) for report in ground.seen("signal")] == [
+        (old, "SIGTSTP"),
+        (old, "SIGTERM"),
+    ]
+
+
+def test_nobody_is_quiet_after_a_failed_check(ground: Ground) -> None:
+    """In overlap, a reload whose check fails has sent the old command nothing: it goes on to take new work."""
+    check = ("--listen", f"http={ground.directory}/http", "--before-commit", "false")
+    running = start(ground, TWO_STEPS + SERVES, *OVERLAP, *QUIET, "0.2", *check)
+    old = ground.expect("serves").pid
+    running.expect_line("is ready")
+    ground.program(2, SERVES)
+    assert ground.reload().returncode == 1
+    assert ground.worker_pids() == [old]
+    assert signals_of(ground) == []
+
+
+def test_quiet_for_too_long(ground: Ground) -> None:
+    """A quiet_timeout that stop_timeout cuts off is refused."""
+    running = start(ground, SERVES, *EXCLUSIVE, "--quiet-signal", "SIGTSTP", "--quiet-timeout", "30")
+    assert running.wait() == 78
+    running.expect_line("quiet_timeout is 30 s, but stop_timeout ends a command 30 s after quiet_signal; raise it")
+
+
+# ------------------------------------------------------------------------------- a command that may not be signalled
+
+WITHOUT_CAP_KILL = ("setpriv", "--bounding-set=-kill", "--inh-caps=-kill")
+BECOMES_NOBODY = "os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def start_without_cap_kill(ground: Ground, text: str, *options: object) -> Running:
+    ground.program(1, text)
+    run = (*WITHOUT_CAP_KILL, SDSUPERVISE, "run", "--pid-file", ground.pid_file, *options, "--")
+    return ground.run(*run, "current/program")
+
+
+@needs_root
+@pytest.mark.parametrize("kill_mode", ["mixed", "group"])
+@BOTH
+def test_stop_that_is_not_permitted(ground: Ground, handover: tuple[str, ...], kill_mode: str) -> None:
+    """A stop does not wait for a worker that may not be signalled: the log says what to do, and the status is 77."""
+    options = (*handover, "--stop-timeout", "1000", "--kill-mode", kill_mode)
+    running = start_without_cap_kill(ground, f"{BECOMES_NOBODY}; {SERVES}", *options)
+    worker = ground.expect("serves").pid
+    running.expect_line("is ready")
+    running.signal(signal.SIGTERM)
+    running.expect_line(
+        rf"The supervisor may not send SIGTERM to worker \(pid {worker}\), which runs as uid 65534: "
+        "add CAP_KILL to CapabilityBoundingSet= of the unit"
+    )
+    assert running.wait() == 77
+
+
+@needs_root
+@BOTH
+def test_reload_that_is_not_permitted(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A reload is refused at once while the supervisor could not stop the old worker, which serves on."""
+    running = start_without_cap_kill(ground, f"{BECOMES_NOBODY}; {SERVES}", *handover)
+    worker = ground.expect("serves").pid
+    running.expect_line("is ready")
+    done = ground.reload()
+    assert done.returncode == 1
+    assert f"NOT RELOADED. The supervisor may not send signals to worker (pid {worker}), which runs" in done.stderr
+    assert ground.worker_pids() == [worker]
+    assert ground.status()["state"] == "serving"
+
+
+@needs_root
+def test_worker_that_becomes_another_user_in_a_reload(ground: Ground) -> None:
+    """The same is found before the old worker is stopped, if the worker changes its user in the middle of a reload."""
+    text = f"""
+    def become(*_):
+        {BECOMES_NOBODY}
+        report("became")
+    signal.signal(signal.SIGUSR1, become)
+    """
+    running = start_without_cap_kill(ground, text + SERVES, *OVERLAP)
+    worker = ground.expect("serves").pid
+    running.expect_line("is ready")
+    ground.make_gate()
+    ground.program(2, f'wait_at_gate("warms up"); {SERVES}')
+    reload = ground.reload_process()
+    ground.expect("warms up")
+    os.kill(worker, signal.SIGUSR1)
+    ground.expect("became")
+    ground.open_gate()
+    assert reload.wait() == 1
+    assert f"NOT RELOADED: The supervisor may not send signals to worker (pid {worker})" in reload.err
+    assert "Generation 1, " in reload.err and "was never stopped" in reload.err
+    assert ground.worker_pids() == [worker]
+
+
+@needs_root
+@BOTH
+def test_start_that_cannot_be_ended(ground: Ground, handover: tuple[str, ...]) -> None:
+    """A worker that is not ready in time, and may not be signalled, fails the start with what to do."""
+    text = f'{BECOMES_NOBODY}; report("starts"); wait()'
+    running = start_without_cap_kill(ground, text, *handover, "--start-timeout", "0.3")
+    ground.expect("starts")
+    running.expect_line("may not send SIGTERM to worker")
+    assert running.wait() == 77

@@ -40,6 +40,9 @@ class WorkersOwner:
     def worker_extends(self, worker: Worker, seconds: float) -> None:
         pass
 
+    def worker_refuses(self, worker: Worker) -> None:
+        pass
+
     def worker_gone(self, worker: Worker) -> None:
         pass
 
@@ -194,7 +197,7 @@ class NotifySurface(_OfWorker):
 
     def _meet(self, loop: EventLoop, child: Child) -> None:
         self._directory = tempfile.TemporaryDirectory()
-        self._notify = NotifySocket(f"{self._directory.name}/notify")
+        self._notify = NotifySocket(self._directory.name)
         self._worker = NotifiedWorker(
             loop, CommandSettings(), child, self._notify, None, _OWNER, index=0, identity=_IDENTITY
         )

@@ -167,12 +167,19 @@ def _line(
         given=given,
         listen=listen,
         stop_seconds=_seconds(unit, "TimeoutStopSec", 90.0),
+        at_home=place == "~",
+        umask=_octal(unit.value("UMask"), 0o022),
+        user=unit.value("User", "root") if not unit.flag("DynamicUser") else "dynamic",
     )
     if "@" in start.prefixes:
         line.note(f'"@" is removed: {line.program} gets its own name')
     if place == "~":
         line.note("WorkingDirectory=~ stays, and a reload that follows a symlink needs --directory with its path")
     return line
+
+
+def _octal(text: str, default: int) -> int:
+    return int(text, 8) if re.fullmatch("[0-7]{1,4}", text) else default
 
 
 def _seconds(unit: UnitText, key: str, default: float) -> float:

@@ -253,7 +253,7 @@ def test_what_a_variable_says_stays_a_text(command: str, name: str) -> None:
         unit = text.parse("a.service", f'[Service]\nEnvironment="{name}={before}{said}"\nExecStart={command}')
         assert re.search(rf" --listen http=[^ ]*[^%$]{re.escape(in_unit)}[ ,]", wrap(unit).text)
     unit = text.parse("a.service", f"[Service]\nExecStart={command}")
-    with pytest.raises(CannotWrap, match="comma|no port"):
+    with pytest.raises(CannotWrap, match=r"comma|no port"):
         wrap(unit, variables={name: f"{before}$x,user=root"})
 
 

@@ -179,6 +179,9 @@ def _pass_sockets_to_uwsgi(line: CommandLine) -> None:
         else:
             line.options["stop-signal"] = "SIGHUP"
             line.note("--stop-signal SIGHUP: it lets uwsgi without --master finish the request that it works on")
+    if not line.take_flag("--need-app"):
+        line.note("--need-app added: without it uwsgi reports ready although it cannot load your application")
+    line.arguments.insert(0, "--need-app")
     # With LISTEN_PID it would open each socket a second time, for its own protocol.
     line.before = ["/usr/bin/env", "--unset=LISTEN_PID", *line.before]
 

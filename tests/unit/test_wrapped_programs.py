@@ -309,14 +309,14 @@ def test_uwsgi() -> None:
     hook = '--hook-master-start "unix_signal:15 gracefully_kill_them_all"'
     unset = "-- /usr/bin/env --unset=LISTEN_PID"
     assert run("uwsgi --http-socket :80 --master -w a") == (
-        f"overlap --listen http=0.0.0.0:80 --stop-timeout 80 --name uwsgi {unset} uwsgi {hook} --http-socket "
+        f"overlap --listen http=0.0.0.0:80 --stop-timeout 80 --name uwsgi {unset} uwsgi --need-app {hook} --http-socket "
         "fd://{http} --master -w a"
     )
     assert run("uwsgi --http-socket :80 -w a") == (
         f"overlap --listen http=0.0.0.0:80 --stop-signal SIGHUP --stop-timeout 80 --name uwsgi {unset} uwsgi "
-        "--http-socket fd://{http} -w a"
+        "--need-app --http-socket fd://{http} -w a"
     )
-    assert f"uwsgi --master {hook} " in run("uwsgi -s :80 -p 4 -w a --vacuum") and "vacuum" not in run(
+    assert f"uwsgi --need-app --master {hook} " in run("uwsgi -s :80 -p 4 -w a --vacuum") and "vacuum" not in run(
         "uwsgi -s :1 --vacuum"
     )
     for command in ("uwsgi --ini /etc/a.ini", "uwsgi --emperor /etc/a", "uwsgi a.ini", "uwsgi --http :80 -w a"):

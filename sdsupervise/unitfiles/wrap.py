@@ -14,7 +14,8 @@ from ..settings import background_programs
 from ..settings.settings import STOP_SIGNALS
 from . import programs, words
 from .line import CommandLine
-from .rotation import Rotation, about, instead, signal_in
+from .own_reload import notes_of_reload, notes_of_rotation
+from .rotation import Rotation
 from .rules import allows_unix
 from .subject import runs_us
 from .text import UnitText
@@ -101,7 +102,7 @@ def wrap(
         line.options["handover"] = handover
     changes = [*_changes(unit, line)]
     settings = [setting for setting, _ in changes if setting]
-    rotated = _rotated(unit, rotations)
+    rotated = notes_of_rotation(unit, line, rotations)
     notes = [*line.notes, *(note for _, note in changes if note), *rotated, "the switch needs one last restart"]
     return DropIn(unit.name, (*settings, *_exec_lines(start, line, program)), tuple(notes))
 
@@ -279,28 +280,9 @@ def _commands_beside(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, s
     stops = unit.values("ExecStop")
     if stops:
         yield "ExecStop=", f"ExecStop was {stops[-1]}: the supervisor stops the command, by --stop-signal"
-    reloads = unit.values("ExecReload")
-    if reloads:
-        yield (
-            "",
-            f"ExecReload was {reloads[-1]}: a reload now waits until the new code serves, and fails if it does not",
-        )
-        number = signal_in(reloads[-1])
-        if number == "USR2":
-            yield "", "SIGUSR2 to the main process now starts a reload, and does not reach the command"
-        elif number:
-            yield "", f"{instead(unit, number)} does what ExecReload did: the supervisor passes SIG{number} on"
+    yield from (("", note) for note in notes_of_reload(unit, line))
     if line.given:
         yield "", f"its sockets still come from {', '.join(line.given)}, and a reload hands them on"
-
-
-def _rotated(unit: UnitText, rotations: Sequence[Rotation]) -> Iterator[str]:
-    for place, command in about(unit, rotations):
-        if number := signal_in(command):
-            yield f"{place} sends SIG{number} ({command}): let it be {instead(unit, number)}"
-        else:
-            child = "which is now a child of the supervisor"
-            yield f"{place} runs {command}: check that it still finds the program, {child}"
 
 
 def _exec_lines(start: words.Exec, line: CommandLine, program: str) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from sdsupervise.errors import CannotWrap
 from sdsupervise.unitfiles import text
+from sdsupervise.unitfiles.rotation import Rotation
 from sdsupervise.unitfiles.wrap import wrap
 
 
@@ -309,8 +310,8 @@ def test_uwsgi() -> None:
     hook = '--hook-master-start "unix_signal:15 gracefully_kill_them_all"'
     unset = "-- /usr/bin/env --unset=LISTEN_PID"
     assert run("uwsgi --http-socket :80 --master -w a") == (
-        f"overlap --listen http=0.0.0.0:80 --stop-timeout 80 --name uwsgi {unset} uwsgi --need-app {hook} --http-socket "
-        "fd://{http} --master -w a"
+        f"overlap --listen http=0.0.0.0:80 --stop-timeout 80 --name uwsgi {unset} uwsgi --need-app {hook} "
+        "--http-socket fd://{http} --master -w a"
     )
     assert run("uwsgi --http-socket :80 -w a") == (
         f"overlap --listen http=0.0.0.0:80 --stop-signal SIGHUP --stop-timeout 80 --name uwsgi {unset} uwsgi "
@@ -363,3 +364,32 @@ def test_programs_that_open_their_own_socket(command: str, note: str) -> None:
     told = wrapped(command)
     assert ("each reload refuses clients for the time of one stop and one start" in told) == bool(note)
     assert note in told
+
+
+@pytest.mark.parametrize(
+    ("reload", "note"),
+    [
+        ("/bin/kill -HUP $MAINPID", "no longer what it does itself by SIGHUP"),
+        ("+/bin/kill -s USR1 ${MAINPID}", "no longer what it does itself by SIGUSR1"),
+        ("/bin/sh -c 'kill -USR2 $MAINPID'", "no longer what it does itself by SIGUSR2"),
+        ("/usr/bin/any-client reload", "for what that command does, call it yourself"),
+    ],
+)
+def test_a_reload_that_the_program_did_itself(reload: str, note: str) -> None:
+    """It becomes a stop and a start, which is said; of a program that overlaps, that the new code then serves."""
+    told = wrapped("/bin/any", f"ExecReload={reload}")
+    assert f"ExecReload was {reload}: a reload is now a stop and a start of any" in told and note in told
+    told = wrapped("gunicorn a", f"ExecReload={reload}")
+    assert f"ExecReload was {reload}: a reload now waits until the new code serves" in told
+
+
+def test_a_rotation_that_reloads() -> None:
+    """A postrotate line that reloads the unit stops and starts the program at each rotation; a signal is better."""
+    unit = text.parse("any.service", "[Service]\nExecStart=/bin/any\nExecReload=/bin/kill -HUP $MAINPID\n")
+    for command, note in (
+        ("systemctl reload any", "each rotation of its logs then stops any and starts it; let it be systemctl kill"),
+        ("invoke-rc.d any reload", "each rotation of its logs then stops any and starts it; let it be systemctl kill"),
+        ("kill -USR2 `cat /run/any.pid`", "which now starts a reload, and does not reach any"),
+        ("any-reopen any", "check that it still finds the program"),
+    ):
+        assert note in " ".join(wrap(unit, rotations=[Rotation("/etc/logrotate.d/any:3", command)]).notes)

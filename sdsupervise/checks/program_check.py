@@ -5,19 +5,23 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..errors import ConfigError
+from ..input.printable import one_line
 from ..settings.settings import Settings
 from ..unitfiles import programs
+from ..unitfiles.launchers import is_shell
 from ..workers.command_source import find
 from .socket_check import Said
 
 _LOOKED_AT_BYTES = 16 * 2**20  # of one file
 _BINFMT = "/proc/sys/fs/binfmt_misc"
+_VARIABLE = re.compile(r"(?:[^\s$]*[:=/])?(\$\{?[A-Za-z_][A-Za-z0-9_]*\}?)(?::\S*)?")
 # Texts in a program or script that reports when it is ready, itself or by a library.
 _SIGNS = re.compile(rb"READY=1|NOTIFY_SOCKET|sd_?notify|systemd[.-](daemon|notify)|sdsupervise ready")
 
 
 def of_program(words: Sequence[str], settings: Settings) -> Iterator[Said]:
     """Findings about a command line, with the user and directory of this process."""
+    yield from _of_variables(words)
     try:
         executable = os.path.abspath(find(words))
     except ConfigError as error:
@@ -33,6 +37,20 @@ def of_program(words: Sequence[str], settings: Settings) -> Iterator[Said]:
             f"send it. A command that does not send it {ends}. If it cannot send READY=1, set ready_after.",
             False,
         )
+
+
+def _of_variables(words: Sequence[str]) -> Iterator[Said]:
+    """A remark about a word such as $PORT, which only a shell or systemd would replace."""
+    for word in words[1:]:
+        if is_shell(word) or is_shell(words[0]):
+            return
+        if found := _VARIABLE.fullmatch(word):
+            yield Said(
+                f"The command has {one_line(word, 100)}, and gets this very text: no shell replaces {found[1]} in it. "
+                f'Write the value, or a shell: command = ["/bin/sh", "-c", "exec …"].',
+                False,
+            )
+            return
 
 
 def of_helper(name: str) -> Iterator[Said]:

@@ -41,7 +41,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--import",
         dest="imports",
         action="store_true",
-        help="also import the service: in a separate process, as its own user, within its reload_timeout",
+        help="also import the service: in a separate process, as its own user, within its reload_timeout; no command "
+        "is run",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each instance")
     parser.set_defaults(command=_check)
@@ -92,6 +93,8 @@ def look_at(text: str, *, is_file: bool, imports: bool) -> CheckVerdict:
         name = name_of(file)
         instance, around = dry_run.load(file)
         settings: Mapping[str, object] = {**instance.settings, "listen": instance.listen}
+        if imports and "command" in instance.values:
+            notes.append(f"{name}: --import imports nothing of a command; its files are checked, and it is not run.")
         try:
             notes += _whom(name, around)
             settings = _look_beyond(instance, around, imports=imports) or settings

@@ -17,6 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return ready.ready() if words == ["ready"] else ready.ping()
         if sys.stdout is None and words[:1] != ["run"]:  # closed by the caller
             sys.stdout = io.StringIO()
+        if words[:1] not in (["run"], ["check"], ["config"]):  # which may load a service's code, or look for it
+            from ..service.isolation import isolate
+
+            isolate()
         from . import commands, standard_output
 
         standard_output.watch()

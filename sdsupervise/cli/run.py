@@ -16,6 +16,7 @@ from ..linux.inheritance import directory_of_code, is_successor, named_directory
 from ..service.claim import Claim, claim
 from ..service.daemon import Daemon, SupervisedDaemon
 from ..service.failure import say_failure
+from ..service.isolation import isolate
 from ..service.loading import load, not_loadable
 from ..service.plan import Plan
 from ..service.start import tell_where_it_starts
@@ -145,6 +146,8 @@ def _run(parsed: argparse.Namespace) -> int:
             overrides, listen = by_name.complete(parsed, overrides, listen)
         if not (parsed.target or any(parsed.words)):
             raise UsageError("Name what to run: a NAME, a TARGET, or -- and a COMMAND. Try 'sdsupervise run --help'.")
+        if parsed.target is None:
+            isolate()
         if parsed.directory is not None:
             _enter(parsed.directory)
         tell_where_it_starts(overrides)

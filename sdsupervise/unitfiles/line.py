@@ -1,14 +1,19 @@
 """A program's command line, on its way under a supervisor: find, remove and add options."""
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import CannotWrap
+from ..input.checked import decimal
 from ..input.printable import one_line
 from ..settings.addresses import parse
+from . import words as unit_words
 
 _NAMES_OF_THIS_HOST = {"localhost": "127.0.0.1"}
-_GIVEN_BY_SYSTEMD = ("$", "%")  # the first character of a variable or specifier, whose value is unknown here
+_DEFAULT_MODE = 0o666  # of a UNIX socket of the supervisor; no other bits count for a socket
+_REFERENCE = re.compile(r"\$\$|\$\{([A-Za-z_]\w*)\}", re.ASCII)
+_WHOLE_WORD = re.compile(r"\$([A-Za-z_]\w*)", re.ASCII)
 
 
 class CommandLine:
@@ -26,15 +31,23 @@ class CommandLine:
         given: Sequence[str] = (),
         listen: Sequence[str] = (),
         stop_seconds: float = 90.0,
+        at_home: bool = False,
+        umask: int = 0o022,
+        user: str = "",
     ) -> None:
         self.before, self.arguments = list(words[: program + 1]), list(words[program + 1 :])
         self.notifies = notifies  # its unit has Type=notify
         self.directory = directory  # its working directory; "" is /
-        self.environment = environment or {}
+        self.environment = dict(environment or {})  # escaped for a command line of a unit
         self.sees_all = sees_all  # `environment` is complete
         self.given = given  # the .socket units that pass their sockets to it
         self.listen = list(listen)  # NAME=ADDRESS, from the user
         self.stop_seconds = stop_seconds  # its time limit for a stop
+        self.at_home = at_home  # its directory is its user's home, whose path is unknown here
+        self.umask = umask
+        self.user = user  # its unit's; "" or "root" for root
+        self.owner = ""  # USER or USER:GROUP that a launcher changes to
+        self.has_own_path = False  # a launcher puts a virtual environment ahead of PATH
         self.options: dict[str, str] = {}  # of `sdsupervise run`
         self.notes: list[str] = []
 
@@ -58,12 +71,94 @@ class CommandLine:
     @property
     def has_hidden_words(self) -> bool:
         """Whether it may have options that are not visible here; a $VARIABLE word can become any number of words."""
-        words = (word for word in self.arguments if word.startswith("$"))
-        return not self.sees_all or any(not word.startswith(("$$", "${")) for word in words)
+        words = [found[1] for word in self.arguments if (found := _WHOLE_WORD.fullmatch(word))]
+        return not self.sees_all or any(name not in self.environment for name in words)
+
+    @property
+    def runs_as_root(self) -> bool:
+        """Whether its unit starts it as root."""
+        return self.user in ("", "root", "0")
 
     def note(self, sentence: str) -> None:
         """Add a note for the user."""
         self.notes.append(sentence)
+
+    def expand(self) -> None:
+        """Write out each $VARIABLE word whose options may have to change."""
+        expanded: list[str] = []
+        for word in self.arguments:
+            found = _WHOLE_WORD.fullmatch(word)
+            become = unit_words.split(self.environment.get(found[1], "")) if found else []
+            if found and any(option.startswith("-") for option in become):
+                self.note(f"{word} is written out as it is now; after a change of it, wrap the unit again")
+                expanded += become
+            else:
+                expanded.append(word)
+        self.arguments = expanded
+
+    def resolved(self, text: str) -> str | None:
+        """The text of one word with the present values of its variables; None if one of them is unknown."""
+        if found := _WHOLE_WORD.fullmatch(text):
+            values = unit_words.split(self.environment.get(found[1], ""))
+            return values[0] if len(values) == 1 else None
+        names = [name for name in _REFERENCE.findall(text) if name]
+        if any(name not in self.environment for name in names):
+            return None
+        return _REFERENCE.sub(lambda found: self.environment[found[1]] if found[1] else found[0], text)
+
+    def known(self, text: str) -> str:
+        """The resolved text.
+
+        Raises CannotWrap if a variable in it is unknown.
+        """
+        if (found := self.resolved(text)) is None:
+            raise CannotWrap(
+                f"{self.program} has {one_line(text, 200)} on its command line, and neither Environment= nor a file of "
+                "EnvironmentFile= that can be read sets it; write the value there, or tell the address with --listen."
+            )
+        return found
+
+    def written(self, text: str, form: Callable[[str], str]) -> str:
+        """What `form` makes of a word, with the variables in it if these stand for the same, else with their values.
+
+        Raises CannotWrap if a variable in it is unknown.
+        """
+        meant = form(self.known(text))
+        braced = f"${{{text[1:]}}}" if _WHOLE_WORD.fullmatch(text) else text
+        if not any(_REFERENCE.findall(braced)):
+            return meant
+        if self.resolved(braced) == meant:
+            return braced
+        notes = list(self.notes)
+        try:
+            kept = form(braced)
+        except CannotWrap:
+            kept = ""
+        self.notes = notes
+        if kept and self.resolved(kept) == meant:
+            return kept
+        self.note_written(text, meant)
+        return meant
+
+    def note_written(self, text: str, meant: str) -> None:
+        """Say that a word with variables is written out."""
+        self.note(f"{text} is written out as {meant}, as it is now; after a change of it, wrap the unit again")
+
+    def number(self, text: str, most: int) -> int | None:
+        """A word as a number, with the present values of its variables; None if it is none."""
+        return decimal(self.resolved(text) or "", most)
+
+    def path(self, text: str) -> str:
+        """The absolute path for a path of the command line.
+
+        Raises CannotWrap if its directory is unknown.
+        """
+        if self.at_home and not self.directory and not text.startswith("/"):
+            raise CannotWrap(
+                f"{self.program} has the path {one_line(text, 200)} below WorkingDirectory=~; write it in full."
+            )
+        joined = os.path.join(self.directory or "/", text)
+        return joined if ".." in joined.split("/") else os.path.normpath(joined)
 
     def values(self, *names: str) -> list[str]:
         """The values of an option, by all its names: --bind X, --bind=X, -b X, -bX."""
@@ -101,15 +196,13 @@ class CommandLine:
     def listen_on(self, addresses: Sequence[str], option: str, *, lanes: bool = False) -> None:
         """Let the supervisor open these sockets, named http, http2, ...; sockets from the user take precedence.
 
-        Raises CannotWrap for an address with a comma: for --listen, options follow a comma.
+        A UNIX socket is one from socket_file. Raises CannotWrap for an address with a comma: for --listen, options
+        follow a comma.
         """
         if not self.listen:
             for address in addresses:
-                if "," in address:
-                    raise CannotWrap(
-                        f"{self.program} listens on {one_line(address, 200)}, and an address cannot have a comma in "
-                        "it; change it, or tell where with --listen http=ADDRESS."
-                    )
+                if "," in address and not address.startswith("/"):  # socket_file has checked a path
+                    raise self._has_comma(address)
             names = ["http", *(f"http{number}" for number in range(2, len(addresses) + 1))]
             self.listen = [f"{name}={address}" for name, address in zip(names, addresses, strict=False)]
             if option:
@@ -119,6 +212,27 @@ class CommandLine:
                 entry if entry.partition("=")[2].startswith(("/", "@")) or ",lanes" in entry else f"{entry},lanes"
                 for entry in self.listen
             ]
+
+    def socket_file(self, path: str, mode: int, owner: str = "") -> str:
+        """A UNIX socket for --listen, whose file is for the same users as the program's own would be.
+
+        Raises CannotWrap for a path with a comma, after which --listen has options.
+        """
+        absolute = self.written(path, self.path)
+        if "," in self.known(absolute):
+            raise self._has_comma(absolute)
+        user, _, group = (owner or self.owner).partition(":") if self.runs_as_root else ("", "", "")
+        limits = [] if mode & 0o666 == _DEFAULT_MODE else [f",mode={mode & 0o777:04o}"]
+        named = [f",{key}={value}" for key, value in (("user", user), ("group", group)) if value]
+        if any("," in value[1:] for value in named):
+            raise CannotWrap(f"{self.program} has a user or group with a comma in it; change it.")
+        return "".join([absolute, *limits, *named])
+
+    def _has_comma(self, address: str) -> CannotWrap:
+        return CannotWrap(
+            f"{self.program} listens on {one_line(address, 200)}, and an address cannot have a comma in it; change it, "
+            "or tell where with --listen http=ADDRESS."
+        )
 
     @property
     def names(self) -> list[str]:
@@ -139,7 +253,7 @@ class CommandLine:
             self.note(f"{host} became {_NAMES_OF_THIS_HOST[host]}: a listener's address is a number")
             host = _NAMES_OF_THIS_HOST[host]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if not any(letter in address for letter in _GIVEN_BY_SYSTEMD):
+        if "%" not in address and "${" not in address:  # systemd replaces those, and the result is unknown here
             try:
                 parse(address)
             except ValueError as error:

@@ -12,8 +12,9 @@ from . import lifecycle, programs, words
 from .changes import changes
 from .drop_in import DropIn, checksums
 from .line import CommandLine
+from .own_reload import notes_of_reload, notes_of_rotation
 from .paths import ROOTS, SYSTEM, OwnFiles
-from .rotation import Rotation, about, instead, signal_in
+from .rotation import Rotation
 from .sandbox import needs
 from .subject import runs_us
 from .text import UnitText
@@ -52,7 +53,7 @@ def wrap(
     _kill_as_systemd_did(unit, line)
     found = [*changes(unit, start, line), *room, *_commands_beside(unit, line)]
     settings = [setting for setting, _ in found if setting]
-    rotated = _rotated(unit, rotations)
+    rotated = notes_of_rotation(unit, line, rotations)
     notes = [*line.notes, *(note for _, note in found if note), *rotated, "the switch needs one last restart"]
     lines = (*settings, *_exec_lines(start, line, program))
     return DropIn(unit.name, lines, tuple(notes), made_from=checksums(unit))
@@ -156,6 +157,9 @@ def _line(
         given=given,
         listen=listen,
         stop_seconds=lifecycle.seconds(unit, "TimeoutStopSec", 90.0),
+        at_home=place == "~",
+        umask=_octal(unit.value("UMask"), 0o022),
+        user=unit.value("User", "root") if not unit.flag("DynamicUser") else "dynamic",
     )
     if "@" in start.prefixes:
         line.note(f'"@" is removed: {line.program} gets its own name')
@@ -164,29 +168,14 @@ def _line(
     return line
 
 
+def _octal(text: str, default: int) -> int:
+    return int(text, 8) if re.fullmatch("[0-7]{1,4}", text) else default
+
+
 def _commands_beside(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
-    reloads = unit.values("ExecReload")
-    if reloads:
-        yield (
-            "",
-            f"ExecReload was {reloads[-1]}: a reload now waits until the new code serves, and fails if it does not",
-        )
-        number = signal_in(reloads[-1])
-        if number == "USR2":
-            yield "", "SIGUSR2 to the main process now starts a reload, and does not reach the command"
-        elif number:
-            yield "", f"{instead(unit, number)} does what ExecReload did: the supervisor passes SIG{number} on"
+    yield from (("", note) for note in notes_of_reload(unit, line))
     if line.given:
         yield "", f"its sockets still come from {', '.join(line.given)}, and a reload hands them on"
-
-
-def _rotated(unit: UnitText, rotations: Sequence[Rotation]) -> Iterator[str]:
-    for place, command in about(unit, rotations):
-        if number := signal_in(command):
-            yield f"{place} sends SIG{number} ({command}): let it be {instead(unit, number)}"
-        else:
-            child = "which is now a child of the supervisor"
-            yield f"{place} runs {command}: check that it still finds the program, {child}"
 
 
 def _exec_lines(start: words.Exec, line: CommandLine, program: str) -> list[str]:

@@ -365,3 +365,37 @@ def test_command_whose_reload_is_root(trial: Trial, handover: str) -> None:
     uids = {trial.machine.run("stat", "-c", "%u", f"/proc/{process.pid}").stdout.strip() for process in trial.processes}
     assert uids == {games}
     assert trial.story().says(f"The service was started as uid {games}; to change the user, restart the service")
+
+
+STRANGERS_SAY = "a module of the command was imported by its supervisor"
+STRANGER = f"raise SystemExit({STRANGERS_SAY!r})\n"
+LIBRARIES = ("systemd", "psutil", "sdnotify", "setproctitle")
+WITH_STRANGERS = """\
+#!/usr/bin/python3 -u
+import os, signal, sys
+from importlib.machinery import PathFinder
+print("release RELEASE sees", PathFinder.find_spec("psutil").origin)
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+print("release RELEASE serves")
+os.system("systemd-notify --ready")
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("start", ["/usr/bin/sdsupervise", "/usr/bin/python3 -m sdsupervise"])
+def test_modules_of_the_command_stay_out_of_its_supervisor(trial: Trial, start: str) -> None:
+    """PYTHONPATH and the working directory are the command's: what there has the name of a library that the supervisor
+    uses is not imported by it, at the start or at a reload, and is what the command finds."""
+    for name in LIBRARIES:
+        trial.machine.write(f"/srv/strangers/{name}.py", STRANGER)
+    deploy(trial, "1", WITH_STRANGERS)
+    for settings in ("Environment=PYTHONPATH=/srv/strangers", "WorkingDirectory=/srv/strangers"):
+        trial.install(settings, command=f"{start} run --name Trial --directory {trial.current} -- ./serve")
+        journal = trial.follow()
+        trial.start()
+        assert trial.reload() == 0
+        if "PYTHONPATH" in settings:
+            wait_for_all(journal, "release 1 sees /srv/strangers/psutil.py")
+        trial.stop()
+        assert not trial.story().says(STRANGERS_SAY)

@@ -351,6 +351,28 @@ def test_whether_a_command_says_when_it_is_ready(ground: Ground) -> None:
         assert (checked.wait(), checked.err) == (0, ""), words
 
 
+def test_a_variable_that_nobody_replaces(ground: Ground) -> None:
+    """A command of a file has no shell: a remark names a word that seems to want one. What a shell gets is its own."""
+    for words, variable in (
+        ("'--port', '$PORT'", "$PORT"),
+        ("'-b', '127.0.0.1:${PORT}'", "${PORT}"),
+        ("'--port=$PORT'", "$PORT"),
+        ("'/bin/sh', '-c', '$PORT'", ""),
+        ("'{ print $1 }'", ""),
+        ("'a$'", ""),
+    ):
+        checked = check(ground, f"command = ['/bin/true', {words}]\nready_after = 1\n")
+        assert (checked.wait(), checked.out) == (0, "app: ok\n")
+        assert (f"no shell replaces {variable} in it" in checked.err) == bool(variable), checked.err
+
+
+def test_an_import_of_a_command(ground: Ground) -> None:
+    """Nothing of a command is imported, and `--import` says so instead of a mere ok."""
+    checked = check(ground, "command = ['/bin/true']\nready_after = 1\n", "--import")
+    assert (checked.wait(), checked.out) == (0, "app: ok\n")
+    assert checked.err == "app: --import imports nothing of a command; its files are checked, and it is not run.\n"
+
+
 def test_what_is_so_only_now(ground: Ground) -> None:
     """An address that somebody has is said; who wants it for later may. One's own is not meant."""
     ground.deploy(1)

@@ -28,7 +28,8 @@ PACKAGES = (
     *("systemd-sysv", "dbus", "python3", "python3-systemd", "python3-sdnotify"),
     *("python3-psutil", "python3-setproctitle"),  # recommended
 )
-PROGRAMS = ("haproxy", "redis-server")  # which tests/load has supervised, or needs beside what it has
+# Which tests/load has supervised or needs beside what it has, and tests/machines/units wraps.
+PROGRAMS = ("haproxy", "redis-server", "puma", "uwsgi-core", "uwsgi-plugin-python3")
 
 # What is in the cache of a bare root: what our package depends on, and a program to wrap.
 DOWNLOADED = ("python3", "python3-systemd", "python3-sdnotify", "python3-psutil", "gunicorn", "rpm")

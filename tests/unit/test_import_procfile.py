@@ -96,7 +96,7 @@ def test_one_command(tmp_path: Path, command: str, key: str, value: object) -> N
 
 def test_a_port_of_its_own(tmp_path: Path) -> None:
     """A program that opens $PORT itself is said to have a gap; PORT in .env is where the count begins."""
-    done = found(tmp_path, "web: node server.js\nother: run\nlast: puma -p $PORT\n", "PORT=8000\n")
+    done = found(tmp_path, "web: node server.js\nother: run\nlast: thin -p $PORT\n", "PORT=8000\n")
     said = notes(done)
     assert "web: it opens port 8000 itself, so nobody listens while a reload" in said
     assert "last: it opens port 8200 itself" in said and "other: it opens" not in said

@@ -1,0 +1,24 @@
+"""Keeps modules that a command's environment offers to the command out of its supervisor, and out of ExecReload=.
+
+A unit's PYTHONPATH is for its command, and may have a module called systemd or psutil. Rejected: Python's -I, with
+which a service's class would have no PYTHONPATH either; and removing the variable, which the command must get.
+"""
+
+import os
+import site
+import sys
+
+
+def isolate() -> None:
+    """Leave the directories of PYTHONPATH, and that of `python -m`, out of later imports of this process.
+
+    Those that belong to this interpreter, or to this package, stay.
+    """
+    if sys.flags.ignore_environment:
+        return
+    named = os.environ.get("PYTHONPATH", "").split(":") if os.environ.get("PYTHONPATH") else []
+    if "-m" in sys.orig_argv[1:] and not sys.flags.safe_path:
+        named.append(os.getcwd())
+    ours = {os.path.realpath(place) for place in (*site.getsitepackages(), f"{os.path.dirname(__file__)}/../..")}
+    foreign = {os.path.realpath(place) for place in named} - ours
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) not in foreign]

@@ -1,0 +1,68 @@
+"""What becomes of the reload that a unit's program does itself: by a signal, or by a command of its own."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from . import words
+from .line import CommandLine
+from .rotation import Rotation, about, instead, signal_in
+from .text import UnitText
+
+_MAIN = re.compile(r"\$\{?MAINPID\}?")
+_RELOADS = re.compile(r"\b(?:systemctl|invoke-rc\.d|service)\b.*\b(?:try-reload-or-restart|reload|force-reload)\b")
+
+
+def signal_of(unit: UnitText) -> str:
+    """The signal that ExecReload= sends the main process, such as "HUP"; "" if it does anything else."""
+    commands = [command for value in unit.values("ExecReload") for command in words.commands(value)]
+    for command in reversed(commands[-1:]):
+        text = " ".join(command.words)
+        if _MAIN.search(text):
+            return signal_in(text)
+    return ""
+
+
+def notes_of_reload(unit: UnitText, line: CommandLine) -> Iterator[str]:
+    """What a reload of the wrapped unit is, as far as it differs from the one before."""
+    reloads = unit.values("ExecReload")
+    if not reloads:
+        return
+    number = signal_of(unit)
+    was = f"ExecReload was {reloads[-1]}"
+    if line.options.get("handover") == "overlap":
+        yield f"{was}: a reload now waits until the new code serves, and fails if it does not"
+    elif number:
+        yield (
+            f"{was}: a reload is now a stop and a start of {line.program}, and no longer what it does itself by "
+            f"SIG{number}"
+        )
+    else:
+        yield (
+            f"{was}: a reload is now a stop and a start of {line.program}; for what that command does, call it yourself"
+        )
+    number = number or signal_in(reloads[-1])
+    if number == "USR2":
+        yield "SIGUSR2 to the main process now starts a reload, and does not reach the command"
+    elif number:
+        yield f"{instead(unit, number)} does what ExecReload did: the supervisor passes SIG{number} on"
+
+
+def notes_of_rotation(unit: UnitText, line: CommandLine, rotations: Sequence[Rotation]) -> Iterator[str]:
+    """What logrotate does to the unit's program, and what is to stand there instead."""
+    for place, command in about(unit, rotations):
+        number = signal_in(command)
+        if number == "USR2":
+            yield f"{place} sends SIGUSR2 ({command}), which now starts a reload, and does not reach {line.program}"
+        elif number:
+            yield f"{place} sends SIG{number} ({command}): let it be {instead(unit, number)}"
+        elif _RELOADS.search(command):
+            own = signal_of(unit)
+            better = f"; let it be {instead(unit, own)}" if own and own != "USR2" else ""
+            if line.options.get("handover") == "overlap":
+                happens = "starts the code anew"
+            else:
+                happens = f"stops {line.program} and starts it"
+            yield f"{place} runs {command}: each rotation of its logs then {happens}{better}"
+        else:
+            child = "which is now a child of the supervisor"
+            yield f"{place} runs {command}: check that it still finds the program, {child}"

@@ -46,6 +46,7 @@ def gate(machine: Machine) -> Iterator[None]:
 def unit(gunicorn: str, kind: str = "gthread", file: str = "") -> str:
     """The unit of units/example with another gunicorn, another kind of workers, and a configuration file."""
     text = GUNICORN.unit.replace(f"{PLACE}/bin/gunicorn", f"{gunicorn} {file}")
+    text = text.replace("DynamicUser=yes\n", "DynamicUser=yes\nReadWritePaths=-/run/gate\n")
     if gunicorn == DEBIANS:
         text = text.replace(" --no-control-socket", "")
     if kind != "gthread":
@@ -136,7 +137,8 @@ def test_your_file_is_found(machine: Machine, gunicorn: str, way: str) -> None:
     machine.write(place, yours("workers = 7"))
     words = {"--config": ["--config=file:yours.py"], "python:": ["-c", "python:yours"]}.get(way, [])
     environment = {"GUNICORN_CMD_ARGS": "-cyours.py"} if way.startswith("$") else {}
-    command = (gunicorn, "--chdir", "/srv/other", *words, "-c", GUNICORN_READY, "--print-config", "json:dumps")
+    in_directory = ("env", "--chdir=/srv/other", gunicorn)
+    command = (*in_directory, *words, "-c", GUNICORN_READY, "--print-config", "json:dumps")
     shown = machine.run(*command, env=environment).stdout
     machine.remove("/srv/other")
     assert re.search(r"^workers +(?:=|:) 7$", shown, re.MULTILINE), shown

@@ -20,6 +20,9 @@ from tests.support.machine import Machine, Visitor
 EXAMPLE = Path(__file__).parents[2] / "units" / "example"
 MODES = ("close", "keep-alive")
 LIMIT_SECONDS = 60.0
+GUNICORN_READY = "/usr/share/sdsupervise/gunicorn_ready.py"
+"""Where the packages put it."""
+READY_FILE = Path(__file__).parents[2] / "sdsupervise" / "unitfiles" / "gunicorn_ready.py"
 
 
 class Program(NamedTuple):
@@ -83,6 +86,8 @@ class Service:
         self.program = program
         self.unit = f"{program.name}.service"
         machine.write(f"/etc/systemd/system/{self.unit}", unit)
+        if GUNICORN_READY in unit:
+            machine.write(GUNICORN_READY, READY_FILE.read_text())
         machine.run("systemctl", "daemon-reload")
 
     def deploy(self, release: int) -> None:

@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PACKAGES = (
@@ -30,6 +30,12 @@ PACKAGES = (
 )
 # Which tests/load has supervised or needs beside what it has, and tests/machines/units wraps.
 PROGRAMS = ("haproxy", "redis-server", "puma", "uwsgi-core", "uwsgi-plugin-python3")
+
+# What the page of recipes has supervised. They are large, so they have a root of their own.
+OF_RECIPES = (
+    *("nodejs", "puma", "uwsgi-core", "uwsgi-plugin-python3", "redis-server", "gunicorn"),
+    *("daphne", "python3-django", "python3-rq", "python3-uvicorn"),
+)
 
 # What is in the cache of a bare root: what our package depends on, and a program to wrap.
 DOWNLOADED = ("python3", "python3-systemd", "python3-sdnotify", "python3-psutil", "gunicorn", "rpm")
@@ -64,15 +70,15 @@ class RootUnavailable(Exception):
     """There is no Debian root and none can be built here; the message says why and what to do."""
 
 
-def recipe(suite: str) -> list[str]:
-    """What mmdebstrap is told, but for the directory."""
+def recipe(suite: str, more: Sequence[str] = ()) -> list[str]:
+    """What mmdebstrap is told, but for the directory; `more` are packages."""
     mask = "".join(f' "$1/etc/systemd/system/{unit}"' for unit in MASKED_UNITS)
     journald = '"$1/etc/systemd/journald.conf.d"'
     return [
         "--variant=minbase",
         "--mode=root",
         "--format=directory",
-        f"--include={','.join(PACKAGES + PROGRAMS)}",
+        f"--include={','.join((*PACKAGES, *PROGRAMS, *more))}",
         '--aptopt=Acquire::Languages "none"',
         "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -116,16 +122,16 @@ def cache_directory() -> Path:
     return Path(cache) / "sdsupervise"
 
 
-def cached_path(suite: str, *, bare: bool = False) -> Path:
+def cached_path(suite: str, *, bare: bool = False, more: Sequence[str] = ()) -> Path:
     """Where the root of this suite is, or would be."""
-    ingredients = (bare_recipe if bare else recipe)(suite)
+    ingredients = bare_recipe(suite) if bare else recipe(suite, more)
     digest = hashlib.sha256(json.dumps(ingredients).encode()).hexdigest()[:12]
-    return cache_directory() / f"debian-{suite}{'-bare' * bare}-{digest}"
+    return cache_directory() / f"debian-{suite}{'-bare' * bare}{'-more' * bool(more)}-{digest}"
 
 
-def debian_root(suite: str, *, bare: bool = False) -> Path:
-    """The root of this suite; built when it is not there yet, which takes about half a minute."""
-    path = cached_path(suite, bare=bare)
+def debian_root(suite: str, *, bare: bool = False, more: Sequence[str] = ()) -> Path:
+    """The root of this suite, with more packages; built when it is not there yet, which takes about half a minute."""
+    path = cached_path(suite, bare=bare, more=more)
     if path.is_dir():
         return path
     if os.geteuid() != 0:
@@ -137,7 +143,7 @@ def debian_root(suite: str, *, bare: bool = False) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(path.name + ".lock")):
         if not path.is_dir():  # somebody else may have built it while we waited for the lock
-            build(suite, path, (bare_recipe if bare else recipe)(suite))
+            build(suite, path, bare_recipe(suite) if bare else recipe(suite, more))
     return path
 
 
@@ -181,10 +187,12 @@ def build(suite: str, path: Path, ingredients: list[str]) -> None:
 
 
 def main() -> int:
-    """Print the path of the root of the suite named on the command line; of a bare one, if `bare` comes after that."""
+    """Print the path of the root of the suite named on the command line; of a bare one, if `bare` comes after that, and
+    of that with the programs of the recipes, if `recipes` does."""
     suite = sys.argv[1] if len(sys.argv) > 1 else "bookworm"
+    more = OF_RECIPES if sys.argv[2:] == ["recipes"] else ()
     try:
-        print(debian_root(suite, bare=sys.argv[2:] == ["bare"]))
+        print(debian_root(suite, bare=sys.argv[2:] == ["bare"], more=more))
     except RootUnavailable as error:
         print(error, file=sys.stderr)
         return 69

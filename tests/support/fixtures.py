@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.load.environment import PLACE, ProgramsUnavailable, environment
+from tests.support.debian_root import OF_RECIPES
 from tests.support.guarded import MachineUnavailable
 from tests.support.harness import Ground
 from tests.support.machine import SUITE, Machine
@@ -31,6 +32,8 @@ class Equipment(NamedTuple):
     """The units that the package ships."""
     programs: bool = False
     """The programs of other projects, see tests/load/environment.py."""
+    recipes: bool = False
+    """The programs of Debian on the page of recipes."""
     debug: bool = False
     """Its PID 1 logs at level debug, which the story of a `trial` is read from."""
 
@@ -67,7 +70,8 @@ def trial(machine: Machine) -> Iterator[Trial]:
 
 def equipped(equipment: Equipment) -> Iterator[Machine]:
     """A machine with this equipment."""
-    for machine in booted({PLACE: _programs()} if equipment.programs else None):
+    shown = {PLACE: _programs()} if equipment.programs else None
+    for machine in booted(shown, more=OF_RECIPES if equipment.recipes else ()):
         if equipment.debug:
             machine.run("systemctl", "log-level", "debug")
         if equipment.units:
@@ -75,12 +79,14 @@ def equipped(equipment: Equipment) -> Iterator[Machine]:
         yield machine
 
 
-def booted(shown: Mapping[str, Path] | None = None, suite: str = SUITE, *, bare: bool = False) -> Iterator[Machine]:
+def booted(
+    shown: Mapping[str, Path] | None = None, suite: str = SUITE, *, bare: bool = False, more: Sequence[str] = ()
+) -> Iterator[Machine]:
     """A machine that sees these directories of ours. A test fails where no machine boots; SYSTEMD=no skips it."""
     _skip_without_systemd()
     with ExitStack() as stack:
         try:
-            machine = stack.enter_context(Machine(suite, shown=shown, bare=bare))
+            machine = stack.enter_context(Machine(suite, shown=shown, bare=bare, more=more))
         except MachineUnavailable as error:
             pytest.fail(str(error), pytrace=False)
         yield machine

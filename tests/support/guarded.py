@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +41,13 @@ class Place(NamedTuple):
 
 @contextlib.contextmanager
 def guarded_machine(
-    suite: str, with_product: bool, shown: Mapping[str, Path], boot_limit_seconds: float, *, bare: bool = False
+    suite: str,
+    with_product: bool,
+    shown: Mapping[str, Path],
+    boot_limit_seconds: float,
+    *,
+    bare: bool = False,
+    more: Sequence[str] = (),
 ) -> Iterator[Place]:
     """Boot a machine; leaving takes it away, with all that ran in it."""
     if os.geteuid() != 0 or shutil.which("systemd-nspawn", path="/usr/bin") is None:
@@ -50,7 +56,7 @@ def guarded_machine(
             "or set SYSTEMD=no to leave out what needs it."
         )
     try:
-        root = debian_root(suite, bare=bare)
+        root = debian_root(suite, bare=bare, more=more)
     except RootUnavailable as error:
         raise MachineUnavailable(str(error)) from error
     product = installed_product() if with_product else []

@@ -18,7 +18,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -72,6 +72,7 @@ class Machine:
         *,
         with_product: bool = True,
         bare: bool = False,
+        more: Sequence[str] = (),
         shown: Mapping[str, Path] | None = None,
         boot_limit_seconds: float = BOOT_LIMIT_SECONDS,
     ) -> None:
@@ -79,6 +80,8 @@ class Machine:
         self.with_product = with_product and not bare
         self.bare = bare
         """It is a Debian on which nothing we need is installed, as whoever installs a package has it."""
+        self.more = more
+        """Packages that are installed beside those that each machine has."""
         self.shown = shown or {}
         """Directories out here that it sees, by their paths in there."""
         self.boot_limit_seconds = boot_limit_seconds
@@ -108,7 +111,7 @@ class Machine:
     def boot(self, undo: contextlib.ExitStack) -> None:
         limit_seconds = self.boot_limit_seconds
         place = undo.enter_context(
-            guarded_machine(self.suite, self.with_product, self.shown, limit_seconds, bare=self.bare)
+            guarded_machine(self.suite, self.with_product, self.shown, limit_seconds, bare=self.bare, more=self.more)
         )
         self.leader = place.leader
         """The machine's PID 1 as numbered out here."""

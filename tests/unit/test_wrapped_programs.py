@@ -307,14 +307,15 @@ def test_puma(tmp_path: Path) -> None:
 def test_uwsgi() -> None:
     """uwsgi takes its sockets as descriptors, and finishes the requests under way: by a hook of its master, or by
     SIGHUP without one."""
+    times = "--stop-timeout 80 --start-timeout 90 --reload-timeout 90"
     hook = '--hook-master-start "unix_signal:15 gracefully_kill_them_all"'
     unset = "-- /usr/bin/env --unset=LISTEN_PID"
     assert run("uwsgi --http-socket :80 --master -w a") == (
-        f"overlap --listen http=0.0.0.0:80 --stop-timeout 80 --start-timeout 90 --reload-timeout 90 --name uwsgi {unset} uwsgi --need-app {hook} "
+        f"overlap --listen http=0.0.0.0:80 {times} --name uwsgi {unset} uwsgi --need-app {hook} "
         "--http-socket fd://{http} --master -w a"
     )
     assert run("uwsgi --http-socket :80 -w a") == (
-        f"overlap --listen http=0.0.0.0:80 --stop-signal SIGHUP --stop-timeout 80 --start-timeout 90 --reload-timeout 90 --name uwsgi {unset} uwsgi "
+        f"overlap --listen http=0.0.0.0:80 --stop-signal SIGHUP {times} --name uwsgi {unset} uwsgi "
         "--need-app --http-socket fd://{http} -w a"
     )
     assert f"uwsgi --need-app --master {hook} " in run("uwsgi -s :80 -p 4 -w a --vacuum") and "vacuum" not in run(

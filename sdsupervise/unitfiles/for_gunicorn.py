@@ -23,7 +23,7 @@ _TELL = "tell the address with --listen http=ADDRESS"
 
 
 class GunicornWords:
-    """What gunicorn is told: on its command line, then by $GUNICORN_CMD_ARGS, then in its configuration file."""
+    """The settings of gunicorn: from its command line, then from $GUNICORN_CMD_ARGS, then from its configuration file."""
 
     def __init__(self, line: CommandLine) -> None:
         self._line = line
@@ -78,7 +78,7 @@ def adapt_gunicorn(line: CommandLine) -> None:
 
 
 def _refuse_what_stands_elsewhere(said: GunicornWords) -> None:
-    """Refuse what a supervised gunicorn must not be told, where wrap cannot take it out.
+    """Refuse settings that a supervised gunicorn must not have, where wrap cannot take it out.
 
     Raises CannotWrap.
     """
@@ -149,7 +149,7 @@ def _bound(line: CommandLine, said: GunicornWords, bind: str, directory: str | N
 
 
 def _umask(said: GunicornWords) -> int:
-    """The umask for its socket's file, which gunicorn sets to 0 unless it is told another one.
+    """The umask for its socket's file, which gunicorn sets to 0 unless a setting says another one.
 
     Raises CannotWrap.
     """

@@ -140,7 +140,7 @@ def adapt_uwsgi(line: CommandLine) -> None:
         _keep_uwsgi(line, hidden, others)
     else:
         _pass_sockets_to_uwsgi(line)
-    line.notifies = True  # uwsgi sends READY=1 wherever NOTIFY_SOCKET is set
+    # No ready-after: uwsgi sends READY=1 wherever NOTIFY_SOCKET is set.
     adaptations.drains_within(line, "")
 
 
@@ -169,6 +169,7 @@ def _pass_sockets_to_uwsgi(line: CommandLine) -> None:
         word for name, (option, _) in zip(line.names, found, strict=True) for word in (option, f"fd://{{{name}}}")
     ]
     line.arguments[:0] = sockets
+    line.options["stop-signal"] = "SIGTERM"  # whatever KillSignal= was
     if {"--master", "-M"} & set(line.arguments):
         line.arguments[:0] = ["--hook-master-start", _GRACEFULLY]
         line.note("--hook-master-start: SIGTERM lets uwsgi finish the requests that it works on")

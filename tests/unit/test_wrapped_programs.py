@@ -307,11 +307,11 @@ def test_puma(tmp_path: Path) -> None:
 def test_uwsgi() -> None:
     """uwsgi takes its sockets as descriptors, and finishes the requests under way: by a hook of its master, or by
     SIGHUP without one."""
-    times = "--stop-timeout 80 --start-timeout 90 --reload-timeout 90"
     hook = '--hook-master-start "unix_signal:15 gracefully_kill_them_all"'
+    times = "--stop-timeout 80 --start-timeout 90 --reload-timeout 90"
     unset = "-- /usr/bin/env --unset=LISTEN_PID"
     assert run("uwsgi --http-socket :80 --master -w a") == (
-        f"overlap --listen http=0.0.0.0:80 {times} --name uwsgi {unset} uwsgi --need-app {hook} "
+        f"overlap --listen http=0.0.0.0:80 --stop-signal SIGTERM {times} --name uwsgi {unset} uwsgi --need-app {hook} "
         "--http-socket fd://{http} --master -w a"
     )
     assert run("uwsgi --http-socket :80 -w a") == (
@@ -321,6 +321,7 @@ def test_uwsgi() -> None:
     assert f"uwsgi --need-app --master {hook} " in run("uwsgi -s :80 -p 4 -w a --vacuum") and "vacuum" not in run(
         "uwsgi -s :1 --vacuum"
     )
+    assert " --stop-signal SIGTERM " in run("uwsgi -s :1 --master -w a", "KillSignal=SIGQUIT")
     for command in ("uwsgi --ini /etc/a.ini", "uwsgi --emperor /etc/a", "uwsgi a.ini", "uwsgi --http :80 -w a"):
         told = wrapped(command)
         assert "run --handover exclusive --stop-signal SIGINT" in told and "each reload refuses clients" in told

@@ -22,8 +22,11 @@ def signal_of(unit: UnitText) -> str:
     return ""
 
 
-def notes_of_reload(unit: UnitText, line: CommandLine) -> Iterator[str]:
-    """What a reload of the wrapped unit is, as far as it differs from the one before."""
+def notes_of_reload(unit: UnitText, line: CommandLine, *, keeps_signal: bool) -> Iterator[str]:
+    """What a reload of the wrapped unit is, as far as it differs from the one before.
+
+    With `keeps_signal`, a program whose generations cannot overlap goes on with the signal by which it reloads itself.
+    """
     reloads = unit.values("ExecReload")
     if not reloads:
         return
@@ -31,6 +34,13 @@ def notes_of_reload(unit: UnitText, line: CommandLine) -> Iterator[str]:
     was = f"ExecReload was {reloads[-1]}"
     if line.options.get("handover") == "overlap":
         yield f"{was}: a reload now waits until the new code serves, and fails if it does not"
+    elif number and keeps_signal:
+        line.options["reload-signal"] = f"SIG{number}"
+        yield (
+            f"--reload-signal SIG{number}: {was}, so a reload passes the signal on, and fails if {line.program} ends; "
+            f"new code of {line.program} needs a restart, or take the option out"
+        )
+        return
     elif number:
         yield (
             f"{was}: a reload is now a stop and a start of {line.program}, and no longer what it does itself by "
@@ -51,7 +61,11 @@ def notes_of_rotation(unit: UnitText, line: CommandLine, rotations: Sequence[Rot
     """What logrotate does to the unit's program, and what is to stand there instead."""
     for place, command in about(unit, rotations):
         number = signal_in(command)
-        if number == "USR2":
+        passes_on = line.options.get("reload-signal")
+        if passes_on and (passes_on == f"SIG{number}" or _RELOADS.search(command)):
+            if number:
+                yield f"{place} sends SIG{number} ({command}): let it be systemctl reload {_name(unit)}"
+        elif number == "USR2":
             yield f"{place} sends SIGUSR2 ({command}), which now starts a reload, and does not reach {line.program}"
         elif number:
             yield f"{place} sends SIG{number} ({command}): let it be {instead(unit, number)}"
@@ -66,3 +80,8 @@ def notes_of_rotation(unit: UnitText, line: CommandLine, rotations: Sequence[Rot
         else:
             child = "which is now a child of the supervisor"
             yield f"{place} runs {command}: check that it still finds the program, {child}"
+
+
+def _name(unit: UnitText) -> str:
+    name = unit.name.removesuffix(".service")
+    return f"{name}INSTANCE" if name.endswith("@") else name

@@ -51,7 +51,7 @@ def wrap(
     if handover:
         line.options["handover"] = handover
     _kill_as_systemd_did(unit, line)
-    found = [*changes(unit, start, line), *room, *_commands_beside(unit, line)]
+    found = [*changes(unit, start, line), *room, *_commands_beside(unit, line, keeps_signal=not handover)]
     settings = [setting for setting, _ in found if setting]
     rotated = notes_of_rotation(unit, line, rotations)
     notes = [*line.notes, *(note for _, note in found if note), *rotated, "the switch needs one last restart"]
@@ -172,8 +172,8 @@ def _octal(text: str, default: int) -> int:
     return int(text, 8) if re.fullmatch("[0-7]{1,4}", text) else default
 
 
-def _commands_beside(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
-    yield from (("", note) for note in notes_of_reload(unit, line))
+def _commands_beside(unit: UnitText, line: CommandLine, *, keeps_signal: bool) -> Iterator[tuple[str, str]]:
+    yield from (("", note) for note in notes_of_reload(unit, line, keeps_signal=keeps_signal))
     if line.given:
         yield "", f"its sockets still come from {', '.join(line.given)}, and a reload hands them on"
 

@@ -369,29 +369,44 @@ def test_programs_that_open_their_own_socket(command: str, note: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reload", "note"),
+    ("reload", "option"),
     [
-        ("/bin/kill -HUP $MAINPID", "no longer what it does itself by SIGHUP"),
-        ("+/bin/kill -s USR1 ${MAINPID}", "no longer what it does itself by SIGUSR1"),
-        ("/bin/sh -c 'kill -USR2 $MAINPID'", "no longer what it does itself by SIGUSR2"),
-        ("/usr/bin/any-client reload", "for what that command does, call it yourself"),
+        ("/bin/kill -HUP $MAINPID", "--reload-signal SIGHUP"),
+        ("+/bin/kill -s USR1 ${MAINPID}", "--reload-signal SIGUSR1"),
+        ("/bin/sh -c 'kill -USR2 $MAINPID'", "--reload-signal SIGUSR2"),
+        ("/usr/bin/any-client reload", ""),
+        ("/bin/kill -HUP 1", ""),
     ],
 )
-def test_a_reload_that_the_program_did_itself(reload: str, note: str) -> None:
-    """It becomes a stop and a start, which is said; of a program that overlaps, that the new code then serves."""
+def test_a_reload_that_the_program_did_itself(reload: str, option: str) -> None:
+    """A signal goes on to the program; any other command becomes a stop and a start, which is said, as it is where the
+    user chooses a handover. Of a program that overlaps, the new code then serves."""
     told = wrapped("/bin/any", f"ExecReload={reload}")
-    assert f"ExecReload was {reload}: a reload is now a stop and a start of any" in told and note in told
+    stops = f"ExecReload was {reload}: a reload is now a stop and a start of any"
+    assert ("--reload-signal" in told) == bool(option) and option in told and (stops in told) != bool(option)
+    chosen = wrap(text.parse("a.service", f"[Service]\nExecStart=/bin/any\nExecReload={reload}"), handover="exclusive")
+    assert "--reload-signal" not in chosen.text and stops in " ".join(chosen.notes)
     told = wrapped("gunicorn a", f"ExecReload={reload}")
     assert f"ExecReload was {reload}: a reload now waits until the new code serves" in told
 
 
 def test_a_rotation_that_reloads() -> None:
-    """A postrotate line that reloads the unit stops and starts the program at each rotation; a signal is better."""
-    unit = text.parse("any.service", "[Service]\nExecStart=/bin/any\nExecReload=/bin/kill -HUP $MAINPID\n")
+    """A postrotate line that reloads the unit stops and starts the program at each rotation, where ExecReload= was
+    another command; where it was a signal, all is as before."""
+    lines = "[Service]\nExecStart=/bin/any\nExecReload=/bin/any-client reload\n"
     for command, note in (
-        ("systemctl reload any", "each rotation of its logs then stops any and starts it; let it be systemctl kill"),
-        ("invoke-rc.d any reload", "each rotation of its logs then stops any and starts it; let it be systemctl kill"),
+        ("systemctl reload any", "each rotation of its logs then stops any and starts it"),
+        ("invoke-rc.d any reload", "each rotation of its logs then stops any and starts it"),
         ("kill -USR2 `cat /run/any.pid`", "which now starts a reload, and does not reach any"),
         ("any-reopen any", "check that it still finds the program"),
     ):
+        unit = text.parse("any.service", lines)
         assert note in " ".join(wrap(unit, rotations=[Rotation("/etc/logrotate.d/any:3", command)]).notes)
+    for command, note in (
+        ("systemctl reload any", ""),
+        ("kill -HUP `cat /run/any.pid`", "let it be systemctl reload any"),
+        ("kill -USR1 `cat /run/any.pid`", "let it be systemctl kill --kill-whom=main --signal=USR1 any"),
+    ):
+        unit = text.parse("any.service", lines.replace("any-client reload", "kill -HUP $MAINPID"))
+        notes = [note for note in wrap(unit, rotations=[Rotation("/x:3", command)]).notes if note.startswith("/x:3")]
+        assert len(notes) == bool(note) and note in "".join(notes)

@@ -170,3 +170,40 @@ def test_wrapped_and_reloaded(machine: Machine, site: Site) -> None:
     machine.run("systemctl", "stop", "program")
     assert machine.show("program.service", "ActiveState", "Result") == {"ActiveState": "inactive", "Result": "success"}
     assert machine.processes("program.service") == []
+
+
+RELOADS_ITSELF = """\
+#!/usr/bin/python3 -u
+import os, signal
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+signal.signal(signal.SIGHUP, lambda *_: os.path.exists("/run/bad") and os._exit(1) or print("reads its file again"))
+os.system("systemd-notify --ready")
+while True:
+    signal.pause()
+"""
+
+
+def pids_of_itself(machine: Machine) -> list[int]:
+    """The processes of the program."""
+    return [each.pid for each in machine.processes("itself.service") if each.cmdline[-1:] == ["/srv/itself"]]
+
+
+def test_a_program_that_reloads_itself(machine: Machine) -> None:
+    """ExecReload= with a signal stays what it was: the same process reads its file again; its end fails the reload."""
+    machine.write("/srv/itself", RELOADS_ITSELF, mode=0o755)
+    lines = "[Service]\nType=notify\nNotifyAccess=all\nExecStart=/srv/itself\nExecReload=/bin/kill -HUP $MAINPID\n"
+    machine.write("/etc/systemd/system/itself.service", lines)
+    machine.run("systemctl", "daemon-reload")
+    try:
+        machine.run("sdsupervise", "unit", "wrap", "--write", "itself")
+        machine.run("systemctl", "start", "itself")
+        before = pids_of_itself(machine)
+        machine.run("systemctl", "reload", "itself")
+        assert pids_of_itself(machine) == before
+        assert "reads its file again" in machine.run("journalctl", "--unit=itself").stdout
+        machine.write("/run/bad", "")
+        assert machine.run("systemctl", "reload", "itself", check=False).returncode == 1
+    finally:
+        machine.run("systemctl", "stop", "itself", check=False)
+        machine.run("sh", "-c", "rm -rf /run/bad /etc/systemd/system/itself.service*")
+        machine.run("systemctl", "daemon-reload")

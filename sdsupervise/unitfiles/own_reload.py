@@ -8,6 +8,7 @@ from .line import CommandLine
 from .rotation import Rotation, about, instead, signal_in
 from .text import UnitText
 
+_GAP = "each reload refuses clients"  # of an exclusive program, in the notes on its command line
 _MAIN = re.compile(r"\$\{?MAINPID\}?")
 _RELOADS = re.compile(r"\b(?:systemctl|invoke-rc\.d|service)\b.*\b(?:try-reload-or-restart|reload|force-reload)\b")
 
@@ -36,6 +37,7 @@ def notes_of_reload(unit: UnitText, line: CommandLine, *, keeps_signal: bool) ->
         yield f"{was}: a reload now waits until the new code serves, and fails if it does not"
     elif number and keeps_signal:
         line.options["reload-signal"] = f"SIG{number}"
+        line.notes = [note.replace(_GAP, _GAP.replace("reload", "restart")) for note in line.notes]
         yield (
             f"--reload-signal SIG{number}: {was}, so a reload passes the signal on, and fails if {line.program} ends; "
             f"new code of {line.program} needs a restart, or take the option out"

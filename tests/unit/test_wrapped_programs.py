@@ -410,3 +410,9 @@ def test_a_rotation_that_reloads() -> None:
         unit = text.parse("any.service", lines.replace("any-client reload", "kill -HUP $MAINPID"))
         notes = [note for note in wrap(unit, rotations=[Rotation("/x:3", command)]).notes if note.startswith("/x:3")]
         assert len(notes) == bool(note) and note in "".join(notes)
+
+
+def test_a_gap_is_one_of_restarts() -> None:
+    """Where a reload is a signal, no reload refuses clients, and the note on the program's socket says so."""
+    told = wrapped("/bin/any --port 80", "ExecReload=/bin/kill -HUP $MAINPID")
+    assert "each restart refuses clients" in told and "each reload refuses clients" not in told

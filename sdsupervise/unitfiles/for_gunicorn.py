@@ -23,7 +23,7 @@ _TELL = "tell the address with --listen http=ADDRESS"
 
 
 class GunicornWords:
-    """The settings of gunicorn: from its command line, $GUNICORN_CMD_ARGS, and its configuration file, in this order."""
+    """The settings of gunicorn: those of its command line, then $GUNICORN_CMD_ARGS, then its configuration file."""
 
     def __init__(self, line: CommandLine) -> None:
         self._line = line

@@ -1,4 +1,4 @@
-"""The instances on the page of recipes, each as it stands, with the real program: good and broken code, reload, stop."""
+"""The instances on the page of recipes, as they stand, with the real programs: good and broken code, reload, stop."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def broker(machine: Machine) -> Iterator[None]:
 # Takes the messages that beat sends, as a worker would, and writes what release sent them.
 LISTENER = """\
 import base64, json, redis, select, sys
-queue, seen = redis.Redis(), []
+queue, seen = redis.Redis("127.0.0.1"), []
 while not select.select([sys.stdin], [], [], 0)[0]:
     found = queue.blpop("celery", timeout=1)
     if found:
@@ -184,7 +184,7 @@ import select, sys, time
 sys.path.insert(0, "/srv/rq/releases/1")
 from redis import Redis
 from rq import Queue
-queue, jobs, seen = Queue(connection=Redis()), [], set()
+queue, jobs, seen = Queue(connection=Redis("127.0.0.1")), [], set()
 while not select.select([sys.stdin], [], [], 0.1)[0]:
     jobs.append(queue.enqueue("jobs.work", len(jobs)))
     for job in jobs:

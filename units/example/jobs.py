@@ -14,7 +14,7 @@ def work(number):
 
 
 if __name__ == "__main__":
-    worker = Worker(["default"], connection=Redis())
+    worker = Worker(["default"], connection=Redis("127.0.0.1"))
     sys.modules["jobs"] = sys.modules["__main__"]  # what is imported here is what the jobs use
     if subprocess.call(["sdsupervise", "ready"]) == 0:
         worker.work()

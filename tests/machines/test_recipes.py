@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,7 @@ HTTP = (
 )
 BEAT = Recipe("beat", "beat.py")
 RQ = Recipe("rq", "jobs.py")
+SIDEKIQ = Recipe("sidekiq", "sidekiq.rb", "require 'requsts'\n")
 DJANGO = Recipe("django", "poll.py", path="yourapp/management/commands/poll.py")
 
 
@@ -208,3 +210,37 @@ def test_rq(machine: Machine) -> None:
             caller.wait_for(f"release {release}")
         assert_refuses_broken_code(machine, RQ, 4)
         assert int(caller.end()) > 0
+
+
+ENQUEUER = """\
+import json, redis, select, sys, time
+queue, number, seen = redis.Redis("127.0.0.1"), 0, set()
+done = lambda: [line.decode() for line in queue.lrange("done", 0, -1)]
+while not select.select([sys.stdin], [], [], 0.1)[0]:
+    job = {"class": "Work", "args": [number], "queue": "default", "jid": f"{number:024}", "retry": True}
+    queue.sadd("queues", "default")
+    queue.lpush("queue:default", json.dumps({**job, "created_at": time.time(), "enqueued_at": time.time()}))
+    number += 1
+    for release in sorted({line.partition(" in ")[2] for line in done()} - seen):
+        seen.add(release)
+        print("first", release, flush=True)
+deadline = time.monotonic() + %d
+while len(done()) < number:
+    assert time.monotonic() < deadline, done()
+print(json.dumps([line.partition(" ")[0] for line in done()]))
+"""
+
+
+@pytest.mark.usefixtures("broker")
+def test_sidekiq(machine: Machine) -> None:
+    """Each job is done once. A process that is to stop first takes no more jobs, and later ends."""
+    with running(machine, SIDEKIQ), calling(machine, "python3", "-c", ENQUEUER % LIMIT_SECONDS) as caller:
+        for release in (2, 3):
+            SIDEKIQ.deploy(machine, release)
+            machine.run("systemctl", "reload", SIDEKIQ.unit)
+            caller.wait_for(f"release {release}")
+        assert_refuses_broken_code(machine, SIDEKIQ, 4)
+        done = json.loads(caller.end())
+    assert sorted(done, key=int) == [str(number) for number in range(len(done))]
+    said = [entry["MESSAGE"] for entry in machine.journal(SIDEKIQ.unit)]
+    assert any("no longer accepting new work" in line for line in said)

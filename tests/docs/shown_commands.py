@@ -17,6 +17,7 @@ from tests.docs.documents import CLONE, PAGE_SESSION, SESSION
 MARKDOWN = (
     *("README.md", "packaging/doc/guide.md", "packaging/README.md", "units/example/README.md"),
     *("packaging/doc/benchmarks.md", "packaging/doc/systemd.md", "packaging/doc/security.md"),
+    "packaging/doc/recipes.md",
     "packaging/doc/coming-from.md",
 )
 _WITH_SESSIONS = MARKDOWN[:2]  # which are run where they stand

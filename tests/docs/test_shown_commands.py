@@ -165,6 +165,11 @@ THERE: Mapping[str, tuple[str, str]] = {
     "make rpm": ("tests/packages/test_rpm.py", 'built("rpm"'),
     "make deb && apt install ./dist/sdsupervise_*_all.deb": ("tests/packages/test_deb.py", "dpkg"),
     "systemd-analyze security": ("tests/machines/units/test_template_sandbox.py", '"systemd-analyze", "security"'),
+    "gunicorn --config yours.py --config /usr/share/sdsupervise/gunicorn_ready.py app:wsgi": (
+        "tests/load/test_gunicorn_ready.py",
+        "--config /srv/hello/yours.py",
+    ),
+    "sdsupervise check NAME": ("tests/machines/test_recipes.py", '"sdsupervise", "check"'),
     "man sdsupervise": ("tests/docs/test_pages.py", 'pages.run("man"'),
     "man sdsupervise@.service": ("tests/docs/test_pages.py", 'pages.run("man"'),
     "man sdsupervise-protocol": ("tests/docs/test_pages.py", 'pages.run("man"'),

@@ -34,7 +34,7 @@ PROGRAMS = ("haproxy", "redis-server", "puma", "uwsgi-core", "uwsgi-plugin-pytho
 # What the page of recipes has supervised. They are large, so they have a root of their own.
 OF_RECIPES = (
     *("nodejs", "puma", "uwsgi-core", "uwsgi-plugin-python3", "redis-server", "gunicorn"),
-    *("daphne", "python3-django", "python3-rq", "python3-uvicorn"),
+    *("daphne", "python3-django", "python3-rq", "python3-uvicorn", "ruby-sd-notify", "ruby-sidekiq"),
 )
 
 # What is in the cache of a bare root: what our package depends on, and a program to wrap.

@@ -31,10 +31,10 @@ PACKAGES = (
 # Which tests/load has supervised or needs beside what it has, and tests/machines/units wraps.
 PROGRAMS = ("haproxy", "redis-server", "puma", "uwsgi-core", "uwsgi-plugin-python3")
 
-# What the page of recipes has supervised. They are large, so they have a root of their own.
+# What the page of recipes has supervised beside them, and no other test. They have a root of their own.
 OF_RECIPES = (
-    *("nodejs", "puma", "uwsgi-core", "uwsgi-plugin-python3", "redis-server", "gunicorn"),
-    *("daphne", "python3-django", "python3-rq", "python3-uvicorn", "ruby-sd-notify", "ruby-sidekiq"),
+    *("nodejs", "gunicorn", "python3-uvicorn", "daphne", "python3-django", "python3-rq"),
+    *("ruby-sd-notify", "ruby-sidekiq"),
 )
 
 # What is in the cache of a bare root: what our package depends on, and a program to wrap.

@@ -24,7 +24,8 @@ WORDS: Mapping[str, str] = {
     "succession": "handover",
     "workforce": "pool",
     "receipts?": "code version",
-    "rehearsals?": "dry run",
+    "rehears(?:als?|ed?|es|ing)": "dry run",
+    "telling": "reload output",
     "surroundings?": "the name of the part, or a Protocol for it",
     "standing": "status",
     "births?|born": "spawn",
@@ -36,17 +37,21 @@ WORDS: Mapping[str, str] = {
     "acting": "on_trial",
     "forcing": "killing_predecessor",
     "recalling": "killing_successor",
-    "retaking": "taking_lock",
+    "retaking": "taking_lock_back",
     # Words that hide who does what.
     "told": "name the one who says it, and to whom",
     "heard": "name the one who says it, and to whom",
     "people": "operators, authors, users",
     "what is so": "what is true",
+    "serves? on": "keeps serving, or name the socket",
+    r"(?-i:(?<!\w)Of)": "begin the sentence with its subject",
 }
 
 ALLOWED: Mapping[str, Set[str]] = {
     "documents": set(),
     "manual pages": set(),
+    "packages": set(),
+    "pictures": set(),
     "units and examples": set(),
     "--help": set(),
     "sdsupervise": set(),
@@ -65,6 +70,18 @@ def manual_pages() -> Iterator[tuple[str, str]]:
     for path in sorted(CLONE.glob("packaging/man/*.rst")):
         yield str(path.relative_to(CLONE)), re.sub(r"^::\n\n(?:  .*\n|\n(?=  ))+", _blank, path.read_text(), flags=re.M)
     for path in sorted(CLONE.glob("packaging/man/*.py")):
+        yield str(path.relative_to(CLONE)), path.read_text()
+
+
+def packages() -> Iterator[tuple[str, str]]:
+    """What the packages say of themselves."""
+    for path in (CLONE / "packaging" / "debian" / "control", *CLONE.glob("packaging/rpm/*.spec")):
+        yield str(path.relative_to(CLONE)), path.read_text()
+
+
+def pictures() -> Iterator[tuple[str, str]]:
+    """The sources of the pictures."""
+    for path in sorted(CLONE.glob("packaging/doc/pictures/*.py")):
         yield str(path.relative_to(CLONE)), path.read_text()
 
 
@@ -91,6 +108,8 @@ def code() -> Iterator[tuple[str, str]]:
 PLACES: Mapping[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "documents": documents,
     "manual pages": manual_pages,
+    "packages": packages,
+    "pictures": pictures,
     "units and examples": units_and_examples,
     "--help": usage,
     "sdsupervise": code,
@@ -133,4 +152,5 @@ def test_words_are_found() -> None:
     assert found([("text", "\nthe other\n# supervisor")]) == {"the other supervisor": ["text:2"]}
     assert list(found([("text", "_wait_for_elder(1)")])) == ["elders?"]
     assert list(found([("text", "class ElderGone")])) == ["elders?"]
-    assert found([("text", "elderly, interacting, enforcing")]) == {}
+    assert found([("text", "It works. Of several, the first; serves\non")]).keys() == {"serves? on", r"(?-i:(?<!\w)Of)"}
+    assert found([("text", "elderly, interacting, enforcing, PartOf=, one of several")]) == {}

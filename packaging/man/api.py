@@ -13,7 +13,7 @@ from sdsupervise.service.daemon import Daemon, SupervisedDaemon
 from sdsupervise.service.options import BUILT_IN
 from sdsupervise.settings.settings import OF_CLASSES
 
-# Of what has no underscore in front this is between us and ourselves.
+# These methods have no leading underscore, and yet are not for authors of services.
 OURS = frozenset({"plan", "shut_down", "become_worker", "be_worker", "drain_worker", "prepare_workers"})
 _OF_DRAINING = ("fileno", "wait")  # and begin() is ours
 CLASSES: Mapping[str, type] = {"Daemon": Daemon, "SupervisedDaemon": SupervisedDaemon, "Draining": Draining}

@@ -83,7 +83,7 @@ class ControlServer:
     """Accepts clients and passes their calls on. After it stops accepting, accepted clients still get their answers."""
 
     def __init__(
-        self, loop: EventLoop, listener: socket.socket, on_call: Callable[[Call], None], *, privileged: Collection[int]
+        self, loop: EventLoop, listener: socket.socket, *, on_call: Callable[[Call], None], privileged: Collection[int]
     ) -> None:
         """`privileged` are the uids whose connections unprivileged clients cannot displace."""
         self._loop = loop

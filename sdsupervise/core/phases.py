@@ -47,6 +47,11 @@ class Phase(NamedTuple):
     step: str = ""  # what `status` calls the time spent in this state
     doing: str = ""  # what the terminal of the reload's caller shows during this state
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the service stops."""
+        return self.main_state == "stopping"
+
 
 _LOCK_WAIT = ("takeover_timeout", "peer_stop_timeout")  # the peer gets 5 s more than it may take to stop
 _BACK = "went back"

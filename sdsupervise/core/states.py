@@ -24,7 +24,7 @@ class State(Enum):
     REVIVING = auto()  # the successor died while we yielded; new workers start when our old workers are gone
     YIELDED = auto()  # it has released the lock, and waits until the successor serves
     CHECKING = auto()  # the successor serves and runs before_commit
-    WATCHING = auto()  # the successor serves on probation
+    WATCHING = auto()  # the successor serves, and is on probation
     COMMITTING = auto()  # it has sent systemd the new main pid, and waits until systemd has processed it
     KILLING_SUCCESSOR = auto()  # the successor failed, and this supervisor kills it
     TAKING_LOCK_BACK = auto()  # the successor is dead, and this supervisor waits for the lock

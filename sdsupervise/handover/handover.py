@@ -177,7 +177,7 @@ class Handover:
 
     def _end_reload(self) -> None:
         self._words.forget()
-        self.reloads.end(self.tell_counters)
+        self.reloads.end(tell_counters=self.tell_counters)
 
     # ------------------------------------------------------------------------------------------------- the peer
 
@@ -263,7 +263,7 @@ class Handover:
             else:
                 spawn(invocation, theirs.fileno(), writer)
         except OSError as error:
-            self.peer.reason = f"Cannot fork a new supervisor: {error.strerror}."
+            self.peer.reason = f"Cannot fork the successor: {error.strerror}."
         finally:
             theirs.close()  # the spawning process has a copy; without one, the channel ends here
             os.close(writer)

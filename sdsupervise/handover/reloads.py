@@ -83,7 +83,7 @@ class Reloads:
         reload.refuse(why, stops=stops)
         self._counters.count_reload(reload.facts())
 
-    def end(self, tell_counters: Callable[[], None]) -> None:
+    def end(self, *, tell_counters: Callable[[], None]) -> None:
         """The running reload has its verdict: count it, and send the counts to the successor while it is our peer."""
         assert self.running is not None
         self._counters.count_reload(self.running.facts())

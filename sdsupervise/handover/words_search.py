@@ -38,7 +38,7 @@ class WordsSearch:
             return
         from ..hooks.stderr_tail import LastWords
 
-        self._last_words = LastWords(self._loop, silent, reload.asked_at, partial(self._end, peer, silent))
+        self._last_words = LastWords(self._loop, silent, reload.asked_at, on_end=partial(self._end, peer, silent))
 
     def forget(self) -> None:
         """Cancel the search: the reload has its verdict."""
@@ -65,4 +65,4 @@ def why_failed(reload: Reload, peer: Peer) -> tuple[str, str]:
     said = fit_failure(printable(reload.last_words()))
     if peer.reason:
         return printable(peer.reason), printable(peer.traceback) or said
-    return reason_in(said) or "The new supervisor died without a message.", said
+    return reason_in(said) or "The successor died without a message.", said

@@ -23,8 +23,8 @@ class BeforeCommit:
         self,
         loop: EventLoop,
         settings: Settings,
-        on_end: Callable[[str, str], None],
         *,
+        on_end: Callable[[str, str], None],
         generation: int,
         places: Mapping[str, str],
     ) -> None:

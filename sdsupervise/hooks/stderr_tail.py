@@ -27,7 +27,7 @@ class LastWords:
     Calls `on_end` once with the output, and with whether the search was possible; never after `cancel`.
     """
 
-    def __init__(self, loop: EventLoop, pid: int, since: float, on_end: Callable[[str, bool], None]) -> None:
+    def __init__(self, loop: EventLoop, pid: int, since: float, *, on_end: Callable[[str, bool], None]) -> None:
         self._loop, self._on_end = loop, on_end
         self._command = command_for_words_of(pid, since)
         self._pauses = list(_PAUSES_SECONDS)

@@ -9,7 +9,6 @@ from ..input.nearest import nearest
 from ..input.toml_text import shown, written_key
 from ..linux import privileges, program_search
 from ..settings import listen
-from ..settings.addresses import Address
 from ..settings.settings import EACH_IN_EXCLUSIVE, KINDS, too_few, why_never_ready, why_not_checked
 from ..sockets.opening import WantedListener
 from .keys import FILE_KEYS, ONLY_FOR_CLASSES, ONLY_FOR_COMMANDS
@@ -131,17 +130,21 @@ def _in_entry(path: tuple[str, ...], entry: Mapping[str, object]) -> Iterator[Mi
 
 
 def _between_listeners(values: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Yield the entries that share an address, and those whose lanes have no meaning."""
-    taken: dict[Address, str] = {}
+    """Yield the entries that share an address, and those whose lanes have no meaning.
+
+    Two addresses that take the same port are no mistake here: a .socket unit may open both. checks/socket_check.py
+    looks at what a start will open.
+    """
+    earlier: list[WantedListener] = []
     for name, entry in values["listen"].items():
         try:
             (checked,) = listen.check({name: entry})
-            address = WantedListener.of(checked, None, None).address
+            wanted = WantedListener.of(checked, None, None)
         except ConfigError:
             continue
-        other = taken.setdefault(address, name)
-        if other != name:
-            yield Mistake(("listen", name), f"listen {other!r} has the same address, {address}.")
+        if why_not := next(filter(None, map(wanted.why_one_with, earlier)), ""):
+            yield Mistake(("listen", name), why_not)
+        earlier.append(wanted)
         handover = values.get("handover", "exclusive" if "command" in values else "")
         if checked.lanes and handover == "exclusive":
             yield Mistake(

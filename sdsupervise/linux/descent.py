@@ -1,12 +1,14 @@
-"""Processes with all their descendants, to suspend them (SIGSTOP) and to continue them."""
+"""Processes with all their descendants, to suspend them (SIGSTOP) and to continue them.
+
+Rejected: psutil. A supervisor runs this code, and must not import psutil, which costs megabytes. psutil also finds
+descendants by their parents only, not by group and session, and gives no pidfds.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from .processes import stat_fields
+from .processes import is_dead_state, stat_fields
 from .unpatched import os
-
-_DEAD = (b"Z", b"X")
 
 
 class Relative(NamedTuple):
@@ -54,13 +56,13 @@ def is_stopped(pid: int) -> bool:
     except OSError:
         return True
     found = [_stat(f"{pid}/task/{thread}") for thread in threads]
-    return all(its is None or its.state in (b"T", b"t", *_DEAD) for its in found)
+    return all(its is None or its.state in (b"T", b"t") or is_dead_state(its.state) for its in found)
 
 
 def _all() -> Iterator[tuple[bytes, _ProcessStat]]:
     for name in os.listdir("/proc"):
         its = _stat(name) if name.isdecimal() else None
-        if its is not None and its.state not in _DEAD:
+        if its is not None and not is_dead_state(its.state):
             yield name.encode(), its
 
 

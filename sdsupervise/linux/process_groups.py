@@ -206,7 +206,7 @@ def _find(wanted: Callable[[int, Relations], bool]) -> Iterator[Found]:
 
 def _is(pid: int, wanted: Callable[[int, Relations], bool]) -> bool:
     fields = processes.stat_fields(pid)
-    if not fields or fields[0] in (b"Z", b"X"):
+    if not fields or processes.is_dead_state(fields[0]):
         return False
     return wanted(pid, Relations(*map(int, fields[1:4])))
 

@@ -208,6 +208,11 @@ def stat_fields(place: int | str) -> list[bytes]:
         return []
 
 
+def is_dead_state(state: bytes) -> bool:
+    """Return whether this state of proc_pid_stat(5) is that of a dead process, reaped or not."""
+    return state in (b"Z", b"X")
+
+
 def uid_of(pid: int) -> int | None:
     """Return the real uid of a process; None if it cannot be read.
 

@@ -63,9 +63,9 @@ class Command(NamedTuple):
             return started
         return supervise(
             name,
-            lambda context: CommandWorkers(context, *pinned(executable, self.words)),
             self.settings,
             started,
+            source=lambda context: CommandWorkers(context, *pinned(executable, self.words)),
             stop_signals=_STOP_SIGNALS,
             can_reload=True,
         )

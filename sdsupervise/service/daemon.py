@@ -296,9 +296,9 @@ class SupervisedDaemon(Daemon):
         warn_of_threads()
         return supervise(
             plan.name,
-            lambda context: ClassWorkers(context, self),
             settings,
             started,
+            source=lambda context: ClassWorkers(context, self),
             stop_signals=self.shutdown_signals,
             can_reload=plan.can_reload,
         )

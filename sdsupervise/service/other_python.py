@@ -71,9 +71,9 @@ class OtherPython:
             return started
         return supervise(
             plan.name,
-            lambda context: OtherPythonWorkers(context, plan.name, python, wanted, silent=plan.silent),
             settings,
             started,
+            source=lambda context: OtherPythonWorkers(context, plan.name, python, wanted, silent=plan.silent),
             stop_signals=[signal.Signals(number) for number in facts["shutdown_signals"]],
             can_reload=plan.can_reload,
         )

@@ -19,7 +19,7 @@ class LaneDrain:
     """
 
     def __init__(
-        self, loop: EventLoop, listeners: Sequence[Listener], on_empty: Callable[[], None], *, at_most: float
+        self, loop: EventLoop, listeners: Sequence[Listener], *, on_empty: Callable[[], None], at_most: float
     ) -> None:
         self._loop, self._listeners, self._on_empty = loop, listeners, on_empty
         self._due = time.monotonic() + at_most

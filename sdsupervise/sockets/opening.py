@@ -171,11 +171,17 @@ class WantedListener(NamedTuple):
         """Return whether it cannot be opened while a socket at this address is open."""
         return self.address.excludes(address) and not (self.reuse_port and shares_port)
 
+    def why_one_with(self, other: "WantedListener") -> str:
+        """Return a sentence if both have the same address; "" if not."""
+        if not self.address.is_one_with(other.address):
+            return ""
+        spelled = "" if self.address == other.address else f" ({other.address})"
+        return f"listen {other.name!r} and {self.name!r} have the same address, {self.address}{spelled}."
+
     def why_not_beside(self, other: "WantedListener") -> str:
         """Return why only one of the two can be open at a time, as a sentence; "" if both can."""
-        if self.address.is_one_with(other.address):
-            spelled = "" if self.address == other.address else f" ({other.address})"
-            return f"listen {other.name!r} and {self.name!r} have the same address, {self.address}{spelled}."
+        if why := self.why_one_with(other):
+            return why
         if not self.is_excluded_by(other.address, other.reuse_port):
             return ""
         return (

@@ -54,7 +54,7 @@ class SuccessorListeners:
             for fact in said:
                 self._pairs.append(_pair(by_label, fact, new))
         except (LookupError, TypeError, ValueError, OSError) as error:
-            _log.warning("The new supervisor sent an invalid list of its sockets (%r); ignoring it", error)
+            _log.warning("The successor sent an invalid list of its sockets (%r); ignoring it", error)
         for listener in new:
             listener.close()
 
@@ -90,7 +90,7 @@ class SuccessorListeners:
                     _remove_file(pair.ours)
             except OSError as error:
                 _log.warning(
-                    "Cannot pass the clients of %s on; the new supervisor fetches them itself: %s",
+                    "Cannot pass the clients of %s on; the successor fetches them itself: %s",
                     pair.ours.address,
                     error.strerror,
                 )

@@ -81,7 +81,7 @@ class Effects:
         lanes = self._shell.started.listening.leave_lanes()
         if lanes and self._shell.state is State.DRAINING:
             patience = self._shell.settings.stop_timeout / 2
-            self._lane_drain = LaneDrain(self._loop, lanes, self._stop_workers, at_most=patience)
+            self._lane_drain = LaneDrain(self._loop, lanes, on_empty=self._stop_workers, at_most=patience)
             return
         if self._lane_drain is not None:
             self._lane_drain.cancel()

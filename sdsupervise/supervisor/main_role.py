@@ -39,7 +39,7 @@ class MainRole:
         shell, peer = self._shell, self._shell.handover.peer
         assert peer is not None and peer.pid is not None
         shell.handover.tell("naming")
-        shell.reporter.name_main_pid(peer.pid, shell.status.sentence(shell.state), self._named)
+        shell.reporter.name_main_pid(peer.pid, shell.status.sentence(shell.state), on_processed=self._named)
 
     def _named(self) -> None:
         self._shell.look_and_happen(Event.BARRIER_RETURNED)
@@ -49,9 +49,9 @@ class MainRole:
         shell = self._shell
         shell.is_main = False
         process_title.show("draining supervisor")
-        still_telling = shell.generation_log.retires()
-        if still_telling:
-            shell.handover.extend(still_telling)  # the main supervisor must wait for that before it kills us
+        hook_seconds = shell.generation_log.retires()
+        if hook_seconds:
+            shell.handover.extend(hook_seconds)  # the main supervisor must wait for that before it kills us
         shell.handover.draining.leave_to_successor()
         shell.reporter.retire()
         if self._control is not None:

@@ -77,7 +77,7 @@ class Operators:
 
     def refuse(self, reload: Reload, why: str) -> None:
         """See RequestsOwner."""
-        stops = PHASES[self._shell.state].main_state == "stopping"
+        stops = PHASES[self._shell.state].is_stopping
         self._shell.handover.refuse(reload, why, stops=stops)
 
     def scaled(self) -> None:
@@ -98,7 +98,7 @@ class Operators:
                 peer_seconds = handover.peer.stop_timeout if handover.peer is not None else 0.0
                 seconds = max(shell.settings.stop_timeout, peer_seconds, handover.draining.seconds_left())
                 _log.warning("Stopping; workers may take up to %.0f s; Ctrl-C again ends them at once", seconds)
-        elif not self.end_at_once and PHASES[shell.state].main_state == "stopping" and shell.state is not State.GONE:
+        elif not self.end_at_once and PHASES[shell.state].is_stopping and shell.state is not State.GONE:
             self.end_at_once = True
             shell.exit_status = ExitStatus.INTERRUPTED
             _log.warning("Ctrl-C again; ending all workers at once")

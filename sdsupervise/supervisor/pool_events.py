@@ -67,7 +67,7 @@ class PoolEvents:
         if PHASES[shell.state].wants_workers:  # the pool tries again
             shell.reconsider()
             return
-        shell.handover.tell_reason(f"The new supervisor {why}.")
+        shell.handover.tell_reason(f"The successor {why}.")
         shell.happen(Event.WORKER_GONE)
 
     def worker_ready(self, worker: Worker) -> None:

@@ -8,7 +8,6 @@ from typing import Protocol
 from .. import __version__
 from ..control import varlink
 from ..control.server import Call
-from ..core.phases import PHASES
 from ..core.takeover import State
 from ..handover.reload import Reload
 from ..input.printable import MOST_OF_REASON, fit, printable
@@ -19,6 +18,7 @@ from ..systemd.catalog import CatalogEntry, entry_fields
 from ..workers import refused
 from ..workers.pool import Pool
 from . import scaling
+from .refusals import too_few_descriptors, why_refused
 
 _log = logging.getLogger("sdsupervise")
 
@@ -249,19 +249,15 @@ class Requests:
             self._owner.reload(reload)
 
     def _why_no_reload(self) -> str:
-        state = self._owner.state
+        in_reload = "A reload is already in progress."
         if self._why_never:
             return self._why_never
-        if state is State.OPENING:
-            return "The service is not ready yet."
-        if not self._owner.is_main and PHASES[state].is_succeeded:
-            return "The next generation serves already; ask again."
-        if PHASES[state].main_state == "stopping":
-            return "The service is stopping."
-        if state is not State.SERVING or self._owner.reload_waits:
-            return "A reload is already in progress."
+        if refusal := why_refused(self._owner.state, is_main=self._owner.is_main, in_reload=in_reload):
+            return refusal
+        if self._owner.reload_waits:
+            return in_reload
         if not processes.can_open(_DESCRIPTORS_OF_RELOAD):
-            return "Too few file descriptors are left to reload with; raise the limit (LimitNOFILE=)."
+            return too_few_descriptors("to reload with")
         return refused.why_not_stoppable(self._pool.workers.values())
 
     def _scale(self, size: int | None, asked_by: str) -> str:
@@ -269,7 +265,7 @@ class Requests:
         now = self._pool.size
         refusal = scaling.why_not(self._pool_size, self._owner.state, size, is_main=self._owner.is_main)
         if not refusal and size is not None and not self._pool.has_room_for(size):
-            refusal = "Too few file descriptors are left for so many workers; raise the limit (LimitNOFILE=)."
+            refusal = too_few_descriptors("for so many workers")
         if size is None or refusal:
             _log.warning(
                 "Scaling asked by %s refused: %s",

@@ -9,12 +9,12 @@ import signal
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ..core.phases import PHASES
 from ..core.takeover import State
 from ..handover.welcome import Welcome
 from ..linux import cpus
 from ..settings.settings import MOST_WORKERS, Settings
 from ..systemd.catalog import CatalogEntry, entry_fields
+from .refusals import why_refused
 
 _log = logging.getLogger("sdsupervise")
 
@@ -74,15 +74,11 @@ def wanted_size(parameters: Mapping[str, object], size: int) -> int | None:
 
 def why_not(pool_size: PoolSize, state: State, size: int | None, *, is_main: bool) -> str:
     """Why a supervisor in this state cannot have this many workers; "" if it can."""
-    if size is None or not 1 <= size <= MOST_WORKERS:
-        number = size if size is not None else "such a number of"
-        return f"There cannot be {number} workers, only from 1 to {MOST_WORKERS}."
-    if state is State.OPENING:
-        return "The service is not ready yet."
-    if not is_main:
-        return "The next generation serves already; ask again."
-    if PHASES[state].main_state == "stopping":
-        return "The service is stopping."
-    if state is not State.SERVING:
-        return "A reload is in progress; scale when it is over."
+    if size is None:
+        return f"The number of workers is missing; give one from 1 to {MOST_WORKERS}."
+    if not 1 <= size <= MOST_WORKERS:
+        return f"There cannot be {size} workers, only from 1 to {MOST_WORKERS}."
+    in_reload = "A reload is in progress; scale when it is over."
+    if refusal := why_refused(state, is_main=is_main, in_reload=in_reload):
+        return refusal
     return f"There cannot be {size} workers: {pool_size.why_no_more}." if size > pool_size.most else ""

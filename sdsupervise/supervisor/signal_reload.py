@@ -129,7 +129,7 @@ class SignalReload:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._shell.handover.reloads.end(self._shell.handover.tell_counters)
+        self._shell.handover.reloads.end(tell_counters=self._shell.handover.tell_counters)
         self._workers, self._pending, self.running = [], set(), None
 
     def _expect(self, seconds: float, then: Callable[[], None]) -> None:

@@ -21,10 +21,10 @@ _LAST_WORDS_SECONDS = 1.0  # for unread log output to be written before the exit
 
 def supervise(
     name: str,
-    source: Callable[[WorkerContext], Source],
     settings: Settings,
     started: Started,
     *,
+    source: Callable[[WorkerContext], Source],
     stop_signals: Iterable[signal.Signals],
     can_reload: bool,
 ) -> int:
@@ -33,7 +33,9 @@ def supervise(
     Raises SdsuperviseError if the source cannot be created.
     """
     try:
-        supervisor = Supervisor(name, source, settings, started, stop_signals=stop_signals, can_reload=can_reload)
+        supervisor = Supervisor(
+            name, settings, started, source=source, stop_signals=stop_signals, can_reload=can_reload
+        )
         status = supervisor.run()
         processes.flush_for_good()
         return status

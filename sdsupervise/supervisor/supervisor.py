@@ -49,10 +49,10 @@ class Supervisor:
     def __init__(
         self,
         name: str,
-        source: Callable[[WorkerContext], Source],
         settings: Settings,
         started: Started,
         *,
+        source: Callable[[WorkerContext], Source],
         stop_signals: Iterable[signal.Signals],
         can_reload: bool,
     ) -> None:
@@ -90,7 +90,9 @@ class Supervisor:
         self._control: ControlServer | None = None
         if started.control is not None:
             commanders = self._requests.commanders
-            self._control = ControlServer(loop, started.control, self._requests.take_call, privileged=commanders)
+            self._control = ControlServer(
+                loop, started.control, on_call=self._requests.take_call, privileged=commanders
+            )
         counters = self.generation_log.counters
         self.handover = Handover(
             *(loop, started, settings, counters, self),

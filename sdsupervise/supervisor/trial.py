@@ -60,7 +60,7 @@ class Trial:
 
         places = shell.started.listening.places()
         self._check = BeforeCommit(
-            self._loop, shell.settings, self._checked, generation=shell.generation, places=places
+            self._loop, shell.settings, on_end=self._checked, generation=shell.generation, places=places
         )
         self._check.begin(shell.pool.in_service())
 

@@ -62,7 +62,7 @@ class Reporter:
         elif self._extension is None:
             self._extend()
 
-    def name_main_pid(self, pid: int, sentence: str, on_processed: Callable[[], None]) -> None:
+    def name_main_pid(self, pid: int, sentence: str, *, on_processed: Callable[[], None]) -> None:
         """Make another process the unit's main pid: sd_notify(3), MAINPID=. Call `on_processed` when systemd has
         processed that."""
         # This is one datagram, so the unit is never without READY=1 under its new main pid.

@@ -62,7 +62,7 @@ class LinkedWorker(Worker):
         self._link, self._marks, self._code_version = link, marks, code_version
         self._leftovers: Leftovers | None = None
         self._had_children = self._killed = False
-        self._traces = Traces(loop, traces, self._say_traceback)
+        self._traces = Traces(loop, traces, say=self._say_traceback)
         marks.sessions.add(child.pid)
         self._lines = protocol.LineReader()
         self._linked, self._warnings = True, 0

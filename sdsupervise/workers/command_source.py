@@ -252,7 +252,7 @@ def with_descriptors(words: Sequence[str], listeners: Sequence[str]) -> tuple[st
     Raises UsageError for a name that no listener has, and for gunicorn's --bind fd://{NAME}.
     """
     # Observed with gunicorn 20.0 to 27.0. At a stop it leaves a UNIX socket's file alone if the socket came by
-    # LISTEN_FDS, and removes the file if it came by --bind alone, although the successor serves on that socket.
+    # LISTEN_FDS, and removes the file if it came by --bind alone, although that socket is now the successor's.
     given_twice = next((word for word in words if "fd://{" in word), "")
     if given_twice and any(os.path.basename(word) == "gunicorn" for word in words):
         raise UsageError(

@@ -16,7 +16,7 @@ LOOP = 4  # crashes in a row
 class CrashLoops:
     """Watches one pool. Calls `say` with the reason when a loop begins, and with "" when it is over."""
 
-    def __init__(self, loop: EventLoop, forgiven_after: float, say: Callable[[str], None]) -> None:
+    def __init__(self, loop: EventLoop, forgiven_after: float, *, say: Callable[[str], None]) -> None:
         self._loop, self._forgiven_after, self._say = loop, forgiven_after, say
         self._slots: dict[int, Timer | None] = {}  # slots in a loop; the timer runs while a worker serves there
 

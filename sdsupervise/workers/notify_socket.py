@@ -5,7 +5,7 @@ may connect to the socket, if he knows its path. The path is a secret of the sup
 nobody else may list the directory, and the kernel's list of sockets (/proc/net/unix) shows the name before a rename. So
 other users cannot even fill the queue.
 
-Of a process that has the path, the kernel says the pid and the uid (SCM_CREDENTIALS, unix(7)). The supervisor believes
+The kernel names the pid and the uid of each process that sends here (SCM_CREDENTIALS, unix(7)). The supervisor believes
 root and its own user, which could do worse to the worker anyway. It believes any other user only for a process of this
 worker.
 """

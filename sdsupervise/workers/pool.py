@@ -91,7 +91,7 @@ class Pool:
             counts_from_start=not forks,
         )
         self._count = CrashCount(self._policy)
-        self._crash_loops = CrashLoops(loop, settings.respawn_forgiven_after, self._say_crash_loop)
+        self._crash_loops = CrashLoops(loop, settings.respawn_forgiven_after, say=self._say_crash_loop)
         self._wanted = False
         self._ready: dict[Worker, None] = {}  # waiting for their release, in order
         self._serving: set[Worker] = set()
@@ -100,7 +100,7 @@ class Pool:
         self.workers: dict[int, Worker] = {}  # all living ones by pid, including the spare and those that stop
         self.trouble = ""  # describes the last crash while a worker is missing
         self._start_queue = StartQueue(loop, settings, self)
-        self._recycler = Recycler(loop, settings, self._policy, self._replace)
+        self._recycler = Recycler(loop, settings, self._policy, replace=self._replace)
         self._slots: list[Slot] = []
         self._resize(size)
 

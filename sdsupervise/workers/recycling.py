@@ -26,7 +26,7 @@ class Recycler:
     """Calls `replace(worker, why)` for one worker at a time. The owner answers with `done`, `failed` or `abandon`."""
 
     def __init__(
-        self, loop: EventLoop, settings: Settings, policy: Policy, replace: Callable[[Worker, str], None]
+        self, loop: EventLoop, settings: Settings, policy: Policy, *, replace: Callable[[Worker, str], None]
     ) -> None:
         self._loop, self._replace = loop, replace
         self._max_lifetime, self._max_memory = settings.max_lifetime, settings.max_memory
@@ -96,7 +96,7 @@ class Recycler:
         pause = max(pause, _LEAST_PAUSE_SECONDS)
         if worker is not None:
             _log.warning(
-                "The replacement of worker %d %s; pid %d serves on; trying again in %g s",
+                "The replacement of worker %d %s; pid %d keeps serving; trying again in %g s",
                 worker.index,
                 how,
                 worker.pid,

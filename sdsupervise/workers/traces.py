@@ -17,7 +17,7 @@ _QUIET_SECONDS = 0.5  # after the first word; the faulthandler writes everything
 class Traces:
     """The read end of a worker's pipe, watched by the event loop. Calls `say` with each complete text."""
 
-    def __init__(self, loop: EventLoop, reader: int, say: Callable[[str], None]) -> None:
+    def __init__(self, loop: EventLoop, reader: int, *, say: Callable[[str], None]) -> None:
         self._loop, self._reader, self._say = loop, reader, say
         self._data = b""
         self._timer: Timer | None = None

@@ -13,6 +13,9 @@ import pytest
 from tests.docs.documents import CLONE
 from tests.docs.shown_commands import texts
 
+SERVES_ON = r"serves? on(?! (?:the|that|this|its|port)\b)"  # to serve on a socket is plain
+BEGINS_WITH_OF = r"(?-i:(?<!\w)Of)"
+
 # What not to write, as it is found in any case of letters, and what to write instead.
 WORDS: Mapping[str, str] = {
     # Names that were replaced.
@@ -24,7 +27,8 @@ WORDS: Mapping[str, str] = {
     "succession": "handover",
     "workforce": "pool",
     "receipts?": "code version",
-    "rehearsals?": "dry run",
+    "rehears(?:als?|ed?|es|ing)": "dry run",
+    "telling": "reload output",
     "surroundings?": "the name of the part, or a Protocol for it",
     "standing": "status",
     "births?|born": "spawn",
@@ -36,17 +40,21 @@ WORDS: Mapping[str, str] = {
     "acting": "on_trial",
     "forcing": "killing_predecessor",
     "recalling": "killing_successor",
-    "retaking": "taking_lock",
+    "retaking": "taking_lock_back",
     # Words that hide who does what.
     "told": "name the one who says it, and to whom",
     "heard": "name the one who says it, and to whom",
     "people": "operators, authors, users",
     "what is so": "what is true",
+    SERVES_ON: "keeps serving",
+    BEGINS_WITH_OF: "begin the sentence with its subject",
 }
 
 ALLOWED: Mapping[str, Set[str]] = {
     "documents": set(),
     "manual pages": set(),
+    "packages": set(),
+    "pictures": set(),
     "units and examples": set(),
     "--help": set(),
     "sdsupervise": set(),
@@ -65,6 +73,18 @@ def manual_pages() -> Iterator[tuple[str, str]]:
     for path in sorted(CLONE.glob("packaging/man/*.rst")):
         yield str(path.relative_to(CLONE)), re.sub(r"^::\n\n(?:  .*\n|\n(?=  ))+", _blank, path.read_text(), flags=re.M)
     for path in sorted(CLONE.glob("packaging/man/*.py")):
+        yield str(path.relative_to(CLONE)), path.read_text()
+
+
+def packages() -> Iterator[tuple[str, str]]:
+    """What the packages say of themselves."""
+    for path in (CLONE / "packaging" / "debian" / "control", *CLONE.glob("packaging/rpm/*.spec")):
+        yield str(path.relative_to(CLONE)), path.read_text()
+
+
+def pictures() -> Iterator[tuple[str, str]]:
+    """The sources of the pictures."""
+    for path in sorted(CLONE.glob("packaging/doc/pictures/*.py")):
         yield str(path.relative_to(CLONE)), path.read_text()
 
 
@@ -91,6 +111,8 @@ def code() -> Iterator[tuple[str, str]]:
 PLACES: Mapping[str, Callable[[], Iterator[tuple[str, str]]]] = {
     "documents": documents,
     "manual pages": manual_pages,
+    "packages": packages,
+    "pictures": pictures,
     "units and examples": units_and_examples,
     "--help": usage,
     "sdsupervise": code,
@@ -133,4 +155,5 @@ def test_words_are_found() -> None:
     assert found([("text", "\nthe other\n# supervisor")]) == {"the other supervisor": ["text:2"]}
     assert list(found([("text", "_wait_for_elder(1)")])) == ["elders?"]
     assert list(found([("text", "class ElderGone")])) == ["elders?"]
-    assert found([("text", "elderly, interacting, enforcing")]) == {}
+    assert found([("text", "It works. Of several, the first; serves\non")]).keys() == {SERVES_ON, BEGINS_WITH_OF}
+    assert found([("text", "elderly, interacting, enforcing, PartOf=, one of several, serves on the socket")]) == {}

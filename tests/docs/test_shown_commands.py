@@ -233,7 +233,9 @@ CANNOT: Mapping[str, str] = {
     "systemctl edit sdsupervise@NAME": "it opens an editor on a terminal",
     "systemctl edit sdsupervise@NAME.socket": "it opens an editor on a terminal",
     "cd /run/sdsupervise/ticker": "it is where the commands after it are typed, for which see varlinkctl",
-    "apt-get install --no-install-recommends python3-venv python3-sdnotify python3-systemd": "it needs the network",
+    "apt-get install --no-install-recommends python3-venv python3-psutil python3-sdnotify python3-systemd": (
+        "it needs the network"
+    ),
     "apt-get install gcc libc6-dev pkg-config libsystemd-dev python3-dev": "it needs the network",
     "python3 -m venv --system-site-packages /opt/sdsupervise && /opt/sdsupervise/bin/pip install sdsupervise": (
         "it installs what PyPI has; tests/packages/test_wheel.py installs the wheel of this tree so"

@@ -72,7 +72,7 @@ def test_a_successor_killed_before_the_commit(trial: Trial, stage: str) -> None:
     main = reload_with_a_killed_successor(trial, stage)
     trial.assert_serves(1)
     assert (trial.main_pid, trial.show("NRestarts")["NRestarts"]) == (main, "0")
-    assert "The new supervisor died without a message." in trial.status
+    assert "The successor died without a message." in trial.status
     assert trial.strays == []
     trial.install()
     assert trial.reload() == 0

@@ -196,7 +196,7 @@ def test_a_successor_that_is_killed(trial: Trial, number: signal.Signals) -> Non
         trial.kill(int(warming.read()), number)
         assert call.wait(20) == 1
     assert (trial.main_pid, trial.assert_serves(1)["pid"]) == serving
-    assert "The new supervisor died without a message." in trial.status
+    assert "The successor died without a message." in trial.status
     assert trial.story().says("Not reloaded: ")
     assert_next_reload_works(trial)
     assert trial.strays == []

@@ -117,7 +117,7 @@ def test_replacement_that_never_gets_ready(ground: Ground) -> None:
     pauses = []
     for _ in range(4):
         line = running.expect_line(r"The replacement of worker 1 exited with status 1 \(OSError: no disk\)")
-        assert f"pid {old[1]} serves on" in line
+        assert f"pid {old[1]} keeps serving" in line
         pauses += re.findall(r"trying again in (\S+) s", line)
     assert pauses == ["0.1", "0.2", "0.4", "0.8"]
     retiring = {worker["pid"]: worker["retiring"] for worker in workers(ground)}

@@ -229,7 +229,7 @@ def test_out_of_range(ground: Ground, number: str) -> None:
 def test_the_supervisor_s_own_limits(ground: Ground, asked: dict[str, int]) -> None:
     """Whoever asks on the control socket without our command is refused by the supervisor, with the same limits."""
     ground.serving()
-    assert call_scale(ground, asked).endswith(" workers, only from 1 to 10000.")
+    assert call_scale(ground, asked).endswith(" from 1 to 10000.")
 
 
 def test_the_last_one_stays(ground: Ground) -> None:

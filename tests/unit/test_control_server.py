@@ -29,7 +29,7 @@ class Served:
         self._listener.bind("")
         self._listener.listen(1000)
         self._listener.setblocking(False)
-        self.server = ControlServer(self.loop, self._listener, self._take, privileged=privileged)
+        self.server = ControlServer(self.loop, self._listener, on_call=self._take, privileged=privileged)
         self.server.accept_calls()
         self._stack = contextlib.ExitStack()
 

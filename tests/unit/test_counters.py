@@ -58,7 +58,7 @@ def test_a_reload_that_never_began_took_no_time() -> None:
 def test_a_crash_loop_is_said_once() -> None:
     """From the fourth crash in a row in one slot on, to the end of the last of the slots that crash."""
     said: list[str] = []
-    loops = CrashLoops(EventLoop(), 1000.0, said.append)
+    loops = CrashLoops(EventLoop(), 1000.0, say=said.append)
     for slot in (0, 1):
         for crash in range(1, LOOP + 3):
             loops.crashed(slot, crash, f"crash {crash} of {slot}")
@@ -81,7 +81,7 @@ def test_a_crash_loop_is_over_after_a_while() -> None:
         if not why:
             loop.stop()
 
-    loops = CrashLoops(loop, 0.01, say)
+    loops = CrashLoops(loop, 0.01, say=say)
     loops.crashed(0, LOOP, "no disk")
     loops.serves(0)
     loop.run()

@@ -106,7 +106,11 @@ WRONG: Mapping[str, tuple[str | bytes, str]] = {
     "name": (SERVICE + "listen.'a:b' = 80", "2:8: listen has the name 'a:b'; it must be ASCII without ':'"),
     "same address": (
         SERVICE + "listen.a = '1.2.3.4:5'\nlisten.b = '1.2.3.4:5'",
-        "3:12: listen 'a' has the same address, ",
+        "3:12: listen 'a' and 'b' have the same address, 1.2.3.4:5.",
+    ),
+    "two spellings of a path": (
+        SERVICE + "listen.a = '/run/no/x'\nlisten.b = '/run/no/../no/x'",
+        "3:12: listen 'a' and 'b' have the same address, /run/no/../no/x (/run/no/x).",
     ),
     "lanes": (
         SERVICE + "handover = 'exclusive'\nlisten.a = { address = '1', lanes = true }",

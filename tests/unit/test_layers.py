@@ -1,4 +1,4 @@
-"""The layers of the package, held by what the modules import: folders import only folders above them."""
+"""The layers of the package, held by what the modules import: folders import only folders before them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "sdsupervise"
 
-# A folder imports only folders of the lines above its own, and within a folder no imports go in circles.
+# The folders in order: each imports only folders of the lines before its own. Within a folder no imports go in circles.
 LAYERS: tuple[tuple[str, ...], ...] = tuple(
     tuple(line.split())
     for line in """
@@ -122,8 +122,8 @@ def foreign_imports(path: Path, *, at_the_top: bool) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_point_up(path: Path) -> None:
-    """A module imports only its own folder and folders on a line above."""
+def test_imports_point_back(path: Path) -> None:
+    """A module imports only its own folder and folders on a line before."""
     name, imports = name_of(path), own_imports(path)
     folder = name.partition(".")[0]
     if path.name == "__init__.py":
@@ -250,7 +250,7 @@ def test_nobody_sleeps(path: Path) -> None:
 
 
 def test_the_rules_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An import of a sibling, of something below, and of a module through its package are all seen."""
+    """An import of a sibling, of something after it, and of a module through its package are all seen."""
     monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
     (tmp_path / "linux").mkdir()
     path = tmp_path / "linux" / "channel.py"

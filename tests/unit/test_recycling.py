@@ -39,7 +39,7 @@ class CountingLoop(EventLoop):
 def test_an_old_one_that_stops_is_not_looked_at_again_and_again() -> None:
     """A worker that has been told to stop, and takes its time, is past its lifetime: no reason to be awake."""
     loop, replaced = CountingLoop(), list[Worker]()
-    recycler = Recycler(loop, Settings(max_lifetime=1.0), Policy(), lambda worker, why: replaced.append(worker))
+    recycler = Recycler(loop, Settings(max_lifetime=1.0), Policy(), replace=lambda worker, why: replaced.append(worker))
     worker = OldWorker()
     recycler.serves(cast("Worker", worker))
     worker.state = WorkerState.STOPPING
@@ -50,7 +50,7 @@ def test_an_old_one_that_stops_is_not_looked_at_again_and_again() -> None:
 def test_an_old_one_is_replaced_once() -> None:
     """It is asked for once, and the loop is idle until its replacement is done."""
     loop, replaced = CountingLoop(), list[Worker]()
-    recycler = Recycler(loop, Settings(max_lifetime=1.0), Policy(), lambda worker, why: replaced.append(worker))
+    recycler = Recycler(loop, Settings(max_lifetime=1.0), Policy(), replace=lambda worker, why: replaced.append(worker))
     recycler.allow(True)
     worker = cast("Worker", OldWorker())
     recycler.serves(worker)

@@ -49,7 +49,7 @@ def test_no_more_time_is_asked_for_after_the_main_pid(
     loop.run()
     before = read_all(notifications)
     assert any("EXTEND_TIMEOUT_USEC=" in text for text in before[2:])  # again and again
-    reports.name_main_pid(os.getpid(), "Generation 2 serves", lambda: None)
+    reports.name_main_pid(os.getpid(), "Generation 2 serves", on_processed=lambda: None)
     loop.call_later(0.02, loop.stop)
     loop.run()
     after = read_all(notifications)

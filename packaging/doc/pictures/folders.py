@@ -49,7 +49,7 @@ def draw(theme: str) -> str:
     height = _TOP + len(LAYERS) * (_ROW + _GAP) + 8
     picture = Picture(_WIDTH, height, "The folders of the package, in layers", theme)
     picture.text((_LEFT, 38), "The folders of sdsupervise/", size=18, bold=True)
-    words = "Each imports only folders of the rows below its own. The colour says which process it is for:"
+    words = "Each imports only folders before it: those in the rows below. The colour says which process it is for:"
     picture.text((_LEFT, 60), words, colour="faint")
     x = float(_LEFT)
     for process, (fill, stroke) in _COLOURS.items():

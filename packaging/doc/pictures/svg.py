@@ -46,7 +46,7 @@ class Picture:
         self._markers: set[str] = set()
 
     def colour(self, name: str) -> str:
-        """Of this picture's theme."""
+        """This colour in the theme of the picture."""
         return COLOURS[name][self._theme]
 
     def box(

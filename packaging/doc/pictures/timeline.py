@@ -20,8 +20,8 @@ _BEFORE = 0.12  # seconds that are shown of the time before the reload
 _BAR = 18
 _TOP, _PANEL = 104, 330
 _TITLES: Mapping[str, str] = {
-    "exclusive": "never two generations at once: the old workers stop before the new ones serve",
-    "overlap": "the old workers serve on until the new ones have proved that they serve",
+    "exclusive": "never two generations at once: the old workers stop before the new workers serve",
+    "overlap": "the old workers keep serving until the new workers have proved that they serve",
 }
 
 

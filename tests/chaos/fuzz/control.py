@@ -136,7 +136,9 @@ class ControlSurface(Surface):
         assert isinstance(given, bytes)
         if self._loop is None:
             self._loop, listener = EventLoop(), socket.socket(socket.AF_UNIX)
-            self._server = ControlServer(self._loop, listener, _Requests().take_call, privileged=(os.geteuid(),))
+            self._server = ControlServer(
+                self._loop, listener, on_call=_Requests().take_call, privileged=(os.geteuid(),)
+            )
         ours, theirs = socket.socketpair()
         with theirs:
             theirs.setblocking(False)

@@ -174,7 +174,7 @@ def restarts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     kept = restart in _KEPT_RESTARTS
     if kept:
         line.options["restart"] = restart
-        line.note(f"--restart {restart}: after an end of the command that is final for the unit, the supervisor ends, too")
+        line.note(f"--restart {restart}: after an end that is final for the unit, the supervisor ends, too")
     note = f"Restart was {restart}: the supervisor starts the command again after every exit, also after a clean one"
     yield f"Restart={restart if kept else 'always'}", note if not kept and restart != "always" else ""
     final = exit_statuses(unit, "RestartPreventExitStatus")[0]

@@ -120,8 +120,8 @@ HANDLED: tuple[Handled, ...] = (
         "Service",
         "Restart RestartSec RestartMaxDelaySec SuccessExitStatus RestartPreventExitStatus",
         "`--restart` and `--restart-prevent` say the same of the command, which starts again after the time of "
-        "`RestartSec=`. `Restart=no` becomes `always`, with a note. `on-success`, `on-abort`, `on-watchdog` and "
-        "signals are refused.",
+        "`RestartSec=`. `Restart=no` becomes `always`, with a note. `on-abort` becomes `on-abnormal`. `on-success`, "
+        "`on-watchdog` and signals are refused.",
     ),
     _handled(
         Handling.CHANGED,

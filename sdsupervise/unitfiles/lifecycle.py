@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..core.respawn import CLEAN_SIGNALS
 from ..errors import CannotWrap, ExitStatus
 from ..input.checked import MOST_COUNT, decimal
-from ..settings.settings import RESTARTS, STOP_SIGNALS
+from ..settings.settings import STOP_SIGNALS
 from .line import CommandLine
 from .text import UnitText
 from .text import seconds as parse_seconds
@@ -36,7 +36,8 @@ _STATUSES = {
     **{"UNAVAILABLE": 69, "SOFTWARE": 70, "OSERR": 71, "OSFILE": 72, "CANTCREAT": 73, "IOERR": 74, "TEMPFAIL": 75},
     **{"PROTOCOL": 76, "NOPERM": 77, "CONFIG": 78},
 }
-_KEPT_RESTARTS = RESTARTS[1:]  # whose meaning --restart has
+# What --restart says of each Restart=. After on-abort, a hang has to end in a start again, of a supervisor at least.
+_KEPT_RESTARTS = {"on-failure": "on-failure", "on-abnormal": "on-abnormal", "on-abort": "on-abnormal"}
 _CLEAN = frozenset(signal.Signals(number).name for number in CLEAN_SIGNALS)
 FALSE = ("", "no", "false", "off", "0", "n", "f")
 
@@ -81,9 +82,9 @@ def _check_restarts(unit: UnitText) -> None:
     name, restart = unit.name, unit.value("Restart", "no")
     if restart == "on-success":
         raise CannotWrap(f"{name} has Restart=on-success: after a failure it must stay down.")
-    if restart in ("on-abort", "on-watchdog"):
+    if restart == "on-watchdog":
         raise CannotWrap(
-            f"{name} has Restart={restart}, which no --restart can be; let it be on-abnormal, on-failure or always."
+            f"{name} has Restart=on-watchdog, which no --restart can be; let it be on-abnormal, on-failure or always."
         )
     kept = restart in _KEPT_RESTARTS
     keys = ("RestartPreventExitStatus", *(("RestartForceExitStatus", "SuccessExitStatus") if kept else ()))
@@ -171,12 +172,17 @@ def _stop_by(line: CommandLine, number: str) -> None:
 def restarts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     """The settings about a start after an exit, each with its note. They set the options of a supervisor, too."""
     restart = unit.value("Restart", "no")
-    kept = restart in _KEPT_RESTARTS
+    kept, note = _KEPT_RESTARTS.get(restart, ""), ""
     if kept:
-        line.options["restart"] = restart
-        line.note(f"--restart {restart}: after an end that is final for the unit, the supervisor ends, too")
-    note = f"Restart was {restart}: the supervisor starts the command again after every exit, also after a clean one"
-    yield f"Restart={restart if kept else 'always'}", note if not kept and restart != "always" else ""
+        line.options["restart"] = kept
+        line.note(f"--restart {kept}: after an end that is final for the unit, the supervisor ends, too")
+    elif restart != "always":
+        note = (
+            f"Restart was {restart}: the supervisor starts the command again after every exit, also after a clean one"
+        )
+    if restart == "on-abort":
+        note = "Restart was on-abort: now systemd starts it again also after a hang"
+    yield f"Restart={kept or 'always'}", note
     final = exit_statuses(unit, "RestartPreventExitStatus")[0]
     clean = exit_statuses(unit, "SuccessExitStatus")[0] if restart == "on-failure" else []
     if statuses := sorted({*final, *clean}):

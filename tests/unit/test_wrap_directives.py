@@ -167,7 +167,6 @@ REFUSED = [
     ("RemainAfterExit=yes", "its command may end"),
     ("ExitType=cgroup", "its first process may end"),
     ("Restart=on-success", "must stay down"),
-    ("Restart=on-abort", "which no --restart can be"),
     ("Restart=on-watchdog", "which no --restart can be"),
     ("RestartPreventExitStatus=3 SIGABRT", "RestartPreventExitStatus=SIGABRT, but a supervisor judges only by"),
     ("Restart=on-failure\nSuccessExitStatus=TERM KILL", "SuccessExitStatus=SIGKILL, but a supervisor judges only by"),
@@ -251,6 +250,7 @@ def test_how_it_is_stopped(lines: list[str], expected: str) -> None:
     [
         (["Restart=on-failure"], "--restart on-failure"),
         (["Restart=on-abnormal"], "--restart on-abnormal"),
+        (["Restart=on-abort", "SuccessExitStatus=143"], "--restart on-abnormal"),
         (["Restart=always", "RestartPreventExitStatus=0 255"], "--restart-prevent 0,255"),
         (["RestartPreventExitStatus=CONFIG NOPERM"], "--restart-prevent 77,78"),
         (["Restart=on-failure", "SuccessExitStatus=143 130"], "--restart on-failure --restart-prevent 130,143"),

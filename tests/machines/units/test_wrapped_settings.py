@@ -296,6 +296,7 @@ ENDS = {
     "prevented always": (["Restart=always", "RestartPreventExitStatus=3"], "exit 3", ("failed", "exit-code", "3")),
     "clean and prevented": (["Restart=always", "RestartPreventExitStatus=0"], "exit 0", ("inactive", "success", None)),
     "normal": (["Restart=on-abnormal"], "exit 5", ("failed", "exit-code", "5")),
+    "no abort": (["Restart=on-abort", "SuccessExitStatus=4"], "exit 4", ("inactive", "success", None)),
 }
 
 

@@ -39,7 +39,7 @@ _EVENTS: Mapping[Event, str] = {
     E.WORKER_GONE: "one of its workers is gone",
     E.NO_WORKER: "its last worker is gone",
     E.WORKERS_SETTLED: "each worker serves or has failed",
-    E.GAVE_UP: "crash_limit is reached",
+    E.GAVE_UP: "crash_limit is reached, or an end of the command is final",
     E.LOCK_GAINED: "it has the lock",
     E.PEER_GONE: "{peer} is dead",
     E.NO_PEER: "{peer} does not exist",

@@ -14,7 +14,8 @@ from ..systemd import notify_client
 FIRST_LISTENER = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 # CPython ignores the first two; the others are ignored by us (processes.fork). A command gets the dispositions that a
 # shell would give it. An ignored SIGUSR2 would survive the exec, and a shell script could never trap it. So `systemctl
-# kill -s USR2` without --kill-whom=main reaches a command under a supervisor exactly as it does without one.
+# kill -s USR2` without --kill-whom=main reaches a command under a supervisor exactly as it does without one. Under
+# systemd SIGPIPE stays ignored, as systemd ignores it in every service; nobody can see what a Python program inherited.
 _NOT_DEFAULT_IN_OUR_CHILDREN = (signal.SIGPIPE, signal.SIGXFSZ, *processes.IGNORED_IN_CHILDREN)
 
 
@@ -25,6 +26,7 @@ class Order(NamedTuple):
     words: tuple[str, ...]
     environment: Mapping[str, str]
     listeners: Mapping[str, socket.socket]  # they become descriptors 3, 4, ... in this order
+    ignores_sigpipe: bool = False
 
 
 def environment_of_commands(inherited: Mapping[str, str], *, generation: int, worker_timeout: float) -> dict[str, str]:
@@ -53,6 +55,8 @@ def become(
         process_groups.set_mark(mark)
         for number in _NOT_DEFAULT_IN_OUR_CHILDREN:
             signal.signal(number, signal.SIG_DFL)
+        if order.ignores_sigpipe:
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         environment = {
             **order.environment,
             "NOTIFY_SOCKET": notify_path,

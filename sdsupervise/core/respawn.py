@@ -4,11 +4,15 @@ A worker that ended by itself (exit status 0) starts again after `delay_before_r
 that crashed waits longer with each crash in a row, up to `respawn_backoff_limit`. After `respawn_forgiven_after`
 seconds alive, a worker's earlier crashes are forgotten. Each slot counts its own crashes in a row. The verdict to give
 up is for the whole pool: `crash_limit` crashes within `crash_window`.
+
+With `restart` and `restart_prevent`, some ends of a worker are the end of the service.
 """
 
 from collections import deque
+from collections.abc import Collection
 from typing import NamedTuple
 
+CLEAN_SIGNALS = frozenset({1, 2, 13, 15})  # SIGHUP, SIGINT, SIGPIPE, SIGTERM: systemd.service(5), SuccessExitStatus=
 _FIRST_STEP_SECONDS = 0.1  # the first wait that is doubled, if delay_before_respawn is 0
 
 
@@ -23,6 +27,20 @@ class Policy(NamedTuple):
     # the delay counts from the start of the dead worker, so a worker that lived longer than the delay is replaced at
     # once
     counts_from_start: bool = False
+
+
+def starts_again(end: int, restart: str, restart_prevent: Collection[int]) -> bool:
+    """Whether a worker that ended by itself starts again, by these settings.
+
+    `end` is its exit status, or the negative number of the signal that killed it, as in os.waitstatus_to_exitcode().
+    """
+    if end in restart_prevent:
+        return False
+    if restart == "always":
+        return True
+    if end < 0:
+        return -end not in CLEAN_SIGNALS
+    return end != 0 and restart == "on-failure"
 
 
 class CrashCount:

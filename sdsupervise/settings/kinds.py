@@ -9,11 +9,23 @@ from typing import Any, Literal, NamedTuple
 from . import listen
 
 Form = Literal[
-    "seconds", "whole number", "count", "size", "choice", "flag", "command", "words", "sockets", "text", "account"
+    "seconds",
+    "whole number",
+    "count",
+    "size",
+    "choice",
+    "flag",
+    "command",
+    "words",
+    "sockets",
+    "text",
+    "account",
+    "statuses",
 ]
 Side = Literal["", "class", "command"]
 
 _YEAR = 366 * 86400.0
+_HIGHEST_STATUS = 255
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _FLAGS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
@@ -114,6 +126,21 @@ def command(meaning: str, *, example: object = None) -> Kind:
 def words(meaning: str, *, only_for: Side = "", example: object = None) -> Kind:
     """A list of words."""
     return Kind("words", meaning, "a list of words", "WORDS", _words, _split, only_for=only_for, example=example)
+
+
+def statuses(meaning: str, *, only_for: Side = "", example: object = None) -> Kind:
+    """A list of exit statuses; on a command line with commas or spaces between them."""
+
+    def check(value: Any) -> Any:  # noqa: ANN401
+        if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+            raise ValueError(value)
+        return tuple(_within(status, int, 0, _HIGHEST_STATUS) for status in value)
+
+    def read(text: str) -> list[int]:
+        return [_within(int(word), int, 0, _HIGHEST_STATUS) for word in text.replace(",", " ").split()]
+
+    wanted = f"a list of exit statuses from 0 to {_HIGHEST_STATUS}"
+    return Kind("statuses", meaning, wanted, "STATUS,...", check, read, only_for=only_for, example=example)
 
 
 def sockets(meaning: str, *, example: object = None) -> Kind:

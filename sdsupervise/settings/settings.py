@@ -18,6 +18,7 @@ from .listen import Listen
 MOST_WORKERS = 10_000  # the fewest are 1
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGPWR")
 RELOAD_SIGNALS = ("none", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGCONT")
+RESTARTS = ("always", "on-failure", "on-abnormal")
 QUIET_SIGNALS = ("none", "SIGTSTP", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH", "SIGINT", "SIGQUIT", "SIGCONT")
 EACH_IN_EXCLUSIVE = (
     "before_commit_each is for handover overlap; in an exclusive service, all new workers have clients already, and "
@@ -82,6 +83,26 @@ class Settings(NamedTuple):
         kinds.whole(0, 10_000, "the supervisor gives up after this many crashes within crash_window; 0: never"),
     ] = 0
     crash_window: Annotated[float, kinds.seconds(0, "the time in which crash_limit counts crashes")] = 60.0
+    restart: Annotated[
+        str,
+        kinds.choice(
+            *(
+                RESTARTS,
+                "after which ends a command starts again, as with systemd's Restart=; on-failure: not after exit "
+                "status 0, SIGHUP, SIGINT, SIGTERM and SIGPIPE; on-abnormal: nor after any other exit status. If it "
+                "does not start again, the service ends",
+            ),
+            only_for="command",
+        ),
+    ] = "always"
+    restart_prevent: Annotated[
+        tuple[int, ...],
+        kinds.statuses(
+            "the exit statuses after which a command does not start again, and the service ends",
+            only_for="command",
+            example=[3],
+        ),
+    ] = ()
     start_timeout: Annotated[
         float,
         kinds.seconds(0, "a worker that is not ready after this time is killed; 0: no limit"),

@@ -37,6 +37,7 @@ class PoolEvents:
 
     def __init__(self, shell: Shell, source: Source) -> None:
         self._shell, self._source = shell, source
+        self._final: Worker | None = None  # its end is to be the end of the service
 
     def start_worker(self, owner: WorkerOwner, *, index: int, spare: bool) -> Worker:
         """See PoolOwner."""
@@ -118,9 +119,26 @@ class PoolEvents:
         shell.happen(Event.WORKER_GONE)
         shell.tell_status_soon()
 
-    def pool_gave_up(self, why: str) -> None:
+    def end_if_final(self) -> None:
+        """End the service if the end of a worker was final.
+
+        During a reload it waits: if the reload is done, the new code serves, and if it fails, the service ends then.
+        """
+        shell, worker = self._shell, self._final
+        if worker is None or not PHASES[shell.state].gives_up:
+            return
+        listed = worker.end in shell.settings.restart_prevent
+        why = "which restart_prevent lists" if listed else f'and restart is "{shell.settings.restart}"'
+        shell.end(max(worker.end, 0), f"The command {worker.exit_in_words}, {why}")
+        shell.happen(Event.GAVE_UP)
+
+    def pool_gave_up(self, why: str, worker: Worker) -> None:
         """See PoolOwner. During a reload nothing is given up: the new code may be the repair."""
         shell = self._shell
+        if worker.is_final:
+            self._final = self._final or worker
+            self.end_if_final()
+            return
         if not PHASES[shell.state].gives_up:
             return
         hopeless = shell.pool.is_hopeless

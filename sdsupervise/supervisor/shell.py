@@ -60,6 +60,9 @@ class Shell(Protocol):
     def give_up(self, status: ExitStatus, why: str) -> None:
         """Exit with this status in any case; the reason becomes the last STATUS=."""
 
+    def end(self, status: int, why: str) -> None:
+        """Exit with this status, because the command has ended; the reason becomes the last STATUS=."""
+
     def reload_ended(
         self, entry: CatalogEntry, facts: Mapping[str, object], notify_setting: NotifySetting | None
     ) -> None:

@@ -56,7 +56,7 @@ class Status:
         self._directory = directory_of_code()  # as entered: a symlink in it may change later
         self._since, self._has_served = time.time(), False
         self._counters = counters
-        self.gave_up_because = ""  # the reason of a failure; "" if there is none
+        self.gave_up_because = ""  # why the supervisor ends the service; "" if it does not
 
     def begin_serving(self) -> None:
         """The generation serves from now on. Until the first call, `since` is the start of this generation."""

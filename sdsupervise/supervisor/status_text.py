@@ -25,7 +25,7 @@ class StatusText(NamedTuple):
     workers: int  # the number that there should be
     trouble: str  # why a worker is missing; "" if unknown
     last_reload: str  # a remark about it; "" if it went well
-    gave_up_because: str  # "" if it did not give up
+    gave_up_because: str  # "" if it does not end the service
 
     def sentence(self) -> str:
         """The sentence for STATUS=."""

@@ -71,10 +71,11 @@ class Supervisor:
             WorkerContext(loop, settings, self.generation, self, started.listeners, started.code_version)
         )
         size = scaling.size_of_pool(settings)
+        self._pool_events = PoolEvents(self, self._source)
         self.pool = Pool(
             loop,
             settings,
-            PoolEvents(self, self._source),
+            self._pool_events,
             generation=self.generation,
             size=scaling.first_size(size, started.welcome),
             forks=self._source.forks,
@@ -241,6 +242,7 @@ class Supervisor:
                 self.note_serving(by_verdict=event is Event.PEER_COMMITTED)
                 self.pool.first_crash_is_final = False
                 self.started.listening.settle(alone=not self.handover.draining)
+                self._pool_events.end_if_final()
             case State.DRAINING:
                 self._main_role.give_up()
             case State.STOPPING:
@@ -309,6 +311,13 @@ class Supervisor:
         """See Shell."""
         self.exit_status, self.status.gave_up_because = status, why
         self.generation_log.gave_up(why)
+
+    def end(self, status: int, why: str) -> None:
+        """See Shell."""
+        self.exit_status, self.status.gave_up_because = status, f"{why}: the service ends."
+        if self.state is State.OPENING and status == ExitStatus.OK:
+            self.reporter.report("ready", self.status.gave_up_because, ready=True)  # or the start would have failed
+        _log.warning("%s: the service ends", why)
 
     def lock_may_be_free(self) -> None:
         """See HandoverOwner."""

@@ -40,7 +40,7 @@ _STAYS_IN_SERVICE = """
     ExtensionDirectories ExtensionImagePolicy ExtensionImages FileDescriptorStorePreserve Group GuessMainPID
     IOAccounting IODeviceLatencyTargetSec IODeviceWeight IOReadBandwidthMax IOReadIOPSMax IOSchedulingClass
     IOSchedulingPriority IOWeight IOWriteBandwidthMax IOWriteIOPSMax IPAccounting IPAddressAllow IPAddressDeny
-    IPCNamespacePath IPEgressFilterPath IPIngressFilterPath IgnoreSIGPIPE ImportCredential KeyringMode LimitCORE
+    IPCNamespacePath IPEgressFilterPath IPIngressFilterPath ImportCredential KeyringMode LimitCORE
     LimitCPU LimitFSIZE LimitLOCKS LimitMEMLOCK LimitMSGQUEUE LimitNICE LimitRSS LimitRTPRIO LimitRTTIME
     LimitSIGPENDING LimitSTACK LoadCredential LoadCredentialEncrypted LockPersonality LogExtraFields
     LogFilterPatterns LogLevelMax LogNamespace LogRateLimitBurst LogRateLimitIntervalSec LogsDirectory
@@ -51,7 +51,7 @@ _STAYS_IN_SERVICE = """
     NonBlocking OOMScoreAdjust PassEnvironment Personality PrivateDevices PrivateIPC PrivateMounts PrivateNetwork
     PrivateUsers ProcSubset ProtectClock ProtectControlGroups ProtectHostname ProtectKernelLogs ProtectKernelModules
     ProtectKernelTunables ProtectProc ProtectSystem ReadOnlyDirectories ReadOnlyPaths ReadWriteDirectories
-    ReadWritePaths RebootArgument ReloadSignal RemoveIPC RestartForceExitStatus RestartMode RestartSteps
+    ReadWritePaths RebootArgument ReloadSignal RemoveIPC RestartMode RestartSteps
     RestrictNamespaces RestrictNetworkInterfaces RestrictRealtime RestrictSUIDSGID RootEphemeral RootHash
     RootHashSignature RootImageOptions RootImagePolicy RootVerity RuntimeMaxSec RuntimeRandomizedExtraSec SecureBits
     SetCredential SetCredentialEncrypted SetLoginEnvironment Slice SocketBindAllow SocketBindDeny Sockets
@@ -118,9 +118,10 @@ HANDLED: tuple[Handled, ...] = (
     _handled(
         Handling.CHANGED,
         "Service",
-        "Restart RestartSec RestartMaxDelaySec SuccessExitStatus",
-        "A supervisor starts the command again after every exit, after the time of `RestartSec=`. "
-        "`Restart=on-success` is refused.",
+        "Restart RestartSec RestartMaxDelaySec SuccessExitStatus RestartPreventExitStatus",
+        "`--restart` and `--restart-prevent` say the same of the command, which starts again after the time of "
+        "`RestartSec=`. `Restart=no` becomes `always`, with a note. `on-abort` becomes `on-abnormal`. `on-success`, "
+        "`on-watchdog` and signals are refused.",
     ),
     _handled(
         Handling.CHANGED,
@@ -231,7 +232,7 @@ HANDLED: tuple[Handled, ...] = (
     _handled(
         Handling.REFUSED,
         "Service",
-        "BusName ExitType RemainAfterExit RestartPreventExitStatus SendSIGKILL",
+        "BusName ExitType IgnoreSIGPIPE RemainAfterExit RestartForceExitStatus SendSIGKILL",
         "What they mean cannot be kept.",
     ),
     _handled(

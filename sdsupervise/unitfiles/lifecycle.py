@@ -5,6 +5,7 @@ import re
 import signal
 from collections.abc import Iterator
 
+from ..core.respawn import CLEAN_SIGNALS
 from ..errors import CannotWrap, ExitStatus
 from ..input.checked import MOST_COUNT, decimal
 from ..settings.settings import STOP_SIGNALS
@@ -27,7 +28,17 @@ _KILL = re.compile(
     r"\bkill\s+(?:(?:-s\s*|--signal[\s=]|-(?!-))(?:SIG)?([A-Z0-9+]+)\s+)?(?:--\s+)?[\"']?\$\{?MAINPID\b",
     re.IGNORECASE,
 )
-_OUR_STATUSES = frozenset(str(int(status)) for status in ExitStatus if status) | {"CONFIG", "TEMPFAIL", "USAGE"}
+_OF_CALLERS = (ExitStatus.OK, ExitStatus.FAILED, ExitStatus.TIMED_OUT, ExitStatus.INTERRUPTED)  # no supervisor's
+_OUR_STATUSES = frozenset(int(status) for status in ExitStatus if status not in _OF_CALLERS)
+_STATUSES = {
+    **{"SUCCESS": 0, "FAILURE": 1, "INVALIDARGUMENT": 2, "NOTIMPLEMENTED": 3, "NOPERMISSION": 4, "NOTINSTALLED": 5},
+    **{"NOTCONFIGURED": 6, "NOTRUNNING": 7, "USAGE": 64, "DATAERR": 65, "NOINPUT": 66, "NOUSER": 67, "NOHOST": 68},
+    **{"UNAVAILABLE": 69, "SOFTWARE": 70, "OSERR": 71, "OSFILE": 72, "CANTCREAT": 73, "IOERR": 74, "TEMPFAIL": 75},
+    **{"PROTOCOL": 76, "NOPERM": 77, "CONFIG": 78},
+}
+# What --restart says of each Restart=. After on-abort, a hang has to end in a start again, of a supervisor at least.
+_KEPT_RESTARTS = {"on-failure": "on-failure", "on-abnormal": "on-abnormal", "on-abort": "on-abnormal"}
+_CLEAN = frozenset(signal.Signals(number).name for number in CLEAN_SIGNALS)
 FALSE = ("", "no", "false", "off", "0", "n", "f")
 
 
@@ -42,19 +53,17 @@ def check(unit: UnitText, program: str) -> None:
         raise CannotWrap(
             f"{name} has ExitType=cgroup: its first process may end, but a supervisor would start it again."
         )
-    if unit.value("Restart") == "on-success":
-        raise CannotWrap(f"{name} has Restart=on-success: after a failure it must stay down.")
+    _check_restarts(unit)
     mode = unit.value("KillMode", "control-group")
     if mode in ("process", "none") and (program in _KEEPERS or unit.value("Delegate").lower() not in FALSE):
         raise CannotWrap(
             f"{name} has KillMode={mode}: what {program} has started outlives a restart, but a supervisor ends all of "
             "it."
         )
-    final = [word for word in unit.words("RestartPreventExitStatus") if word not in ("78", "CONFIG")]
-    if final:
+    if not unit.flag("IgnoreSIGPIPE", default=True):
         raise CannotWrap(
-            f"{name} has RestartPreventExitStatus={' '.join(final)}: with that it must stay down, but a supervisor "
-            "starts its command again after any exit."
+            f"{name} has IgnoreSIGPIPE=no, but a supervisor's command ignores SIGPIPE under systemd: in its place, let "
+            "ExecStart= begin with /usr/bin/env --default-signal=PIPE."
         )
     if not unit.flag("SendSIGKILL", default=True):
         raise CannotWrap(
@@ -66,6 +75,43 @@ def check(unit: UnitText, program: str) -> None:
                 f"{name} has {key}={unit.value(key)}, but a supervisor stops a command by one of "
                 f"{', '.join(STOP_SIGNALS)} ({number} is none of them)."
             )
+
+
+def _check_restarts(unit: UnitText) -> None:
+    """Raise CannotWrap if a supervisor cannot keep what the unit means by the ends of its command."""
+    name, restart = unit.name, unit.value("Restart", "no")
+    if restart == "on-success":
+        raise CannotWrap(f"{name} has Restart=on-success: after a failure it must stay down.")
+    if restart == "on-watchdog":
+        raise CannotWrap(
+            f"{name} has Restart=on-watchdog, which no --restart can be; let it be on-abnormal, on-failure or always."
+        )
+    kept = restart in _KEPT_RESTARTS
+    keys = ("RestartPreventExitStatus", *(("RestartForceExitStatus", "SuccessExitStatus") if kept else ()))
+    for key in keys:
+        others = [word for word in exit_statuses(unit, key)[1] if key != "SuccessExitStatus" or word not in _CLEAN]
+        if others:
+            raise CannotWrap(
+                f"{name} has {key}={' '.join(others)}, but a supervisor judges only by the exit status of its command."
+            )
+    ours = _OUR_STATUSES & set(exit_statuses(unit, "SuccessExitStatus")[0])
+    if kept and ours:
+        raise CannotWrap(
+            f"{name} has SuccessExitStatus={' '.join(map(str, sorted(ours)))} and Restart={restart}, but by it "
+            "a supervisor reports a failure; let it be Restart=always, or choose another status."
+        )
+
+
+def exit_statuses(unit: UnitText, key: str) -> tuple[list[int], list[str]]:
+    """The exit statuses in a setting, and its other words: signals, with SIG."""
+    numbers, others = [], []
+    for word in unit.words(key):
+        number = decimal(word, 255) if word not in _STATUSES else _STATUSES[word]
+        if number is None:
+            others.append(signal_name(word))
+        else:
+            numbers.append(number)
+    return numbers, others
 
 
 def signal_name(text: str) -> str:
@@ -126,11 +172,26 @@ def _stop_by(line: CommandLine, number: str) -> None:
 def restarts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     """The settings about a start after an exit, each with its note. They set the options of a supervisor, too."""
     restart = unit.value("Restart", "no")
-    note = f"Restart was {restart}: the supervisor starts the command again after every exit, also after a clean one"
-    yield "Restart=always", note if restart != "always" else ""
+    kept, note = _KEPT_RESTARTS.get(restart, ""), ""
+    if kept:
+        line.options["restart"] = kept
+        line.note(f"--restart {kept}: after an end that is final for the unit, the supervisor ends, too")
+    elif restart != "always":
+        note = (
+            f"Restart was {restart}: the supervisor starts the command again after every exit, also after a clean one"
+        )
+    if restart == "on-abort":
+        note = "Restart was on-abort: now systemd starts it again also after a hang"
+    yield f"Restart={kept or 'always'}", note
+    final = exit_statuses(unit, "RestartPreventExitStatus")[0]
+    clean = exit_statuses(unit, "SuccessExitStatus")[0] if restart == "on-failure" else []
+    if statuses := sorted({*final, *clean}):
+        line.options["restart-prevent"] = ",".join(map(str, statuses))
+    if ours := sorted(_OUR_STATUSES & {*final} - {ExitStatus.GAVE_UP, ExitStatus.CONFIG}):
+        yield "", f"RestartPreventExitStatus has {' '.join(map(str, ours))}, by which the supervisor itself fails, too"
     gives_up = _start_limit(unit, line)
     yield f"RestartPreventExitStatus={'75 ' * gives_up}78", ""
-    if _OUR_STATUSES & set(unit.words("SuccessExitStatus")):
+    if _OUR_STATUSES & set(exit_statuses(unit, "SuccessExitStatus")[0]):
         had = " ".join(unit.words("SuccessExitStatus"))
         yield "SuccessExitStatus=", f"SuccessExitStatus was {had}, by which a supervisor reports failures"
     yield "SuccessExitStatus=SIGTERM", ""

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from ..input.checked import MOST_COUNT, decimal
 from ..settings.check_words import may_ask_old_code
 from ..settings.listen import count_sockets
-from ..settings.settings import Settings
+from ..settings.settings import RESTARTS, Settings
 from . import words
 from .drop_in import since_wrap
 from .finding import ERROR, WARNING, Finding
+from .lifecycle import exit_statuses
 from .rotation import about, instead, signal_in
 from .sandbox import needs
 from .since import SINCE
@@ -229,9 +230,21 @@ def expanded(unit_name: str, text: str) -> str:
 def _restart(subject: Subject) -> Iterator[Finding]:
     unit = subject.unit
     restart = unit.value("Restart", "no")
-    if restart != "always":
+    settings = subject.settings or Settings()
+    wanted = settings.restart
+    if restart in RESTARTS[: RESTARTS.index(wanted)]:
+        problem = f"with Restart={restart} systemd starts it again after some ends that are final by --restart {wanted}"
+        yield Finding("Restart", problem, f"Restart={wanted}")
+    elif restart != wanted:
         problem = f"with Restart={restart} a dead supervisor may not start again, and the service stays down"
-        yield Finding("Restart", problem, "Restart=always", ERROR if restart == "no" else WARNING)
+        yield Finding("Restart", problem, f"Restart={wanted}", ERROR if restart == "no" else WARNING)
+    listed = set(exit_statuses(unit, "RestartPreventExitStatus")[0])
+    if restart == "on-failure":
+        listed |= {0, *exit_statuses(unit, "SuccessExitStatus")[0]}
+    missing = " ".join(map(str, sorted({*settings.restart_prevent} - listed)))
+    if missing and restart != "on-abnormal":
+        problem = f"systemd starts it again after exit status {missing}, which is final by --restart-prevent"
+        yield Finding("RestartPreventExitStatus", problem, f"RestartPreventExitStatus={missing}", WARNING)
     if "78" not in unit.words("RestartPreventExitStatus") and "CONFIG" not in unit.words("RestartPreventExitStatus"):
         yield Finding(
             "RestartPreventExitStatus",

@@ -73,7 +73,7 @@ def settings_in(command: words.Exec) -> Settings | None:
     if "--" not in command.words:
         return None
     values: dict[str, object] = {}
-    names = ["stop_timeout", "start_timeout", "reload_timeout", "takeover_timeout"]
+    names = ["stop_timeout", "start_timeout", "reload_timeout", "takeover_timeout", "restart", "restart_prevent"]
     if "overlap" in option(command, "--handover"):
         names.append("before_commit")  # it adds a second socket for each address
     for name in names:

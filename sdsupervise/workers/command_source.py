@@ -43,7 +43,13 @@ class CommandWorkers:
         environment = command_exec.environment_of_commands(
             os.environ, generation=context.generation, worker_timeout=settings.worker_timeout
         )
-        self._order = Order(executable, with_descriptors(words, list(listeners)), environment, listeners)
+        self._order = Order(
+            executable,
+            with_descriptors(words, list(listeners)),
+            environment,
+            listeners,
+            ignores_sigpipe={"INVOCATION_ID", "NOTIFY_SOCKET"} <= os.environ.keys(),
+        )
         self._executable, self._words = executable, words
         self._codes: dict[int, str] = {}  # the version that each worker was started with, by index
         self._directory = ""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ..core.respawn import starts_again
 from ..errors import ProtocolError
 from ..input.checked import decimal
 from ..input.printable import one_line
@@ -31,6 +32,7 @@ _BETWEEN_REQUESTS_SECONDS = 0.1  # between two requests for more time
 _MOST_MICROSECONDS = 2**64 - 1
 _FAILED, _ASKS_ANSWER = FAILED.encode(), ASKS_ANSWER.encode()
 _SHOWN_CHARACTERS = 1000
+_ENDED_BY_US = ("hung", "start timeout")
 _GRACE_SECONDS = 5.0  # for what a dead command left behind to stop; a stop has its own, longer deadline
 
 
@@ -86,6 +88,20 @@ class NotifiedWorker(Worker):
     def hopeless(self) -> bool:
         """See Worker. A command that goes to the background is hopeless."""
         return bool(self._advice())
+
+    @property
+    def is_final(self) -> bool:
+        """See Worker.
+
+        A command that is to send READY=1 cannot end well before that. One that we have ended starts again.
+        """
+        by_itself = self.exit_status is not None and self.state is not WorkerState.STOPPING
+        if not by_itself or self._ended_for in _ENDED_BY_US:
+            return False
+        settings = self._settings
+        if not self.was_up and (not settings.ready_after or self._ended_for):
+            return self.end > 0 and self.end in settings.restart_prevent
+        return not starts_again(self.end, settings.restart, settings.restart_prevent)
 
     def kill(self) -> None:
         """SIGKILL the whole process group."""

@@ -53,8 +53,8 @@ class PoolOwner(Protocol):
     def worker_gone(self, worker: Worker) -> None:
         """This worker is dead."""
 
-    def pool_gave_up(self, why: str) -> None:
-        """There were too many crashes; the text describes the last one."""
+    def pool_gave_up(self, why: str, worker: Worker) -> None:
+        """There were too many crashes, or the end of this worker is final; the text describes the last end."""
 
     def crash_loop(self, why: str) -> None:
         """A crash loop has begun, for this reason; or, with "", is over."""
@@ -170,14 +170,14 @@ class Pool:
         self._wanted = self._start_queue.keeps_trying = wanted
         if wanted:
             for slot in self._slots:
-                slot.failed = False  # its next start counts
+                slot.failed = slot.is_over  # its next start counts
             self.start_once()
         else:
             self._start_no_more()
 
     def start_once(self) -> None:
         """Start every missing worker. Whether a dead one is restarted is the decision of `want`."""
-        self._start_queue.enqueue(slot for slot in self._slots if slot.worker is None and slot.timer is None)
+        self._start_queue.enqueue(slot for slot in self._slots if not (slot.worker or slot.timer or slot.is_over))
 
     def recycle(self, allowed: bool) -> None:
         """Set whether workers may be replaced now because of their age or size, or at their own request."""
@@ -313,12 +313,14 @@ class Pool:
                 self._start_queue.enqueue_one(slot)
         self._owner.worker_gone(worker)
         if give_up:
-            self._owner.pool_gave_up(self.trouble)
+            self._owner.pool_gave_up(self.trouble, worker)
 
     def _plan_respawn(self, slot: Slot, worker: Worker) -> bool:
-        """Schedule the next start in this slot if workers are wanted. Returns True if there were too many crashes."""
-        slot.failed = True
+        """Schedule the next start in this slot if workers are wanted. Returns True if it is to give up."""
+        slot.failed, slot.is_over = True, worker.is_final
         self.trouble = f"{self._which(worker)} {worker.end_in_words}"
+        if slot.is_over:
+            return True
         delay: float | None
         if not worker.crashed:
             delay = slot.respawn.worker_exited(lived=worker.lived)

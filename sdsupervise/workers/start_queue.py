@@ -26,6 +26,7 @@ class Slot:
         self.replacement: Worker | None = None  # takes the place of `worker` as soon as it is ready
         self.timer: Timer | None = None  # until the next start
         self.failed = False  # the last start here failed, or its worker died
+        self.is_over = False  # its worker's end is to be the end of the service
 
     def cancel_start(self) -> None:
         """Cancel the delayed start."""

@@ -147,6 +147,16 @@ class Worker(ABC):
         return False
 
     @property
+    def end(self) -> int:
+        """Its exit status, or the negative number of the signal that killed it."""
+        return os.waitstatus_to_exitcode(self.exit_status or 0)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it ended by itself, and no other one is to start in its place: the service ends."""
+        return False
+
+    @property
     def lived(self) -> float:
         """Seconds since its fork, or since let_go for a spare."""
         return time.monotonic() - self.started_at

@@ -17,6 +17,7 @@ CATALOG = PROJECT / "units/sdsupervise.catalog"
 
 # What is logged beside the transitions: remarks on what is ignored, or tried in another way.
 REMARKS = {
+    "%s: the service ends",
     "%s The service runs nevertheless",
     "Cannot fork a spare worker: %s; a dead worker will be replaced later",
     "%s; %s",

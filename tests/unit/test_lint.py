@@ -79,6 +79,13 @@ def test_the_template_is_clean() -> None:
             "warning",
             "WorkingDirectory",
         ),
+        (f"ExecStart=\n{COMMAND.replace('run ', 'run --restart on-failure ')}", "error", "Restart"),
+        (
+            f"ExecStart=\n{COMMAND.replace('run ', 'run --restart on-abnormal ')}\nRestart=on-failure",
+            "error",
+            "Restart",
+        ),
+        (f"ExecStart=\n{COMMAND.replace('run ', 'run --restart-prevent 3 ')}", "warning", "RestartPreventExitStatus"),
         (f"ExecStart=\n{COMMAND}\nFileDescriptorStoreMax=1", "warning", "FileDescriptorStoreMax"),
         (
             f"ExecStart=\n{COMMAND.replace(',lanes', ' --before-commit true')}\nFileDescriptorStoreMax=1",

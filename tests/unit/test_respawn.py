@@ -1,8 +1,10 @@
 """When a dead worker may start again, and when the verdict is to give up."""
 
+import signal
+
 import pytest
 
-from sdsupervise.core.respawn import Policy, Respawn
+from sdsupervise.core.respawn import Policy, Respawn, starts_again
 
 
 def crashes(respawn: Respawn, count: int, *, lived: float = 0.0, every: float = 1.0) -> list[float | None]:
@@ -96,3 +98,18 @@ def test_without_delay_and_limit_nothing_is_waited_for() -> None:
     """Both 0: a crash loop at full speed, if that is what somebody asks for."""
     policy = Policy(delay_before_respawn=0.0, respawn_backoff_limit=0.0)
     assert crashes(Respawn(policy), 5) == [0.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("restart", "final"),
+    [
+        ("always", set()),
+        ("on-failure", {0, -signal.SIGHUP, -signal.SIGINT, -signal.SIGPIPE, -signal.SIGTERM}),
+        ("on-abnormal", {0, 1, 255, -signal.SIGHUP, -signal.SIGINT, -signal.SIGPIPE, -signal.SIGTERM}),
+    ],
+)
+def test_ends_that_are_final(restart: str, final: set[int]) -> None:
+    """The ends after which systemd.service(5) does not start a service again either, by the table at Restart=."""
+    ends = {0, 1, 255, *(-number for number in range(1, 32))}
+    assert {end for end in ends if not starts_again(end, restart, ())} == final
+    assert not starts_again(3, restart, (2, 3)) and starts_again(-3, restart, (2, 3))

@@ -290,7 +290,7 @@ def test_whom_it_runs_as_stays(line: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "setting", "note"),
     [
-        (["Restart=on-failure"], "Restart=always", "Restart was on-failure"),
+        (["Restart=no"], "Restart=always", "Restart was no"),
         (["PIDFile=/run/x.pid"], "PIDFile=", "PIDFile is removed"),
         (["PrivatePIDs=yes"], "PrivatePIDs=no", "PrivatePIDs was yes"),
         (["KillSignal=SIGQUIT"], "KillSignal=SIGTERM", "--stop-signal SIGQUIT"),

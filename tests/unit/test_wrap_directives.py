@@ -167,7 +167,12 @@ REFUSED = [
     ("RemainAfterExit=yes", "its command may end"),
     ("ExitType=cgroup", "its first process may end"),
     ("Restart=on-success", "must stay down"),
-    ("RestartPreventExitStatus=0 255", "=0 255: with that it must stay down"),
+    ("Restart=on-watchdog", "which no --restart can be"),
+    ("RestartPreventExitStatus=3 SIGABRT", "RestartPreventExitStatus=SIGABRT, but a supervisor judges only by"),
+    ("Restart=on-failure\nSuccessExitStatus=TERM KILL", "SuccessExitStatus=SIGKILL, but a supervisor judges only by"),
+    ("Restart=on-failure\nRestartForceExitStatus=SIGTERM", "RestartForceExitStatus=SIGTERM, but a supervisor judges"),
+    ("Restart=on-failure\nSuccessExitStatus=TEMPFAIL", "SuccessExitStatus=75 and Restart=on-failure"),
+    ("IgnoreSIGPIPE=no", "begin with /usr/bin/env --default-signal=PIPE"),
     ("SendSIGKILL=no", "nothing may kill any"),
     ("KillSignal=SIGRTMIN+3", "SIGRTMIN"),
     ("KillSignal=SIGCONT", "SIGCONT is none of them"),
@@ -240,6 +245,32 @@ def test_how_it_is_stopped(lines: list[str], expected: str) -> None:
     assert ("--stop-signal" in found_options) == ("--stop-signal" in expected)
 
 
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["Restart=on-failure"], "--restart on-failure"),
+        (["Restart=on-abnormal"], "--restart on-abnormal"),
+        (["Restart=on-abort", "SuccessExitStatus=143"], "--restart on-abnormal"),
+        (["Restart=always", "RestartPreventExitStatus=0 255"], "--restart-prevent 0,255"),
+        (["RestartPreventExitStatus=CONFIG NOPERM"], "--restart-prevent 77,78"),
+        (["Restart=on-failure", "SuccessExitStatus=143 130"], "--restart on-failure --restart-prevent 130,143"),
+        (["Restart=on-failure", "SuccessExitStatus=9 TERM"], "--restart-prevent 9"),
+    ],
+)
+def test_which_ends_are_final(lines: list[str], expected: str) -> None:
+    """After which ends it starts again is as the unit said, and lint() agrees with what is written."""
+    drop_in = wrapped(*lines)
+    assert expected in options(*lines)
+    unit = text.parse("app.service", "\n".join(["[Service]", *lines, *drop_in.settings, ""]))
+    assert not [found for found in lint(unit) if found.key.startswith("Restart")]
+
+
+def test_ends_that_are_not_final() -> None:
+    """What a unit starts again always needs no option; nor do clean statuses of a unit that does so."""
+    for lines in (["Restart=always"], [], ["Restart=always", "SuccessExitStatus=143"]):
+        assert "--restart" not in options(*lines)
+
+
 def test_a_stop_by_a_command_is_said() -> None:
     """What a program's own stop command does, a signal may not do."""
     notes = " ".join(wrapped("ExecStop=/usr/bin/any stop").notes)
@@ -279,9 +310,11 @@ def test_limits_that_are_none(lines: list[str]) -> None:
     [
         (["Restart=no"], "Restart=always", "Restart was no: the supervisor starts the command again after every exit"),
         ([], "Restart=always", "Restart was no"),
-        (["Restart=on-failure"], "Restart=always", "also after a clean one"),
+        (["Restart=on-failure"], "Restart=on-failure", "--restart on-failure"),
+        (["Restart=on-abnormal"], "Restart=on-abnormal", "--restart on-abnormal"),
+        (["RestartPreventExitStatus=70"], "", "has 70, by which the supervisor itself fails, too"),
         (["StartLimitBurst=3"], "RestartPreventExitStatus=75 78", "the unit gave up after so many starts within 10 s"),
-        (["SuccessExitStatus=1 78"], "SuccessExitStatus=", "by which a supervisor reports failures"),
+        (["SuccessExitStatus=1 CONFIG"], "SuccessExitStatus=", "by which a supervisor reports failures"),
         (["SuccessExitStatus=143"], "SuccessExitStatus=SIGTERM", ""),
         (["SendSIGHUP=yes"], "SendSIGHUP=no", "would pass the SIGHUP on"),
         (["FinalKillSignal=SIGQUIT"], "", "FinalKillSignal=SIGQUIT is for the supervisor"),

@@ -146,7 +146,7 @@ class _NoWorkers(WorkersOwner):
     def cannot_start_worker(self, why: str) -> None:
         pass
 
-    def pool_gave_up(self, why: str) -> None:
+    def pool_gave_up(self, why: str, worker: Worker) -> None:
         pass
 
     def crash_loop(self, why: str) -> None:

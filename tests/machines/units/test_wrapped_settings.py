@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -279,3 +280,92 @@ def test_a_transient_unit(machine: Machine) -> None:
     machine.run("systemd-run", "--unit=app", "sleep", "infinity")
     done = sdsupervise(machine, "wrap", "--write", "app")
     assert (done.returncode, "is a transient unit" in done.stderr) == (78, True)
+
+
+# Does what the next line of a FIFO says.
+OBEYS = """\
+#!/bin/sh
+read deed </srv/stops
+eval "$deed"
+"""
+ENDS = {
+    "clean": (["Restart=on-failure"], "exit 0", ("inactive", "success", None)),
+    "by SIGTERM": (["Restart=on-failure"], "kill -s TERM $$", ("inactive", "success", None)),
+    "by a clean status": (["Restart=on-failure", "SuccessExitStatus=4"], "exit 4", ("inactive", "success", None)),
+    "prevented": (["Restart=on-failure", "RestartPreventExitStatus=3"], "exit 3", ("failed", "exit-code", "3")),
+    "prevented always": (["Restart=always", "RestartPreventExitStatus=3"], "exit 3", ("failed", "exit-code", "3")),
+    "clean and prevented": (["Restart=always", "RestartPreventExitStatus=0"], "exit 0", ("inactive", "success", None)),
+    "normal": (["Restart=on-abnormal"], "exit 5", ("failed", "exit-code", "5")),
+    "no abort": (["Restart=on-abort", "SuccessExitStatus=4"], "exit 4", ("inactive", "success", None)),
+}
+
+
+@pytest.mark.parametrize("way", ["unwrapped", "wrapped", "reloaded"])
+@pytest.mark.parametrize(("lines", "deed", "expected"), ENDS.values(), ids=ENDS.keys())
+def test_it_ends_as_it_did(
+    machine: Machine, lines: list[str], deed: str, expected: tuple[str, str, str | None], way: str
+) -> None:
+    """Once killed, it starts again; after an end that is final for the unit, systemd sees what it saw before."""
+    machine.write("/srv/stopped", OBEYS, mode=0o755)
+    machine.run("mkfifo", "/srv/stops")
+    make(machine, "ExecStart=/srv/stopped", "RestartSec=100ms", *lines)
+    if way != "unwrapped":
+        assert sdsupervise(machine, "wrap", "--write", "app").returncode == 0
+        make_quick(machine)
+        assert sdsupervise(machine, "lint", "app").stdout == ""
+    machine.run("systemctl", "start", "app")
+    if way == "reloaded":
+        machine.run("systemctl", "reload", "app")
+    journal = machine.follow_journal("app.service")
+    for each in ("kill -s KILL $$", deed):
+        machine.run("sh", "-c", f"echo '{each}' >/srv/stops")
+        if each != deed:
+            journal.wait_for("SIGKILL" if way != "unwrapped" else "Started app.service")
+    journal.wait_for("Deactivated successfully" if expected[0] == "inactive" else "Failed with result")
+    found = machine.show("app.service", "ActiveState", "Result", "ExecMainStatus", "NRestarts")
+    status = expected[2] or found["ExecMainStatus"]  # systemd forgets these after a clean end
+    restarts = found["NRestarts"] if way == "unwrapped" else "0"
+    assert found == {
+        **{"ActiveState": expected[0], "Result": expected[1], "ExecMainStatus": status, "NRestarts": restarts}
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_supervisor_that_is_killed_starts_again(machine: Machine, number: signal.Signals) -> None:
+    """The Restart= that is kept for the command is one for the supervisor, too."""
+    make(machine, SLEEP, "Restart=on-failure")
+    assert sdsupervise(machine, "wrap", "--write", "app").returncode == 0
+    make_quick(machine)
+    machine.run("systemctl", "start", "app")
+    journal = machine.follow_journal("app.service")
+    machine.kill(int(machine.show("app.service", "MainPID")["MainPID"]), number)
+    journal.wait_for("Scheduled restart job")
+    journal.wait_for("Started app.service")
+    assert machine.show("app.service", "ActiveState", "NRestarts") == {"ActiveState": "active", "NRestarts": "1"}
+
+
+@pytest.mark.parametrize("deed", ["exit 0", "kill -s TERM $$"])
+def test_it_may_have_nothing_to_do(machine: Machine, deed: str) -> None:
+    """A clean end before `--ready-after` is a good start and a good end, as before."""
+    machine.write("/srv/stopped", f"#!/bin/sh\n{deed}\n", mode=0o755)
+    make(machine, "ExecStart=/srv/stopped", "Restart=on-failure")
+    assert sdsupervise(machine, "wrap", "--write", "app").returncode == 0
+    machine.run("systemctl", "start", "--wait", "app")
+    assert machine.show("app.service", "ActiveState", "Result", "NRestarts") == {
+        **{"ActiveState": "inactive", "Result": "success", "NRestarts": "0"}
+    }
+
+
+@pytest.mark.parametrize("way", ["unwrapped", "wrapped", "reloaded"])
+def test_a_broken_pipe(machine: Machine, way: str) -> None:
+    """systemd ignores SIGPIPE in a service, and a supervisor does so in its command, in every generation."""
+    make(machine, "ExecStart=/bin/sh -c 'kill -s PIPE $$$$ && echo it lives on; exec sleep infinity'")
+    if way != "unwrapped":
+        assert sdsupervise(machine, "wrap", "--write", "app").returncode == 0
+        make_quick(machine)
+    journal = machine.follow_journal("app.service")
+    machine.run("systemctl", "start", "app")
+    journal.wait_for("it lives on")
+    if way == "reloaded":
+        machine.run("systemctl", "reload", "app")
+        journal.wait_for("it lives on")

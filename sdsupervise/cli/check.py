@@ -93,8 +93,6 @@ def look_at(text: str, *, is_file: bool, imports: bool) -> CheckVerdict:
         name = name_of(file)
         instance, around = dry_run.load(file)
         settings: Mapping[str, object] = {**instance.settings, "listen": instance.listen}
-        if imports and "command" in instance.values:
-            notes.append(f"{name}: --import imports nothing of a command; its files are checked, and it is not run.")
         try:
             notes += _whom(name, around)
             settings = _look_beyond(instance, around, imports=imports) or settings
@@ -110,6 +108,8 @@ def look_at(text: str, *, is_file: bool, imports: bool) -> CheckVerdict:
             found = [*lint(unit, _checked(settings), _host(), user=user), *root_code.of_unit(unit, user)]
         for finding in found:
             (mistakes if finding.severity == ERROR else notes).append(f"{around.unit}: {finding}")
+        if imports and "command" in instance.values and not mistakes:
+            notes.append(f"{name}: --import imports nothing of a command; its files are checked, and it is not run.")
     except BadFile as error:
         mistakes += error.mistakes
     except SdsuperviseError as error:

@@ -41,6 +41,7 @@ def test_a_supervisor_is_killed_during_the_check(mixed: Site, victim: str, earli
         assert running.wait() == 0
     ground.make_gate()
     serving = int(str(site.status()["pid"]))
+    old_workers = [process.pid for process in psutil.Process(serving).children()]
     site.deploy(3)
     reload = site.reload_process()
     check = ground.expect("checks")
@@ -52,6 +53,9 @@ def test_a_supervisor_is_killed_during_the_check(mixed: Site, victim: str, earli
         if victim == "successor":
             wait_gone(worker.pid)
             site.status()  # by now the predecessor has seen that, too
+        else:
+            for pid in old_workers:
+                wait_gone(pid)
     expected = 3 if victim == "predecessor" else 2 if earlier else 1
     everybody_is_served_by(site, expected)
     if victim == "successor":

@@ -128,3 +128,17 @@ def test_end_during_a_reload(ground: Ground, fails: bool) -> None:
         assert reload.wait() == 0
         assert running.wait() == 0
         assert ground.status()["state"] == "serving"
+
+
+@BOTH
+def test_end_by_a_reload_signal(ground: Ground, handover: str) -> None:
+    """If the signal of a reload makes the command end for good, the reload has failed, and the service ends."""
+    ground.program(1, HEEDS)
+    running = ground.run_command(
+        "current/program", options=["--handover", handover, "--reload-signal", "SIGHUP", *PREVENT]
+    )
+    ground.expect("serves")
+    running.expect_line("Generation 1 serves")
+    failed = ground.reload()
+    assert failed.returncode == 1, failed
+    assert running.wait() == 3

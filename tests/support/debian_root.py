@@ -31,10 +31,11 @@ PACKAGES = (
 # Which tests/load has supervised or needs beside what it has, and tests/machines/units wraps.
 PROGRAMS = ("haproxy", "redis-server", "puma", "uwsgi-core", "uwsgi-plugin-python3")
 
-# What the page of recipes has supervised beside them, and no other test. They have a root of their own.
+# What the page of recipes has supervised beside them, and what tests/machines/units wraps. They have a root of their own.
 OF_RECIPES = (
     *("nodejs", "gunicorn", "python3-uvicorn", "daphne", "python3-django", "python3-rq"),
     *("ruby-sd-notify", "ruby-sidekiq"),
+    *("memcached", "mosquitto", "php-fpm"),
 )
 
 # What is in the cache of a bare root: what our package depends on, and a program to wrap.
@@ -59,6 +60,7 @@ MASKED_UNITS = (
     "haproxy.service",
     "redis-server.service",
 )
+MASKED_OF_RECIPES = ("memcached.service", "mosquitto.service", "php8.2-fpm.service", "php8.4-fpm.service")
 
 # A test must see every line, also of a service that writes a thousand a second. The guardian is the syslog.
 JOURNALD_SETTINGS = "[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\nForwardToSyslog=yes\n"
@@ -72,7 +74,8 @@ class RootUnavailable(Exception):
 
 def recipe(suite: str, more: Sequence[str] = ()) -> list[str]:
     """What mmdebstrap is told, but for the directory; `more` are packages."""
-    mask = "".join(f' "$1/etc/systemd/system/{unit}"' for unit in MASKED_UNITS)
+    masked = (*MASKED_UNITS, *MASKED_OF_RECIPES) if more else MASKED_UNITS
+    mask = "".join(f' "$1/etc/systemd/system/{unit}"' for unit in masked)
     journald = '"$1/etc/systemd/journald.conf.d"'
     return [
         "--variant=minbase",

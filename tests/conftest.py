@@ -26,7 +26,7 @@ MEMORY = "/dev/shm"
 ENOUGH_BYTES = 2**30
 
 # Their assertions are the tests' own.
-pytest.register_assert_rewrite("tests.support.trial", "tests.support.fifos")
+pytest.register_assert_rewrite("tests.support.trial", "tests.support.fifos", "tests.machines.units.real")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -61,7 +61,7 @@ def _words_in_journal(facts: Mapping[str, object], sender: Sender | None) -> str
         return ""
     import subprocess
 
-    from ..systemd.journal import command_for_words_of
+    from ..systemd.journal import command_for_words_of, oldest_first
     from ..systemd.own_programs import search_path
 
     command = command_for_words_of(pid, time.time() - _RECENT_SECONDS, uid=sender.uid)
@@ -76,7 +76,7 @@ def _words_in_journal(facts: Mapping[str, object], sender: Sender | None) -> str
                 journalctl.kill()
     except OSError:
         return ""
-    return printable(said.decode(errors="replace")).strip() if journalctl.returncode <= 0 else ""
+    return printable(oldest_first(said.decode(errors="replace"))).strip() if journalctl.returncode <= 0 else ""
 
 
 def _read_in_bounds(readable: IO[bytes]) -> bytes:

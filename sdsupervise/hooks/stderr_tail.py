@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 
 from ..linux.event_loop import EventLoop, Timer
-from ..systemd.journal import command_for_words_of
+from ..systemd.journal import command_for_words_of, oldest_first
 from ..systemd.own_programs import search_path
 from .hook import Hook
 
@@ -58,7 +58,7 @@ class LastWords:
             self._on_end("", False)
         elif output or not self._pauses:
             # A user who may read only their own entries finds nothing here, too.
-            self._on_end(output, bool(output) or os.geteuid() == 0)
+            self._on_end(oldest_first(output), bool(output) or os.geteuid() == 0)
         else:
             self._timer = self._loop.call_later(self._pauses.pop(0), self._look)
 

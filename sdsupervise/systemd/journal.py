@@ -90,16 +90,23 @@ class Journal:
 
 
 def command_for_words_of(pid: int, since: float, *, uid: int = 0) -> list[str]:
-    """Return the command that prints the last 20 lines that a process has written to the journal.
+    """Return the command that prints the last 20 lines that a process has written to the journal, the last one first.
+
+    With --since and without --reverse, journalctl would print the first 20 lines. `oldest_first` puts them in order.
 
     `since` is in seconds since the epoch. A `uid` other than 0 selects the lines that this user wrote: a process that
     began as root may have changed its user. This is journalctl rather than systemd-python's reader, because the caller
     must not wait for a journal of gigabytes.
     """
     # Not --boot: in a container's sandbox, our boot id differs from the journal's.
-    options = ("--quiet", "--no-pager", "--output=cat", f"--lines={_LINES}", f"--since=@{int(since)}")
+    options = ("--quiet", "--no-pager", "--output=cat", "--reverse", f"--lines={_LINES}", f"--since=@{int(since)}")
     of_user = [f"_UID={uid}"] if uid else []
     return [program("journalctl"), *options, f"_PID={pid}", *of_user]
+
+
+def oldest_first(output: str) -> str:
+    """Return the output of command_for_words_of in the order in which it was written."""
+    return "\n".join(reversed(output.splitlines()))
 
 
 class JournalHandler(logging.Handler):

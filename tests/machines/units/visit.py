@@ -105,7 +105,7 @@ def ask_mqtt(address: str) -> str:
 
 def ask_celery(address: str) -> str:
     """What a task returns."""
-    from celery import Celery
+    from celery import Celery  # type: ignore[import-not-found, unused-ignore]
 
     app = Celery(broker=f"redis://{address}", backend=f"redis://{address}")
     return str(app.send_task("tasks.work").get(timeout=LIMIT_SECONDS))
@@ -113,8 +113,8 @@ def ask_celery(address: str) -> str:
 
 def ask_rq(address: str) -> str:
     """What a job returns."""
-    from redis import Redis
-    from rq import Queue
+    from redis import Redis  # type: ignore[import-not-found, unused-ignore]
+    from rq import Queue  # type: ignore[import-not-found, unused-ignore]
 
     host, _, port = address.rpartition(":")
     job = Queue(connection=Redis(host, int(port))).enqueue("tasks.work")

@@ -91,7 +91,8 @@ REAL = (
         JOBS,
         BROKEN_PYTHON,
         "requsts",
-        "Type=notify\nNotifyAccess=all\nKillMode=mixed\nExecReload=/bin/kill -s HUP $MAINPID\nExecStop=/bin/kill -s TERM $MAINPID\n"
+        "Type=notify\nNotifyAccess=all\nKillMode=mixed\nExecReload=/bin/kill -s HUP $MAINPID\n"
+        "ExecStop=/bin/kill -s TERM $MAINPID\n"
         "ExecStart=/usr/bin/rq worker -c settings",
         protocol="rq",
         address="127.0.0.1:6379",

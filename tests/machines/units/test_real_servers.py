@@ -24,7 +24,7 @@ GUNICORN += f"ExecStart={PLACE}/bin/gunicorn --workers 2 {{}} hello:application"
 NOTIFY = "Type=notify\nNotifyAccess=all\n"
 ASGI = f"{NOTIFY}ExecStart={PLACE}/bin/"
 NODE = """\
-const ready = () => require("child_process").execFileSync("sdsupervise", ["ready"]);
+const ready = () => require("child_process").spawnSync("sdsupervise", ["ready"]);
 require("http").createServer((request, response) => response.end("release %N%\\n")).listen(8000, "127.0.0.1", ready);
 """
 PUMA = 'system("sdsupervise ready") if ENV["NOTIFY_SOCKET"]\n'

@@ -20,6 +20,7 @@ from collections.abc import Callable
 PAUSE_SECONDS = 0.02
 LIMIT_SECONDS = 30.0
 SHOWN_FAILURES = 5
+IMPORTING = threading.Lock()
 
 
 def connection(address: str) -> socket.socket:
@@ -88,7 +89,7 @@ def ask_memcached(address: str) -> str:
     """Its limit of connections, which is 1000 and the release."""
     with connection(address) as client:
         client.sendall(b"stats settings\r\n")
-        answer = whole(client, b"END\r\n").decode()
+        answer = whole(client, b"END\r\n").decode(errors="replace")
     return f"release {int(answer.partition('maxconns ')[2].split()[0]) - 1000}"
 
 
@@ -105,7 +106,8 @@ def ask_mqtt(address: str) -> str:
 
 def ask_celery(address: str) -> str:
     """What a task returns."""
-    from celery import Celery  # type: ignore[import-not-found, unused-ignore]
+    with IMPORTING:
+        from celery import Celery  # type: ignore[import-not-found, unused-ignore]
 
     app = Celery(broker=f"redis://{address}", backend=f"redis://{address}")
     return str(app.send_task("tasks.work").get(timeout=LIMIT_SECONDS))

@@ -1,5 +1,6 @@
 """What becomes of the reload that a unit's program does itself: by a signal, or by a command of its own."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +11,8 @@ from .text import UnitText
 
 _GAP = "each reload refuses clients"  # of an exclusive program, in the notes on its command line
 _MAIN = re.compile(r"\$\{?MAINPID\}?")
+# SIGHUP ends these, although units of theirs send it.
+_WITHOUT = frozenset(("rq", "rqworker", "rqscheduler", "celery", "daphne"))
 _RELOADS = re.compile(r"\b(?:systemctl|invoke-rc\.d|service)\b.*\b(?:try-reload-or-restart|reload|force-reload)\b")
 
 
@@ -35,13 +38,15 @@ def notes_of_reload(unit: UnitText, line: CommandLine, *, keeps_signal: bool) ->
     was = f"ExecReload was {reloads[-1]}"
     if line.options.get("handover") == "overlap":
         yield f"{was}: a reload now waits until the new code serves, and fails if it does not"
-    elif number and keeps_signal:
+    elif number and keeps_signal and not _WITHOUT.intersection(map(os.path.basename, line.words)):
         line.options["reload-signal"] = f"SIG{number}"
         line.notes = [note.replace(_GAP, _GAP.replace("reload", "restart")) for note in line.notes]
         yield (
             f"--reload-signal SIG{number}: {was}, so a reload passes the signal on, and fails if {line.program} ends; "
             f"new code of {line.program} needs a restart, or take the option out"
         )
+        if len(reloads) > 1:
+            yield f"the commands of ExecReload before it no longer run: {'; '.join(reloads[:-1])}"
         return
     elif number:
         yield (

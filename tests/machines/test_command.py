@@ -141,6 +141,16 @@ def test_last_words_in_a_journal_of_others(trial: Trial, handover: str) -> None:
     assert re.match(rf"{words}NOT RELOADED: {reason}\. Gen", failed.stderr)
 
 
+def test_last_words_of_a_command_that_says_much(trial: Trial) -> None:
+    """Its last 20 lines are shown, in their order."""
+    deploy(trial, "one")
+    install(trial)
+    trial.start()
+    deploy(trial, "two", "#!/bin/sh\nseq 1 50 >&2\nexit 7\n")
+    failed = trial.machine.run("sdsupervise", "reload", trial.name, check=False)
+    assert failed.stderr.split()[:20] == [str(number) for number in range(31, 51)]
+
+
 def test_a_command_that_says_nothing(trial: Trial) -> None:
     """Where nothing was written, nothing is said of it."""
     deploy(trial, "one")

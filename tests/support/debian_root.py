@@ -31,7 +31,7 @@ PACKAGES = (
 # Which tests/load has supervised or needs beside what it has, and tests/machines/units wraps.
 PROGRAMS = ("haproxy", "redis-server", "puma", "uwsgi-core", "uwsgi-plugin-python3")
 
-# What the page of recipes has supervised beside them, and what tests/machines/units wraps. They have a root of their own.
+# What the page of recipes has supervised beside them, and tests/machines/units wraps. They have a root of their own.
 OF_RECIPES = (
     *("nodejs", "gunicorn", "python3-uvicorn", "daphne", "python3-django", "python3-rq"),
     *("ruby-sd-notify", "ruby-sidekiq"),

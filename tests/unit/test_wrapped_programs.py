@@ -390,6 +390,22 @@ def test_a_reload_that_the_program_did_itself(reload: str, option: str) -> None:
     assert f"ExecReload was {reload}: a reload now waits until the new code serves" in told
 
 
+@pytest.mark.parametrize(
+    "command", ["/srv/venv/bin/rq worker", "/usr/bin/celery -A a beat", "/bin/python -m rq worker"]
+)
+def test_a_signal_that_would_end_the_program(command: str) -> None:
+    """It is no reload, although the unit sends it: a reload stops the program and starts it."""
+    told = wrapped(command, "ExecReload=/bin/kill -s HUP $MAINPID")
+    assert "--reload-signal" not in told and "a reload is now a stop and a start" in told
+
+
+def test_commands_before_the_signal() -> None:
+    """A check that the unit ran before the signal is named, because it no longer runs."""
+    told = wrapped("/bin/any", "ExecReload=/bin/any --check\nExecReload=/bin/kill -HUP $MAINPID")
+    assert "--reload-signal SIGHUP" in told
+    assert "the commands of ExecReload before it no longer run: /bin/any --check" in told
+
+
 def test_a_rotation_that_reloads() -> None:
     """A postrotate line that reloads the unit stops and starts the program at each rotation, where ExecReload= was
     another command; where it was a signal, all is as before."""

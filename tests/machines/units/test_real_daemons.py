@@ -63,7 +63,7 @@ REAL = (
         protocol="fastcgi",
         address="/run/php/php8.2-fpm.sock",
         loses="under way",
-        note="a reload still sends SIGUSR2",
+        note="--reload-signal SIGUSR2: ",
         afterwards="nobody",
     ),
     Real(
@@ -116,7 +116,7 @@ REAL = (
         "",
         protocol="mqtt",
         address="127.0.0.1:1883",
-        note="a reload still sends SIGHUP",
+        note="--reload-signal SIGHUP: ",
         afterwards="goes on",
         shows_release=False,
     ),

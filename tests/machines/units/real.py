@@ -16,6 +16,7 @@ from tests.support.inside import Process
 from tests.support.machine import Machine
 
 RELOADS = 5
+MOST_LOOKS = 100
 VISIT = "/run/visit.py"
 PARENTS = "/srv/hello/releases"
 
@@ -123,10 +124,13 @@ class Site:
         return int(self.machine.show(self.unit, "MainPID")["MainPID"])
 
     def worker(self) -> Process:
-        """The first process of the program."""
-        main = self.main()
-        (worker,) = [process for process in self.machine.processes(self.unit) if process.ppid == main]
-        return worker
+        """The first process of the program, which may have to be started again first."""
+        for _ in range(MOST_LOOKS):
+            main = self.main()
+            if workers := [process for process in self.machine.processes(self.unit) if main and process.ppid == main]:
+                return workers[0]
+            self.ask()
+        raise AssertionError("The supervisor has no worker.")
 
     def answer(self, release: int) -> str:
         """What a client has from this release."""

@@ -37,6 +37,7 @@ from celery import Celery
 from celery.signals import worker_ready
 
 app = Celery("tasks", broker="redis://127.0.0.1", backend="redis://127.0.0.1")
+app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1)
 
 @worker_ready.connect
 def tell(**_):
@@ -82,6 +83,9 @@ REAL = (
         "Type=notify\nNotifyAccess=all\n"
         f"ExecStart={PLACE}/bin/celery --app tasks worker --concurrency 1 --without-mingle --without-gossip",
         protocol="celery",
+        # A worker that must stop may just have taken a task from redis, which gives it away again after an hour.
+        loses="under way",
+        note="while the old worker finishes its tasks, the new one begins others",
         address="127.0.0.1:6379",
         needs_redis=True,
         python=f"{PLACE}/bin/python3",

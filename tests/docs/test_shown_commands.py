@@ -159,6 +159,7 @@ OF_INSTANCE = [*HERE][[*HERE].index("systemctl enable --now sdsupervise@NAME") :
 
 # Command: a file of tests, and what in it shows that it is run there.
 THERE: Mapping[str, tuple[str, str]] = {
+    "python -m sdsupervise": ("tests/machines/test_command.py", "/usr/bin/python3 -m sdsupervise"),
     "make demo": ("tests/docs/test_demo.py", '"-m", "tests.demo"'),
     "make bench": ("tests/docs/test_bench.py", "tests.bench"),
     "make deb": ("tests/packages/built.py", "packaging"),

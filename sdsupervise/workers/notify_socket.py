@@ -60,9 +60,10 @@ class NotifySocket:
         public = f"{directory}/new"
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            os.fchmod(self._socket.fileno(), 0o600)  # bind() gives the file this mode, while its name can be guessed
             self._socket.bind(public)
-            os.chmod(public, 0o666)
             os.rename(public, self.path)
+            os.chmod(self.path, 0o666)
         except OSError:
             self.close()
             _unlink(public)

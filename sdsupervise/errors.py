@@ -26,7 +26,7 @@ class ExitStatus(IntEnum):
     SOFTWARE = 70, "a bug in sdsupervise"
     IO_ERROR = 74, "standard output cannot be written"
     GAVE_UP = 75, "a crash loop"
-    NOT_PERMITTED = 77, "the caller has no permission to do this, or the supervisor none to signal a worker"
+    NOT_PERMITTED = 77, "the caller has no permission to do this, or the supervisor may not signal a worker"
     CONFIG = 78, "a setting is wrong, or the service cannot be loaded"
     TIMED_OUT = 124, "--timeout has passed, as with timeout(1); the reload goes on"
     INTERRUPTED = 130, "Ctrl-C; a reload goes on, and a service that is stopping is ended at once"

@@ -26,7 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="make instances of what supervisord or a Procfile runs",
         description="Make instances of the programs in another supervisor's file. Print the files, and what becomes "
         "different; --write writes them, and checks the instances. Nothing is started or stopped. A second import "
-        "writes only what has changed, and leaves files alone that were edited since.",
+        "writes only what has changed. If one of its files was edited since, it writes nothing, and names that file.",
     )
     kinds = parser.add_subparsers(title="from where", metavar="KIND", required=True)
     supervisord = kinds.add_parser(
@@ -145,7 +145,7 @@ def _tell(
     if not parsed.write and any(file.state != "unchanged" for file in stored):
         print("Nothing is written yet: --write writes these files.", file=sys.stderr)
     elif all(file.state == "unchanged" for file in stored):
-        print("All files are as an import writes them.", file=sys.stderr)
+        print("No file needs a change.", file=sys.stderr)
 
 
 def _let_systemd_read(root: str, changes: bool) -> None:

@@ -115,7 +115,7 @@ def _refuse_foreign(path: str, there: str, source: str) -> None:
     """Raises CannotImport for a file that is not as an import from the same file has written it."""
     found = _MARK.match(there)
     if found is None:
-        raise CannotImport(f"{path} is not by sdsupervise import; move it out of the way first.")
+        raise CannotImport(f"sdsupervise import did not write {path}; move it away first.")
     if found[2] != _checksum(there[found.end() :]):
         raise CannotImport(f"{path} was edited since its import, and stays; remove it to import it again.")
     if found[1] != _shown(source):

@@ -139,7 +139,7 @@ def _of_other_sections(ini: Ini) -> Iterator[str]:
             key for key in section_of_all.values if key not in ("environment", "user", "directory", "umask", "minfds")
         ]
         if left:
-            yield f"{section_of_all.where}: {', '.join(left)}: about supervisord itself; nothing takes their place."
+            yield f"{section_of_all.where}: {', '.join(left)}: not imported, because this is about supervisord itself."
 
 
 def _targets(

@@ -223,8 +223,8 @@ def _values(options: SectionOptions, notes: list[str]) -> dict[str, Any]:
     if restart == "unexpected":
         codes = options.text("exitcodes") or "0"
         notes.append(
-            f"autorestart is unexpected: supervisord leaves it stopped after exit status {one_line(codes, 60)}, and "
-            "here it is started again after any"
+            f"autorestart is unexpected: supervisord leaves it stopped after exit status {one_line(codes, 60)}, but "
+            "here it starts again after any exit status"
         )
     return values
 
@@ -240,7 +240,7 @@ def _of_keys(options: SectionOptions, is_fastcgi: bool) -> Iterator[str]:
         yield "autostart was false: start it with systemctl, and do not enable it"
     for key, value in options.section.values.items():
         if "%(ENV_PATH)" in value.text and options.names["ENV_PATH"] == PATH:
-            yield f"%(ENV_PATH)s in {key} is taken for {PATH}; --env PATH=VALUE says another"
+            yield f"%(ENV_PATH)s in {key} becomes {PATH}; use --env PATH=VALUE for another one"
     retries = options.value("startretries")
     if retries is not None:
         yield (

@@ -68,7 +68,8 @@ def notes_of(instances: Iterable[Imported]) -> Iterator[str]:
     for instance in instances:
         *_, fitting = _fitted(instance, instance.values, "")
         beside = _split(instance.environment)[1]
-        alone = f"{', '.join(beside)}: set for the command alone, since the supervisor itself would obey it"
+        why = "because the supervisor would obey it, or systemd refuses its name"
+        alone = f"{', '.join(beside)}: set for the command alone, {why}"
         for note in (*instance.notes, *fitting, *([alone] if beside else [])):
             names.setdefault((instance.where, note), []).append(instance.name)
     for (where, note), of_them in names.items():

@@ -302,7 +302,7 @@ def check_settings(owner: str, values: Mapping[str, object]) -> Settings:
     if settings.quiet_signal != "none" and settings.quiet_timeout >= settings.stop_timeout:
         raise ConfigError(
             f"{owner}: quiet_timeout is {settings.quiet_timeout:g} s, but stop_timeout ends a command "
-            f"{settings.stop_timeout:g} s after quiet_signal; raise it."
+            f"{settings.stop_timeout:g} s after quiet_signal; raise stop_timeout."
         )
     if not settings.overlaps and any(entry.lanes for entry in settings.listen):
         raise ConfigError(

@@ -44,7 +44,8 @@ class SignalReload:
         deaf = next((worker for worker in workers if signals.handles(worker.pid, number) is False), None)
         refusal = "" if workers else "No worker serves; a restart starts one."
         if deaf is not None:
-            refusal = f"Worker (pid {deaf.pid}) has no handler for {self._name}, which would end it; see reload_signal."
+            what = f"has no handler for {self._name}: it would end, or do nothing"
+            refusal = f"Worker (pid {deaf.pid}) {what}; see reload_signal."
         if refusal:
             shell.handover.refuse(reload, refusal, stops=False)
             return

@@ -38,7 +38,7 @@ def _type(unit: UnitText) -> Iterator[tuple[str, str]]:
         number = lifecycle.signal_name(unit.value("ReloadSignal", "SIGHUP")).removeprefix("SIG")
         note = (
             f"Type was {kind}: a reload now waits until the new code serves, and fails if it does not; "
-            f"{instead(unit, number)} sends the signal of before"
+            f"{instead(unit, number)} sends the same signal as before"
         )
     yield "Type=notify", note
     others_ping = unit.value("NotifyAccess") in ("all", "exec") and unit.seconds("WatchdogSec", 0.0)

@@ -142,6 +142,6 @@ def since_wrap(unit: UnitText) -> Iterator[Finding]:
         yield Finding(
             changed[0],
             f"{what} of the unit {'has' if len(changed) == 1 else 'have'} changed since {path} was written",
-            f"sdsupervise unit wrap --write {unit.name.removesuffix('.service')}, with the options of before",
+            f"run sdsupervise unit wrap --write {unit.name.removesuffix('.service')} with the same options as before",
             WARNING,
         )

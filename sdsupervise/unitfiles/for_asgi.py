@@ -93,12 +93,12 @@ def _bound_by_hypercorn(line: CommandLine, bind: str) -> str:
     said = {name: line.values(*names) for name, names in _OF_FILE.items()}
     if line.values("-c", "--config"):
         raise CannotWrap(
-            "A file of hypercorn's --config may say who may connect to its UNIX socket; tell it with "
+            "A file of hypercorn's --config may set the mode of its UNIX socket; give the mode with "
             "--listen http=PATH,mode=MODE."
         )
     umask = line.number(said["umask"][-1], 0o777) if said["umask"] else line.umask  # decimal, as hypercorn reads it
     if umask is None:
-        raise CannotWrap("Cannot see hypercorn's --umask; tell the mode with --listen http=PATH,mode=MODE.")
+        raise CannotWrap("Cannot see hypercorn's --umask; give the mode with --listen http=PATH,mode=MODE.")
     both = said["user"] and said["group"]  # else hypercorn changes nothing
     owner = f"{line.known(said['user'][-1])}:{line.known(said['group'][-1])}" if both else ""
     if not bind.startswith("unix:"):
@@ -120,9 +120,11 @@ def adapt_daphne(line: CommandLine) -> None:
     hidden = [word for word in line.arguments if re.fullmatch(r"\$\w+", word) and line.resolved(word) is None]
     if line.given or paths or (hidden and not line.listen):
         line.options["handover"] = "exclusive"
-        what = (
-            f"listens on {paths[0]}" if paths else f"may have more options in {hidden[0]}" if hidden else "has sockets"
-        )
+        what = "gets sockets from a .socket unit"
+        if paths:
+            what = f"listens on {paths[0]}"
+        elif hidden:
+            what = f"may have more options in {hidden[0]}"
         line.note(
             f"exclusive: daphne {what}, and the supervisor can keep only one TCP socket for it (--bind, --port); "
             "so each reload refuses clients for the time of one stop and one start"

@@ -19,7 +19,7 @@ _DEFAULT_FILE = "gunicorn.conf.py"
 _VARIABLE = "GUNICORN_CMD_ARGS"
 # What a file may set that cannot be read.
 _UNSEEN: Mapping[str, object] = dict.fromkeys(("bind", "chdir", "group", "umask", "user"))
-_TELL = "tell the address with --listen http=ADDRESS"
+_TELL = "give the address with --listen http=ADDRESS"
 
 
 class GunicornWords:
@@ -160,7 +160,7 @@ def _umask(said: GunicornWords) -> int:
         return int(re.sub("^0(?=[0-9])", "0o", text), 0)  # as gunicorn reads it
     except ValueError:
         raise CannotWrap(
-            "Cannot see the umask that gunicorn gives its UNIX socket; tell it with --listen http=PATH,mode=MODE."
+            "Cannot see the umask that gunicorn gives its UNIX socket; give the mode with --listen http=PATH,mode=MODE."
         ) from None
 
 
@@ -172,7 +172,7 @@ def _owner(line: CommandLine, said: GunicornWords) -> str:
     user, group = said.last("user", "-u", "--user"), said.last("group", "-g", "--group")
     if "" in (user, group):
         raise CannotWrap(
-            "Cannot see whom gunicorn gives its UNIX socket; tell it with --listen http=PATH,user=USER,group=GROUP."
+            "Cannot see which user owns gunicorn's UNIX socket; add --listen http=PATH,user=USER,group=GROUP."
         )
     return f"{user or ''}:{group or ''}" if user or group else ""
 

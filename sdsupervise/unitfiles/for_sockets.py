@@ -19,9 +19,9 @@ _MENTIONS_SOCKET = re.compile(
     r"\b(?:bind|port|ssl_bind|activate_control_app|bind_to_activated_sockets|eval|require\w*)\b"
 )
 _PUMA_UNKNOWN = (
-    "puma opens its sockets itself, from a file that is not understood here: each reload refuses clients for the time "
-    "of one start. With the addresses of its `bind` lines, as numbers, and with --listen http=ADDRESS --handover "
-    "overlap, puma gets its sockets from the supervisor, and a reload refuses nobody"
+    "the addresses of puma are not visible here, so it opens its sockets itself, and each reload refuses clients for "
+    "the time of one stop and one start. Write numeric addresses in its `bind` lines, and use --listen http=ADDRESS "
+    "--handover overlap: then the supervisor passes the sockets to puma, and a reload refuses no client"
 )
 _GRACEFULLY = "unix_signal:15 gracefully_kill_them_all"
 _UWSGI_SOCKETS = ("--socket", "-s", "--uwsgi-socket", "--http-socket", "--fastcgi-socket", "--scgi-socket")
@@ -40,7 +40,7 @@ def adapt_puma(line: CommandLine) -> None:
         line.options["handover"] = "exclusive"
         line.note(
             "exclusive: two generations cannot share --control-url, so each reload refuses clients for the time of "
-            "one start; without it, a reload refuses nobody"
+            "one stop and one start; without --control-url, a reload refuses no client"
         )
     elif line.given or line.listen:
         line.options["handover"] = "overlap"
@@ -148,7 +148,7 @@ def _keep_uwsgi(line: CommandLine, hidden: list[str], others: list[str]) -> None
     line.options |= {"handover": "exclusive", "stop-signal": "SIGINT"}
     what = f"what {hidden[0]} says is not visible here" if hidden else f"{(others or ['it'])[0]} opens its own socket"
     line.note(
-        f"exclusive: {what}, so each reload refuses clients for the time of one start. With "
+        f"exclusive: {what}, so each reload refuses clients for the time of one stop and one start. With "
         "--socket or --http-socket on the command line, and all other options there too, a reload refuses nobody"
     )
     line.note("--stop-signal SIGINT: uwsgi takes SIGTERM for a reload, unless it has die-on-term")

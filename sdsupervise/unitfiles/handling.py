@@ -111,9 +111,9 @@ HANDLED: tuple[Handled, ...] = (
         Handling.CHANGED,
         "Service",
         "ExecStop KillSignal RestartKillSignal SendSIGHUP KillMode",
-        "`--stop-signal` and `--kill-mode` stop the command as the unit did. A signal that no `--stop-signal` "
-        "can be, `KillMode=process` of a program whose processes outlive a restart, and what else cannot be "
-        "kept is refused.",
+        "`--stop-signal` and `--kill-mode` stop the command as the unit did. `unit wrap` refuses a signal that "
+        "`--stop-signal` does not have, `KillMode=process` of a program whose processes outlive a restart, and all "
+        "else that it cannot keep.",
     ),
     _handled(
         Handling.CHANGED,
@@ -227,7 +227,7 @@ HANDLED: tuple[Handled, ...] = (
         Handling.NOTED,
         "Service",
         "Environment EnvironmentFile",
-        "They stay. What they say about a socket's address is read.",
+        "They stay. `unit wrap` reads the addresses of sockets from them.",
     ),
     _handled(
         Handling.REFUSED,
@@ -258,7 +258,7 @@ HANDLED: tuple[Handled, ...] = (
         Handling.REFUSED,
         "Unit",
         "DefaultDependencies",
-        "A unit without them is a part of the machine itself.",
+        "A unit with `DefaultDependencies=no` is a part of the machine itself.",
     ),
     _handled(
         Handling.REFUSED,

@@ -84,7 +84,7 @@ def _check_restarts(unit: UnitText) -> None:
         raise CannotWrap(f"{name} has Restart=on-success: after a failure it must stay down.")
     if restart == "on-watchdog":
         raise CannotWrap(
-            f"{name} has Restart=on-watchdog, which no --restart can be; let it be on-abnormal, on-failure or always."
+            f"{name} has Restart=on-watchdog, which --restart does not have; write on-abnormal, on-failure or always."
         )
     kept = restart in _KEPT_RESTARTS
     keys = ("RestartPreventExitStatus", *(("RestartForceExitStatus", "SuccessExitStatus") if kept else ()))
@@ -97,8 +97,8 @@ def _check_restarts(unit: UnitText) -> None:
     ours = _OUR_STATUSES & set(exit_statuses(unit, "SuccessExitStatus")[0])
     if kept and ours:
         raise CannotWrap(
-            f"{name} has SuccessExitStatus={' '.join(map(str, sorted(ours)))} and Restart={restart}, but by it "
-            "a supervisor reports a failure; let it be Restart=always, or choose another status."
+            f"{name} has SuccessExitStatus={' '.join(map(str, sorted(ours)))} and Restart={restart}, but "
+            "a supervisor reports a failure with this status; write Restart=always, or choose another status."
         )
 
 
@@ -175,7 +175,7 @@ def restarts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     kept, note = _KEPT_RESTARTS.get(restart, ""), ""
     if kept:
         line.options["restart"] = kept
-        line.note(f"--restart {kept}: after an end that is final for the unit, the supervisor ends, too")
+        line.note(f"--restart {kept}: if the command ends and must not start again, the supervisor ends, too")
     elif restart != "always":
         note = (
             f"Restart was {restart}: the supervisor starts the command again after every exit, also after a clean one"
@@ -188,12 +188,14 @@ def restarts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     if statuses := sorted({*final, *clean}):
         line.options["restart-prevent"] = ",".join(map(str, statuses))
     if ours := sorted(_OUR_STATUSES & {*final} - {ExitStatus.GAVE_UP, ExitStatus.CONFIG}):
-        yield "", f"RestartPreventExitStatus has {' '.join(map(str, ours))}, by which the supervisor itself fails, too"
+        statuses_of_ours = " ".join(map(str, ours))
+        why = "the supervisor exits with it when it fails itself, too"
+        yield "", f"RestartPreventExitStatus has {statuses_of_ours}: {why}"
     gives_up = _start_limit(unit, line)
     yield f"RestartPreventExitStatus={'75 ' * gives_up}78", ""
     if _OUR_STATUSES & set(exit_statuses(unit, "SuccessExitStatus")[0]):
         had = " ".join(unit.words("SuccessExitStatus"))
-        yield "SuccessExitStatus=", f"SuccessExitStatus was {had}, by which a supervisor reports failures"
+        yield "SuccessExitStatus=", f"SuccessExitStatus was {had}: a supervisor reports failures with these statuses"
     yield "SuccessExitStatus=SIGTERM", ""
     if restart != "no":
         delay = unit.seconds("RestartSec", _RESTART_SECONDS) or _RESTART_SECONDS
@@ -258,7 +260,7 @@ def timeouts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     line.options |= dict.fromkeys(options, str(allowed))
     if said:
         names = " and ".join(f"--{option}" for option in options)
-        line.note(f"{names} {allowed}: the unit let it take so long to start")
+        line.note(f"{names} {allowed}: this is the limit of a start, in seconds")
     needed = max(90, allowed + _START_GRACE_SECONDS)
     if math.isinf(start):
         yield f"TimeoutStartSec={needed}", "TimeoutStartSec had no limit, so a reload that hangs would never end"

@@ -114,7 +114,7 @@ class CommandLine:
         if (found := self.resolved(text)) is None:
             raise CannotWrap(
                 f"{self.program} has {one_line(text, 200)} on its command line, and neither Environment= nor a file of "
-                "EnvironmentFile= that can be read sets it; write the value there, or tell the address with --listen."
+                "EnvironmentFile= that can be read sets it; write the value instead, or give the address with --listen."
             )
         return found
 
@@ -231,7 +231,7 @@ class CommandLine:
     def _has_comma(self, address: str) -> CannotWrap:
         return CannotWrap(
             f"{self.program} listens on {one_line(address, 200)}, and an address cannot have a comma in it; change it, "
-            "or tell where with --listen http=ADDRESS."
+            "or give the address with --listen http=ADDRESS."
         )
 
     @property

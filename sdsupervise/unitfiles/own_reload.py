@@ -49,13 +49,10 @@ def notes_of_reload(unit: UnitText, line: CommandLine, *, keeps_signal: bool) ->
             yield f"the commands of ExecReload before it no longer run: {'; '.join(reloads[:-1])}"
         return
     elif number:
-        yield (
-            f"{was}: a reload is now a stop and a start of {line.program}, and no longer what it does itself by "
-            f"SIG{number}"
-        )
+        yield (f"{was}: a reload is now a stop and a start of {line.program}, and no longer sends SIG{number}")
     else:
         yield (
-            f"{was}: a reload is now a stop and a start of {line.program}; for what that command does, call it yourself"
+            f"{was}: a reload is now a stop and a start of {line.program}; if you need that command, run it yourself"
         )
     number = number or signal_in(reloads[-1])
     if number == "USR2":
@@ -71,14 +68,14 @@ def notes_of_rotation(unit: UnitText, line: CommandLine, rotations: Sequence[Rot
         passes_on = line.options.get("reload-signal")
         if passes_on and (passes_on == f"SIG{number}" or _RELOADS.search(command)):
             if number:
-                yield f"{place} sends SIG{number} ({command}): let it be systemctl reload {_name(unit)}"
+                yield f"{place} sends SIG{number} ({command}): write instead: systemctl reload {_name(unit)}"
         elif number == "USR2":
             yield f"{place} sends SIGUSR2 ({command}), which now starts a reload, and does not reach {line.program}"
         elif number:
-            yield f"{place} sends SIG{number} ({command}): let it be {instead(unit, number)}"
+            yield f"{place} sends SIG{number} ({command}): write instead: {instead(unit, number)}"
         elif _RELOADS.search(command):
             own = signal_of(unit)
-            better = f"; let it be {instead(unit, own)}" if own and own != "USR2" else ""
+            better = f"; write instead: {instead(unit, own)}" if own and own != "USR2" else ""
             if line.options.get("handover") == "overlap":
                 happens = "starts the code anew"
             else:

@@ -65,7 +65,7 @@ def of_paths(unit: UnitText, own: OwnFiles) -> Iterator[Need]:
         hidden = _hidden_by(unit, path)
         if hidden:
             problem = f"{hidden}= hides {path}, without which the supervisor does not start"
-            yield Need(hidden, problem, f"let {path} be seen")
+            yield Need(hidden, problem, f"do not hide {path}")
             return
     yield from _on_empty(unit, own)
     denied = [path for path in (*own.programs, *own.libraries) if not _may_execute(unit, path)]

@@ -69,8 +69,8 @@ def adapt(line: CommandLine) -> None:
         line.directory = line.path(found.directory)
     if found.parent and line.program in _BY_LISTEN_PID:
         line.note(
-            f"{found.parent} stays the parent of {line.program}, which takes sockets only if it is itself what the "
-            f"supervisor starts; "
+            f"{found.parent} stays the parent of {line.program}, but {line.program} takes sockets only if the "
+            f"supervisor starts it directly; "
             + (
                 f"take {found.parent} out of ExecStart=, because a supervisor does its work"
                 if found.parent in _INITS

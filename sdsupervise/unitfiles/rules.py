@@ -233,7 +233,7 @@ def _restart(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings or Settings()
     wanted = settings.restart
     if restart in RESTARTS[: RESTARTS.index(wanted)]:
-        problem = f"with Restart={restart} systemd starts it again after some ends that are final by --restart {wanted}"
+        problem = f"with Restart={restart} systemd starts it again in cases in which --restart {wanted} ends it"
         yield Finding("Restart", problem, f"Restart={wanted}")
     elif restart != wanted:
         problem = f"with Restart={restart} a dead supervisor may not start again, and the service stays down"
@@ -243,7 +243,7 @@ def _restart(subject: Subject) -> Iterator[Finding]:
         listed |= {0, *exit_statuses(unit, "SuccessExitStatus")[0]}
     missing = " ".join(map(str, sorted({*settings.restart_prevent} - listed)))
     if missing and restart != "on-abnormal":
-        problem = f"systemd starts it again after exit status {missing}, which is final by --restart-prevent"
+        problem = f"systemd starts it again after exit status {missing}, but --restart-prevent ends it then"
         yield Finding("RestartPreventExitStatus", problem, f"RestartPreventExitStatus={missing}", WARNING)
     if "78" not in unit.words("RestartPreventExitStatus") and "CONFIG" not in unit.words("RestartPreventExitStatus"):
         yield Finding(

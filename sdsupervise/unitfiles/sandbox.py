@@ -139,7 +139,7 @@ def _capabilities(unit: UnitText, start: words.Exec, becomes: str) -> Iterator[N
         yield Need(
             "CapabilityBoundingSet",
             f"without {' and '.join(missing)} the supervisor cannot become user {becomes}",
-            f"CapabilityBoundingSet={' '.join(missing)}, added in one more line",
+            f"add the line CapabilityBoundingSet={' '.join(missing)}",
         )
     if has is not None and "CAP_SETUID" in has and "CAP_KILL" not in has:
         lines = ["CapabilityBoundingSet=CAP_KILL"] if bounding is not None and "CAP_KILL" not in bounding else []
@@ -147,7 +147,7 @@ def _capabilities(unit: UnitText, start: words.Exec, becomes: str) -> Iterator[N
         yield Need(
             "CapabilityBoundingSet",
             "without CAP_KILL the supervisor cannot stop a command that has changed its user",
-            f"{lines[0]}, added in one more line",
+            f"add the line {lines[0]}",
             tuple(lines),
             "CAP_KILL is added: the supervisor must stop a command that may change its user",
             ERROR if becomes in _OF_ROOT else WARNING,
@@ -213,7 +213,7 @@ def _system_calls(unit: UnitText) -> Iterator[Need]:
         yield Need(
             "SystemCallFilter",
             f"SystemCallFilter= forbids system calls of the supervisor: {few}",
-            f"SystemCallFilter={' '.join(missing)}, added in one more line",
+            f"add the line SystemCallFilter={' '.join(missing)}",
             (f"SystemCallFilter={' '.join(missing)}",),
             f"SystemCallFilter allows what the supervisor calls: {few}",
         )

@@ -244,7 +244,7 @@ class Worker(ABC):
         elif os.geteuid() == 0:
             do = "add CAP_KILL to CapabilityBoundingSet= of the unit"
         else:
-            do = "let it keep the user of the unit, or give the unit AmbientCapabilities=CAP_KILL"
+            do = "let the worker keep the user of the unit, or give the unit AmbientCapabilities=CAP_KILL"
         return f"The supervisor may not send {what} to worker (pid {self.pid}), which {of_it}: {do}."
 
     @abstractmethod

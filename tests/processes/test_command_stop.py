@@ -331,7 +331,9 @@ def test_quiet_for_too_long(ground: Ground) -> None:
     """A quiet_timeout that stop_timeout cuts off is refused."""
     running = start(ground, SERVES, *EXCLUSIVE, "--quiet-signal", "SIGTSTP", "--quiet-timeout", "30")
     assert running.wait() == 78
-    running.expect_line("quiet_timeout is 30 s, but stop_timeout ends a command 30 s after quiet_signal; raise it")
+    running.expect_line(
+        "quiet_timeout is 30 s, but stop_timeout ends a command 30 s after quiet_signal; raise stop_timeout"
+    )
 
 
 # ------------------------------------------------------------------------------- a command that may not be signalled

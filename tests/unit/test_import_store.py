@@ -57,7 +57,7 @@ def edited(path: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "sentence"),
     [
-        (lambda path: path.write_text("A=1\n"), "is not by sdsupervise import; move it out of the way first."),
+        (lambda path: path.write_text("A=1\n"), r"sdsupervise import did not write /.*; move it away first\."),
         (edited, "was edited since its import, and stays"),
         (lambda path: write(path.parents[2], WANTED._replace(source="/x")), "was imported from /x; remove it first"),
         (lambda path: path.symlink_to("nowhere"), "is not a regular file"),
@@ -104,7 +104,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert commands.main([*given, "--write"]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"unchanged: {root}/etc/sdsupervise/web.toml\nunchanged: {drop_in}\nweb: ok\n"
-    assert "All files are as an import writes them." in shown.err
+    assert "No file needs a change." in shown.err
     file.write_text(CONF.partition("user=")[0])
     assert commands.main([*given, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -188,7 +188,7 @@ def test_path(tmp_path: Path) -> None:
     """The PATH around supervisord is taken for that of a service, which is said; or for what --env says."""
     done = program(tmp_path, 'environment=PATH="/srv/bin:%(ENV_PATH)s"')
     assert done.env() == 'PATH="/srv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"\n'
-    assert "%(ENV_PATH)s in environment is taken for /usr/local/sbin:" in done.notes
+    assert "%(ENV_PATH)s in environment becomes /usr/local/sbin:" in done.notes
     said = program(tmp_path, 'environment=PATH="/srv/bin:%(ENV_PATH)s"', variables={"PATH": "/bin"})
     assert said.env() == 'PATH="/srv/bin:/bin"\n'
     assert "%(ENV_PATH)s" not in said.notes
@@ -262,7 +262,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path) -> None:
         "stdout_logfile=NONE\nautorestrat=true\nexitcodes=0,2\n",
     )
     for note in (
-        "supervisord.conf:1: logfile: about supervisord itself",
+        "supervisord.conf:1: logfile: not imported, because this is about supervisord itself",
         "supervisord.conf:3: [inet_http_server] is not imported",
         "supervisord.conf:5: [eventlistener:mem] is not imported",
         "supervisord.conf:7: [programs:x] is no section of supervisord",
@@ -271,7 +271,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path) -> None:
         "serverurl has no counterpart",
         "its output was thrown away, and goes to the journal now",
         "supervisord.conf:14: autorestrat is no option of supervisord, which ignores it; did it mean autorestart?",
-        "supervisord leaves it stopped after exit status 0,2, and here it is started again after any",
+        "supervisord leaves it stopped after exit status 0,2, but here it starts again after any exit status",
         "it runs as root",
     ):
         assert note in done.notes, note

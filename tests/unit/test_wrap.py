@@ -400,8 +400,8 @@ def test_what_logrotate_does(tmp_path: Path) -> None:
     reaches = "systemctl reload nginx"
     assert [note for note in notes if note.startswith("--reload-signal SIGUSR1: ")]
     assert [note for note in notes if str(tmp_path) in note] == [
-        f"{tmp_path}/nginx:5 sends SIGUSR1 ([ ! -f /run/nginx.pid ] || kill -USR1 `cat /run/nginx.pid`): let it be "
-        f"{reaches}",
+        f"{tmp_path}/nginx:5 sends SIGUSR1 ([ ! -f /run/nginx.pid ] || kill -USR1 `cat /run/nginx.pid`): "
+        f"write instead: {reaches}",
         f"{tmp_path}/nginx:7 runs invoke-rc.d nginx rotate >/dev/null 2>&1: check that it still finds the program, "
         f"which is now a child of the supervisor",
     ]

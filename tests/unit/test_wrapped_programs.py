@@ -420,8 +420,8 @@ def test_a_rotation_that_reloads() -> None:
         assert note in " ".join(wrap(unit, rotations=[Rotation("/etc/logrotate.d/any:3", command)]).notes)
     for command, note in (
         ("systemctl reload any", ""),
-        ("kill -HUP `cat /run/any.pid`", "let it be systemctl reload any"),
-        ("kill -USR1 `cat /run/any.pid`", "let it be systemctl kill --kill-whom=main --signal=USR1 any"),
+        ("kill -HUP `cat /run/any.pid`", "write instead: systemctl reload any"),
+        ("kill -USR1 `cat /run/any.pid`", "write instead: systemctl kill --kill-whom=main --signal=USR1 any"),
     ):
         unit = text.parse("any.service", lines.replace("any-client reload", "kill -HUP $MAINPID"))
         notes = [note for note in wrap(unit, rotations=[Rotation("/x:3", command)]).notes if note.startswith("/x:3")]

@@ -1,4 +1,4 @@
-"""A schedule for celery beat. Two of it at the same time would send everything twice."""
+"""A schedule for celery beat. Two beats at the same time would send everything twice."""
 
 import os
 import subprocess

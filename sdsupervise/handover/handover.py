@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..control.server import ControlServer
 from ..core.takeover import Event
-from ..input.printable import MOST_OF_REASON, as_sentence, fit, fit_failure
+from ..input.printable import MOST_OF_REASON, fit, fit_failure
 from ..linux.channel import Channel, Message
 from ..linux.event_loop import EventLoop
 from ..settings.settings import Settings
@@ -18,6 +18,7 @@ from ..systemd.catalog import CatalogEntry, entry_fields
 from ..workers.pool import Pool
 from .counters import Counters
 from .draining_generations import DrainingGenerations
+from .failed_reload import fail
 from .handover_owner import HandoverOwner
 from .lock import Lock
 from .messages import HANDOVER_VERSION
@@ -79,8 +80,6 @@ class Handover:
 
     def ask(self, reload: Reload, *, at_most: float) -> None:
         """Begin a reload, or let it wait for the peer to leave, `at_most` so many seconds."""
-        if reload.not_applied:
-            _log.warning("This reload applies no change of the unit: %s", reload.not_applied)
         if self.peer is not None:
             self.reloads.wait(reload, self.peer.generation, at_most=at_most)
         else:
@@ -151,28 +150,15 @@ class Handover:
             return
         assert peer is not None
         reason, traceback = ("A stop was requested.", "") if stops else why_failed(reload, peer)
-        old_code = OldCode(
-            self.generation,
-            str(self._started.code_version),
-            workers=self._pool.size,
-            serving=self._pool.serving,
-            trouble=self._pool.trouble,
+        old_code = OldCode.now(
+            *(self._started, self._pool),
             was_stopped=reload.stopped_workers,
             from_disk=self._settings.executes,
-            is_new=self._started.code_version.replaced,
             stops=stops,
         )
-        reload.fail(reason, traceback, old_code.facts() | {"silent_worker": self._words.silent})
+        entry, facts = fail(reload, reason, old_code, traceback=traceback, silent=self._words.silent)
         self._end_reload()
-        serves = CatalogEntry.ROLLED_BACK if old_code.serves else CatalogEntry.NOBODY_SERVES
-        entry = CatalogEntry.RELOAD_STOPPED if stops else serves
-        outcome = old_code.sentence()
-        extra = entry_fields(entry, verdict="failed", seconds=reload.seconds, reason=reason)
-        _log.error("Not reloaded: %s %s", as_sentence(reason), outcome, extra=extra)
-        if entry is not CatalogEntry.RELOAD_STOPPED:
-            facts = reload.facts()
-            if entry is CatalogEntry.NOBODY_SERVES:
-                facts["reason"] = f"{as_sentence(reason)} {outcome}"
+        if not stops:
             self._owner.reload_ended(entry, facts, peer.notify_setting)
 
     def _end_reload(self) -> None:

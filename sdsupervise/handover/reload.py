@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from ..control.server import Call
 from ..linux.event_loop import EventLoop
 from ..linux.output_tail import OutputTail
 from ..systemd import logs
+from ..workers.pool import Pool
+from .started import Started
 
 
 class OldCode(NamedTuple):
@@ -23,6 +25,15 @@ class OldCode(NamedTuple):
     is_new: bool  # what is on disk has changed, so that they are not the old code any more
     stops: bool  # an operator has asked the service to stop
     how: str = ""  # what became of them, as a verb, if they ended by themselves
+
+    @classmethod
+    def now(
+        cls, started: Started, pool: Pool, *, was_stopped: bool, from_disk: bool, stops: bool, how: str = ""
+    ) -> Self:
+        """The present state."""
+        version = started.code_version
+        state = (started.generation, str(version), pool.size, pool.serving, pool.trouble)
+        return cls(*state, was_stopped, from_disk, version.replaced, stops, how)
 
     @property
     def serves(self) -> bool:

@@ -70,6 +70,8 @@ class Operators:
 
     def reload(self, reload: Reload) -> None:
         """See RequestsOwner."""
+        if reload.not_applied:
+            _log.warning("This reload applies no change of the unit: %s", reload.not_applied)
         if self._signal_reload is not None:
             self._signal_reload.begin(reload)
         else:

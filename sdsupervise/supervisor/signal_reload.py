@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from ..core.takeover import State
+from ..handover.failed_reload import fail
 from ..handover.reload import OldCode, Reload
 from ..linux import signals
 from ..linux.event_loop import EventLoop, Timer
@@ -58,7 +59,7 @@ class SignalReload:
         for worker in workers:
             worker.reloading, worker.on_reloaded = False, self._worker_reloaded
             signals.send(worker.pidfd, number)
-        self._timer = self._loop.expect_within(settle, self._settle)
+        self._expect(settle, self._settle)
         shell.tell_status_soon()
 
     def look(self) -> None:
@@ -105,38 +106,28 @@ class SignalReload:
         reload, shell = self.running, self._shell
         if reload is None:
             return
-        old_code = OldCode(
-            shell.generation,
-            str(shell.started.code_version),
-            workers=shell.pool.size,
-            serving=shell.pool.serving,
-            trouble=shell.pool.trouble,
-            was_stopped=bool(self._reason),
-            from_disk=True,
-            is_new=shell.started.code_version.replaced,
-            stops=stops,
-            how=_ENDED if shell.pool.size == 1 else _SOME_ENDED,
+        how = _ENDED if shell.pool.size == 1 else _SOME_ENDED
+        old_code = OldCode.now(
+            *(shell.started, shell.pool), was_stopped=bool(self._reason), from_disk=True, stops=stops, how=how
         )
-        reload.fail(reason, "", old_code.facts() | {"silent_worker": None})
+        entry, facts = fail(reload, reason, old_code)
         self._end()
-        serves = CatalogEntry.ROLLED_BACK if old_code.serves else CatalogEntry.NOBODY_SERVES
-        entry = CatalogEntry.RELOAD_STOPPED if stops else serves
-        extra = entry_fields(entry, verdict="failed", seconds=reload.seconds, reason=reason)
-        _log.error("Not reloaded: %s %s", reason, old_code.sentence(), extra=extra)
         if not stops:
-            shell.reload_ended(entry, reload.facts(), None)
+            shell.reload_ended(entry, facts, None)
 
     def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel_timer()
         self._shell.handover.reloads.end(tell_counters=self._shell.handover.tell_counters)
         self._workers, self._pending, self.running = [], set(), None
 
     def _expect(self, seconds: float, then: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self._timer = self._loop.expect_within(seconds, then)
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.expect_within(seconds, then)
+            self._timer = None
 
     def _whom(self) -> str:
         pids = ", ".join(str(worker.pid) for worker in self._workers)

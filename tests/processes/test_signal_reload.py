@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.support.harness import SDSUPERVISE, Ground
+from tests.support.harness import PYTHON, SDSUPERVISE, Ground
 from tests.support.running import Running
 
 QUICK = ("--delay-before-respawn", "0", "--stop-timeout", "5", "--reload-signal", "SIGHUP")
@@ -23,6 +23,11 @@ READS_LONG = """
 def read(number, frame):
     notify("RELOADING=1"); wait_at_gate("reads"); notify("READY=1")
 signal.signal(signal.SIGHUP, read)
+"""
+HOOK = """\
+import os
+from told import report
+report("notified", event=os.environ["SDSUPERVISE_EVENT"], reason=os.environ["SDSUPERVISE_REASON"])
 """
 SERVES = 'report("serves", release=release); notify("READY=1"); wait()'
 
@@ -114,7 +119,8 @@ def test_command_that_dies_of_it(ground: Ground, handover: str) -> None:
 
 
 def test_command_that_dies_for_good(ground: Ground) -> None:
-    """If the command does not start again either, the verdict says that nobody serves."""
+    """If the command does not start again either, the verdict and notify_command say that nobody serves."""
+    program = ground.write("hook", f"#!{PYTHON}\n{HOOK}", 0o755)
     text = """
     if os.path.exists(GROUND + "/broken"):
         sys.exit(4)
@@ -123,10 +129,12 @@ def test_command_that_dies_for_good(ground: Ground) -> None:
         os._exit(3)
     signal.signal(signal.SIGHUP, read)
     """
-    start(ground, text)
+    start(ground, text, "--notify-command", program)
     failed = ground.reload()
     assert failed.returncode == 1
-    assert re.search(r"exited with status 3 after SIGHUP\. NOBODY SERVES: generation 1, ", failed.stderr)
+    why = r"exited with status 3 after SIGHUP\. NOBODY SERVES: generation 1, "
+    assert re.search(why, failed.stderr)
+    assert re.search(why, ground.expect("notified", event="nobody-serves").said("reason"))
 
 
 def test_command_without_a_handler(ground: Ground) -> None:

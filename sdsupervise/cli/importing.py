@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ def _import(parsed: argparse.Namespace, found: "FoundPrograms") -> int:
         _tell(parsed, stored, notes, refused)
         _tell_verdicts(verdicts)
         for command in remains:
-            print(f"what remains to do: {command}")
+            print(f"what remains to do: {printable(command)}")
     wrong = refused or any(verdict["mistakes"] for verdict in verdicts)
     return ExitStatus.CONFIG if wrong else ExitStatus.OK
 
@@ -185,7 +186,8 @@ def _remains(found: "FoundPrograms", names: Sequence[str], stored: "Sequence[Sto
     active = {name for name in names if runs and host.is_active(f"sdsupervise@{name}.service")}
     waiting = [each for each in found.instances if each.name in names and each.name not in active]
     if waiting and found.stop:
-        yield f"{found.stop} {' '.join(each.named for each in waiting)}"
+        names = " ".join(shlex.quote(name) for each in waiting for name in each.named)
+        yield f"{found.stop} {names}"
     started = [each.name for each in waiting if each.autostart]
     targets = [target.unit for target in found.targets if set(target.members) & set(started)]
     if started:

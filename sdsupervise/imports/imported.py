@@ -24,7 +24,7 @@ class Imported(NamedTuple):
     service: tuple[str, ...] = ()  # lines of [Service]
     notes: tuple[str, ...] = ()
     autostart: bool = True
-    named: str = ""  # its name where it comes from, or its names
+    named: tuple[str, ...] = ()  # its names where it comes from
 
 
 class ImportedTarget(NamedTuple):

@@ -4,12 +4,13 @@ supervisord has Python's RawConfigParser with `;` and `#` as inline comments, an
 configparser, which gives no lines. tests/unit/test_import_ini.py compares the two.
 """
 
+import os
 import re
 from typing import NamedTuple
 
 from ..errors import BadFile, NotReadable
 from ..input.printable import one_line
-from ..linux.files import read_regular
+from ..linux.files import read_owned
 
 MOST_BYTES = 1024 * 1024  # of one file
 _MOST_PROBLEMS = 20  # of one file
@@ -130,12 +131,23 @@ class _Reading:
 
 def text_of(file: str) -> str:
     """The text of a file, with "\\n" at each line's end. Raises BadFile."""
+    return owned_text_of(file)[0]
+
+
+def owned_text_of(file: str, *, directory: int | None = None, follow: bool = True) -> tuple[str, int]:
+    """The text of a file, see text_of, and the uid of its owner; with `directory` of that name in this directory.
+
+    Without `follow` it must not be a symlink. Raises BadFile.
+    """
+    if not file.isprintable():
+        raise BadFile([f"{one_line(file, 200)}: its name has a character that cannot be printed; rename it."])
+    name = file if directory is None else os.path.basename(file)
     try:
-        data = read_regular(file, MOST_BYTES)
+        data, uid = read_owned(name, MOST_BYTES, directory=directory, follow=follow)
     except NotReadable as error:
         raise BadFile([f"Cannot read {file}: {error}."]) from error
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"), uid
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise BadFile([f"{file}:{line}: This line is not in UTF-8."]) from None

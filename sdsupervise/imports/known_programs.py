@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import CannotWrap
 from ..instances.keys import FILE_KEYS
@@ -16,29 +16,23 @@ _OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)\b(?!=)")
 _PLACE_HOLDER = re.compile(r"(?<!\$)(\{[\w.-]+\})")
 
 
-class Adapted(NamedTuple):
-    """What became of a command line."""
-
-    values: Mapping[str, Any]  # keys of an instance
-    notes: tuple[str, ...]
-
-
 def adapted(
     words: Sequence[str],
+    notes: list[str],
     *,
     directory: str,
     environment: Mapping[str, str],
     stop_seconds: float,
+    user: str,
     addresses: Sequence[str] = (),
-) -> Adapted | None:
-    """The keys for a known program; None for any other program.
+) -> dict[str, Any]:
+    """The keys for a known program; {} for any other program, and for one that stays as it is, which a note says.
 
-    `addresses` are NAME=ADDRESS of sockets that it had as descriptor 0. Raises CannotWrap if the program cannot be
-    adapted; as it is, it can still run.
+    `user` is whom the program runs as; "" is root. `addresses` are NAME=ADDRESS of sockets that it had as descriptor 0.
     """
     place = programs.find_program(words)
     if not programs.knows(words[place]):
-        return None
+        return {}
     line = CommandLine(
         [literal(word) for word in words],
         program=place,
@@ -46,10 +40,15 @@ def adapted(
         environment={name: literal(value) for name, value in environment.items()},
         listen=addresses,
         stop_seconds=stop_seconds,
+        user=user,
     )
-    if addresses:
-        _without_descriptor(line)
-    programs.adapt(line)
+    try:
+        if addresses:
+            _without_descriptor(line)
+        programs.adapt(line)
+    except CannotWrap as error:
+        notes.append(f"a reload stops it and starts it again: {_in_keys(str(error)).rstrip('.')}")
+        return {}
     values: dict[str, Any] = {"command": [_as_word(word, words) for word in line.words]}
     if line.directory:
         values["directory"] = plain(line.directory)
@@ -62,7 +61,8 @@ def adapted(
         key = name.replace("-", "_")
         kind = FILE_KEYS[key]
         values[key] = kind.check(kind.read(text) if text else True)
-    return Adapted(values, tuple(in_keys(note) for note in line.notes))
+    notes += map(_in_keys, line.notes)
+    return values
 
 
 def _without_descriptor(line: CommandLine) -> None:
@@ -87,7 +87,7 @@ def _as_word(word: str, originals: Sequence[str]) -> str:
     return escaped(found) if found in originals else found
 
 
-def in_keys(note: str) -> str:
+def _in_keys(note: str) -> str:
     """A note with the keys of an instance in place of options of `sdsupervise run`."""
 
     def key(found: re.Match[str]) -> str:

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import BadFile, CannotImport, CannotWrap
+from ..errors import BadFile, CannotImport
 from ..input.checked import decimal
 from ..input.printable import one_line
 from ..linux.writers import who_else_may_write
+from ..settings.addresses import parse
+from ..unitfiles.fit import LOWEST_FREE_PORT
 from . import known_programs, shell_words
 from .imported import MOST_INSTANCES, FoundPrograms, Imported, instance_name
-from .ini import text_of
+from .ini import owned_text_of
 
 _TYPE = re.compile(r"([A-Za-z0-9_-]+):\s*(.+)")
 _PAIR = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -40,10 +42,18 @@ def found(file: str, *, prefix: str = "", user: str = "") -> FoundPrograms:
     Raises BadFile for a file with mistakes, CannotImport.
     """
     file = os.path.abspath(file)
-    text = text_of(file)
     notes: list[str] = []
-    variables = _environment(os.path.join(os.path.dirname(file), ".env"), notes)
-    user = user or _owner(file, notes)
+    try:
+        directory = os.open(os.path.dirname(file), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BadFile([f"Cannot read {file}: {error.strerror}."]) from error
+    try:
+        text, uid = owned_text_of(file, directory=directory)
+        variables = _environment(os.path.join(os.path.dirname(file), ".env"), directory, uid, notes)
+    finally:
+        os.close(directory)
+    given = bool(user)
+    user = user or _owner(file, uid, notes)
     refused: list[str] = []
     instances = []
     for line in _lines(file, text, variables):
@@ -54,7 +64,10 @@ def found(file: str, *, prefix: str = "", user: str = "") -> FoundPrograms:
             )
             continue
         try:
-            instances.append(_instance(line, file, variables, prefix, user))
+            instance = _instance(line, file, variables, prefix, user)
+            if not given:
+                _refuse_low_ports(instance)
+            instances.append(instance)
         except CannotImport as error:
             refused.append(f"{one_line(line.type, 80)}: {error}")
     return FoundPrograms(tuple(instances), (), tuple(notes), tuple(refused))
@@ -90,12 +103,21 @@ def _lines(file: str, text: str, variables: Mapping[str, str]) -> Iterator[_Line
     yield from found.values()
 
 
-def _environment(file: str, notes: list[str]) -> dict[str, str]:
-    """The variables of the file .env, as foreman reads it; {} if there is none. Raises BadFile."""
-    if not os.path.lexists(file):
+def _environment(file: str, directory: int, owner: int, notes: list[str]) -> dict[str, str]:
+    """The variables of the file .env, as foreman reads it; {} if there is none.
+
+    The owner of the Procfile gets what the file says, and root may read more than they. So the file must be theirs or
+    root's, and no symlink. Raises BadFile.
+    """
+    try:
+        os.stat(os.path.basename(file), dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
         return {}
+    text, uid = owned_text_of(file, directory=directory, follow=False)
+    if uid not in (0, owner):
+        raise BadFile([f"{file}: uid {uid} owns it, but uid {owner} owns the Procfile; give both to one user."])
     found = {}
-    for number, line in enumerate(text_of(file).split("\n"), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -115,12 +137,20 @@ def _unquoted(value: str) -> str:
     return value
 
 
-def _owner(file: str, notes: list[str]) -> str:
+def _refuse_low_ports(instance: Imported) -> None:
+    """Raises CannotImport if a Procfile would give its owner a port that only root may open."""
+    entries = instance.values.get("listen")
+    for entry in entries.values() if isinstance(entries, dict) and "user" in instance.values else ():
+        address = entry.get("address") if isinstance(entry, dict) else entry
+        name = parse(str(address)).name
+        if isinstance(name, tuple) and name[1] < LOWEST_FREE_PORT:
+            raise CannotImport(
+                f"{instance.where}: only root may open port {name[1]}; to allow that, name the user with --user."
+            )
+
+
+def _owner(file: str, uid: int, notes: list[str]) -> str:
     """The user who owns the Procfile. Raises CannotImport for root's file that others may write."""
-    try:
-        uid = os.stat(file).st_uid
-    except OSError as error:
-        raise CannotImport(f"Cannot read {file}: {error.strerror}.") from error
     who = who_else_may_write(file) if uid == 0 else ""
     if who:
         raise CannotImport(f"{file}: root owns it, so root would run it, and {who}; name a user with --user.")
@@ -150,7 +180,7 @@ def _instance(line: _Line, file: str, variables: Mapping[str, str], prefix: str,
         words = words[1:]
     notes: list[str] = []
     values: dict[str, Any] = {"directory": directory, **({"user": user} if user not in ("root", "0") else {})}
-    values |= _of_shell(command, notes) if not words else _of_words(words, directory, environment, notes)
+    values |= _of_shell(command, notes) if not words else _of_words(words, directory, environment, user, notes)
     if "listen" not in values and (line.type == "web" or _NAMES_PORT.search(line.command)):
         notes.append(
             f"it opens port {line.port} itself, so nobody listens while a reload stops it and starts it again; a "
@@ -161,7 +191,7 @@ def _instance(line: _Line, file: str, variables: Mapping[str, str], prefix: str,
             f"$PORT is {line.port}: 100 more for each process type, as foreman counts; PORT in .env is the first"
         )
     name = instance_name(prefix + line.type, line.where)
-    return Imported(name, line.where, file, values, environment, notes=tuple(notes), named=line.type)
+    return Imported(name, line.where, file, values, environment, notes=tuple(notes), named=(line.type,))
 
 
 def _of_shell(command: str, notes: list[str]) -> dict[str, Any]:
@@ -173,15 +203,10 @@ def _of_shell(command: str, notes: list[str]) -> dict[str, Any]:
     return {"command": ["/bin/sh", "-c", word], "kill_mode": "group", "ready_after": _READY_AFTER}
 
 
-def _of_words(words: Sequence[str], directory: str, environment: Mapping[str, str], notes: list[str]) -> dict[str, Any]:
+def _of_words(
+    words: Sequence[str], directory: str, environment: Mapping[str, str], user: str, notes: list[str]
+) -> dict[str, Any]:
     """The keys for a program and its arguments."""
-    plain = {"command": [known_programs.escaped(word) for word in words], "ready_after": _READY_AFTER}
-    try:
-        adapted = known_programs.adapted(words, directory=directory, environment=environment, stop_seconds=40.0)
-    except CannotWrap as error:
-        notes.append(f"a reload stops it and starts it again: {known_programs.in_keys(str(error)).rstrip('.')}")
-        return plain
-    if adapted is None:
-        return plain
-    notes += adapted.notes
-    return dict(adapted.values)
+    return known_programs.adapted(
+        words, notes, directory=directory, environment=environment, stop_seconds=40.0, user=user
+    ) or {"command": [known_programs.escaped(word) for word in words], "ready_after": _READY_AFTER}

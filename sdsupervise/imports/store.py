@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..errors import CannotImport, NotPermitted, UnitUnavailable
+from ..input.printable import one_line
 from ..linux import files
 from .texts import WantedFile, in_root
 
@@ -132,7 +133,7 @@ def _mark(file: WantedFile) -> str:
 
 
 def _shown(source: str) -> str:
-    return source.replace("\n", "?")
+    return one_line(source)
 
 
 def _checksum(text: str) -> str:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..errors import CannotImport, CannotWrap
+from ..errors import CannotImport
 from ..input.nearest import nearest
 from ..input.printable import one_line
 from ..linux.writers import who_else_may_write
@@ -83,25 +83,27 @@ def of_program(
     values = _values(options, notes)
     is_fastcgi = section.name.startswith(FASTCGI)
     processes = _processes(options, common, is_fastcgi=is_fastcgi)
-    named = [f"{of_group}:{process.name}" for process in processes]
+    named: list[tuple[str, ...]] = [(f"{of_group}:{process.name}",) for process in processes]
     if all(process[1:] == processes[0][1:] for process in processes):
         values |= {"workers": len(processes)} if len(processes) > 1 else {}
-        named = [" ".join(named) if group else name if len(processes) == 1 else f"{name}:*"]
+        all_names = tuple(word for words in named for word in words)
+        named = [all_names if group else (name if len(processes) == 1 else f"{name}:*",)]
         processes = [processes[0]._replace(name="")]
     elif is_fastcgi:
         raise CannotImport(
             f"{section.where}: its processes share one socket, so %(process_num)d may only be in its command, as it is."
         )
     notes += _of_keys(options, is_fastcgi)
+    user = _user(options, common, notes)
     instances = []
     for process, name_there in zip(processes, named, strict=True):
         said = list(notes)
-        own = _command(options, process, values, said, is_fastcgi=is_fastcgi)
+        own = _command(options, process, values, said, user=user.get("user", ""), is_fastcgi=is_fastcgi)
         instance = Imported(
             _instance_name(options, prefix + _own_name(name, process.name), said),
             section.where,
             section.file,
-            {**own, **_user(options, common, said)},
+            {**own, **user},
             process.environment,
             service=_service(options, common),
             notes=tuple(said),
@@ -269,7 +271,13 @@ def _user(options: SectionOptions, common: CommonSection, notes: list[str]) -> d
 
 
 def _command(
-    options: SectionOptions, process: ProcessOfProgram, values: Mapping[str, Any], notes: list[str], *, is_fastcgi: bool
+    options: SectionOptions,
+    process: ProcessOfProgram,
+    values: Mapping[str, Any],
+    notes: list[str],
+    *,
+    user: str,
+    is_fastcgi: bool,
 ) -> dict[str, Any]:
     """All keys of an instance but its user. Raises CannotImport."""
     result: dict[str, Any] = {"command": [known_programs.escaped(word) for word in process.words], **values}
@@ -281,7 +289,16 @@ def _command(
             )
         result["directory"] = process.directory
     listener = fastcgi.listener(options) if is_fastcgi else None
-    adapted = _adapted(process, values, listener, notes)
+    adapted = {}
+    if not fastcgi.is_numbered(process.words):
+        adapted = known_programs.adapted(
+            *(process.words, notes),
+            directory=process.directory or "",
+            environment=process.environment,
+            stop_seconds=values["stop_timeout"] + 10,
+            user=user,
+            addresses=[f"{fastcgi.NAME}={listener['address']}"] if listener else (),
+        )
     if adapted:
         result.pop("ready_after")
         adapted.setdefault("stop_signal", result.get("stop_signal", "SIGTERM"))
@@ -291,30 +308,6 @@ def _command(
     if listener:
         more = result.get("listen", {}).get(fastcgi.NAME)
         result["listen"] = {fastcgi.NAME: {**(more if isinstance(more, dict) else {}), **listener}}
-        result["command"] = (
-            result["command"]
-            if adapted
-            else fastcgi.on_descriptor_0(result["command"], options.whole("numprocs_start", 0))
-        )
+        if not adapted:
+            result["command"] = fastcgi.on_descriptor_0(result["command"], options.whole("numprocs_start", 0))
     return result
-
-
-def _adapted(
-    process: ProcessOfProgram, values: Mapping[str, Any], listener: Mapping[str, object] | None, notes: list[str]
-) -> dict[str, Any]:
-    """The keys for a known program; {} for any other program, and for one that stays as it is, which a note says."""
-    if fastcgi.is_numbered(process.words):
-        return {}
-    try:
-        found = known_programs.adapted(
-            process.words,
-            directory=process.directory or "",
-            environment=process.environment,
-            stop_seconds=values["stop_timeout"] + 10,
-            addresses=[f"{fastcgi.NAME}={listener['address']}"] if listener else (),
-        )
-    except CannotWrap as error:
-        notes.append(f"a reload stops it and starts it again: {known_programs.in_keys(str(error)).rstrip('.')}")
-        return {}
-    notes += found.notes if found else ()
-    return dict(found.values) if found else {}

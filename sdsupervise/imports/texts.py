@@ -16,7 +16,15 @@ from .imported import Imported, ImportedTarget
 
 INSTANCES, UNITS = "/etc/sdsupervise", "/etc/systemd/system"
 _DROP_IN = "import.conf"
-_OF_ITSELF = ("PYTHON", "LD_")  # variables that the supervisor's own Python and its linker would obey
+# Variables that a supervisor would obey itself: its Python, its linker, its C library, and our own code.
+_OF_ITSELF = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "SDSUPERVISE_", "LISTEN_", "WATCHDOG_")
+_OF_ITSELF_WHOLE = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID", "MAINPID", "RUNTIME_DIRECTORY")
+# Variables by which root would read, or execute, files of the user that the service becomes.
+_NOT_FOR_ROOT = (
+    *("HOME", "PATH", "TMPDIR", "TZDIR", "GCONV_PATH", "LOCPATH", "LOCALDOMAIN", "HOSTALIASES", "NLSPATH"),
+    *("RESOLV_HOST_CONF", "RES_OPTIONS", "OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "SSL_CERT_FILE"),
+    *("SSL_CERT_DIR", "CREDENTIALS_DIRECTORY", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"),
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # what systemd takes as a name
 _ENDS_LINE = re.compile(r"[\n\r\0]")
 _MOST_CHARACTERS = 60_000  # of an instance's file, of which 64 KiB are read
@@ -34,17 +42,17 @@ class WantedFile(NamedTuple):
 
 def files_of(instance: Imported) -> Iterator[WantedFile]:
     """The files of an instance. Raises CannotImport if its values cannot be those of an instance."""
-    environment, beside = _split(instance.environment)
     values: dict[str, Any] = dict(instance.values)
-    if beside:
-        values["command"] = ["/usr/bin/env", *(f"{name}={value}" for name, value in beside.items()), *values["command"]]
     path = f"{INSTANCES}/{instance.name}.toml"
     unit, service, notes = _fitted(instance, values, path)
+    environment, beside = _split(instance, service)
+    if beside:
+        values["command"] = ["/usr/bin/env", *(f"{name}={value}" for name, value in beside.items()), *values["command"]]
     if environment:
         service = [f"EnvironmentFile={INSTANCES}/{instance.name}.env", *service]
     text = "\n".join(
         [
-            f"# {instance.where}: {one_line(instance.named or instance.name)}",
+            f"# {one_line(instance.where)}: {one_line(' '.join(instance.named) or instance.name)}",
             *(f"# note: {one_line(note)}" for note in (*instance.notes, *notes)),
             *(f"{key} = {written(values[key])}" for key in FILE_KEYS if key in values and values[key] != DEFAULTS[key]),
         ]
@@ -66,8 +74,8 @@ def notes_of(instances: Iterable[Imported]) -> Iterator[str]:
     """All notes about instances, each with its place. A note that several instances of one place have is one."""
     names: dict[tuple[str, str], list[str]] = {}
     for instance in instances:
-        *_, fitting = _fitted(instance, instance.values, "")
-        beside = _split(instance.environment)[1]
+        _, service, fitting = _fitted(instance, instance.values, "")
+        beside = _split(instance, service)[1]
         why = "because the supervisor would obey it, or systemd refuses its name"
         alone = f"{', '.join(beside)}: set for the command alone, {why}"
         for note in (*instance.notes, *fitting, *([alone] if beside else [])):
@@ -105,12 +113,15 @@ def _fitted(instance: Imported, values: Mapping[str, Any], path: str) -> tuple[l
     return unit, [*instance.service, *drop_in.settings], drop_in.notes
 
 
-def _split(variables: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def _split(instance: Imported, service: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
     """The variables of the unit, and those that only the command may have."""
-    beside = {
-        name: value for name, value in variables.items() if name.startswith(_OF_ITSELF) or not _VARIABLE.fullmatch(name)
-    }
-    return {name: value for name, value in variables.items() if name not in beside}, beside
+    becomes_another = "user" in instance.values and not any(line.startswith("User=") for line in service)
+    whole = _OF_ITSELF_WHOLE + (_NOT_FOR_ROOT if becomes_another else ())
+    environment, beside = dict[str, str](), dict[str, str]()
+    for name, value in instance.environment.items():
+        is_ours = name.startswith(_OF_ITSELF) or name in whole
+        (beside if is_ours or not _VARIABLE.fullmatch(name) else environment)[name] = value
+    return environment, beside
 
 
 def _assignment(variable: tuple[str, str]) -> str:

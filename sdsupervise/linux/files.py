@@ -119,10 +119,21 @@ def read_regular(path: str, most_bytes: int) -> bytes:
     Raises NotReadable, whose text is the end of a sentence: for what is no regular file (opening a FIFO would block for
     ever, opening a device may do anything), for more than `most_bytes` bytes, and for a file that we may not read.
     """
+    return read_owned(path, most_bytes)[0]
+
+
+def read_owned(path: str, most_bytes: int, *, directory: int | None = None, follow: bool = True) -> tuple[bytes, int]:
+    """Return the whole content of a regular file, and the uid of its owner: of this very file, not of what has its name
+    later.
+
+    `directory` is what the path is relative to. Without `follow` the last part of the path must not be a symlink.
+    Raises NotReadable; see read_regular.
+    """
     try:
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW), dir_fd=directory)
         try:
-            if not stat.S_ISREG(os.fstat(place).st_mode):
+            its = os.fstat(place)
+            if not stat.S_ISREG(its.st_mode):
                 raise NotReadable("it is not a regular file")
             with open(f"/proc/self/fd/{place}", "rb") as file:
                 data = file.read(most_bytes + 1)
@@ -134,7 +145,7 @@ def read_regular(path: str, most_bytes: int) -> bytes:
         raise NotReadable("its name has a NUL character") from None
     if len(data) > most_bytes:
         raise NotReadable(f"it has more than {most_bytes} bytes")
-    return data
+    return data, its.st_uid
 
 
 def remove(path: str) -> None:

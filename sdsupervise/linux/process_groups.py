@@ -93,15 +93,20 @@ def set_mark(mark: int) -> None:
         pass  # the limit is set, for example by LimitLOCKS=
 
 
-def belongs(pid: int, session: int, mark: int) -> bool:
-    """Return whether a living process is in this session, or has this mark.
+def is_in_session(pid: int, session: int) -> bool:
+    """Return whether a living process is in this session.
 
     getsid(2) answers even if /proc hides the process (ProtectProc=invisible).
     """
     try:
-        return os.getsid(pid) == session or _mark_of(pid) == mark
+        return os.getsid(pid) == session
     except OSError:
         return False  # it is gone
+
+
+def has_mark(pid: int, mark: int) -> bool:
+    """Return whether a living process has this mark. It is no secret: every process can set itself the same limit."""
+    return _mark_of(pid) == mark
 
 
 def _mark_of(pid: int) -> int:

@@ -10,7 +10,7 @@ from .changes import STORE
 from .drop_in import DropIn
 from .lifecycle import GRACE_SECONDS
 
-_LOWEST_FREE_PORT = 1024  # ports below need CAP_NET_BIND_SERVICE
+LOWEST_FREE_PORT = 1024  # ports below need CAP_NET_BIND_SERVICE
 _TEMPLATE_STOP_SECONDS, _TEMPLATE_START_SECONDS = 60, 90
 _EVERYWHERE = ("127.0.0.1", "::1", "0.0.0.0", "::")
 
@@ -27,10 +27,10 @@ def fit(instance: Instance, settings: Settings) -> DropIn:
         lines.append(f"User={user}")
         lines += [f"Group={group}"] if group is not None else []
         notes.append(f"User={user}: the supervisor need not be root to become that")
-        low = [name for name, where in ports.items() if where[1] < _LOWEST_FREE_PORT]
+        low = [name for name, where in ports.items() if where[1] < LOWEST_FREE_PORT]
         if low:
             lines.append("AmbientCapabilities=CAP_NET_BIND_SERVICE")
-            notes.append(f"CAP_NET_BIND_SERVICE: {', '.join(low)} is below port {_LOWEST_FREE_PORT}")
+            notes.append(f"CAP_NET_BIND_SERVICE: {', '.join(low)} is below port {LOWEST_FREE_PORT}")
         for listen in settings.listen:
             if listen.address.startswith("/"):
                 notes.append(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..errors import ProtocolError
 from ..input.checked import MOST_FDS
-from ..linux import privileges, process_groups
+from ..linux import privileges, process_groups, processes
 from ..linux.channel import Sender, receive
 from ..linux.unpatched import os, socket
 
@@ -103,7 +103,11 @@ def may_speak(sender: Sender | None, worker_pid: int, mark: int) -> bool:
         return False
     if sender.pid == worker_pid or sender.uid in _trusted():
         return True
-    return sender.pid > 0 and process_groups.belongs(sender.pid, worker_pid, mark)
+    if sender.pid <= 0:
+        return False
+    if process_groups.is_in_session(sender.pid, worker_pid):
+        return True
+    return sender.uid == processes.uid_of(worker_pid) and process_groups.has_mark(sender.pid, mark)
 
 
 @functools.cache

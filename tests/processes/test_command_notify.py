@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sdsupervise.linux import process_groups
 from tests.support.harness import Ground, notify_socket
 from tests.support.notifications import CASES, Case
 from tests.support.running import Running, wait_gone
@@ -267,12 +268,21 @@ def test_other_users_do_not_find_the_socket(ground: Ground) -> None:
 
 
 @needs_root
-def test_peers_of_a_worker_cannot_speak_for_it(ground: Ground) -> None:
-    """Another user who knows the path of a worker's socket is not believed, and the log says who sent it."""
+@pytest.mark.parametrize("copies_the_mark", [False, True])
+def test_peers_of_a_worker_cannot_speak_for_it(ground: Ground, copies_the_mark: bool) -> None:
+    """Another user who knows the path of a worker's socket is not believed, and the log says who sent it.
+
+    The mark of the worker's processes, a limit that anybody can read and set, does not help.
+    """
     running = start(ground, 'report("socket", path=os.environ["NOTIFY_SOCKET"]); wait()')
-    path = ground.expect("socket").said("path")
+    socket = ground.expect("socket")
+    path = socket.said("path")
     says = f"""if True:
-        import os, socket
+        import os, resource, socket
+        if {copies_the_mark}:
+            limits = open("/proc/{socket.pid}/limits").read().splitlines()
+            mark = int(next(line.split()[3] for line in limits if line.startswith("Max file locks")))
+            resource.setrlimit({process_groups._FILE_LOCKS}, (mark, mark))
         ours, theirs = os.pipe()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.connect({path!r})

@@ -119,6 +119,83 @@ def test_who_it_runs_as(tmp_path: Path) -> None:
         procfile.found(str(tmp_path / "Procfile"))
 
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+
+def owned(directory: Path, text: str, env: str = "", uid: int = 65534, uid_of_env: int | None = None) -> str:
+    """A Procfile and an .env of this user."""
+    for name, content, owner in ("Procfile", text, uid), (".env", env, uid if uid_of_env is None else uid_of_env):
+        (directory / name).write_text(content)
+        os.chown(directory / name, owner, owner)
+    return str(directory / "Procfile")
+
+
+@needs_root
+def test_its_owner_becomes_nobody_else(tmp_path: Path) -> None:
+    """The unit of an owner's program never starts as root, and no socket's file is given to another user."""
+    text = "web: gunicorn --user root --group root --bind unix:/run/victim.sock -m 0117 app:app\n"
+    done = procfile.found(owned(tmp_path, text, "HOME=/home/nobody\nGCONV_PATH=/home/nobody\n"))
+    assert "User=nobody\n" in files(done)["import.conf"]
+    (entry,) = toml(done, "web")["listen"].values()
+    assert not {"user", "group"} & set(entry)
+
+
+@needs_root
+def test_variables_of_other_users(tmp_path: Path) -> None:
+    """Root reads no .env for the owner of a Procfile that this owner may not read."""
+    file = owned(tmp_path, "web: run\n", "A=1\n", uid_of_env=1)
+    with pytest.raises(BadFile, match="uid 1 owns it, but uid 65534 owns the Procfile; give both to one user"):
+        procfile.found(file)
+    (tmp_path / ".env").unlink()
+    (tmp_path / "secret").write_text("SECRET=x\n")
+    (tmp_path / ".env").symlink_to("secret")
+    with pytest.raises(BadFile, match=r"\.env: it is not a regular file"):
+        procfile.found(file)
+
+
+@needs_root
+def test_a_procfile_that_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its text runs as the owner of the file that was read, whatever has its name a moment later."""
+    file = owned(tmp_path, "web: evil\n")
+    read = procfile._environment
+
+    def replaces(path: str, directory: int, owner: int, said: list[str]) -> dict[str, str]:
+        os.unlink(file)
+        os.symlink("/etc/hostname", file)
+        return read(path, directory, owner, said)
+
+    monkeypatch.setattr(procfile, "_environment", replaces)
+    assert toml(procfile.found(file), "web")["user"] == "nobody"
+
+
+@needs_root
+def test_a_port_below_1024(tmp_path: Path) -> None:
+    """Its owner gets no port that only root may open, unless root names the user."""
+    file = owned(tmp_path, "web: gunicorn --bind 0.0.0.0:22 app:app\n")
+    done = procfile.found(file)
+    assert not done.instances
+    assert "only root may open port 22; to allow that, name the user with --user" in done.refused[0]
+    assert procfile.found(file, user="nobody").instances
+
+
+def test_variables_that_a_supervisor_obeys(tmp_path: Path) -> None:
+    """They are the command's alone."""
+    obeyed = "NOTIFY_SOCKET=/x\nLISTEN_FDS=3\nWATCHDOG_USEC=1\nSDSUPERVISE_A=1\nLD_PRELOAD=/x\n"
+    done = found(tmp_path, "web: run\n", obeyed + "A=1\n")
+    assert files(done)["web.env"] == 'A="1"\nPORT="5000"\n'
+    words = toml(done, "web")["command"]
+    assert words == ["/usr/bin/env", *obeyed.split(), "run"]
+
+
+@pytest.mark.parametrize("letter", ["\n", "\r", "\x1b"])
+def test_a_name_with_a_control_character(tmp_path: Path, letter: str) -> None:
+    """It would be lines of a unit, or words to a terminal."""
+    place = tmp_path / f"a{letter}[Service]{letter}ExecStartPre=+evil"
+    place.mkdir()
+    with pytest.raises(BadFile, match="its name has a character that cannot be printed; rename it"):
+        found(place, "web: run\n")
+
+
 @pytest.mark.parametrize(
     ("text", "env", "sentence"),
     [

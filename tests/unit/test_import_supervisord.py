@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sdsupervise.cli import importing
 from sdsupervise.errors import BadFile, CannotImport
 from sdsupervise.imports import supervisord, texts
 from sdsupervise.imports.imported import FoundPrograms
@@ -147,7 +149,7 @@ def test_processes_that_differ(tmp_path: Path) -> None:
     )
     assert done.names == ["app_05", "app_06"]
     assert [done.toml(name)["command"][-1] for name in done.names] == ["--port=8005", "--port=8006"]
-    assert [each.named for each in done.found.instances] == ["app:app_05", "app:app_06"]
+    assert [each.named for each in done.found.instances] == [("app:app_05",), ("app:app_06",)]
     assert not any(each.autostart for each in done.found.instances)
     assert done.notes.count("app_05, app_06: autostart was false") == 1
     other = program(
@@ -171,7 +173,7 @@ def test_groups_and_priorities(tmp_path: Path) -> None:
     )
     for name in ("web", "queue"):
         assert done.unit(name) == ["[Unit]", "PartOf=sdsupervise-shop.target", "After=sdsupervise@db.service"]
-    assert [each.named for each in done.found.instances] == ["shop:web", "shop:queue", "db"]
+    assert [each.named for each in done.found.instances] == [("shop:web",), ("shop:queue",), ("db",)]
 
 
 def test_variables_of_python(tmp_path: Path) -> None:
@@ -235,6 +237,32 @@ def test_fastcgi(tmp_path: Path) -> None:
     assert uv["command"] == ["uvicorn", "--fd", "{fcgi}", "app:app"]
     assert (uv["workers"], uv["handover"]) == (4, "overlap")
     assert uv["listen"] == {"fcgi": {"address": "127.0.0.1:8000", "lanes": True}}
+
+
+def test_variables_of_a_service_that_starts_as_root(tmp_path: Path) -> None:
+    """Root does not get those by which it would read files of the user that the service becomes."""
+    lines = ("[fcgi-program:app]", "command=php-cgi -q", "socket=unix:///run/php.sock", "user=nobody")
+    done = Import(tmp_path, "\n".join([*lines, 'environment=HOME="/home/nobody",GCONV_PATH="/x",STAGE="prod"']))
+    assert not [line for line in done.unit() if line.startswith("User=")]
+    assert done.env() == 'STAGE="prod"\n'
+    assert done.toml()["command"][:4] == ["/usr/bin/env", "HOME=/home/nobody", "GCONV_PATH=/x", "/bin/sh"]
+    assert "HOME, GCONV_PATH: set for the command alone" in done.notes
+    plain = program(tmp_path, "user=nobody", "environment=HOME=/home/nobody")
+    assert "User=nobody" in plain.unit() and plain.env() == 'HOME="/home/nobody"\n'
+
+
+def test_what_stops_it_there(tmp_path: Path) -> None:
+    """The command to paste has each name as one word, whatever is in it."""
+    done = Import(
+        tmp_path, "[program:x;id]\ncommand=run\n[program:y]\ncommand=run\nprocess_name=$(id)\n[group:g]\nprograms=y\n"
+    )
+    (command, *_) = importing._remains(done.found, done.names, [], "/")
+    assert shlex.split(command) == [
+        "supervisorctl",
+        "stop",
+        *(name for each in done.found.instances for name in each.named),
+    ]
+    assert "'g:$(id)'" in command and "'x;id'" in command
 
 
 def test_fastcgi_by_numbers(tmp_path: Path) -> None:

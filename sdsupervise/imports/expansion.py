@@ -3,42 +3,60 @@
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ..errors import CannotImport
 from ..input.nearest import nearest
 from ..input.printable import one_line
 from .ini import IniValue
 
-# Widths and precisions of three digits at most: a wider one would only fill the memory.
-_FORMAT = re.compile(r"%(?:\((?P<name>[^()]*)\)[#0 +-]*\d{0,3}(?:\.\d{1,3})?[hlL]?[diouxXeEfFgGcrsa]|%)")
+_FORMAT = re.compile(  # or any other %
+    r"%(?:\((?P<name>[^()]*)\)[#0 +-]*(?P<width>[1-9]\d*)?(?:\.(?P<precision>\d+))?[hlL]?[diouxXeEfFgGcrsa]|%)?",
+    re.ASCII,
+)
+_MOST_DIGITS = 2  # of a width or a precision
+_MOST_LETTERS = 128 * 1024  # of an expanded value: Linux takes no longer argument
 _SHOWN = 60
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"  # what systemd gives a service
 
 Names = Mapping[str, str | int]
 
 
-def expand(value: IniValue, names: Names) -> str:
+def expand(value: IniValue, names: Names, *, most: int = _MOST_LETTERS) -> str:
     """The text with each %(name)s replaced, and %% by %. %(here)s is the directory of the value's file.
 
-    Raises CannotImport for a name that is not known, and for any other %.
+    Raises CannotImport for a name that is not known, for any other %, and for a text of more than `most` letters.
     """
-    names = {**names, "here": os.path.dirname(value.file)}
+    parts: list[str] = []
+    length = at = 0
+    for found in _FORMAT.finditer(value.text):
+        parts += value.text[at : found.start()], _replaced(found, value, names)
+        at = found.end()
+        length += len(parts[-2]) + len(parts[-1])
+        if length > most:
+            break
+    if length + len(value.text) - at > most:
+        raise _too_long(value)
+    return "".join([*parts, value.text[at:]])
 
-    def replaced(found: re.Match[str]) -> str:
-        if found[0] == "%":
-            raise CannotImport(f"{value.where}: {_shown(value)} has a % that supervisord refuses; write %%.")
-        name = found["name"]
-        if name is not None and name not in names:
-            raise CannotImport(f"{value.where}: {_unknown(name, names)}")
-        try:
-            return str(found[0] % names)
-        except (TypeError, ValueError, OverflowError):
-            raise CannotImport(
-                f"{value.where}: {one_line(found[0], _SHOWN)} in {_shown(value)} does not fit the value of {name}."
-            ) from None
 
-    return re.sub(f"{_FORMAT.pattern}|%", replaced, value.text)
+def _replaced(found: re.Match[str], value: IniValue, names: Names) -> str:
+    """What one %(name)s becomes."""
+    if found[0] == "%":
+        raise CannotImport(f"{value.where}: {_shown(value)} has a % that supervisord refuses; write %%.")
+    name = found["name"]
+    if name is None:
+        return "%"
+    if name != "here" and name not in names:
+        raise CannotImport(f"{value.where}: {_unknown(name, [*names, 'here'])}")
+    if any(len(digits or "") > _MOST_DIGITS for digits in (found["width"], found["precision"])):
+        raise _too_long(value)
+    try:
+        return str(found[0] % {name: os.path.dirname(value.file) if name == "here" else names[name]})
+    except (TypeError, ValueError, OverflowError):
+        raise CannotImport(
+            f"{value.where}: {one_line(found[0], _SHOWN)} in {_shown(value)} does not fit the value of {name}."
+        ) from None
 
 
 def with_path(variables: Mapping[str, str]) -> dict[str, str]:
@@ -56,7 +74,7 @@ def of_host() -> dict[str, str]:
     return {"host_node_name": platform.node()}
 
 
-def _unknown(name: str, names: Names) -> str:
+def _unknown(name: str, names: Iterable[str]) -> str:
     shown = one_line(name, _SHOWN)
     if name.startswith("ENV_"):
         variable = shown.removeprefix("ENV_")
@@ -66,6 +84,10 @@ def _unknown(name: str, names: Names) -> str:
         )
     meant = nearest(name, names)
     return f"%({shown})s is not known to supervisord{f'; did you mean %({meant})s?' if meant else '.'}"
+
+
+def _too_long(value: IniValue) -> CannotImport:
+    return CannotImport(f"{value.where}: {_shown(value)} cannot be imported, because it becomes too long; shorten it.")
 
 
 def _shown(value: IniValue) -> str:

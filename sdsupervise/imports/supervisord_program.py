@@ -36,6 +36,7 @@ _KNOWN = (
 )
 _VARYING = ("command", "directory", "environment")  # what makes processes instances of their own
 _MOST_PROCESSES = 10_000  # of one program, as the setting workers
+_MOST_OF_NAME = 255  # letters of the name of a process
 _READY_AT_ONCE = 0.1  # seconds; 0 would mean that the program sends READY=1
 _RESPAWN_SECONDS = 1  # supervisord looks once a second
 
@@ -158,7 +159,7 @@ def _processes(options: SectionOptions, common: CommonSection, *, is_fastcgi: bo
     for number in range(start, start + count):
         names: dict[str, str | int] = {**options.names, "numprocs": count, "process_num": number}
         if found and not differ:
-            found.append(found[0]._replace(name=expand(template, names).strip()))
+            found.append(found[0]._replace(name=expand(template, names, most=_MOST_OF_NAME).strip()))
             continue
         environment = options.variables(names)
         names |= of_environment(environment)
@@ -166,7 +167,7 @@ def _processes(options: SectionOptions, common: CommonSection, *, is_fastcgi: bo
         directory = options.value("directory")
         found.append(
             ProcessOfProgram(
-                expand(template, names).strip(),
+                expand(template, names, most=_MOST_OF_NAME).strip(),
                 _words(command, expand(command, names)),
                 expand(directory, names) if directory else common.directory,
                 environment,

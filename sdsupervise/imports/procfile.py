@@ -1,5 +1,6 @@
 """What a Procfile says, as instances: one for each process type."""
 
+import itertools
 import os
 import pwd
 import re
@@ -21,6 +22,8 @@ _PAIR = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _MOST_PROBLEMS = 20
 _FIRST_PORT, _PORT_STEP, _LAST_PORT = 5000, 100, 65535
 _READY_AFTER = 3  # seconds, as `unit wrap` has it
+_MOST_VARIABLES = 1000  # of .env, since each instance has them all
+_MOST_CD = 20  # before one command; with more of them, a shell runs it
 _CD = re.compile(r"cd\s+([\w./@+-]+)\s*&&\s*(.+)", re.DOTALL)
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _NAMES_PORT = re.compile(r"\$\{?PORT\b")
@@ -125,6 +128,8 @@ def _environment(file: str, directory: int, owner: int, notes: list[str]) -> dic
         if pair is None or "\0" in line:
             raise BadFile([f"{file}:{number}: this line is not KEY=VALUE."])
         found[pair[1]] = _unquoted(pair[2].strip())
+        if len(found) > _MOST_VARIABLES:
+            raise BadFile([f"{file}:{number}: these are more than {_MOST_VARIABLES} variables."])
     notes.append(f"{file}: its variables are copied; change them in NAME.env from now on.")
     return found
 
@@ -165,7 +170,10 @@ def _owner(file: str, uid: int, notes: list[str]) -> str:
 def _instance(line: _Line, file: str, variables: Mapping[str, str], prefix: str, user: str) -> Imported:
     """Raises CannotImport."""
     directory, command = os.path.dirname(file), line.command.strip()
-    while inside := _CD.fullmatch(command):
+    for _ in range(_MOST_CD):
+        inside = _CD.fullmatch(command)
+        if inside is None:
+            break
         directory, command = os.path.normpath(os.path.join(directory, inside[1])), inside[2].strip()
     command = re.sub(r"^exec\s+", "", command)
     if line.port > _LAST_PORT:
@@ -174,10 +182,10 @@ def _instance(line: _Line, file: str, variables: Mapping[str, str], prefix: str,
     try:
         words = shell_words.split(command, environment)
     except ValueError as error:
-        raise CannotImport(f"{line.where}: no shell can read this command: {error}.") from None
-    while words and (assigned := _ASSIGNMENT.fullmatch(words[0])):
-        environment[assigned[1]] = assigned[2]
-        words = words[1:]
+        raise CannotImport(f"{line.where}: {error}.") from None
+    assigned = list(itertools.takewhile(bool, map(_ASSIGNMENT.fullmatch, words or [])))
+    environment |= {found[1]: found[2] for found in assigned if found}
+    words = words and words[len(assigned) :]
     notes: list[str] = []
     values: dict[str, Any] = {"directory": directory, **({"user": user} if user not in ("root", "0") else {})}
     values |= _of_shell(command, notes) if not words else _of_words(words, directory, environment, user, notes)

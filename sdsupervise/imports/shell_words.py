@@ -7,6 +7,8 @@ _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?-)([\w./:@,-]
 _NEEDS_SHELL = frozenset("|&;<>()`*?[{\n")
 _NEEDS_SHELL_FIRST = frozenset("~#!")  # at the start of a word
 _SPLITS = re.compile(r"[\s*?\[]")  # in the value of a variable outside of quotes
+_MOST_LETTERS = 128 * 1024  # of all words: Linux takes no longer argument
+_OPEN = "no shell can read this command: a quotation mark is not closed"
 _BUILTINS = frozenset(
     (
         *("cd", ".", "source", "export", "ulimit", "umask", "eval", "set", "trap", "if", "for", "while", "until"),
@@ -22,7 +24,7 @@ class _NeedsShell(Exception):
 def split(text: str, variables: Mapping[str, str]) -> list[str] | None:
     """The words of a command line, with these variables filled in; None if it needs a shell.
 
-    Raises ValueError, whose text is the end of a sentence, if no shell could read it.
+    Raises ValueError, whose text is a sentence without its end, if no shell could read it, or if it is too long.
     """
     try:
         words = _CommandText(text, variables).words()
@@ -37,7 +39,8 @@ class _CommandText:
     def __init__(self, text: str, variables: Mapping[str, str]) -> None:
         self._text, self._variables, self._at = text, variables, 0
         self._found: list[str] = []
-        self._word: str | None = None
+        self._word: list[str] | None = None
+        self._length = 0  # of all words
 
     def words(self) -> list[str]:
         while self._at < len(self._text):
@@ -62,17 +65,22 @@ class _CommandText:
         return self._found
 
     def _add(self, text: str) -> None:
-        self._word = (self._word or "") + text
+        self._length += len(text)
+        if self._length > _MOST_LETTERS:
+            raise ValueError("with its variables filled in, this command becomes too long; shorten it")
+        if self._word is None:
+            self._word = []
+        self._word.append(text)
 
     def _end(self) -> None:
         if self._word is not None:
-            self._found.append(self._word)
+            self._found.append("".join(self._word))
             self._word = None
 
     def _upto(self, quote: str) -> str:
         end = self._text.find(quote, self._at + 1)
         if end < 0:
-            raise ValueError("a quotation mark is not closed")
+            raise ValueError(_OPEN)
         found, self._at = self._text[self._at + 1 : end], end + 1
         return found
 
@@ -82,7 +90,7 @@ class _CommandText:
         while True:
             letter = self._text[self._at : self._at + 1]
             if not letter:
-                raise ValueError("a quotation mark is not closed")
+                raise ValueError(_OPEN)
             if letter == '"':
                 self._at += 1
                 return
@@ -99,7 +107,7 @@ class _CommandText:
     def _escaped(self) -> str:
         letter = self._text[self._at + 1 : self._at + 2]
         if not letter:
-            raise ValueError("it ends with a backslash")
+            raise ValueError("no shell can read this command: it ends with a backslash")
         self._at += 2
         return letter
 

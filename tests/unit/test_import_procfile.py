@@ -85,6 +85,9 @@ def test_a_usual_procfile(tmp_path: Path) -> None:
         ("run | tee log", "kill_mode", "group"),
         ("run $UNKNOWN", "command", ["/bin/sh", "-c", "run $UNKNOWN"]),
         ("run", "kill_mode", None),
+        ("cd a && " * 21 + "run", "directory", "HERE" + "/a" * 20),
+        ("cd a && " * 21 + "run", "command", ["/bin/sh", "-c", "cd a && run"]),
+        ("A=1 B=2 run C=3", "command", ["run", "C=3"]),
     ],
 )
 def test_one_command(tmp_path: Path, command: str, key: str, value: object) -> None:
@@ -203,6 +206,11 @@ def test_a_name_with_a_control_character(tmp_path: Path, letter: str) -> None:
         ("web: a\nweb: b\n", "", "Procfile:2: web is there already, in "),
         ("# nothing\n", "", "Procfile:1: there is no TYPE: COMMAND."),
         ("web: a\n", "A=1\nB\n", ".env:2: this line is not KEY=VALUE."),
+        (
+            "web: a\n",
+            "".join(f"A{number}=\n" for number in range(1001)),
+            ".env:1001: these are more than 1000 variables.",
+        ),
         ("web: a\n", "PORT=0\n", ".env: PORT must be a number from 1 to 65535."),
         ("".join(f"t{number}: a\n" for number in range(502)), "", "these are more than 500 process types."),
     ],
@@ -219,6 +227,7 @@ def test_mistakes(tmp_path: Path, text: str, env: str, sentence: str) -> None:
     [
         ("web: run 'a\n", "", "web: {}:1: no shell can read this command: a quotation mark is not closed."),
         ("web: a\nworker: b\n", "PORT=65500\n", "worker: {}:2: $PORT would be 65600; set a lower PORT in .env."),
+        ('web: run "' + "$A" * 200 + '"\n', "A=" + "x" * 1000, "this command becomes too long; shorten it."),
         ("-: a\n", "", "an instance cannot be called ''"),
     ],
 )

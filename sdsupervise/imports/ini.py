@@ -13,10 +13,13 @@ from ..input.printable import one_line
 from ..linux.files import read_owned
 
 MOST_BYTES = 1024 * 1024  # of one file
+_MOST_LETTERS = 16 * MOST_BYTES  # of all files
+_MOST_OF_LINE = 64 * 1024
+_MOST_SECTIONS, _MOST_OPTIONS = 5000, 20_000  # of all files, also of those that come again
 _MOST_PROBLEMS = 20  # of one file
 _INLINE = re.compile(r"(?:^|(?<=\s))[;#]")
 _SECTION = re.compile(r"\[(.+)\]")
-_OPTION = re.compile(r"(.*?)\s*[=:]\s*(.*)$")
+_SEPARATOR = re.compile(r"[=:]")
 _DEFAULT = "DEFAULT"  # the section whose options all others have
 
 
@@ -55,6 +58,7 @@ class Ini:
         self.sections: dict[str, IniSection] = {}
         self.defaults: dict[str, IniValue] = {}
         self.twice: list[tuple[str, str]] = []  # the name of a section that appears again, and where
+        self._letters = self._sections = self._options = 0  # of all files so far
 
     def get(self, section: IniSection, key: str) -> IniValue | None:
         """The value of an option, if the section or the defaults have it."""
@@ -67,14 +71,25 @@ class Ini:
 
     def add(self, file: str, text: str) -> None:
         """Read the text of a file. Raises BadFile with what is wrong."""
+        self._letters += len(text)
+        if self._letters > _MOST_LETTERS:
+            raise BadFile([f"{file}: with this file, these are more than 16 MiB; import fewer files at a time."])
         _Reading(self, file).read(text)
 
     def _section(self, name: str, file: str, line: int) -> dict[str, IniValue]:
+        self._sections += 1
+        if self._sections > _MOST_SECTIONS:
+            raise BadFile([f"{file}:{line}: these are more than {_MOST_SECTIONS} sections; import fewer at a time."])
         if name == _DEFAULT:
             return self.defaults
         if name in self.sections:
             self.twice.append((name, f"{file}:{line}"))
         return self.sections.setdefault(name, IniSection(name, file, line, {})).values
+
+    def _count_option(self, file: str, line: int) -> None:
+        self._options += 1
+        if self._options > _MOST_OPTIONS:
+            raise BadFile([f"{file}:{line}: these are more than {_MOST_OPTIONS} options; import fewer at a time."])
 
 
 class _Reading:
@@ -84,14 +99,19 @@ class _Reading:
         self._ini, self._file = ini, file
         self._values: dict[str, IniValue] | None = None  # of the section that we are in
         self._option = ""
+        self._lines: list[str] = []  # of the value that we are in
         self._indent = 0
         self._problems: list[str] = []
 
     def read(self, text: str) -> None:
         for number, line in enumerate(text.split("\n"), 1):
-            self._take(number, line)
+            if len(line) > _MOST_OF_LINE:
+                self._problem(number, f"this line is longer than {_MOST_OF_LINE} letters; shorten it.")
+            else:
+                self._take(number, line)
             if len(self._problems) >= _MOST_PROBLEMS:
                 break
+        self._end()
         if self._problems:
             raise BadFile(self._problems)
 
@@ -109,21 +129,32 @@ class _Reading:
             return
         self._indent = indent
         header = _SECTION.match(content)
-        option = _OPTION.match(content)
+        separator = _SEPARATOR.search(content)
         if header:
+            self._end()
             self._values, self._option = self._ini._section(header[1], self._file, number), ""
         elif self._values is None:
             self._problem(number, f"{one_line(content, 60)!r} stands before the first [section].")
-        elif option is None or not option[1]:
+        elif separator is None or not separator.start():
             self._problem(number, f"{one_line(content, 60)!r} is neither [section] nor KEY=VALUE.")
         else:
-            self._option = option[1].rstrip().lower()
-            self._values[self._option] = IniValue(option[2].strip(), self._file, number, inline is not None)
+            self._end()
+            self._ini._count_option(self._file, number)
+            self._option = content[: separator.start()].rstrip().lower()
+            self._lines = [content[separator.end() :].strip()]
+            self._values[self._option] = IniValue(self._lines[0], self._file, number, inline is not None)
 
     def _continue(self, content: str, *, cut: bool) -> None:
         if self._values is not None and self._option:
+            self._lines.append(content)
+            if cut:
+                self._values[self._option] = self._values[self._option]._replace(cut=True)
+
+    def _end(self) -> None:
+        """Put the lines of a value together."""
+        if self._values is not None and self._option:
             value = self._values[self._option]
-            self._values[self._option] = value._replace(text=f"{value.text}\n{content}", cut=value.cut or cut)
+            self._values[self._option] = value._replace(text="\n".join(self._lines))
 
     def _problem(self, number: int, sentence: str) -> None:
         self._problems.append(f"{self._file}:{number}: {sentence}")

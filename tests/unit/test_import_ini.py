@@ -83,6 +83,9 @@ def test_it_reads_as_python_does() -> None:
     [
         ("command=x\n", "file:1: 'command=x' stands before the first [section]."),
         ("[a]\nk=v\n\nword\n", "file:4: 'word' is neither [section] nor KEY=VALUE."),
+        ("[a]\n" + "x" * 65_537, "file:2: this line is longer than 65536 letters; shorten it."),
+        ("[a]\n" * 5001, "file:5001: these are more than 5000 sections; import fewer at a time."),
+        ("[a]\n" + "k=v\n" * 20_001, "file:20002: these are more than 20000 options; import fewer at a time."),
         ("[a]\n=v\n", "file:2: '=v' is neither [section] nor KEY=VALUE."),
     ],
 )
@@ -98,6 +101,33 @@ def test_mistakes_are_bounded() -> None:
     with pytest.raises(BadFile) as raised:
         Ini().add("file", "word\n" * 100_000)
     assert len(raised.value.mistakes) == 20
+
+
+def test_all_files_are_bounded() -> None:
+    """The sections, options and letters of several files count together."""
+    for text, count, sentence in (
+        ("[a]\n" * 2000, 2, "file:1001: these are more than 5000 sections; import fewer at a time."),
+        ("[a]\n" + "k=v\n" * 9000, 2, "file:2002: these are more than 20000 options; import fewer at a time."),
+        (
+            ("#" * 65_535 + "\n") * 16,
+            16,
+            "file: with this file, these are more than 16 MiB; import fewer files at a time.",
+        ),
+    ):
+        ini = Ini()
+        for _ in range(count):
+            ini.add("file", text)
+        with pytest.raises(BadFile) as raised:
+            ini.add("file", text)
+        assert raised.value.mistakes == [sentence]
+
+
+def test_a_value_of_many_lines() -> None:
+    """Its lines are put together once, with the empty ones between them."""
+    ini = Ini()
+    ini.add("file", "[a]\nk=" + "\n x" * 200_000 + " ; cut\n\nother=1\n")
+    value = ini.sections["a"].values["k"]
+    assert (value.text, value.cut) == ("\nx" * 200_000 + "\n", True)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

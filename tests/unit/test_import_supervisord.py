@@ -336,7 +336,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path) -> None:
         ("command=" + "\n ".join(["x" * 60_000] * 3), "because it becomes too long; shorten it."),
         ("process_name=%(program_name)99s%(program_name)99s%(program_name)99s", "because it becomes too long"),
         ("command=x %(program_name)d", "%(program_name)d in 'x %(program_name)d' does not fit"),
-        ("command=" + "x" * 70000, "its command is too long for the file of an instance."),
+        ("command=" + "\n ".join(["x" * 40_000] * 2), "its command is too long for the file of an instance."),
     ],
 )
 def test_refused(tmp_path: Path, lines: str, sentence: str) -> None:
@@ -423,7 +423,7 @@ def test_a_name_that_is_changed(tmp_path: Path) -> None:
 
 def test_many_processes_that_do_not_differ(tmp_path: Path) -> None:
     """They are workers of one instance, up to the most that there may be."""
-    done = program(tmp_path, "numprocs=10000", "process_name=%(process_num)s", 'environment=A="' + "x" * 100_000 + '"')
+    done = program(tmp_path, "numprocs=10000", "process_name=%(process_num)s", 'environment=A="' + "x" * 60_000 + '"')
     assert done.toml()["workers"] == 10_000
 
 

@@ -15,6 +15,7 @@ _PORT = re.compile(
     r"""port\s*\(?\s*(?:["']?(\d+)["']?|ENV\.fetch\(\s*["'](\w+)["']\s*(?:,\s*["']?(\d+)["']?\s*)?\)\s*"""
     r"""(?:\{\s*["']?(\d+)["']?\s*\})?|ENV\[["'](\w+)["']\]\s*\|\|\s*["']?(\d+)["']?)\s*\)?"""
 )
+_MOST_OF_STATEMENT = 1000  # letters
 _MENTIONS_SOCKET = re.compile(
     r"\b(?:bind|port|ssl_bind|activate_control_app|bind_to_activated_sockets|eval|require\w*)\b"
 )
@@ -93,9 +94,12 @@ def _binds_of_ruby(text: str, line: CommandLine) -> list[str] | None:
         statement = raw.partition(" #")[0].strip()
         if statement.startswith("#") or not _MENTIONS_SOCKET.search(statement):
             continue
-        if bind := _BIND.fullmatch(statement):
+        plain = " ".join(statement.split())  # the expressions try all ways to divide blanks
+        if len(statement) > _MOST_OF_STATEMENT:
+            return None
+        if (bind := _BIND.fullmatch(plain)) and bind[2] in statement:
             found.append(words.literal(bind[2]))
-        elif port := _PORT.fullmatch(statement):
+        elif port := _PORT.fullmatch(plain):
             variable = port[2] or port[5]
             default = port[1] or port[3] or port[4] or port[6] or ""
             value = line.environment.get(variable, default) if variable else default

@@ -290,13 +290,15 @@ def test_puma(tmp_path: Path) -> None:
         ("port ENV.fetch('PORT') { 3000 }", "0.0.0.0:1"),
         ('port ENV.fetch("OTHER", 3000)', "0.0.0.0:3000"),
         ("port ENV['OTHER'] || 3000", "0.0.0.0:3000"),
+        ("port" + " " * 990 + "3000", "0.0.0.0:3000"),
     ):
         file.write_text(f"threads 1, 5\n# bind 'x'\n{line}\n")
         assert f" --listen http={address} " in run("puma", where, PORT="1"), line
         assert f" --listen http={address} " in run("puma -C config/puma.rb", where, PORT="1"), line
     for line in ('bind "tcp://#{x}:1"', "bind 'tcp://localhost:1' if x", "ssl_bind '0.0.0.0', 1", "port x",
                  "require 'x'", "bind 'unix://a.sock'", "bind 'tcp://localhost:1'",
-                 "activate_control_app"):  # fmt: skip
+                 "activate_control_app", f"port{' ' * 1000}3000", f"port{' ' * 100_000}x",
+                 "bind 'unix:///run/a \tb.sock'"):  # fmt: skip
         file.write_text(line + "\n")
         told = wrapped("puma", where)
         assert "run --handover exclusive" in told and "each reload refuses clients" in told, line

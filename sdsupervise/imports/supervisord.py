@@ -14,8 +14,6 @@ from .supervisord_files import read
 from .supervisord_program import FASTCGI, CommonSection, GroupSection, of_program
 
 _PROGRAM, _GROUP = "program:", "group:"
-_STOP = "supervisorctl stop"
-_USUAL_PRIORITY, _LOWEST_PRIORITY = 999, -(2**31)
 _HARD_FILES = 524288  # the limit that systemd gives a service
 
 
@@ -46,9 +44,9 @@ def found(files: Sequence[str], variables: Mapping[str, str], prefix: str = "") 
             programs += [(own, group.name if group else "", instance) for instance in instances]
         except CannotImport as error:
             refused.append(f"[{one_line(section.name, 80)}]: {error}")
-        if len(programs) > MOST_INSTANCES:
+        if len(programs) + len(refused) > MOST_INSTANCES:
             raise CannotImport(
-                f"{section.where}: these are more than {MOST_INSTANCES} instances; import fewer at a time."
+                f"{section.where}: these would be more than {MOST_INSTANCES} instances; import fewer at a time."
             )
     refused += _same_names(programs)
     targets = tuple(_targets(groups, programs))
@@ -91,6 +89,7 @@ def _groups(
     """The groups, and the groups of each program."""
     groups: list[GroupSection] = []
     members: dict[str, list[GroupSection]] = {}
+    targets: set[str] = set()
     for section in ini.sections.values():
         if not section.name.startswith(_GROUP):
             continue
@@ -99,10 +98,11 @@ def _groups(
             group = GroupSection(
                 section.name.removeprefix(_GROUP).strip(), section, options.whole("priority", 999, -(2**31))
             )
-            if target_of(group.name) in map(target_of, (other.name for other in groups)):
+            if target_of(group.name) in targets:
                 raise CannotImport(f"{section.where}: another group would be {target_of(group.name)}, too; rename one.")
             programs = [name.strip() for name in (options.text("programs") or "").split(",") if name.strip()]
-            unknown = [name for name in programs if not {_PROGRAM + name, FASTCGI + name} & ini.sections.keys()]
+            known = (_PROGRAM, FASTCGI)
+            unknown = [name for name in programs if not any(kind + name in ini.sections for kind in known)]
             if unknown:
                 meant = nearest(unknown[0], [name.partition(":")[2] for name in ini.sections])
                 hint = f"; did you mean {meant}?" if meant else "."
@@ -112,6 +112,7 @@ def _groups(
             refused.append(f"[{one_line(section.name, 80)}]: {error}")
             continue
         groups.append(group)
+        targets.add(target_of(group.name))
         for name in dict.fromkeys(programs):
             members.setdefault(name, []).append(group)
     return groups, members

@@ -14,6 +14,7 @@ from sdsupervise.cli import importing
 from sdsupervise.errors import BadFile, CannotImport
 from sdsupervise.imports import supervisord, texts
 from sdsupervise.imports.imported import FoundPrograms
+from sdsupervise.input.nearest import nearest
 
 
 class Import:
@@ -382,6 +383,16 @@ def test_refused_sections(tmp_path: Path, text: str, sentence: str) -> None:
     file = tmp_path / "supervisord.conf"
     file.write_text(text)
     assert [sentence in each for each in supervisord.found([str(file)], {}).refused] == [True]
+
+
+def test_many_sections(tmp_path: Path) -> None:
+    """The nearest word is not searched among very many; what is refused counts among the instances."""
+    others = "".join(f"[x:y{number}]\n" for number in range(500))
+    (refused, *_) = Import(tmp_path, f"[program:ab]\ncommand=x\n[group:g]\nprograms=abc\n{others}").found.refused
+    assert refused.endswith("there is no [program:abc].")
+    assert nearest("ab" * 100, ["ab" * 101]) and not nearest("ab" * 101, ["ab" * 100])
+    with pytest.raises(CannotImport, match=r"supervisord.conf:501: these would be more than 500 instances"):
+        Import(tmp_path, "".join(f"[program:{number}]\n" for number in range(600)))
 
 
 def test_includes(tmp_path: Path) -> None:

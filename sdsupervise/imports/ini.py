@@ -65,10 +65,6 @@ class Ini:
         value = section.values.get(key) or self.defaults.get(key)
         return value and value._replace(text=value.text.rstrip())
 
-    def add_file(self, file: str) -> None:
-        """Read a file. Raises BadFile."""
-        self.add(file, text_of(file))
-
     def add(self, file: str, text: str) -> None:
         """Read the text of a file. Raises BadFile with what is wrong."""
         self._letters += len(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import shlex
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ import pytest
 
 from sdsupervise.cli import importing
 from sdsupervise.errors import BadFile, CannotImport
-from sdsupervise.imports import supervisord, texts
+from sdsupervise.imports import ini, supervisord, supervisord_files, texts
 from sdsupervise.imports.imported import FoundPrograms
 from sdsupervise.input.nearest import nearest
 
@@ -416,6 +418,49 @@ def test_too_many_includes(tmp_path: Path) -> None:
         (tmp_path / f"{number}.ini").touch()
     with pytest.raises(CannotImport, match=r"supervisord.conf:2: these are more than 500 files"):
         Import(tmp_path, "[include]\nfiles=*.ini\n")
+
+
+def test_patterns_of_includes(tmp_path: Path) -> None:
+    """They find what glob.glob() finds: no hidden file without a dot, directories and links on the way."""
+    for name in ("a/x.conf", "b/x.conf", "b/.x.conf", ".c/x.conf", "a/[x].conf", "x.conf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "d").symlink_to("a")
+    (tmp_path / "a" / "gone.conf").symlink_to("nothing")
+    for pattern in ("*/x.conf", "*/*.conf", "**/x.conf", ".*/*", "*/.*", "[ab]/?.conf", "[!a]/[[]x].conf", "a/../*/x*",
+                    "a", "none/*", "*/none", "a//x.conf", "*/../x.conf", "x.conf/*", "*/gone*"):  # fmt: skip
+        path = f"{tmp_path}/{pattern}"
+        found = sorted(supervisord_files._Search().files(path))
+        assert [os.path.normpath(each) for each in found] == sorted(map(os.path.normpath, glob.glob(path))), pattern
+
+
+def test_a_search_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of patterns is, and that of the files among which they search."""
+    with pytest.raises(CannotImport, match=r"supervisord.conf:2: these are more than 100 patterns; write fewer"):
+        Import(tmp_path, "[include]\nfiles=" + "*.ini " * 101)
+    monkeypatch.setattr(supervisord_files, "_MOST_SEEN", 200)
+    for number in range(10):
+        (tmp_path / f"{number}").mkdir()
+        for other in range(10):
+            (tmp_path / f"{number}" / f"{other}").touch()
+    assert Import(tmp_path, "[program:a]\ncommand=x\n[include]\nfiles=*/*.ini\n").names == ["a"]
+    for patterns in ("*/*.ini *.ini */*.ini", "*/../*/*.ini"):
+        with pytest.raises(CannotImport, match=r"supervisord.conf:2: .*a search among more than 200 files"):
+            Import(tmp_path, f"[include]\nfiles={patterns}\n")
+
+
+def test_each_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it includes and what it says come from the same text."""
+    read: list[str] = []
+
+    def text_of(file: str) -> str:
+        read.append(file)
+        return ini.text_of(file)
+
+    monkeypatch.setattr(supervisord_files, "text_of", text_of)
+    (tmp_path / "a.ini").write_text("[program:a]\ncommand=x\n")
+    assert Import(tmp_path, "[include]\nfiles=*.ini\n").names == ["a"]
+    assert read == [f"{tmp_path}/supervisord.conf", f"{tmp_path}/a.ini"]
 
 
 def test_files_without_programs(tmp_path: Path) -> None:

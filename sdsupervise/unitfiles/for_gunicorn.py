@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shlex
+import warnings
 from collections.abc import Mapping
 
 from ..errors import CannotWrap, NotReadable
@@ -200,7 +201,9 @@ def _without_control_socket(line: CommandLine, said: GunicornWords) -> None:
 def _read_file(path: str, *, is_named: bool) -> tuple[str, Mapping[str, object]]:
     """The configuration file and its settings, as far as they are visible without running it; None: not visible."""
     try:
-        body = ast.parse(read_regular(path, _MOST_BYTES)).body
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are for the author of the file
+            body = ast.parse(read_regular(path, _MOST_BYTES)).body
     except (NotReadable, *_NO_PYTHON):
         return (path, _UNSEEN) if is_named else ("", {})
     said: dict[str, object] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_files_that_gunicorn_s_file_sets(tmp_path: Path) -> None:
     with pytest.raises(CannotWrap, match="which directory"):
         run("gunicorn -b unix:a.sock a", where)
     assert "--listen http=127.0.0.1:1 " in run("gunicorn -b 127.0.0.1:1 a", where)
+
+
+def test_warnings_about_gunicorn_s_file(tmp_path: Path) -> None:
+    """What Python would say to the author of the file is not printed."""
+    (tmp_path / "gunicorn.conf.py").write_text("bind = '127.0.0.1:1'\nworkers = 0x1for x in ()\npath = '\\.'\n")
+    with warnings.catch_warnings(record=True) as printed:
+        warnings.simplefilter("always")
+        assert "--listen http=127.0.0.1:1 " in run("gunicorn a", f"WorkingDirectory={tmp_path}")
+    assert not printed
 
 
 VARIABLES = "Environment=PORT=8001 HOST=127.0.0.1 BIND=127.0.0.1:8002 ANY=:8003 SOCKET=unix:/run/a.sock N=4 T=60"

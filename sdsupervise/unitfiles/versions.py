@@ -9,6 +9,7 @@ from ..errors import NotReadable
 from ..linux.files import read_regular
 
 _MOST_NAMES = 20_000  # of one directory
+_MOST_LIBRARIES = 20  # of one prefix
 _MOST_BYTES = 65536  # of a script; only its first line counts
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd's
 _LIBRARIES = re.compile(r"(?:python|pypy)3(?:\.\d{1,3})?t?")
@@ -53,7 +54,8 @@ def _prefixes(executable: str) -> Iterator[str]:
 
 def _places_of_packages(prefix: str) -> Iterator[str]:
     for base in (*(["/usr/local"] if prefix == "/usr" else []), prefix):
-        for name in filter(_LIBRARIES.fullmatch, _names(os.path.join(base, "lib"))):
+        libraries = filter(_LIBRARIES.fullmatch, _names(os.path.join(base, "lib")))
+        for name in itertools.islice(libraries, _MOST_LIBRARIES):
             yield from (os.path.join(base, "lib", name, packages) for packages in _PACKAGES)
 
 

@@ -267,6 +267,15 @@ def test_gunicorn_s_control_socket(tmp_path: Path, distribution: str, expected: 
     assert ("--no-control-socket " in run("poetry run gunicorn a", f"WorkingDirectory={tmp_path}")) == expected
 
 
+def test_very_many_interpreters(tmp_path: Path) -> None:
+    """The version is searched below the first 20 of them."""
+    program = made_environment(tmp_path, "gunicorn-25.1.0")
+    for number in range(20):
+        (tmp_path / "lib" / f"pypy3.{number}").mkdir()
+        told = wrapped(f"{program} -b :1 a")
+        assert ("version of gunicorn is not visible" in told) == (number == 19), number
+
+
 def test_a_control_socket_that_is_asked_for() -> None:
     """A path for it goes, as a pid file does; who has switched it off already is left alone."""
     told = wrapped("gunicorn -b :1 --control-socket /run/a.ctl a")

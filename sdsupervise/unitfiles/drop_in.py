@@ -3,6 +3,7 @@
 import binascii
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -139,9 +140,10 @@ def since_wrap(unit: UnitText) -> Iterator[Finding]:
     changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:
         what = "=, ".join(changed) + "="
+        name = shlex.quote(unit.name.removesuffix(".service"))
         yield Finding(
             changed[0],
             f"{what} of the unit {'has' if len(changed) == 1 else 'have'} changed since {path} was written",
-            f"run sdsupervise unit wrap --write {unit.name.removesuffix('.service')} with the same options as before",
+            f"run sdsupervise unit wrap --write {name} with the same options as before",
             WARNING,
         )

@@ -6,6 +6,7 @@ Rejected: D-Bus, for which Python needs a library that no supervisor has. Reject
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def read(name: str) -> UnitText:
             raise UnitUnavailable(f"There is no unit {unit}; systemctl list-unit-files shows those there are.")
         raise UnitUnavailable(f"systemctl cat {unit} failed: {last_line(done.stderr)}")
     if f"# Unit {unit} is masked." in done.stdout:
-        raise UnitUnavailable(f"{unit} is masked; systemctl unmask {unit} brings it back.")
+        raise UnitUnavailable(f"{unit} is masked; systemctl unmask {shlex.quote(unit)} brings it back.")
     fragment = _FRAGMENT.match(done.stdout)
     return parse(_real_name(unit, os.path.basename(fragment[1])) if fragment else unit, done.stdout)
 

@@ -4,6 +4,7 @@ A finding is an error if something does not work at all, or reports something fa
 something else fails.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -51,7 +52,7 @@ def lint(
 
 def _how_to_wrap(unit: UnitText, host: Host, given: Sequence[str], variables: Mapping[str, str] | None) -> str:
     """The command that puts a unit under sdsupervise, or why that is refused; a clause."""
-    command = f"sdsupervise unit wrap {unit.name}"
+    command = f"sdsupervise unit wrap {shlex.quote(unit.name)}"
     try:
         wrap(unit, given=given, variables=variables, own=host.own)
     except CannotWrap as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from . import words
 from .line import CommandLine
 from .rotation import Rotation, about, instead, signal_in
-from .text import UnitText
+from .text import UnitText, for_systemctl
 
 _GAP = "each reload refuses clients"  # of an exclusive program, in the notes on its command line
 _MAIN = re.compile(r"\$\{?MAINPID\}?")
@@ -68,7 +68,8 @@ def notes_of_rotation(unit: UnitText, line: CommandLine, rotations: Sequence[Rot
         passes_on = line.options.get("reload-signal")
         if passes_on and (passes_on == f"SIG{number}" or _RELOADS.search(command)):
             if number:
-                yield f"{place} sends SIG{number} ({command}): write instead: systemctl reload {_name(unit)}"
+                name = for_systemctl(unit.name)
+                yield f"{place} sends SIG{number} ({command}): write instead: systemctl reload {name}"
         elif number == "USR2":
             yield f"{place} sends SIGUSR2 ({command}), which now starts a reload, and does not reach {line.program}"
         elif number:
@@ -84,8 +85,3 @@ def notes_of_rotation(unit: UnitText, line: CommandLine, rotations: Sequence[Rot
         else:
             child = "which is now a child of the supervisor"
             yield f"{place} runs {command}: check that it still finds the program, {child}"
-
-
-def _name(unit: UnitText) -> str:
-    name = unit.name.removesuffix(".service")
-    return f"{name}INSTANCE" if name.endswith("@") else name

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .text import UnitText
+from .text import UnitText, for_systemctl
 
 _DIRECTORY = "/etc/logrotate.d"
 _MOST_CHARACTERS = 65536  # read of one file
@@ -61,5 +61,4 @@ def signal_in(command: str) -> str:
 
 def instead(unit: UnitText, signal: str) -> str:
     """The command that sends the signal to the program through its supervisor."""
-    name = unit.name.removesuffix(".service")
-    return f"systemctl kill --kill-whom=main --signal={signal} {name}{'INSTANCE' * name.endswith('@')}"
+    return f"systemctl kill --kill-whom=main --signal={signal} {for_systemctl(unit.name)}"

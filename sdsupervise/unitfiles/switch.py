@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..errors import CannotWrap, UnitUnavailable
 from . import host, install
 from .drop_in import DropIn
+from .text import for_systemctl
 
 _TRANSIENT = "/run/systemd/transient/"
 
@@ -75,4 +76,4 @@ def _switch(active: Sequence[str], given: Sequence[str]) -> str:
 
 
 def _short(names: Sequence[str]) -> str:
-    return " ".join(name.removesuffix(".service") for name in names)
+    return " ".join(map(for_systemctl, names))

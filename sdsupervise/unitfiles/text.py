@@ -7,6 +7,7 @@ author wrote.
 
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -71,6 +72,12 @@ _BOOLEANS = dict.fromkeys(("1", "yes", "y", "true", "t", "on"), True) | dict.fro
     ("0", "no", "n", "false", "f", "off"), False
 )
 _FILE = re.compile(r"# (/\S+\.(?:service|socket|target|conf))")  # above each file in what `systemctl cat` prints
+
+
+def for_systemctl(name: str) -> str:
+    """The name of a service in a command to paste into a shell: a name may have a backslash."""
+    short = name.removesuffix(".service")
+    return shlex.quote(f"{short}INSTANCE" if short.endswith("@") else short)
 
 
 def parse(name: str, text: str, path: str = "") -> UnitText:

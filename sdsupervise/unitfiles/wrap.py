@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -67,7 +68,7 @@ def _start_of(unit: UnitText) -> words.Exec:
     name, kind = unit.name, unit.value("Type", "simple")
     starts = [command for value in unit.values("ExecStart") for command in words.commands(value)]
     if any(map(runs_us, starts)):
-        raise CannotWrap(f"{name} is under sdsupervise already; sdsupervise unit lint {name} checks it.")
+        raise CannotWrap(f"{name} is under sdsupervise already; sdsupervise unit lint {shlex.quote(name)} checks it.")
     if kind == "oneshot":
         raise CannotWrap(f"{name} is of Type=oneshot: it does its work and ends, so there is nothing to supervise.")
     if kind == "dbus" or unit.value("BusName"):

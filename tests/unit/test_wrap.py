@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.errors import CannotWrap
-from sdsupervise.unitfiles import rotation, text, words
-from sdsupervise.unitfiles.drop_in import DropIn
+from sdsupervise.unitfiles import rotation, switch, text, words
+from sdsupervise.unitfiles.drop_in import DropIn, with_drop_in
 from sdsupervise.unitfiles.lint import lint
 from sdsupervise.unitfiles.wrap import wrap
 
@@ -406,6 +406,28 @@ def test_what_logrotate_does(tmp_path: Path) -> None:
         f"which is now a child of the supervisor",
     ]
     assert rotation.read(str(tmp_path / "none")) == []
+
+
+def test_commands_to_paste() -> None:
+    """A name with a backslash stays one word in each command that is shown."""
+    name = r"a\x2db"
+    shown = f"'{name}'"
+    unit = text.parse(f"{name}.service", "[Service]\nExecStart=/bin/any\n")
+    reloading = text.parse(f"{name}@.service", "[Service]\nExecStart=/bin/any\nExecReload=/bin/kill -USR1 $MAINPID\n")
+    rotations = [rotation.Rotation("place:1", f"kill -{number} $(pidof {name}@)") for number in ("USR1", "HUP")]
+    assert [note.partition("write instead: ")[2] for note in wrap(reloading, rotations=rotations).notes[-3:-1]] == [
+        f"systemctl reload '{name}@INSTANCE'",
+        f"systemctl kill --kill-whom=main --signal=HUP '{name}@INSTANCE'",
+    ]
+    assert switch._short([f"{name}.service", "b.socket"]) == f"{shown} b.socket"
+    assert [finding.fix for finding in lint(unit)] == [f"try sdsupervise unit wrap '{name}.service'"]
+    drop_in = wrap(unit)
+    with pytest.raises(CannotWrap, match=re.escape(f"sdsupervise unit lint '{name}.service' checks it")):
+        wrap(with_drop_in(unit, drop_in))
+    changed = with_drop_in(text.parse(unit.name, "[Service]\nExecStart=/bin/other\n"), drop_in)
+    assert f"run sdsupervise unit wrap --write {shown} with the same options as before" in [
+        finding.fix for finding in lint(changed)
+    ]
 
 
 @pytest.mark.parametrize(

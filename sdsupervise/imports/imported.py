@@ -9,6 +9,7 @@ from ..input.printable import one_line
 from ..instances import locations
 
 MOST_INSTANCES = 500  # of one import
+MOST_VARIABLES = 1000  # of one file or option, since each instance has a copy of them
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
 
 

@@ -9,6 +9,7 @@ from ..errors import CannotImport
 from ..input.checked import MOST_COUNT, decimal
 from ..input.printable import one_line
 from .expansion import Names, expand
+from .imported import MOST_VARIABLES
 from .ini import Ini, IniSection, IniValue
 
 _Read = TypeVar("_Read")
@@ -131,4 +132,6 @@ def _pairs(text: str) -> Mapping[str, str]:
         if len(three) != 3 or three[1] != "=":
             raise ValueError(f"there is no pair at {one_line(' '.join(three), 60)!r}")
         found[three[0]] = three[2]
+        if len(found) > MOST_VARIABLES:
+            raise ValueError(f"these are more than {MOST_VARIABLES} variables")
     return found

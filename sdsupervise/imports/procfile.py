@@ -14,7 +14,7 @@ from ..linux.writers import who_else_may_write
 from ..settings.addresses import parse
 from ..unitfiles.fit import LOWEST_FREE_PORT
 from . import known_programs, shell_words
-from .imported import MOST_INSTANCES, FoundPrograms, Imported, instance_name
+from .imported import MOST_INSTANCES, MOST_VARIABLES, FoundPrograms, Imported, instance_name
 from .ini import owned_text_of
 
 _TYPE = re.compile(r"([A-Za-z0-9_-]+):\s*(.+)")
@@ -22,7 +22,6 @@ _PAIR = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _MOST_PROBLEMS = 20
 _FIRST_PORT, _PORT_STEP, _LAST_PORT = 5000, 100, 65535
 _READY_AFTER = 3  # seconds, as `unit wrap` has it
-_MOST_VARIABLES = 1000  # of .env, since each instance has them all
 _MOST_CD = 20  # before one command; with more of them, a shell runs it
 _CD = re.compile(r"cd\s+([\w./@+-]+)\s*&&\s*(.+)", re.DOTALL)
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
@@ -128,8 +127,8 @@ def _environment(file: str, directory: int, owner: int, notes: list[str]) -> dic
         if pair is None or "\0" in line:
             raise BadFile([f"{file}:{number}: this line is not KEY=VALUE."])
         found[pair[1]] = _unquoted(pair[2].strip())
-        if len(found) > _MOST_VARIABLES:
-            raise BadFile([f"{file}:{number}: these are more than {_MOST_VARIABLES} variables."])
+        if len(found) > MOST_VARIABLES:
+            raise BadFile([f"{file}:{number}: these are more than {MOST_VARIABLES} variables."])
     notes.append(f"{file}: its variables are copied; change them in NAME.env from now on.")
     return found
 

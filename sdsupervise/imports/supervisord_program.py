@@ -156,11 +156,13 @@ def _processes(options: SectionOptions, common: CommonSection, *, is_fastcgi: bo
     if differ and count > MOST_INSTANCES:
         raise CannotImport(f"{options.where('numprocs')}: these are more than {MOST_INSTANCES} instances.")
     found: list[ProcessOfProgram] = []
+    names: dict[str, str | int] = {}
     for number in range(start, start + count):
-        names: dict[str, str | int] = {**options.names, "numprocs": count, "process_num": number}
         if found and not differ:
+            names["process_num"] = number
             found.append(found[0]._replace(name=expand(template, names, most=_MOST_OF_NAME).strip()))
             continue
+        names = {**options.names, "numprocs": count, "process_num": number}
         environment = options.variables(names)
         names |= of_environment(environment)
         environment = {**common.environment, **environment}

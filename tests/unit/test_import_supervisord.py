@@ -327,6 +327,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path) -> None:
         ("directory=srv", ":3: directory is 'srv', relative to where supervisord was started"),
         ("environment=A", ':3: environment must be KEY="value",KEY2="value": there is no pair at \'A\'.'),
         ("environment=A='x ; y'", "a quotation mark is not closed. supervisord cuts a value at a blank and a ';'"),
+        ("environment=" + "\n ,".join(f"A{number}=1" for number in range(1001)), "these are more than 1000 variables."),
         ("command=", ":2: command is empty."),
         ("command=sh -c 'a ; b'", "a quotation mark is not closed. supervisord cuts a value at a blank and a ';'"),
         ("command=x %(nothing)s", ":2: %(nothing)s is not known to supervisord."),
@@ -481,6 +482,14 @@ def test_many_processes_that_do_not_differ(tmp_path: Path) -> None:
     """They are workers of one instance, up to the most that there may be."""
     done = program(tmp_path, "numprocs=10000", "process_name=%(process_num)s", 'environment=A="' + "x" * 60_000 + '"')
     assert done.toml()["workers"] == 10_000
+
+
+def test_names_of_processes(tmp_path: Path) -> None:
+    """Each has the variables of its program, also where they do not differ."""
+    done = program(tmp_path, "numprocs=2", "process_name=%(ENV_A)s%(process_num)d", "environment=A=x", name="x")
+    assert [each.named for each in done.found.instances] == [("x:*",)]
+    grouped = Import(tmp_path, done.file.read_text() + "\n[group:g]\nprograms=x\n")
+    assert [each.named for each in grouped.found.instances] == [("g:x0", "g:x1")]
 
 
 def test_a_prefix(tmp_path: Path) -> None:

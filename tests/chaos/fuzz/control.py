@@ -6,7 +6,7 @@ import copy
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
@@ -48,6 +48,7 @@ class _Pool:
     """As much of a pool as a call can ask for."""
 
     size = 2
+    workers: ClassVar[Mapping[int, object]] = {}
 
     @staticmethod
     def has_room_for(size: int) -> bool:

@@ -53,7 +53,7 @@ class Surface(ABC):
         """Take one in, to the end."""
 
     def rest(self) -> None:  # noqa: B027 - many have nothing to close
-        """Now and then, and at the end: close all that the inputs before have opened."""
+        """Now and then, after a find, and at the end: close all that the inputs before have opened."""
 
     def close(self) -> None:
         """At the end: close what is open from the beginning."""
@@ -103,6 +103,7 @@ def _feed_all(subject: Surface, seed: int, numbers: range) -> Iterator[Find]:
             place = traceback.extract_tb(error.__traceback__)[-1]
             kind = f"{type(error).__name__} in {place.name} ({os.path.basename(place.filename)}:{place.lineno})"
             yield from found(kind, number, f"{kind}: {str(error)[:200]}\n{traceback.format_exc()}", given)
+            subject.rest()  # what was left half done would stop the inputs after it
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
         took = time.process_time() - began

@@ -50,21 +50,28 @@ class _Broken(Surface):
 
     name = "broken"
     declared = (ValueError,)
+    is_half_done = False
 
     def make(self) -> object:
         return self.chance.randrange(4)
 
+    def rest(self) -> None:
+        self.is_half_done = False
+
     def feed(self, given: object) -> None:
+        assert not self.is_half_done
         if given == 0:
             raise ValueError
         if given == 1:
+            self.is_half_done = True
             raise KeyError("found")
         if given == 2:
             os.open(os.devnull, os.O_RDONLY)
 
 
 def test_something_can_be_found() -> None:
-    """An exception that is not declared, and a descriptor that stays open, once each; the input can be made again."""
+    """An exception that is not declared, and a descriptor that stays open, once each, and nothing that follows
+    from them; the input can be made again."""
     before = set(os.listdir("/proc/self/fd"))
     finds = list(fuzz(_Broken, SEED, range(500)))
     for fd in set(os.listdir("/proc/self/fd")) - before:

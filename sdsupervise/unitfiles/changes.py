@@ -11,7 +11,6 @@ from .rotation import instead
 from .text import UnitText
 
 STORE = 64
-_DEAF = "NotifyAccess was wider: pings from another process than the main one no longer count for the watchdog"
 _IDENTIFIER = re.compile(r"[\w.+-]+", re.ASCII)
 
 
@@ -41,8 +40,7 @@ def _type(unit: UnitText) -> Iterator[tuple[str, str]]:
             f"{instead(unit, number)} sends the same signal as before"
         )
     yield "Type=notify", note
-    others_ping = unit.value("NotifyAccess") in ("all", "exec") and unit.seconds("WatchdogSec", 0.0)
-    yield "NotifyAccess=main", _DEAF if others_ping else ""
+    yield "NotifyAccess=main", ""  # of the supervisor, which listens to all processes of its command
 
 
 def _watchdog(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,9 @@ _STATUSES = {
 # What --restart says of each Restart=. After on-abort, a hang has to end in a start again, of a supervisor at least.
 _KEPT_RESTARTS = {"on-failure": "on-failure", "on-abnormal": "on-abnormal", "on-abort": "on-abnormal"}
 _CLEAN = frozenset(signal.Signals(number).name for number in CLEAN_SIGNALS)
+# The places that systemd reads; it ignores StartLimitIntervalSec= in [Service].
+_BURST = (("Unit", "StartLimitBurst"), ("Service", "StartLimitBurst"))
+_INTERVAL = (("Unit", "StartLimitIntervalSec"), ("Unit", "StartLimitInterval"), ("Service", "StartLimitInterval"))
 FALSE = ("", "no", "false", "off", "0", "n", "f")
 
 
@@ -218,8 +221,8 @@ def restarts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
 
 def _start_limit(unit: UnitText, line: CommandLine) -> bool:
     """Carry over a limit of starts that the unit has set; return whether there is one."""
-    burst = _either(unit, "StartLimitBurst")
-    interval = _either(unit, "StartLimitIntervalSec", "StartLimitInterval")
+    burst = unit.last(_BURST)
+    interval = unit.last(_INTERVAL)
     if not burst and not interval:
         return False
     try:
@@ -232,11 +235,6 @@ def _start_limit(unit: UnitText, line: CommandLine) -> bool:
     line.options |= {"crash-limit": str(count), "crash-window": f"{window:g}"}
     line.note(f"--crash-limit {count}: the unit gave up after so many starts within {window:g} s")
     return True
-
-
-def _either(unit: UnitText, *keys: str) -> str:
-    found = [unit.value(key, section=section) for key in keys for section in ("Unit", "Service")]
-    return next(filter(None, found), "")
 
 
 def timeouts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:

@@ -308,7 +308,7 @@ def test_whom_it_runs_as_stays(line: str) -> None:
         (["TimeoutStartSec=10"], "TimeoutStartSec=90", "TimeoutStartSec was 10"),
         (["Type=notify", "TimeoutStartSec=5min"], "", "--start-timeout and --reload-timeout 300"),
         (["Type=notify", "WatchdogSec=20"], "", "--worker-timeout 20"),
-        (["NotifyAccess=all", "WatchdogSec=9"], "NotifyAccess=main", "no longer count for the watchdog"),
+        (["NotifyAccess=all", "WatchdogSec=9"], "NotifyAccess=main", "--worker-timeout 9"),
         (["Type=idle"], "Type=notify", "Type was idle"),
         (["WorkingDirectory=~"], "", "needs --directory"),
     ],
@@ -318,6 +318,12 @@ def test_settings(lines: list[str], setting: str, note: str) -> None:
     drop_in = wrapped("ExecStart=/bin/any", *lines)
     assert setting in (*drop_in.settings, "")
     assert note in " ".join(drop_in.notes)
+
+
+def test_pings_of_a_child_count() -> None:
+    """The supervisor listens to all processes of its command, so nothing is said of a wider NotifyAccess=."""
+    for access in ("all", "exec", "main"):
+        assert "pings" not in " ".join(wrapped("ExecStart=/bin/any", f"NotifyAccess={access}", "WatchdogSec=9").notes)
 
 
 def test_what_a_unit_has_stays() -> None:

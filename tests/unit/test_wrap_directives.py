@@ -288,6 +288,13 @@ def test_a_stop_by_a_command_is_said() -> None:
         (["Restart=always", "RestartSec=1", "RestartMaxDelaySec=9"], "--respawn-backoff-limit 9"),
         (["StartLimitBurst=3", "StartLimitInterval=60s"], "--crash-limit 3 --crash-window 60"),
         (["[Unit]", "StartLimitIntervalSec=5min"], "--crash-limit 5 --crash-window 300"),
+        # systemd ignores the interval there, and the last line counts wherever it is
+        (["StartLimitBurst=3", "StartLimitIntervalSec=5min"], "--crash-limit 3 --crash-window 10"),
+        (
+            ["[Unit]", "StartLimitBurst=3", "StartLimitIntervalSec=5", "[Service]", "StartLimitInterval=7"],
+            "--crash-limit 3 --crash-window 7",
+        ),
+        (["StartLimitBurst=4", "[Unit]", "StartLimitBurst=3"], "--crash-limit 3 --crash-window 10"),
         (["Type=notify"], "--start-timeout 90 --reload-timeout 90"),
         (["Type=notify", "TimeoutStartSec=2min"], "--start-timeout 120 --reload-timeout 120"),
         (["Type=notify", "TimeoutStartSec=infinity"], "--start-timeout 3600 --reload-timeout 3600"),
@@ -299,7 +306,10 @@ def test_times_and_limits(lines: list[str], expected: str) -> None:
     assert expected in options(*lines)
 
 
-@pytest.mark.parametrize("lines", [["RestartSec=3"], ["Restart=always", "RestartSec=5"], ["StartLimitBurst=0"]])
+@pytest.mark.parametrize(
+    "lines",
+    [["RestartSec=3"], ["Restart=always", "RestartSec=5"], ["StartLimitBurst=0"], ["StartLimitIntervalSec=5min"]],
+)
 def test_limits_that_are_none(lines: list[str]) -> None:
     """What says nothing, or the same as a supervisor does by itself, adds nothing."""
     assert not re.search("delay-before-respawn|crash-limit", options(*lines))

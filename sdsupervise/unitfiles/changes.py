@@ -100,14 +100,13 @@ def _what_else(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
         yield "", "ExecStopPost runs at a stop, but not at a reload"
     limits = [key for key in ("MemoryHigh", "MemoryMax") if unit.value(key) not in ("", "infinity")]
     if limits:
-        yield (
-            "",
-            f"{' and '.join(limits)} must have room for two generations in a reload, and 20 MB for each supervisor",
-        )
+        two = "two generations" if line.options["handover"] == "overlap" else "a second supervisor"
+        room = "20 MB of the supervisor" if line.own_signal else f"{two} in a reload, and 20 MB for each supervisor"
+        yield "", f"{' and '.join(limits)} must have room for {room}"
     if unit.value("Delegate").lower() not in lifecycle.FALSE:
         yield "", f"Delegate= gives {line.program} a control group in which the supervisor runs, too"
     others = unit.words("ReloadPropagatedFrom", "Unit")
-    if others:
+    if others and not line.own_signal:
         yield "", f"a reload of {' or '.join(others)} reloads this unit, too, so it now brings new code"
     if unit.value("RestrictFileSystems"):
         yield "", "RestrictFileSystems= holds for the supervisor, which needs tmpfs, proc and the file system of /usr"

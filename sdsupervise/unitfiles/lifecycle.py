@@ -135,7 +135,8 @@ def seconds(unit: UnitText, key: str, default: float) -> float:
 def stops(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     """The settings about a stop, each with its note. They set the options of a supervisor, too."""
     mode = unit.value("KillMode", "control-group")
-    left = f"KillMode was {mode}: what {line.program} leaves running at a stop or a reload is killed now"
+    when = "at a stop" if line.own_signal else "at a stop or a reload"
+    left = f"KillMode was {mode}: what {line.program} leaves running {when} is killed now"
     yield "KillMode=mixed", left if mode in ("process", "none") else ""
     said = ""
     commands = unit.values("ExecStop")

@@ -48,6 +48,7 @@ class CommandLine:
         self.user = user  # its unit's; "" or "root" for root
         self.owner = ""  # USER or USER:GROUP that a launcher changes to
         self.has_own_path = False  # a launcher puts a virtual environment ahead of PATH
+        self.own_signal = ""  # by which the program reloads itself, as it goes on to do, such as "HUP"
         self.options: dict[str, str] = {}  # of `sdsupervise run`
         self.notes: list[str] = []
 

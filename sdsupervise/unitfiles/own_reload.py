@@ -26,11 +26,15 @@ def signal_of(unit: UnitText) -> str:
     return ""
 
 
-def notes_of_reload(unit: UnitText, line: CommandLine, *, keeps_signal: bool) -> Iterator[str]:
-    """What a reload of the wrapped unit is, as far as it differs from the one before.
+def kept_signal(unit: UnitText, line: CommandLine) -> str:
+    """The signal by which the program goes on to reload itself, because its generations cannot overlap; "" for none."""
+    if line.options.get("handover") == "overlap" or _WITHOUT.intersection(map(os.path.basename, line.words)):
+        return ""
+    return signal_of(unit)
 
-    With `keeps_signal`, a program whose generations cannot overlap goes on with the signal by which it reloads itself.
-    """
+
+def notes_of_reload(unit: UnitText, line: CommandLine) -> Iterator[str]:
+    """What a reload of the wrapped unit is, as far as it differs from the one before."""
     reloads = unit.values("ExecReload")
     if not reloads:
         return
@@ -38,7 +42,7 @@ def notes_of_reload(unit: UnitText, line: CommandLine, *, keeps_signal: bool) ->
     was = f"ExecReload was {reloads[-1]}"
     if line.options.get("handover") == "overlap":
         yield f"{was}: a reload now waits until the new code serves, and fails if it does not"
-    elif number and keeps_signal and not _WITHOUT.intersection(map(os.path.basename, line.words)):
+    elif line.own_signal:
         line.options["reload-signal"] = f"SIG{number}"
         line.notes = [note.replace(_GAP, _GAP.replace("reload", "restart")) for note in line.notes]
         yield (

@@ -13,7 +13,7 @@ from . import lifecycle, programs, words
 from .changes import changes
 from .drop_in import DropIn, checksums
 from .line import CommandLine
-from .own_reload import notes_of_reload, notes_of_rotation
+from .own_reload import kept_signal, notes_of_reload, notes_of_rotation
 from .paths import ROOTS, SYSTEM, OwnFiles
 from .rotation import Rotation
 from .sandbox import needs
@@ -51,8 +51,10 @@ def wrap(
     programs.adapt(line)
     if handover:
         line.options["handover"] = handover
+    else:
+        line.own_signal = kept_signal(unit, line)
     _kill_as_systemd_did(unit, line)
-    found = [*changes(unit, start, line), *room, *_commands_beside(unit, line, keeps_signal=not handover)]
+    found = [*changes(unit, start, line), *room, *_commands_beside(unit, line)]
     settings = [setting for setting, _ in found if setting]
     rotated = notes_of_rotation(unit, line, rotations)
     notes = [*line.notes, *(note for _, note in found if note), *rotated, "the switch needs one last restart"]
@@ -173,10 +175,11 @@ def _octal(text: str, default: int) -> int:
     return int(text, 8) if re.fullmatch("[0-7]{1,4}", text) else default
 
 
-def _commands_beside(unit: UnitText, line: CommandLine, *, keeps_signal: bool) -> Iterator[tuple[str, str]]:
-    yield from (("", note) for note in notes_of_reload(unit, line, keeps_signal=keeps_signal))
+def _commands_beside(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
+    yield from (("", note) for note in notes_of_reload(unit, line))
     if line.given:
-        yield "", f"its sockets still come from {', '.join(line.given)}, and a reload hands them on"
+        hands_on = "" if line.own_signal else ", and a reload hands them on"
+        yield "", f"it still gets the sockets of {' and '.join(line.given)}{hands_on}"
 
 
 def _exec_lines(start: words.Exec, line: CommandLine, program: str) -> list[str]:

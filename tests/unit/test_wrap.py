@@ -340,7 +340,9 @@ def test_sockets_of_systemd() -> None:
     for bind in "fd://3", "127.0.0.1:1":
         assert run(f"gunicorn -b {bind} a", given=["app.socket"]).endswith("-- gunicorn --preload a")
     assert run("uvicorn a:a", given=["app.socket"]).endswith("uvicorn --fd 3 a:a")
-    assert "come from app.socket" in " ".join(wrapped("ExecStart=/bin/any", given=["app.socket"]).notes)
+    assert "gets the sockets of app.socket, and a reload hands" in " ".join(
+        wrapped("ExecStart=/bin/any", given=["app.socket"]).notes
+    )
 
 
 @pytest.mark.parametrize(

@@ -341,7 +341,7 @@ def test_limits_that_are_none(lines: list[str]) -> None:
         (["ExecCondition=/bin/true"], "", "ExecCondition runs at a start, but not at a reload"),
         (["ExecStartPost=/bin/x $MAINPID"], "", "its $MAINPID is the supervisor"),
         (["ExecStopPost=/bin/x"], "", "ExecStopPost runs at a stop, but not at a reload"),
-        (["MemoryMax=100M"], "", "MemoryMax must have room for two generations"),
+        (["MemoryMax=100M"], "", "MemoryMax must have room for a second supervisor in a reload"),
         (["Delegate=yes"], "", "Delegate= gives any a control group"),
         (["RestrictFileSystems=ext4"], "", "RestrictFileSystems= holds for the supervisor"),
         (["[Unit]", "OnFailure=alert.service"], "", "OnFailure=alert.service waits for the end of the supervisor"),

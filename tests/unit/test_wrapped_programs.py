@@ -411,6 +411,28 @@ def test_a_reload_that_the_program_did_itself(reload: str, option: str) -> None:
     assert f"ExecReload was {reload}: a reload now waits until the new code serves" in told
 
 
+def test_a_signal_starts_nothing_anew() -> None:
+    """What is said of a reload is true of a program that goes on to reload itself by its signal, too."""
+    lines = ["KillMode=process", "MemoryMax=1G", "[Unit]", "ReloadPropagatedFrom=b.target", "[Service]"]
+    unit = text.parse("a.service", "\n".join(["[Service]", "ExecStart=/bin/any", *lines, "ExecReload="]))
+    signal = text.parse(
+        "a.service", "\n".join(["[Service]", "ExecStart=/bin/any", *lines, "ExecReload=kill -HUP $MAINPID"])
+    )
+    anew = " ".join(wrap(unit, given=["a.socket"]).notes)
+    told = " ".join(wrap(signal, given=["a.socket"]).notes)
+    for sentence, is_anew in (
+        ("what any leaves running at a stop or a reload is killed", True),
+        ("what any leaves running at a stop is killed", False),
+        ("MemoryMax must have room for a second supervisor in a reload, and 20 MB for each", True),
+        ("MemoryMax must have room for 20 MB of the supervisor", False),
+        ("gets the sockets of a.socket, and a reload hands them on", True),
+        ("gets the sockets of a.socket the switch", False),
+        ("so it now brings new code", True),
+    ):
+        assert (sentence in anew) == is_anew and (sentence in told) == (not is_anew)
+    assert "MemoryMax must have room for two generations" in wrapped("gunicorn a", "MemoryMax=1G")
+
+
 @pytest.mark.parametrize(
     "command", ["/srv/venv/bin/rq worker", "/usr/bin/celery -A a beat", "/bin/python -m rq worker"]
 )

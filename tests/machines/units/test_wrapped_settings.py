@@ -232,7 +232,7 @@ def test_a_template_and_an_instance(machine: Machine) -> None:
     assert [machine.show(f"app@{name}.service", "Type")["Type"] for name in "12"] == ["notify", "simple"]
     machine.write("/etc/systemd/system/app@.socket", "[Socket]\nListenStream=/run/app-%i\n")
     machine.run("systemctl", "daemon-reload")
-    assert "its sockets still come from app@.socket" in sdsupervise(machine, "wrap", "app@").stderr
+    assert "it still gets the sockets of app@.socket" in sdsupervise(machine, "wrap", "app@").stderr
     machine.write("/etc/systemd/system/app.socket", "[Socket]\nListenStream=/run/app\nAccept=yes\n")
     machine.run("systemctl", "daemon-reload")
     done = sdsupervise(machine, "wrap", "app@")

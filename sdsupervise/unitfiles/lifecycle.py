@@ -136,7 +136,7 @@ def stops(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     """The settings about a stop, each with its note. They set the options of a supervisor, too."""
     mode = unit.value("KillMode", "control-group")
     when = "at a stop" if line.own_signal else "at a stop or a reload"
-    left = f"KillMode was {mode}: what {line.program} leaves running {when} is killed now"
+    left = f"KillMode was {mode}: what {line.called} leaves running {when} is killed now"
     yield "KillMode=mixed", left if mode in ("process", "none") else ""
     said = ""
     commands = unit.values("ExecStop")

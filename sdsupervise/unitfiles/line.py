@@ -9,6 +9,7 @@ from ..input.checked import decimal
 from ..input.printable import one_line
 from ..settings.addresses import parse
 from . import words as unit_words
+from .launchers import name_of
 
 _NAMES_OF_THIS_HOST = {"localhost": "127.0.0.1"}
 _DEFAULT_MODE = 0o666  # of a UNIX socket of the supervisor; no other bits count for a socket
@@ -56,6 +57,11 @@ class CommandLine:
     def program(self) -> str:
         """The program's name."""
         return os.path.basename(self.before[-1])
+
+    @property
+    def called(self) -> str:
+        """What it runs in the end, in a note: the program's name, or that of a module or a script."""
+        return name_of(self.words)
 
     @property
     def words(self) -> list[str]:

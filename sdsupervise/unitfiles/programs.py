@@ -34,6 +34,9 @@ _INSTEAD: Sequence[tuple[tuple[str, ...], str]] = (
     (("rails", "server"), "puma serves the same application, and can take its socket from the supervisor"),
     (("rails", "s"), "puma serves the same application, and can take its socket from the supervisor"),
 )
+_VERBS_OF_CELERY = ("worker", "beat", "multi", "flower")
+# Its options with a value, before the verb.
+_VALUES_OF_CELERY = ("-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config", "--workdir")
 _OF_NODE = (
     "a Node server opens its own socket, so each reload refuses clients for the time of one stop and one start; one "
     "that calls listen({fd: 3}) takes its socket from the supervisor, with --listen http=ADDRESS and --handover overlap"
@@ -102,7 +105,7 @@ def _without_shell(line: CommandLine) -> None:
 
 
 def _celery(line: CommandLine) -> None:
-    verb = next((word for word in line.arguments if word in ("worker", "beat", "multi", "flower")), "")
+    verb = _verb_of_celery(line)
     if verb == "multi":
         raise CannotWrap("celery multi starts processes in the background; let ExecStart= be `celery -A APP worker`.")
     if places := line.take("--workdir"):
@@ -120,6 +123,17 @@ def _celery(line: CommandLine) -> None:
         )
     adaptations.is_ready_after(line)
     adaptations.drains_within(line, "")
+
+
+def _verb_of_celery(line: CommandLine) -> str:
+    """Its first verb that is not the value of an option: an app may be called worker, too."""
+    words = iter(line.arguments)
+    for word in words:
+        if word in _VALUES_OF_CELERY:
+            next(words, "")
+        elif word in _VERBS_OF_CELERY:
+            return word
+    return ""
 
 
 def _haproxy(line: CommandLine) -> None:

@@ -8,10 +8,12 @@ from types import MappingProxyType
 
 from ..errors import CannotWrap
 from ..input.checked import MOST_COUNT, decimal
+from ..linux.program_search import search
 from ..settings import background_programs
 from . import lifecycle, programs, words
 from .changes import changes
 from .drop_in import DropIn, checksums
+from .launchers import name_of
 from .line import CommandLine
 from .own_reload import kept_signal, notes_of_reload, notes_of_rotation
 from .paths import ROOTS, SYSTEM, OwnFiles
@@ -19,6 +21,7 @@ from .rotation import Rotation
 from .sandbox import needs
 from .subject import runs_us
 from .text import UnitText
+from .versions import PATH
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _MACHINES_OWN = ("systemd-", "dbus")
@@ -45,7 +48,7 @@ def wrap(
 
     Raises CannotWrap, with one sentence, if that cannot work.
     """
-    start = _start_of(unit)
+    start = _as_systemd_finds_it(unit, _start_of(unit), variables)
     room = [*_room_of(unit, start, own)]
     line = _line(unit, start, given, listen, variables)
     programs.adapt(line)
@@ -92,11 +95,32 @@ def _start_of(unit: UnitText) -> words.Exec:
     for key in ROOTS:
         if unit.value(key):
             raise CannotWrap(f"{name} has {key}=, and sdsupervise does not exist there.")
-    lifecycle.check(unit, os.path.basename(start.words[place]))
+    lifecycle.check(unit, name_of(start.words))
     if "|" in start.prefixes:
         raise CannotWrap(f'{name} has a "|" before its command, which a shell splits; let it be /bin/sh -c and a text.')
     _check_files(unit)
     return start
+
+
+def _as_systemd_finds_it(unit: UnitText, start: words.Exec, variables: Mapping[str, str] | None) -> words.Exec:
+    """The command with the path of its program, where the two would look it up in different places.
+
+    systemd does not look a program up in the PATH of the unit's environment; a supervisor does. Raises CannotWrap.
+    """
+    name = start.words[0]
+    sets_path = "PATH" in {**unit.environment, **(variables or {})} or "PATH" in unit.words("PassEnvironment")
+    if "/" in name or not (sets_path or variables is None):
+        return start
+    places = unit.words("ExecSearchPath") or [PATH]
+    path, may = search(name, [place for word in places for place in word.split(":")])
+    if may:
+        return start._replace(words=(path, *start.words[1:]))
+    if not sets_path:
+        return start
+    raise CannotWrap(
+        f"{unit.name} has ExecStart={name}, which systemd looks up in {':'.join(places)}, and not in the PATH of the "
+        f"unit; it is not there. Write the path of {name}."
+    )
 
 
 def _check_files(unit: UnitText) -> None:

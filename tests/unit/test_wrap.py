@@ -132,6 +132,14 @@ PRELOADED = "--handover overlap --listen http=127.0.0.1:8000 --stop-timeout 40 -
             "--handover overlap --ready-after 3 --stop-timeout 80 -- celery -A app worker -c 2",
         ),
         (
+            "celery --app worker beat",
+            "--handover exclusive --ready-after 3 --stop-timeout 80 -- celery --app worker beat",
+        ),
+        (
+            "celery $OPTIONS -A beat worker",
+            "--handover overlap --ready-after 3 --stop-timeout 80 -- celery $OPTIONS -A beat worker",
+        ),
+        (
             "celery -A app beat --workdir /srv/x",
             "--handover exclusive --directory /srv/x --ready-after 3 --stop-timeout 80 -- celery -A app beat",
         ),

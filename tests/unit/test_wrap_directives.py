@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -217,6 +218,8 @@ def test_what_must_outlive_a_restart(program: str) -> None:
     """Programs whose processes outlive a restart are refused; what else has KillMode=process gets a note."""
     with pytest.raises(CannotWrap, match="outlives a restart"):
         wrap(parsed(f"ExecStart=/usr/sbin/{program} -D", "KillMode=process"))
+    with pytest.raises(CannotWrap, match=f"what {program} has started outlives a restart"):
+        wrap(parsed(f"ExecStart=/usr/bin/python3 -u /usr/bin/{program}", "KillMode=process"))
     assert "what any leaves running at a stop or a reload is killed now" in " ".join(wrapped("KillMode=process").notes)
 
 
@@ -366,6 +369,39 @@ def test_all_rights() -> None:
     """With "+" systemd applies no sandbox to the command, so nothing of it is in the way."""
     unit = parsed("ExecStart=+/bin/any", "NoExecPaths=/", "CapabilityBoundingSet=CAP_SETUID", "TemporaryFileSystem=/")
     assert not [line for line in wrap(unit).settings if line.startswith(("ExecPaths", "Capability"))]
+
+
+@pytest.mark.parametrize(
+    ("lines", "path"),
+    [
+        (["Environment=PATH=/srv/venv/bin"], "/{}/any"),
+        (["Environment=PATH=/srv/venv/bin", "ExecSearchPath=/nowhere", "ExecSearchPath=/none:/{}"], "/{}/any"),
+        (["PassEnvironment=PATH"], "/{}/any"),
+        (["Environment=A=1"], "any"),
+        (["ExecSearchPath=/{}"], "any"),  # systemd makes it the PATH, too
+    ],
+)
+def test_a_program_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], path: str) -> None:
+    """systemd does not look it up in the unit's PATH, and a supervisor would: root must not run what is there."""
+    place = str(tmp_path).strip("/")
+    (tmp_path / "any").touch(0o755)
+    monkeypatch.setattr("sdsupervise.unitfiles.wrap.PATH", f"/{place}")
+    unit = parsed("ExecStart=any --now", *(line.format(place) for line in lines))
+    assert f" -- {path.format(place)} --now\n" in wrap(unit).text
+    if path != "any":
+        (tmp_path / "any").unlink()
+        with pytest.raises(CannotWrap, match="not in the PATH of the unit; it is not there"):
+            wrap(unit)
+
+
+def test_a_program_without_a_path_beside_a_hidden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of EnvironmentFile= that cannot be read may set PATH."""
+    (tmp_path / "any").touch(0o755)
+    monkeypatch.setattr("sdsupervise.unitfiles.wrap.PATH", str(tmp_path))
+    unit = parsed("ExecStart=any", "EnvironmentFile=/srv/app.env")
+    assert f" -- {tmp_path}/any\n" in wrap(unit, variables=None).text
+    assert f" -- {tmp_path}/any\n" in wrap(unit, variables={"PATH": "/srv/venv/bin"}).text
+    assert " -- any\n" in wrap(unit, variables={}).text
 
 
 UNDOING = [

@@ -262,7 +262,7 @@ def test_gunicorn_s_control_socket(tmp_path: Path, distribution: str, expected: 
         told = wrapped(f"{command} -b :1 a", f"WorkingDirectory={tmp_path}")
         assert ("gunicorn --no-control-socket --preload a" in told) == expected, command
         assert "version of gunicorn is not visible" not in told
-    assert ("--no-control-socket " in run("gunicorn a", f"Environment=PATH={tmp_path}/venv/bin")) == expected
+    assert ("--no-control-socket " in run("env gunicorn a", f"Environment=PATH={tmp_path}/venv/bin:/bin")) == expected
     (tmp_path / ".venv").symlink_to("venv")
     assert ("--no-control-socket " in run("poetry run gunicorn a", f"WorkingDirectory={tmp_path}")) == expected
 

@@ -4,6 +4,7 @@ foreground."""
 import os
 from collections.abc import Mapping
 
+_LONGEST_FIRST_LINE = 255  # characters; Linux reads no more of it
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "busybox")
 
 # The name of the program, and the advice for it.
@@ -83,15 +84,17 @@ def in_foreground(program: str) -> str:
         return f": {known}"
     if os.path.basename(program) in _SHELLS or _is_script(program):
         return ": in a script, exec the program as the last command, without a & behind it"
-    return "; its manual names the option"
+    return "; its manual says how"
 
 
 def _is_script(path: str) -> bool:
+    """Whether it is a script of a shell; one of Perl or Python goes to the background in its own way."""
     try:
         with open(path, "rb") as file:
-            return file.read(2) == b"#!"
+            first = os.fsdecode(file.read(_LONGEST_FIRST_LINE)).partition("\n")[0]
     except OSError:
         return False
+    return first.startswith("#!") and not {*map(os.path.basename, first[2:].split()[:2])}.isdisjoint(_SHELLS)
 
 
 def _known(program: str) -> str | None:

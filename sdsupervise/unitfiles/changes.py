@@ -21,7 +21,9 @@ def changes(unit: UnitText, start: words.Exec, line: CommandLine) -> Iterator[tu
     yield from lifecycle.restarts(unit, line)
     yield from lifecycle.timeouts(unit, line)
     yield from _watchdog(unit, line)
-    yield "OOMPolicy=continue", ""
+    policy = unit.value("OOMPolicy", "continue")
+    why = f"OOMPolicy was {policy}: the supervisor replaces a command that the kernel kills for memory"
+    yield "OOMPolicy=continue", "" if policy == "continue" else why
     yield from _directories(unit)
     yield from _descriptors(unit)
     yield from _output(unit, start)
@@ -78,6 +80,14 @@ def _output(unit: UnitText, start: words.Exec) -> Iterator[tuple[str, str]]:
     name = os.path.basename(start.words[0])
     if not unit.value("SyslogIdentifier") and _IDENTIFIER.fullmatch(name):
         yield f"SyslogIdentifier={name}", ""  # as it was, for whoever filters by it
+    error = unit.value("StandardError", "inherit").replace("inherit", "") or unit.value("StandardOutput")
+    if error == "null":
+        yield (
+            "",
+            "StandardError is null: what the supervisor reports is lost, too",
+        )
+    elif error.startswith(("file:", "append:", "truncate:")):
+        yield "", f"what the supervisor reports is in {error.partition(':')[2]}, too, and not in the journal"
     for key in ("StandardOutput", "StandardError"):
         kind, _, path = unit.value(key).partition(":")
         if kind in ("file", "truncate"):

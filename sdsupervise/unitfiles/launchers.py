@@ -117,6 +117,8 @@ _LAUNCHERS: Mapping[str, _Launcher] = {
     "authbind": _Launcher((), ("--depth",), ("--deep",)),
     "setpriv": _SETPRIV,
     "chpst": _CHPST,
+    "aa-exec": _Launcher((), ("-p", "--profile", "-n", "--namespace"), ("-i", "--immediate", "-v", "--verbose")),
+    "runcon": _Launcher(operands=1),
     "setuidgid": _Launcher(operands=1, owner=("",)),
     "s6-setuidgid": _Launcher(operands=1, owner=("",)),
     "envuidgid": _Launcher(operands=1),
@@ -182,11 +184,16 @@ def launched(words: Sequence[str], knows: Callable[[str], bool]) -> Launched | N
 
 def name_of(words: Sequence[str]) -> str:
     """The name of the program, the module or the script that these words run, behind all launchers that are known."""
+    return os.path.basename(word_that_is_run(words))
+
+
+def word_that_is_run(words: Sequence[str]) -> str:
+    """The word that names the program, the module or the script; see name_of."""
     found = launched(words, lambda name: not (name in _LAUNCHERS or name in _WRAPPERS or _PYTHONS.fullmatch(name)))
     place = found.place if found is not None else 0
     if is_shell(words[place]) and place + 1 < len(words) and not words[place + 1].startswith("-"):
         place += 1
-    return os.path.basename(words[place])
+    return words[place]
 
 
 def commands(words: Sequence[str]) -> Iterator[list[str]]:

@@ -59,9 +59,10 @@ def check(unit: UnitText, program: str) -> None:
     _check_restarts(unit)
     mode = unit.value("KillMode", "control-group")
     if mode in ("process", "none") and (program in _KEEPERS or unit.value("Delegate").lower() not in FALSE):
+        instead = "; sdsupervise import supervisord makes instances of its programs" * (program == "supervisord")
         raise CannotWrap(
             f"{name} has KillMode={mode}: what {program} has started outlives a restart, but a supervisor ends all of "
-            "it."
+            f"it{instead}."
         )
     if not unit.flag("IgnoreSIGPIPE", default=True):
         raise CannotWrap(

@@ -54,6 +54,16 @@ def knows(word: str) -> bool:
     return os.path.basename(word) in _PROGRAMS
 
 
+def check(words: Sequence[str]) -> None:
+    """Raise CannotWrap for `celery multi`, also in the text of a shell, as celery's documentation has it."""
+    for command in commands(words):
+        if "multi" in command[1:] and any("celery" in word.lower() for word in command[: command.index("multi", 1)]):
+            raise CannotWrap(
+                "celery multi starts processes in the background; let ExecStart= be `celery -A APP worker`, with "
+                "Type=simple."
+            )
+
+
 def says_when_ready(words: Sequence[str]) -> bool:
     """Whether this program is known to send READY=1 with these options."""
     name = os.path.basename(words[find_program(words)])
@@ -106,8 +116,6 @@ def _without_shell(line: CommandLine) -> None:
 
 def _celery(line: CommandLine) -> None:
     verb = _verb_of_celery(line)
-    if verb == "multi":
-        raise CannotWrap("celery multi starts processes in the background; let ExecStart= be `celery -A APP worker`.")
     if places := line.take("--workdir"):
         line.directory = line.written(places[-1], line.path)
     adaptations.without_daemon(line, "-D", "--detach")

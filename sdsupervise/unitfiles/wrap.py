@@ -10,10 +10,10 @@ from ..errors import CannotWrap
 from ..input.checked import MOST_COUNT, decimal
 from ..linux.program_search import search
 from ..settings import background_programs
-from . import lifecycle, programs, words
+from . import apparmor, lifecycle, programs, words
 from .changes import changes
 from .drop_in import DropIn, checksums
-from .launchers import name_of
+from .launchers import name_of, word_that_is_run
 from .line import CommandLine
 from .own_reload import kept_signal, notes_of_reload, notes_of_rotation
 from .paths import ROOTS, SYSTEM, OwnFiles
@@ -52,6 +52,8 @@ def wrap(
     room = [*_room_of(unit, start, own)]
     line = _line(unit, start, given, listen, variables)
     programs.adapt(line)
+    if "ready-after" not in line.options:
+        apparmor.check(unit.name, word_that_is_run(line.words))
     if handover:
         line.options["handover"] = handover
     else:
@@ -87,9 +89,10 @@ def _start_of(unit: UnitText) -> words.Exec:
     if early or name.startswith(_MACHINES_OWN) or start.words[0].startswith(_MACHINES_PROGRAMS):
         raise CannotWrap(f"{name} is a part of the machine itself, which other services need in order to start.")
     place = programs.find_program(start.words)
+    programs.check(start.words)
     if kind == "forking" and not programs.knows(start.words[place]):
         raise CannotWrap(
-            f"{name} is of Type=forking. It can be wrapped with Type=simple, and with its program in the foreground"
+            f"{name} is of Type=forking. It can be wrapped with Type=simple, if its program stays in the foreground"
             f"{background_programs.in_foreground(start.words[place])}."
         )
     for key in ROOTS:

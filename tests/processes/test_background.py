@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -177,11 +178,15 @@ def test_a_mark_is_no_limit(ground: Ground) -> None:
     assert running.wait() == 0
 
 
-def test_advice() -> None:
+def test_advice(tmp_path: Path) -> None:
     """What is known is said, and what is not known is not."""
     assert background_programs.in_foreground("/usr/sbin/nginx") == ": nginx -g 'daemon off;'"
     assert background_programs.in_foreground("php-fpm8.2") == ": php-fpm --nodaemonize"
-    assert background_programs.in_foreground("any") == "; its manual names the option"
+    assert background_programs.in_foreground("any") == "; its manual says how"
+    script = tmp_path / "script"
+    for first, is_of_shell in (("/bin/sh -e", True), ("/usr/bin/env bash", True), ("/usr/bin/perl -T", False)):
+        script.write_text(f"#!{first}\n")
+        assert ("exec the program as the last command" in background_programs.in_foreground(str(script))) == is_of_shell
     assert background_programs.goes_to_background("memcached") and not background_programs.goes_to_background("sh")
 
 

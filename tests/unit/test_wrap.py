@@ -358,7 +358,7 @@ def test_sockets_of_systemd() -> None:
     [
         (["Type=oneshot", "ExecStart=/bin/true"], "there is nothing to supervise"),
         (["Type=oneshot", "ExecStart=/bin/a", "ExecStart=/bin/b"], "there is nothing to supervise"),
-        (["Type=forking", "ExecStart=/usr/sbin/nginx"], "its program in the foreground: nginx -g 'daemon off;'."),
+        (["Type=forking", "ExecStart=/usr/sbin/nginx"], "its program stays in the foreground: nginx -g 'daemon off;'."),
         (["ExecStart=/bin/a", "[Unit]", "DefaultDependencies=no"], "part of the machine itself"),
         (["ExecStart=/usr/lib/systemd/systemd --user"], "part of the machine itself"),
         (["Type=dbus", "BusName=org.x", "ExecStart=/bin/a"], "name on D-Bus"),
@@ -370,6 +370,12 @@ def test_sockets_of_systemd() -> None:
         (["ExecStart=|/bin/a b"], "which a shell splits"),
         (["StandardInput=socket", "ExecStart=/bin/a"], "reads its standard input"),
         (["ExecStart=/bin/celery multi start w1"], "in the background"),
+        (["Type=forking", "ExecStart=/bin/celery -A a multi start w1"], "let ExecStart= be `celery -A APP worker`"),
+        (
+            ["Type=forking", "ExecStart=/bin/sh -c '${CELERY_BIN} -A $APP multi start $NODES --pidfile=${PID}'"],
+            "let ExecStart= be `celery -A APP worker`",
+        ),
+        (["Type=forking", "ExecStart=/bin/sh -c 'any multi start'"], "exec the program as the last command"),
         (["ExecStart=/bin/gunicorn --bind example.org:80 a"], "is not a numeric address"),
         (["ExecStart=/bin/gunicorn --bind fd://3 a"], "no .socket unit"),
         (["ExecStart=/bin/hypercorn --quic-bind :1 a"], "cannot keep"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdsupervise.errors import CannotWrap
-from sdsupervise.unitfiles import text
+from sdsupervise.unitfiles import apparmor, text
 from sdsupervise.unitfiles.drop_in import DropIn, why_undone, with_drop_in
 from sdsupervise.unitfiles.lint import lint
 from sdsupervise.unitfiles.paths import OwnFiles
@@ -190,8 +190,8 @@ REFUSED = [
     ("InaccessiblePaths=-/run/systemd", "hides /run/systemd/notify"),
     ("BindReadOnlyPaths=/srv/usr:/usr", "hides /usr/bin/sdsupervise"),
     ("MountImages=/srv/usr.raw:/usr", "hides /usr/bin/sdsupervise"),
-    ("AppArmorProfile=-any", "is for the program"),
-    ("SELinuxContext=any_t", "is for the program"),
+    ("AppArmorProfile=-any", "and let ExecStart= begin with /usr/bin/aa-exec -p any"),
+    ("SELinuxContext=any_t", "and let ExecStart= begin with /usr/bin/runcon any_t"),
     ("SmackProcessLabel=any", "is for the program"),
     ("PAMName=login", "opens a session for ExecReload= too"),
     ("CPUSchedulingResetOnFork=yes", "takes the scheduling policy"),
@@ -220,6 +220,8 @@ def test_what_must_outlive_a_restart(program: str) -> None:
         wrap(parsed(f"ExecStart=/usr/sbin/{program} -D", "KillMode=process"))
     with pytest.raises(CannotWrap, match=f"what {program} has started outlives a restart"):
         wrap(parsed(f"ExecStart=/usr/bin/python3 -u /usr/bin/{program}", "KillMode=process"))
+    with pytest.raises(CannotWrap, match="; sdsupervise import supervisord makes instances of its programs"):
+        wrap(parsed("ExecStart=/usr/bin/supervisord -n", "KillMode=process"))
     assert "what any leaves running at a stop or a reload is killed now" in " ".join(wrapped("KillMode=process").notes)
 
 
@@ -340,6 +342,10 @@ def test_limits_that_are_none(lines: list[str]) -> None:
         (["FileDescriptorStoreMax=8"], "FileDescriptorStoreMax=64", "what the command stores there is not kept"),
         (["StandardOutput=truncate:/var/log/a"], "StandardOutput=append:/var/log/a", "StandardOutput was truncate"),
         (["StandardError=file:/var/log/a"], "StandardError=append:/var/log/a", "StandardError was file"),
+        (["StandardError=null"], "", "what the supervisor reports is lost, too"),
+        (["StandardOutput=null", "StandardError=inherit"], "", "what the supervisor reports is lost, too"),
+        (["StandardOutput=append:/var/log/a"], "", "what the supervisor reports is in /var/log/a, too"),
+        (["OOMPolicy=kill"], "OOMPolicy=continue", "OOMPolicy was kill"),
         ([], "SyslogIdentifier=any", ""),
         (["ExecCondition=/bin/true"], "", "ExecCondition runs at a start, but not at a reload"),
         (["ExecStartPost=/bin/x $MAINPID"], "", "its $MAINPID is the supervisor"),
@@ -402,6 +408,42 @@ def test_a_program_without_a_path_beside_a_hidden_file(tmp_path: Path, monkeypat
     assert f" -- {tmp_path}/any\n" in wrap(unit, variables=None).text
     assert f" -- {tmp_path}/any\n" in wrap(unit, variables={"PATH": "/srv/venv/bin"}).text
     assert " -- any\n" in wrap(unit, variables={}).text
+
+
+PROFILE = "/usr/sbin/any {\n  #include <abstractions/base>\n  /run/systemd/notify w,\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "lines", "is_refused"),
+    [
+        ({"usr.sbin.any": PROFILE}, [], True),
+        ({"usr.sbin.any": PROFILE}, ["Type=simple"], False),  # it need not notify anybody
+        ({"usr.sbin.any": PROFILE}, ["ExecStart=", "ExecStart=/usr/bin/nice /usr/sbin/any"], True),
+        ({"usr.sbin.any": PROFILE, "local/usr.sbin.any": "/run/sdsupervise/** w,\n"}, [], False),
+        ({"usr.sbin.any": PROFILE.replace("{", "flags=(attach_disconnected, complain) {")}, [], False),
+        ({"usr.sbin.any": PROFILE, "disable/usr.sbin.any": ""}, [], False),
+        ({"usr.sbin.any": PROFILE, "force-complain/usr.sbin.any": ""}, [], False),
+        ({"usr.sbin.other": PROFILE}, [], False),
+    ],
+)
+def test_a_profile_of_apparmor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], lines: list[str], is_refused: bool
+) -> None:
+    """A program whose own profile lets it notify systemd alone would never be ready."""
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "enabled").write_text("Y\n")
+    monkeypatch.setattr(apparmor, "_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(apparmor, "_ENABLED", str(tmp_path / "enabled"))
+    unit = parsed("ExecStart=/usr/sbin/any", "Type=notify", *lines)
+    if is_refused:
+        with pytest.raises(
+            CannotWrap, match=f"Write the line `/run/sdsupervise/.. w,` to {tmp_path}/local/usr.sbin.any"
+        ):
+            wrap(unit)
+        monkeypatch.setattr(apparmor, "_ENABLED", str(tmp_path / "nothing"))
+    wrap(unit)
 
 
 UNDOING = [

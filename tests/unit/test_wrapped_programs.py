@@ -348,6 +348,13 @@ def test_uwsgi() -> None:
         assert "run --handover exclusive --stop-signal SIGINT" in told and "each reload refuses clients" in told
 
 
+def test_workers_beside_a_reloader() -> None:
+    """uvicorn ignores --workers beside --reload: that several processes run now is said."""
+    said = "uvicorn had one process until now: it ignores --workers beside --reload; 4 run now"
+    assert said in wrapped("uvicorn --reload --workers 4 a:a")
+    assert "had one process" not in wrapped("uvicorn --workers 4 a:a") + wrapped("uvicorn --reload a:a")
+
+
 def test_daphne() -> None:
     """daphne takes a TCP socket; the file of a UNIX socket it would remove while its successor serves there."""
     assert run("daphne -b 0.0.0.0 -p 80 a:a").startswith("overlap --listen http=0.0.0.0:80,lanes --ready-after 3 ")

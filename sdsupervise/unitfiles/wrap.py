@@ -13,7 +13,7 @@ from ..settings import background_programs
 from . import apparmor, lifecycle, programs, words
 from .changes import changes
 from .drop_in import DropIn, checksums
-from .launchers import name_of, word_that_is_run
+from .launchers import name_of
 from .line import CommandLine
 from .own_reload import kept_signal, notes_of_reload, notes_of_rotation
 from .paths import ROOTS, SYSTEM, OwnFiles
@@ -53,7 +53,7 @@ def wrap(
     line = _line(unit, start, given, listen, variables)
     programs.adapt(line)
     if "ready-after" not in line.options:
-        apparmor.check(unit.name, word_that_is_run(line.words))
+        apparmor.check(unit.name, line.words)
     if handover:
         line.options["handover"] = handover
     else:

@@ -424,6 +424,7 @@ PROFILE = "/usr/sbin/any {\n  #include <abstractions/base>\n  /run/systemd/notif
         ({"usr.sbin.any": PROFILE, "disable/usr.sbin.any": ""}, [], False),
         ({"usr.sbin.any": PROFILE, "force-complain/usr.sbin.any": ""}, [], False),
         ({"usr.sbin.other": PROFILE}, [], False),
+        ({"any_profile": PROFILE}, ["ExecStart=", "ExecStart=aa-exec -p any_profile -- /usr/sbin/any"], True),
     ],
 )
 def test_a_profile_of_apparmor(
@@ -438,9 +439,8 @@ def test_a_profile_of_apparmor(
     monkeypatch.setattr(apparmor, "_ENABLED", str(tmp_path / "enabled"))
     unit = parsed("ExecStart=/usr/sbin/any", "Type=notify", *lines)
     if is_refused:
-        with pytest.raises(
-            CannotWrap, match=f"Write the line `/run/sdsupervise/.. w,` to {tmp_path}/local/usr.sbin.any"
-        ):
+        (name,) = files
+        with pytest.raises(CannotWrap, match=f"Write the line `/run/sdsupervise/.. w,` to {tmp_path}/local/{name}"):
             wrap(unit)
         monkeypatch.setattr(apparmor, "_ENABLED", str(tmp_path / "nothing"))
     wrap(unit)

@@ -45,8 +45,11 @@ _INTERVAL = (("Unit", "StartLimitIntervalSec"), ("Unit", "StartLimitInterval"), 
 FALSE = ("", "no", "false", "off", "0", "n", "f")
 
 
-def check(unit: UnitText, program: str) -> None:
-    """Raise CannotWrap if a supervisor cannot keep what the unit means by its stops and restarts."""
+def check(unit: UnitText, program: str, prefixes: str = "") -> None:
+    """Raise CannotWrap if a supervisor cannot keep what the unit means by its stops and restarts.
+
+    `prefixes` are those of its command.
+    """
     name = unit.name
     if unit.flag("RemainAfterExit"):
         raise CannotWrap(
@@ -57,6 +60,12 @@ def check(unit: UnitText, program: str) -> None:
             f"{name} has ExitType=cgroup: its first process may end, but a supervisor would start it again."
         )
     _check_restarts(unit)
+    if "-" in prefixes and unit.value("Restart") in _KEPT_RESTARTS:
+        raise CannotWrap(
+            f'{name} has a "-" before its command: to systemd each of its ends is a clean one, so '
+            f'Restart={unit.value("Restart")} starts nothing again, but a supervisor would; take the "-" out, or write '
+            "Restart=no."
+        )
     mode = unit.value("KillMode", "control-group")
     if mode in ("process", "none") and (program in _KEEPERS or unit.value("Delegate").lower() not in FALSE):
         instead = "; sdsupervise import supervisord makes instances of its programs" * (program == "supervisord")

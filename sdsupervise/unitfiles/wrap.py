@@ -98,7 +98,7 @@ def _start_of(unit: UnitText) -> words.Exec:
     for key in ROOTS:
         if unit.value(key):
             raise CannotWrap(f"{name} has {key}=, and sdsupervise does not exist there.")
-    lifecycle.check(unit, name_of(start.words))
+    lifecycle.check(unit, name_of(start.words), start.prefixes)
     if "|" in start.prefixes:
         raise CannotWrap(f'{name} has a "|" before its command, which a shell splits; let it be /bin/sh -c and a text.')
     _check_files(unit)
@@ -193,6 +193,8 @@ def _line(
     )
     if "@" in start.prefixes:
         line.note(f'"@" is removed: {line.program} gets its own name')
+    if unit.value("WorkingDirectory").startswith("-") and place != "~":
+        line.note(f"WorkingDirectory=-{place} must exist now: --directory does not do without it")
     if place == "~":
         line.note("WorkingDirectory=~ stays, and a reload that follows a symlink needs --directory with its path")
     return line

@@ -319,6 +319,7 @@ def test_whom_it_runs_as_stays(line: str) -> None:
         (["NotifyAccess=all", "WatchdogSec=9"], "NotifyAccess=main", "--worker-timeout 9"),
         (["Type=idle"], "Type=notify", "Type was idle"),
         (["WorkingDirectory=~"], "", "needs --directory"),
+        (["WorkingDirectory=-/srv/a"], "", "WorkingDirectory=-/srv/a must exist now"),
     ],
 )
 def test_settings(lines: list[str], setting: str, note: str) -> None:
@@ -376,6 +377,8 @@ def test_sockets_of_systemd() -> None:
             "let ExecStart= be `celery -A APP worker`",
         ),
         (["Type=forking", "ExecStart=/bin/sh -c 'any multi start'"], "exec the program as the last command"),
+        (["ExecStart=-/bin/a", "Restart=on-failure"], 'take the "-" out, or write Restart=no.'),
+        (["ExecStart=-/bin/a", "Restart=on-abort"], "so Restart=on-abort starts nothing again"),
         (["ExecStart=/bin/gunicorn --bind example.org:80 a"], "is not a numeric address"),
         (["ExecStart=/bin/gunicorn --bind fd://3 a"], "no .socket unit"),
         (["ExecStart=/bin/hypercorn --quic-bind :1 a"], "cannot keep"),

@@ -194,15 +194,15 @@ def test_a_program_without_a_path(machine: Machine) -> None:
     """The same program runs as before: systemd does not look it up in the PATH of the unit."""
     for place in ("/srv", "/usr/local/bin"):
         machine.write(f"{place}/named-app", f"#!/bin/sh\necho {place} >>/srv/stops\nexec sleep infinity\n", mode=0o755)
-    make(machine, "ExecStart=named-app", "Environment=PATH=/srv:/usr/bin:/bin")
+    make(machine, "ExecStart=named-app", "Environment=PATH=/srv:/usr/bin:/bin", name="app-path.service")
     try:
-        machine.run("systemctl", "start", "app")
-        machine.run("sh", "-c", remains(sdsupervise(machine, "wrap", "--write", "app")))
+        machine.run("systemctl", "start", "app-path")
+        machine.run("sh", "-c", remains(sdsupervise(machine, "wrap", "--write", "app-path")))
         assert machine.read("/srv/stops") == "/usr/local/bin\n/usr/local/bin\n"
         machine.remove("/usr/local/bin/named-app")
-        machine.run("sh", "-c", remains(sdsupervise(machine, "unwrap", "app")), check=False)
-        assert machine.show("app.service", "ExecMainStatus") == {"ExecMainStatus": "203"}
-        done = sdsupervise(machine, "wrap", "app")
+        machine.run("sh", "-c", remains(sdsupervise(machine, "unwrap", "app-path")), check=False)
+        assert machine.show("app-path.service", "ExecMainStatus") == {"ExecMainStatus": "203"}
+        done = sdsupervise(machine, "wrap", "app-path")
         assert (done.returncode, "Write the path of named-app" in done.stderr) == (78, True)
     finally:
         machine.run("rm", "-f", "/srv/named-app", "/usr/local/bin/named-app")

@@ -135,13 +135,23 @@ def pass_on(pidfds: Mapping[int, int], number: int) -> list[int]:
 
 
 def handles(pid: int, number: int) -> bool | None:
-    """Return whether the process has a handler for the signal, or blocks it to wait for it; proc_pid_status(5).
+    """Return whether the process has a handler for the signal, or blocks it to read it later; proc_pid_status(5).
 
-    None: it is dead, or hidden from us.
+    None: it is dead, or hidden from us, or it waits for some signals (sigwaitinfo(2)), and the kernel does not show for
+    which.
     """
     try:
         with open(f"/proc/{pid}/status") as status:
             masks = [int(line.split()[1], 16) for line in status if line.startswith(("SigCgt:", "SigBlk:"))]
     except (OSError, ValueError, IndexError):
         return None
-    return any(mask >> number - 1 & 1 for mask in masks)
+    return any(mask >> number - 1 & 1 for mask in masks) or (None if _waits_for_signals(pid) else False)
+
+
+def _waits_for_signals(pid: int) -> bool:
+    """Return whether the main thread of a process waits for signals, as far as we may see that."""
+    try:
+        with open(f"/proc/{pid}/wchan", encoding="ascii", errors="replace") as place:
+            return "sigtimedwait" in place.read(256)
+    except OSError:
+        return False

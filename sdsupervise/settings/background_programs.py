@@ -4,6 +4,7 @@ foreground."""
 import os
 from collections.abc import Mapping
 
+_LONGEST_FIRST_LINE = 255  # characters; Linux reads no more of it
 _SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "busybox")
 
 # The name of the program, and the advice for it.
@@ -81,17 +82,22 @@ def in_foreground(program: str) -> str:
     known = _known(program)
     if known:
         return f": {known}"
-    if os.path.basename(program) in _SHELLS or _is_script(program):
+    interpreters = _interpreters(program)
+    if os.path.basename(program) in _SHELLS or not interpreters.isdisjoint(_SHELLS):
         return ": in a script, exec the program as the last command, without a & behind it"
-    return "; its manual names the option"
+    if interpreters:  # such as Perl or Python
+        return ": the script must not fork and end; it may have an option for that"
+    return "; its manual says how"
 
 
-def _is_script(path: str) -> bool:
+def _interpreters(path: str) -> set[str]:
+    """The names in the first line of a script: /usr/bin/env and bash; none if it is no script."""
     try:
         with open(path, "rb") as file:
-            return file.read(2) == b"#!"
+            first = os.fsdecode(file.read(_LONGEST_FIRST_LINE)).partition("\n")[0]
     except OSError:
-        return False
+        return set()
+    return {*map(os.path.basename, first[2:].split()[:2])} if first.startswith("#!") else set()
 
 
 def _known(program: str) -> str | None:

@@ -100,7 +100,7 @@ def is_ready_after(line: CommandLine) -> None:
         return
     line.options["ready-after"] = _READY_AFTER
     line.note(
-        f"--ready-after {_READY_AFTER}: {line.program} does not report when it is ready; if your code does, with "
+        f"--ready-after {_READY_AFTER}: {line.called} does not report when it is ready; if your code does, with "
         "`sdsupervise ready`, take the option out"
     )
 

@@ -11,7 +11,6 @@ from .rotation import instead
 from .text import UnitText
 
 STORE = 64
-_DEAF = "NotifyAccess was wider: pings from another process than the main one no longer count for the watchdog"
 _IDENTIFIER = re.compile(r"[\w.+-]+", re.ASCII)
 
 
@@ -22,7 +21,9 @@ def changes(unit: UnitText, start: words.Exec, line: CommandLine) -> Iterator[tu
     yield from lifecycle.restarts(unit, line)
     yield from lifecycle.timeouts(unit, line)
     yield from _watchdog(unit, line)
-    yield "OOMPolicy=continue", ""
+    policy = unit.value("OOMPolicy", "continue")
+    why = f"OOMPolicy was {policy}: the supervisor replaces a command that the kernel kills for memory"
+    yield "OOMPolicy=continue", "" if policy == "continue" else why
     yield from _directories(unit)
     yield from _descriptors(unit)
     yield from _output(unit, start)
@@ -41,8 +42,7 @@ def _type(unit: UnitText) -> Iterator[tuple[str, str]]:
             f"{instead(unit, number)} sends the same signal as before"
         )
     yield "Type=notify", note
-    others_ping = unit.value("NotifyAccess") in ("all", "exec") and unit.seconds("WatchdogSec", 0.0)
-    yield "NotifyAccess=main", _DEAF if others_ping else ""
+    yield "NotifyAccess=main", ""  # of the supervisor, which listens to all processes of its command
 
 
 def _watchdog(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
@@ -80,6 +80,14 @@ def _output(unit: UnitText, start: words.Exec) -> Iterator[tuple[str, str]]:
     name = os.path.basename(start.words[0])
     if not unit.value("SyslogIdentifier") and _IDENTIFIER.fullmatch(name):
         yield f"SyslogIdentifier={name}", ""  # as it was, for whoever filters by it
+    error = unit.value("StandardError", "inherit").replace("inherit", "") or unit.value("StandardOutput")
+    if error == "null":
+        yield (
+            "",
+            "StandardError is null: what the supervisor reports is lost, too",
+        )
+    elif error.startswith(("file:", "append:", "truncate:")):
+        yield "", f"what the supervisor reports is in {error.partition(':')[2]}, too, and not in the journal"
     for key in ("StandardOutput", "StandardError"):
         kind, _, path = unit.value(key).partition(":")
         if kind in ("file", "truncate"):
@@ -102,14 +110,13 @@ def _what_else(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
         yield "", "ExecStopPost runs at a stop, but not at a reload"
     limits = [key for key in ("MemoryHigh", "MemoryMax") if unit.value(key) not in ("", "infinity")]
     if limits:
-        yield (
-            "",
-            f"{' and '.join(limits)} must have room for two generations in a reload, and 20 MB for each supervisor",
-        )
+        two = "two generations" if line.options["handover"] == "overlap" else "a second supervisor"
+        room = "20 MB of the supervisor" if line.own_signal else f"{two} in a reload, and 20 MB for each supervisor"
+        yield "", f"{' and '.join(limits)} must have room for {room}"
     if unit.value("Delegate").lower() not in lifecycle.FALSE:
         yield "", f"Delegate= gives {line.program} a control group in which the supervisor runs, too"
     others = unit.words("ReloadPropagatedFrom", "Unit")
-    if others:
+    if others and not line.own_signal:
         yield "", f"a reload of {' or '.join(others)} reloads this unit, too, so it now brings new code"
     if unit.value("RestrictFileSystems"):
         yield "", "RestrictFileSystems= holds for the supervisor, which needs tmpfs, proc and the file system of /usr"

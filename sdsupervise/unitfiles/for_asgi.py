@@ -16,6 +16,7 @@ def adapt_uvicorn(line: CommandLine) -> None:
     """
     line.options["handover"] = "overlap"
     line.expand()
+    had_one = "--reload" in line.arguments
     adaptations.without_reload(line, "--reload")
     line.take("--reload-dir", "--reload-include", "--reload-exclude", "--reload-delay")
     if line.environment.get("UVICORN_RELOAD", "").lower() not in ("", "0", "false", "no", "off"):
@@ -43,6 +44,8 @@ def adapt_uvicorn(line: CommandLine) -> None:
     elif not line.values("--fd"):
         line.arguments[:0] = ["--fd", "3"]
     adaptations.one_process(line, ["--workers"], ["UVICORN_WORKERS", "WEB_CONCURRENCY"], [])
+    if had_one and (workers := line.options.get("workers")):
+        line.note(f"uvicorn had one process until now: it ignores --workers beside --reload; {workers} run now")
     adaptations.drops_what_it_has_not_read(line)
     adaptations.is_ready_after(line)
     limit = line.environment.get("UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN", "")

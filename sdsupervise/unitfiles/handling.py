@@ -154,7 +154,8 @@ HANDLED: tuple[Handled, ...] = (
         Handling.CHANGED,
         "Service",
         "StandardOutput StandardError",
-        "`file:` and `truncate:` become `append:`; `fd:` and `socket` are refused.",
+        "`file:` and `truncate:` become `append:`; `fd:` and `socket` are refused. A note says if the supervisor's own "
+        "messages go to a file, or nowhere.",
     ),
     _handled(
         Handling.CHANGED,
@@ -227,7 +228,8 @@ HANDLED: tuple[Handled, ...] = (
         Handling.NOTED,
         "Service",
         "Environment EnvironmentFile",
-        "They stay. `unit wrap` reads the addresses of sockets from them.",
+        "They stay. `unit wrap` reads the addresses of sockets from them. If they set PATH, a program without a path "
+        "is written with the path at which systemd finds it.",
     ),
     _handled(
         Handling.REFUSED,
@@ -289,6 +291,8 @@ CONCERNS = frozenset(key for key, handling in HANDLING.items() if handling is no
     ("Service", "User"),
     ("Service", "Group"),
     ("Service", "DynamicUser"),
+    ("Service", "ExecSearchPath"),
+    ("Service", "PassEnvironment"),
 }
 """What a drop-in of `unit wrap` depends on."""
 

@@ -7,7 +7,7 @@ and the program is unknown.
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 _MOST_LAUNCHERS = 10  # in one command line
@@ -117,6 +117,8 @@ _LAUNCHERS: Mapping[str, _Launcher] = {
     "authbind": _Launcher((), ("--depth",), ("--deep",)),
     "setpriv": _SETPRIV,
     "chpst": _CHPST,
+    "aa-exec": _Launcher((), ("-p", "--profile", "-n", "--namespace"), ("-i", "--immediate", "-v", "--verbose")),
+    "runcon": _Launcher(operands=1),
     "setuidgid": _Launcher(operands=1, owner=("",)),
     "s6-setuidgid": _Launcher(operands=1, owner=("",)),
     "envuidgid": _Launcher(operands=1),
@@ -126,7 +128,10 @@ _LAUNCHERS: Mapping[str, _Launcher] = {
     "tini": _Launcher((), ("-p", "-e"), ("-s", "-g", "-v", "-vv", "-w"), stays=True),
     "catatonit": _Launcher((), (), ("-g", "-P"), stays=True),
 }
+_PYTHONS = re.compile(r"python(3(\.\d+)?t?)?|pypy3?")
+_WRAPPERS = ("opentelemetry-instrument",)
 _SHELLS = ("sh", "bash", "dash", "zsh")
+_BETWEEN_COMMANDS = re.compile(r"&&|\|\||[;&|\n]")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 # A shell does nothing with these letters but split words, and take quotes away.
 _PLAIN_TEXT = re.compile(r"[\w@%+=:,./'\" -]+", re.ASCII)
@@ -163,9 +168,9 @@ def launched(words: Sequence[str], knows: Callable[[str], bool]) -> Launched | N
         name = os.path.basename(words[place])
         if knows(name):
             return found
-        if re.fullmatch(r"python(3(\.\d+)?t?)?|pypy3?", name):
+        if _PYTHONS.fullmatch(name):
             ahead = _of_python(words, found)
-        elif name == "opentelemetry-instrument":
+        elif name in _WRAPPERS:
             ahead = _behind(words, found, _Launcher())
         elif name in _LAUNCHERS:
             ahead = _behind(words, found, _LAUNCHERS[name])
@@ -175,6 +180,36 @@ def launched(words: Sequence[str], knows: Callable[[str], bool]) -> Launched | N
             return None
         found = ahead
     return None
+
+
+def name_of(words: Sequence[str]) -> str:
+    """The name of the program, the module or the script that these words run, behind all launchers that are known."""
+    return os.path.basename(word_that_is_run(words))
+
+
+def word_that_is_run(words: Sequence[str]) -> str:
+    """The word that names the program, the module or the script; see name_of."""
+    found = launched(words, lambda name: not (name in _LAUNCHERS or name in _WRAPPERS or _PYTHONS.fullmatch(name)))
+    place = found.place if found is not None else 0
+    if is_shell(words[place]) and place + 1 < len(words) and not words[place + 1].startswith("-"):
+        place += 1
+    return words[place]
+
+
+def commands(words: Sequence[str]) -> Iterator[list[str]]:
+    """The command, or the commands in the text of `sh -c TEXT`, as far as they are visible without a shell."""
+    if not is_shell(words[0]) or len(words) < 3 or not re.fullmatch(r"-\w*c", words[1]):
+        yield list(words)
+        return
+    for part in _BETWEEN_COMMANDS.split(words[2]):
+        try:
+            command = shlex.split(part)
+        except ValueError:
+            command = part.split()
+        while command and (command[0] == "exec" or _ASSIGNMENT.fullmatch(command[0])):
+            del command[0]
+        if command:
+            yield command
 
 
 def plain(words: Sequence[str]) -> tuple[list[str], str] | None:

@@ -39,11 +39,17 @@ _STATUSES = {
 # What --restart says of each Restart=. After on-abort, a hang has to end in a start again, of a supervisor at least.
 _KEPT_RESTARTS = {"on-failure": "on-failure", "on-abnormal": "on-abnormal", "on-abort": "on-abnormal"}
 _CLEAN = frozenset(signal.Signals(number).name for number in CLEAN_SIGNALS)
+# The places that systemd reads; it ignores StartLimitIntervalSec= in [Service].
+_BURST = (("Unit", "StartLimitBurst"), ("Service", "StartLimitBurst"))
+_INTERVAL = (("Unit", "StartLimitIntervalSec"), ("Unit", "StartLimitInterval"), ("Service", "StartLimitInterval"))
 FALSE = ("", "no", "false", "off", "0", "n", "f")
 
 
-def check(unit: UnitText, program: str) -> None:
-    """Raise CannotWrap if a supervisor cannot keep what the unit means by its stops and restarts."""
+def check(unit: UnitText, program: str, prefixes: str = "") -> None:
+    """Raise CannotWrap if a supervisor cannot keep what the unit means by its stops and restarts.
+
+    `prefixes` are those of its command.
+    """
     name = unit.name
     if unit.flag("RemainAfterExit"):
         raise CannotWrap(
@@ -54,11 +60,18 @@ def check(unit: UnitText, program: str) -> None:
             f"{name} has ExitType=cgroup: its first process may end, but a supervisor would start it again."
         )
     _check_restarts(unit)
+    if "-" in prefixes and unit.value("Restart") in _KEPT_RESTARTS:
+        raise CannotWrap(
+            f'{name} has a "-" before its command: to systemd each of its ends is a clean one, so '
+            f'Restart={unit.value("Restart")} starts nothing again, but a supervisor would; take the "-" out, or write '
+            "Restart=no."
+        )
     mode = unit.value("KillMode", "control-group")
     if mode in ("process", "none") and (program in _KEEPERS or unit.value("Delegate").lower() not in FALSE):
+        instead = "; sdsupervise import supervisord makes instances of its programs" * (program == "supervisord")
         raise CannotWrap(
             f"{name} has KillMode={mode}: what {program} has started outlives a restart, but a supervisor ends all of "
-            "it."
+            f"it{instead}."
         )
     if not unit.flag("IgnoreSIGPIPE", default=True):
         raise CannotWrap(
@@ -132,7 +145,8 @@ def seconds(unit: UnitText, key: str, default: float) -> float:
 def stops(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     """The settings about a stop, each with its note. They set the options of a supervisor, too."""
     mode = unit.value("KillMode", "control-group")
-    left = f"KillMode was {mode}: what {line.program} leaves running at a stop or a reload is killed now"
+    when = "at a stop" if line.own_signal else "at a stop or a reload"
+    left = f"KillMode was {mode}: what {line.called} leaves running {when} is killed now"
     yield "KillMode=mixed", left if mode in ("process", "none") else ""
     said = ""
     commands = unit.values("ExecStop")
@@ -218,8 +232,8 @@ def restarts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
 
 def _start_limit(unit: UnitText, line: CommandLine) -> bool:
     """Carry over a limit of starts that the unit has set; return whether there is one."""
-    burst = _either(unit, "StartLimitBurst")
-    interval = _either(unit, "StartLimitIntervalSec", "StartLimitInterval")
+    burst = unit.last(_BURST)
+    interval = unit.last(_INTERVAL)
     if not burst and not interval:
         return False
     try:
@@ -232,11 +246,6 @@ def _start_limit(unit: UnitText, line: CommandLine) -> bool:
     line.options |= {"crash-limit": str(count), "crash-window": f"{window:g}"}
     line.note(f"--crash-limit {count}: the unit gave up after so many starts within {window:g} s")
     return True
-
-
-def _either(unit: UnitText, *keys: str) -> str:
-    found = [unit.value(key, section=section) for key in keys for section in ("Unit", "Service")]
-    return next(filter(None, found), "")
 
 
 def timeouts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from ..input.checked import decimal
 from ..input.printable import one_line
 from ..settings.addresses import parse
 from . import words as unit_words
+from .launchers import name_of
 
 _NAMES_OF_THIS_HOST = {"localhost": "127.0.0.1"}
 _DEFAULT_MODE = 0o666  # of a UNIX socket of the supervisor; no other bits count for a socket
@@ -48,6 +49,7 @@ class CommandLine:
         self.user = user  # its unit's; "" or "root" for root
         self.owner = ""  # USER or USER:GROUP that a launcher changes to
         self.has_own_path = False  # a launcher puts a virtual environment ahead of PATH
+        self.own_signal = ""  # by which the program reloads itself, as it goes on to do, such as "HUP"
         self.options: dict[str, str] = {}  # of `sdsupervise run`
         self.notes: list[str] = []
 
@@ -55,6 +57,11 @@ class CommandLine:
     def program(self) -> str:
         """The program's name."""
         return os.path.basename(self.before[-1])
+
+    @property
+    def called(self) -> str:
+        """What it runs in the end, in a note: the program's name, or that of a module or a script."""
+        return name_of(self.words)
 
     @property
     def words(self) -> list[str]:

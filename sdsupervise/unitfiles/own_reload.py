@@ -13,6 +13,7 @@ _GAP = "each reload refuses clients"  # of an exclusive program, in the notes on
 _MAIN = re.compile(r"\$\{?MAINPID\}?")
 # SIGHUP ends these, although units of theirs send it.
 _WITHOUT = frozenset(("rq", "rqworker", "rqscheduler", "celery", "daphne"))
+_DJANGO = "manage.py"
 _RELOADS = re.compile(r"\b(?:systemctl|invoke-rc\.d|service)\b.*\b(?:try-reload-or-restart|reload|force-reload)\b")
 
 
@@ -26,11 +27,17 @@ def signal_of(unit: UnitText) -> str:
     return ""
 
 
-def notes_of_reload(unit: UnitText, line: CommandLine, *, keeps_signal: bool) -> Iterator[str]:
-    """What a reload of the wrapped unit is, as far as it differs from the one before.
+def kept_signal(unit: UnitText, line: CommandLine) -> str:
+    """The signal by which the program goes on to reload itself, because its generations cannot overlap; "" for none."""
+    names = list(map(os.path.basename, line.words))
+    of_django = names[names.index(_DJANGO) + 1 :][:1] if _DJANGO in names else []
+    if line.options.get("handover") == "overlap" or not _WITHOUT.isdisjoint([line.program, line.called, *of_django]):
+        return ""
+    return signal_of(unit)
 
-    With `keeps_signal`, a program whose generations cannot overlap goes on with the signal by which it reloads itself.
-    """
+
+def notes_of_reload(unit: UnitText, line: CommandLine) -> Iterator[str]:
+    """What a reload of the wrapped unit is, as far as it differs from the one before."""
     reloads = unit.values("ExecReload")
     if not reloads:
         return
@@ -38,22 +45,20 @@ def notes_of_reload(unit: UnitText, line: CommandLine, *, keeps_signal: bool) ->
     was = f"ExecReload was {reloads[-1]}"
     if line.options.get("handover") == "overlap":
         yield f"{was}: a reload now waits until the new code serves, and fails if it does not"
-    elif number and keeps_signal and not _WITHOUT.intersection(map(os.path.basename, line.words)):
+    elif line.own_signal:
         line.options["reload-signal"] = f"SIG{number}"
         line.notes = [note.replace(_GAP, _GAP.replace("reload", "restart")) for note in line.notes]
         yield (
-            f"--reload-signal SIG{number}: {was}, so a reload passes the signal on, and fails if {line.program} ends; "
-            f"new code of {line.program} needs a restart, or take the option out"
+            f"--reload-signal SIG{number}: {was}, so a reload passes the signal on, and fails if {line.called} ends; "
+            f"new code of {line.called} needs a restart, or take the option out"
         )
         if len(reloads) > 1:
             yield f"the commands of ExecReload before it no longer run: {'; '.join(reloads[:-1])}"
         return
     elif number:
-        yield (f"{was}: a reload is now a stop and a start of {line.program}, and no longer sends SIG{number}")
+        yield (f"{was}: a reload is now a stop and a start of {line.called}, and no longer sends SIG{number}")
     else:
-        yield (
-            f"{was}: a reload is now a stop and a start of {line.program}; if you need that command, run it yourself"
-        )
+        yield (f"{was}: a reload is now a stop and a start of {line.called}; if you need that command, run it yourself")
     number = number or signal_in(reloads[-1])
     if number == "USR2":
         yield "SIGUSR2 to the main process now starts a reload, and does not reach the command"
@@ -71,7 +76,7 @@ def notes_of_rotation(unit: UnitText, line: CommandLine, rotations: Sequence[Rot
                 name = for_systemctl(unit.name)
                 yield f"{place} sends SIG{number} ({command}): write instead: systemctl reload {name}"
         elif number == "USR2":
-            yield f"{place} sends SIGUSR2 ({command}), which now starts a reload, and does not reach {line.program}"
+            yield f"{place} sends SIGUSR2 ({command}), which now starts a reload, and does not reach {line.called}"
         elif number:
             yield f"{place} sends SIG{number} ({command}): write instead: {instead(unit, number)}"
         elif _RELOADS.search(command):
@@ -80,7 +85,7 @@ def notes_of_rotation(unit: UnitText, line: CommandLine, rotations: Sequence[Rot
             if line.options.get("handover") == "overlap":
                 happens = "starts the code anew"
             else:
-                happens = f"stops {line.program} and starts it"
+                happens = f"stops {line.called} and starts it"
             yield f"{place} runs {command}: each rotation of its logs then {happens}{better}"
         else:
             child = "which is now a child of the supervisor"

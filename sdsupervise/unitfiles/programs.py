@@ -9,7 +9,7 @@ from . import adaptations
 from .for_asgi import adapt_daphne, adapt_hypercorn, adapt_uvicorn
 from .for_gunicorn import adapt_gunicorn
 from .for_sockets import adapt_puma, adapt_uwsgi
-from .launchers import is_shell, launched, plain
+from .launchers import commands, is_shell, launched, name_of, plain
 from .line import CommandLine
 
 _BY_LISTEN_PID = ("gunicorn", "puma")  # they take sockets only where LISTEN_PID is their own process
@@ -17,7 +17,11 @@ _INITS = ("dumb-init", "tini", "catatonit")
 # An option that names a port or an address, with its value joined to it or behind it.
 _LONG = re.compile(r"--?(?:\w+[.-])?(?:port|bind|listen|host|addr(?:ess)?|socket|http|uds)(?:=.*)?|runserver")
 _SHORT = ("-p", "-b", "-l", "-H")
+_EVERYWHERE = re.compile(
+    r"(?:(?:tcp|https?|ssl)://)?(?:(?:0\.0\.0\.0|\[::\]|\*):\d{2,5}|:(?:80|\d{3,5}))"
+)  # no client says that
 _PLACE = re.compile(r"(?:.*[:=])?\d{2,5}|.*\.sock|unix:.*|[\d.]+|\[.*\]|localhost")
+_NODES = ("node", "nodejs", "npm", "yarn", "pnpm")
 _WITH_A_SOCKET = "if it can take a socket from systemd, --listen NAME=ADDRESS and --handover overlap avoid that"
 # What leaves no gap, for programs that are known to open a socket: their words, and a sentence.
 _INSTEAD: Sequence[tuple[tuple[str, ...], str]] = (
@@ -30,6 +34,9 @@ _INSTEAD: Sequence[tuple[tuple[str, ...], str]] = (
     (("rails", "server"), "puma serves the same application, and can take its socket from the supervisor"),
     (("rails", "s"), "puma serves the same application, and can take its socket from the supervisor"),
 )
+_VERBS_OF_CELERY = ("worker", "beat", "multi", "flower")
+# Its options with a value, before the verb.
+_VALUES_OF_CELERY = ("-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config", "--workdir")
 _OF_NODE = (
     "a Node server opens its own socket, so each reload refuses clients for the time of one stop and one start; one "
     "that calls listen({fd: 3}) takes its socket from the supervisor, with --listen http=ADDRESS and --handover overlap"
@@ -45,6 +52,16 @@ def find_program(words: Sequence[str]) -> int:
 def knows(word: str) -> bool:
     """Whether the word names a known program."""
     return os.path.basename(word) in _PROGRAMS
+
+
+def check(words: Sequence[str]) -> None:
+    """Raise CannotWrap for `celery multi`, also in the text of a shell, as celery's documentation has it."""
+    for command in commands(words):
+        if "multi" in command[1:] and any("celery" in word.lower() for word in command[: command.index("multi", 1)]):
+            raise CannotWrap(
+                "celery multi starts processes in the background; let ExecStart= be `celery -A APP worker`, with "
+                "Type=simple."
+            )
 
 
 def says_when_ready(words: Sequence[str]) -> bool:
@@ -98,9 +115,7 @@ def _without_shell(line: CommandLine) -> None:
 
 
 def _celery(line: CommandLine) -> None:
-    verb = next((word for word in line.arguments if word in ("worker", "beat", "multi", "flower")), "")
-    if verb == "multi":
-        raise CannotWrap("celery multi starts processes in the background; let ExecStart= be `celery -A APP worker`.")
+    verb = _verb_of_celery(line)
     if places := line.take("--workdir"):
         line.directory = line.written(places[-1], line.path)
     adaptations.without_daemon(line, "-D", "--detach")
@@ -116,6 +131,17 @@ def _celery(line: CommandLine) -> None:
         )
     adaptations.is_ready_after(line)
     adaptations.drains_within(line, "")
+
+
+def _verb_of_celery(line: CommandLine) -> str:
+    """Its first verb that is not the value of an option: an app may be called worker, too."""
+    words = iter(line.arguments)
+    for word in words:
+        if word in _VALUES_OF_CELERY:
+            next(words, "")
+        elif word in _VERBS_OF_CELERY:
+            return word
+    return ""
 
 
 def _haproxy(line: CommandLine) -> None:
@@ -143,7 +169,7 @@ def _anything(line: CommandLine) -> None:
         "exclusive: the old process stops before the new one starts, so the two never run at once; if they may, "
         "--handover overlap leaves no gap"
     )
-    if not line.given:
+    if not line.listen:
         _say_gap(line)
     if is_shell(line.before[0]):
         line.options["kill-mode"] = "group"
@@ -155,19 +181,21 @@ def _anything(line: CommandLine) -> None:
 
 def _say_gap(line: CommandLine) -> None:
     """Say plainly that a reload refuses clients, if the program seems to open its own socket."""
-    given = line.words
-    if line.listen:
-        return
-    named = {os.path.basename(word) for word in given}
-    if named & {"node", "nodejs", "npm", "yarn", "pnpm"}:
-        line.note(_OF_NODE)
-        return
-    what = next((sentence for words, sentence in _INSTEAD if named.issuperset(words)), "")
-    if what or any(_names_address(*pair) for pair in zip(given, [*given[1:], ""], strict=True)):
-        line.note(
-            f"{line.program} opens its own socket, so each reload refuses clients for the time of one stop and one "
-            f"start; {what or _WITH_A_SOCKET}"
+    for command in commands(line.words):
+        name = name_of(command)
+        if name in _NODES and not line.given:
+            line.note(_OF_NODE)
+            return
+        what = next(
+            (sentence for (known, *verbs), sentence in _INSTEAD if name == known and {*verbs} <= {*command}), ""
         )
+        pairs = () if line.given else zip(command, [*command[1:], ""], strict=True)
+        if what or any(_names_address(*pair) for pair in pairs):
+            line.note(
+                f"{name} opens its own socket, so each reload refuses clients for the time of one stop and one start; "
+                f"{what or _WITH_A_SOCKET}"
+            )
+            return
 
 
 def _names_address(word: str, following: str) -> bool:
@@ -175,6 +203,8 @@ def _names_address(word: str, following: str) -> bool:
     value = word.partition("=")[2] or following
     if _LONG.fullmatch(word):
         return bool(_PLACE.fullmatch(value)) or value.startswith("$")
+    if _EVERYWHERE.fullmatch(word.rpartition("=")[2]):
+        return True
     return word in _SHORT and bool(re.fullmatch(r"(?:.*:)?\d{2,5}|\$\{?\w*(?:PORT|ADDR|HOST)\w*\}?", value))
 
 

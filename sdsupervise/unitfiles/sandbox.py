@@ -19,7 +19,11 @@ _OURS = (
     *("NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID"),
     *("WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID", "SYSTEMD_EXEC_PID"),
 )
-_OTHER_DOMAINS = ("AppArmorProfile", "SELinuxContext", "SmackProcessLabel")
+_OTHER_DOMAINS = {  # each with what gives it to the program alone
+    "AppArmorProfile": "/usr/bin/aa-exec -p",
+    "SELinuxContext": "/usr/bin/runcon",
+    "SmackProcessLabel": "",
+}
 _BYTES = re.compile(r"([0-9]+(?:\.[0-9]*)?)\s*([KMGTPE]?)B?", re.ASCII)
 _PSEUDO_DEVICES = ("/dev/null", "/dev/urandom")
 
@@ -243,10 +247,11 @@ def forbidden_calls(values: Sequence[str]) -> list[str]:
 
 
 def _domains(unit: UnitText) -> Iterator[Need]:
-    for key in _OTHER_DOMAINS:
+    for key, launcher in _OTHER_DOMAINS.items():
         if value := unit.value(key):
             problem = f"{key}={value} is for the program, and would hold for the supervisor and its Python"
-            yield Need(key, problem, "take it out of the unit")
+            begin = f", and let ExecStart= begin with {launcher} {value.removeprefix('-')}" if launcher else ""
+            yield Need(key, problem, f"take it out of the unit{begin}")
 
 
 def _devices(unit: UnitText) -> Iterator[Need]:

@@ -8,7 +8,7 @@ author wrote.
 import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from . import words
@@ -41,6 +41,11 @@ class UnitText(NamedTuple):
     def value(self, key: str, default: str = "", section: str = "Service") -> str:
         """The value of a key whose last line counts."""
         return (self.values(key, section) or [default])[-1]
+
+    def last(self, places: Collection[tuple[str, str]]) -> str:
+        """The value of a setting that has several names, as (section, key): that of its last line."""
+        found = [assignment.value for assignment in self.assignments if (assignment.section, assignment.key) in places]
+        return (found or [""])[-1]
 
     def words(self, key: str, section: str = "Service") -> list[str]:
         """The words of all values of a key that holds a list."""

@@ -11,7 +11,7 @@ from ..linux.files import read_regular
 _MOST_NAMES = 20_000  # of one directory
 _MOST_LIBRARIES = 20  # of one prefix
 _MOST_BYTES = 65536  # of a script; only its first line counts
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd's
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # systemd's
 _LIBRARIES = re.compile(r"(?:python|pypy)3(?:\.\d{1,3})?t?")
 _PACKAGES = ("site-packages", "dist-packages")
 
@@ -22,7 +22,7 @@ def installed_version(executable: str, distribution: str, *, path: str, director
     `executable` is the program or its interpreter, as the command line names it; `path` is its PATH.
     """
     pattern = re.compile(rf"{re.escape(distribution)}-(\d{{1,6}}(?:\.\d{{1,6}}){{0,3}})[^/]*\.(?:dist|egg)-info", re.I)
-    for prefix in dict.fromkeys(_prefixes(_found(executable, path or _PATH, directory))):
+    for prefix in dict.fromkeys(_prefixes(_found(executable, path or PATH, directory))):
         for packages in _places_of_packages(prefix):
             for name in _names(packages):
                 if found := pattern.fullmatch(name):

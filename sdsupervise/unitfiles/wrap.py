@@ -8,17 +8,20 @@ from types import MappingProxyType
 
 from ..errors import CannotWrap
 from ..input.checked import MOST_COUNT, decimal
+from ..linux.program_search import search
 from ..settings import background_programs
-from . import lifecycle, programs, words
+from . import apparmor, lifecycle, programs, words
 from .changes import changes
 from .drop_in import DropIn, checksums
+from .launchers import name_of
 from .line import CommandLine
-from .own_reload import notes_of_reload, notes_of_rotation
+from .own_reload import kept_signal, notes_of_reload, notes_of_rotation
 from .paths import ROOTS, SYSTEM, OwnFiles
 from .rotation import Rotation
 from .sandbox import needs
 from .subject import runs_us
 from .text import UnitText
+from .versions import PATH
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 _MACHINES_OWN = ("systemd-", "dbus")
@@ -45,14 +48,18 @@ def wrap(
 
     Raises CannotWrap, with one sentence, if that cannot work.
     """
-    start = _start_of(unit)
+    start = _as_systemd_finds_it(unit, _start_of(unit), variables)
     room = [*_room_of(unit, start, own)]
     line = _line(unit, start, given, listen, variables)
     programs.adapt(line)
+    if "ready-after" not in line.options:
+        apparmor.check(unit.name, line.words)
     if handover:
         line.options["handover"] = handover
+    else:
+        line.own_signal = kept_signal(unit, line)
     _kill_as_systemd_did(unit, line)
-    found = [*changes(unit, start, line), *room, *_commands_beside(unit, line, keeps_signal=not handover)]
+    found = [*changes(unit, start, line), *room, *_commands_beside(unit, line)]
     settings = [setting for setting, _ in found if setting]
     rotated = notes_of_rotation(unit, line, rotations)
     notes = [*line.notes, *(note for _, note in found if note), *rotated, "the switch needs one last restart"]
@@ -82,19 +89,41 @@ def _start_of(unit: UnitText) -> words.Exec:
     if early or name.startswith(_MACHINES_OWN) or start.words[0].startswith(_MACHINES_PROGRAMS):
         raise CannotWrap(f"{name} is a part of the machine itself, which other services need in order to start.")
     place = programs.find_program(start.words)
+    programs.check(start.words)
     if kind == "forking" and not programs.knows(start.words[place]):
         raise CannotWrap(
-            f"{name} is of Type=forking. It can be wrapped with Type=simple, and with its program in the foreground"
+            f"{name} is of Type=forking. It can be wrapped with Type=simple, if its program stays in the foreground"
             f"{background_programs.in_foreground(start.words[place])}."
         )
     for key in ROOTS:
         if unit.value(key):
             raise CannotWrap(f"{name} has {key}=, and sdsupervise does not exist there.")
-    lifecycle.check(unit, os.path.basename(start.words[place]))
+    lifecycle.check(unit, name_of(start.words), start.prefixes)
     if "|" in start.prefixes:
         raise CannotWrap(f'{name} has a "|" before its command, which a shell splits; let it be /bin/sh -c and a text.')
     _check_files(unit)
     return start
+
+
+def _as_systemd_finds_it(unit: UnitText, start: words.Exec, variables: Mapping[str, str] | None) -> words.Exec:
+    """The command with the path of its program, where the two would look it up in different places.
+
+    systemd does not look a program up in the PATH of the unit's environment; a supervisor does. Raises CannotWrap.
+    """
+    name = start.words[0]
+    sets_path = "PATH" in {**unit.environment, **(variables or {})} or "PATH" in unit.words("PassEnvironment")
+    if "/" in name or not (sets_path or variables is None):
+        return start
+    places = unit.words("ExecSearchPath") or [PATH]
+    path, may = search(name, [place for word in places for place in word.split(":")])
+    if may:
+        return start._replace(words=(path, *start.words[1:]))
+    if not sets_path:
+        return start
+    raise CannotWrap(
+        f"{unit.name} has ExecStart={name}, which systemd looks up in {':'.join(places)}, and not in the PATH of the "
+        f"unit; it is not there. Write the path of {name}."
+    )
 
 
 def _check_files(unit: UnitText) -> None:
@@ -164,6 +193,8 @@ def _line(
     )
     if "@" in start.prefixes:
         line.note(f'"@" is removed: {line.program} gets its own name')
+    if unit.value("WorkingDirectory").startswith("-") and place != "~":
+        line.note(f"WorkingDirectory=-{place} must exist now: --directory does not do without it")
     if place == "~":
         line.note("WorkingDirectory=~ stays, and a reload that follows a symlink needs --directory with its path")
     return line
@@ -173,10 +204,11 @@ def _octal(text: str, default: int) -> int:
     return int(text, 8) if re.fullmatch("[0-7]{1,4}", text) else default
 
 
-def _commands_beside(unit: UnitText, line: CommandLine, *, keeps_signal: bool) -> Iterator[tuple[str, str]]:
-    yield from (("", note) for note in notes_of_reload(unit, line, keeps_signal=keeps_signal))
+def _commands_beside(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
+    yield from (("", note) for note in notes_of_reload(unit, line))
     if line.given:
-        yield "", f"its sockets still come from {', '.join(line.given)}, and a reload hands them on"
+        hands_on = "" if line.own_signal else ", and a reload hands them on"
+        yield "", f"it still gets the sockets of {' and '.join(line.given)}{hands_on}"
 
 
 def _exec_lines(start: words.Exec, line: CommandLine, program: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -96,7 +97,7 @@ def test_one_that_says_that_it_is_ready(ground: Ground, handover: str) -> None:
     text = f"{DAEMONIZE}notify('READY=1'); barrier(); daemonize()"
     running = start(ground, text, "--handover", handover)
     for _ in range(2):
-        running.expect_line(f"{SENTENCE}foreground: in a script, exec the program")
+        running.expect_line(f"{SENTENCE}foreground: the script must not fork and end")
     running.signal(signal.SIGTERM)
     assert running.wait() == 0
     ground.expect_nothing_left()
@@ -111,7 +112,7 @@ def test_reload(ground: Ground, handover: str) -> None:
     ground.program(2, GOES)
     done = ground.reload()
     assert done.returncode == 1
-    assert re.search(f"NOT RELOADED: {SENTENCE}foreground: in a script, exec the program", done.stderr)
+    assert re.search(f"NOT RELOADED: {SENTENCE}foreground: the script must not fork and end", done.stderr)
     (worker,) = ground.worker_pids()
     assert ground.status()["state"] == "serving"
     assert [process.pid for process in ground.leftovers() if psutil.pid_exists(process.pid)].count(worker) == 1
@@ -177,11 +178,19 @@ def test_a_mark_is_no_limit(ground: Ground) -> None:
     assert running.wait() == 0
 
 
-def test_advice() -> None:
+def test_advice(tmp_path: Path) -> None:
     """What is known is said, and what is not known is not."""
     assert background_programs.in_foreground("/usr/sbin/nginx") == ": nginx -g 'daemon off;'"
     assert background_programs.in_foreground("php-fpm8.2") == ": php-fpm --nodaemonize"
-    assert background_programs.in_foreground("any") == "; its manual names the option"
+    assert background_programs.in_foreground("any") == "; its manual says how"
+    script = tmp_path / "script"
+    for first, advice in (
+        ("/bin/sh -e", "exec the program as the last command"),
+        ("/usr/bin/env bash", "exec the program as the last command"),
+        ("/usr/bin/perl -T", "the script must not fork and end"),
+    ):
+        script.write_text(f"#!{first}\n")
+        assert advice in background_programs.in_foreground(str(script))
     assert background_programs.goes_to_background("memcached") and not background_programs.goes_to_background("sh")
 
 

@@ -58,6 +58,22 @@ def test_status_and_ping_are_shown(ground: Ground) -> None:
     assert isinstance(facts["last_ping"], float)
 
 
+@pytest.mark.parametrize("own_session", [False, True])
+def test_a_child_speaks_for_its_command(ground: Ground, own_session: bool) -> None:
+    """READY=1 and WATCHDOG=1 of any process of the command count, as with NotifyAccess=all."""
+    text = f"""
+    if os.fork() == 0:
+        if {own_session}:
+            os.setsid()
+        notify("READY=1"); notify("WATCHDOG=1"); barrier(); report("said"); wait()
+    wait()
+    """
+    start(ground, text)
+    ground.expect("said")
+    facts = worker(ground)
+    assert facts["state"] == "serving" and isinstance(facts["last_ping"], float)
+
+
 def test_silent_command(ground: Ground) -> None:
     """A command that has sent WATCHDOG=1 and then sends no more for worker_timeout is ended and started again."""
     running = start(

@@ -137,6 +137,23 @@ def test_command_that_dies_for_good(ground: Ground) -> None:
     assert re.search(why, ground.expect("notified", event="nobody-serves").said("reason"))
 
 
+@BOTH
+def test_command_that_waits_for_signals(ground: Ground, handover: str) -> None:
+    """It has no handler, and blocks the signal only while it works on another one: it gets the signal all the same."""
+    text = """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})
+    notify("READY=1")
+    while signal.sigwait({signal.SIGHUP, signal.SIGTERM}) == signal.SIGHUP:
+        report("reads")
+    sys.exit()
+    """
+    start(ground, text, "--handover", handover)
+    for _ in range(2):
+        done = ground.reload()
+        assert (done.returncode, done.stderr) == (0, "")
+        ground.expect("reads")
+
+
 def test_command_without_a_handler(ground: Ground) -> None:
     """A signal that would end the command is not sent: the reload is refused."""
     start(ground, "")

@@ -132,6 +132,14 @@ PRELOADED = "--handover overlap --listen http=127.0.0.1:8000 --stop-timeout 40 -
             "--handover overlap --ready-after 3 --stop-timeout 80 -- celery -A app worker -c 2",
         ),
         (
+            "celery --app worker beat",
+            "--handover exclusive --ready-after 3 --stop-timeout 80 -- celery --app worker beat",
+        ),
+        (
+            "celery $OPTIONS -A beat worker",
+            "--handover overlap --ready-after 3 --stop-timeout 80 -- celery $OPTIONS -A beat worker",
+        ),
+        (
             "celery -A app beat --workdir /srv/x",
             "--handover exclusive --directory /srv/x --ready-after 3 --stop-timeout 80 -- celery -A app beat",
         ),
@@ -308,9 +316,10 @@ def test_whom_it_runs_as_stays(line: str) -> None:
         (["TimeoutStartSec=10"], "TimeoutStartSec=90", "TimeoutStartSec was 10"),
         (["Type=notify", "TimeoutStartSec=5min"], "", "--start-timeout and --reload-timeout 300"),
         (["Type=notify", "WatchdogSec=20"], "", "--worker-timeout 20"),
-        (["NotifyAccess=all", "WatchdogSec=9"], "NotifyAccess=main", "no longer count for the watchdog"),
+        (["NotifyAccess=all", "WatchdogSec=9"], "NotifyAccess=main", "--worker-timeout 9"),
         (["Type=idle"], "Type=notify", "Type was idle"),
         (["WorkingDirectory=~"], "", "needs --directory"),
+        (["WorkingDirectory=-/srv/a"], "", "WorkingDirectory=-/srv/a must exist now"),
     ],
 )
 def test_settings(lines: list[str], setting: str, note: str) -> None:
@@ -318,6 +327,12 @@ def test_settings(lines: list[str], setting: str, note: str) -> None:
     drop_in = wrapped("ExecStart=/bin/any", *lines)
     assert setting in (*drop_in.settings, "")
     assert note in " ".join(drop_in.notes)
+
+
+def test_pings_of_a_child_count() -> None:
+    """The supervisor listens to all processes of its command, so nothing is said of a wider NotifyAccess=."""
+    for access in ("all", "exec", "main"):
+        assert "pings" not in " ".join(wrapped("ExecStart=/bin/any", f"NotifyAccess={access}", "WatchdogSec=9").notes)
 
 
 def test_what_a_unit_has_stays() -> None:
@@ -334,7 +349,9 @@ def test_sockets_of_systemd() -> None:
     for bind in "fd://3", "127.0.0.1:1":
         assert run(f"gunicorn -b {bind} a", given=["app.socket"]).endswith("-- gunicorn --preload a")
     assert run("uvicorn a:a", given=["app.socket"]).endswith("uvicorn --fd 3 a:a")
-    assert "come from app.socket" in " ".join(wrapped("ExecStart=/bin/any", given=["app.socket"]).notes)
+    assert "gets the sockets of app.socket, and a reload hands" in " ".join(
+        wrapped("ExecStart=/bin/any", given=["app.socket"]).notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -342,7 +359,7 @@ def test_sockets_of_systemd() -> None:
     [
         (["Type=oneshot", "ExecStart=/bin/true"], "there is nothing to supervise"),
         (["Type=oneshot", "ExecStart=/bin/a", "ExecStart=/bin/b"], "there is nothing to supervise"),
-        (["Type=forking", "ExecStart=/usr/sbin/nginx"], "its program in the foreground: nginx -g 'daemon off;'."),
+        (["Type=forking", "ExecStart=/usr/sbin/nginx"], "its program stays in the foreground: nginx -g 'daemon off;'."),
         (["ExecStart=/bin/a", "[Unit]", "DefaultDependencies=no"], "part of the machine itself"),
         (["ExecStart=/usr/lib/systemd/systemd --user"], "part of the machine itself"),
         (["Type=dbus", "BusName=org.x", "ExecStart=/bin/a"], "name on D-Bus"),
@@ -354,6 +371,14 @@ def test_sockets_of_systemd() -> None:
         (["ExecStart=|/bin/a b"], "which a shell splits"),
         (["StandardInput=socket", "ExecStart=/bin/a"], "reads its standard input"),
         (["ExecStart=/bin/celery multi start w1"], "in the background"),
+        (["Type=forking", "ExecStart=/bin/celery -A a multi start w1"], "let ExecStart= be `celery -A APP worker`"),
+        (
+            ["Type=forking", "ExecStart=/bin/sh -c '${CELERY_BIN} -A $APP multi start $NODES --pidfile=${PID}'"],
+            "let ExecStart= be `celery -A APP worker`",
+        ),
+        (["Type=forking", "ExecStart=/bin/sh -c 'any multi start'"], "exec the program as the last command"),
+        (["ExecStart=-/bin/a", "Restart=on-failure"], 'take the "-" out, or write Restart=no.'),
+        (["ExecStart=-/bin/a", "Restart=on-abort"], "so Restart=on-abort starts nothing again"),
         (["ExecStart=/bin/gunicorn --bind example.org:80 a"], "is not a numeric address"),
         (["ExecStart=/bin/gunicorn --bind fd://3 a"], "no .socket unit"),
         (["ExecStart=/bin/hypercorn --quic-bind :1 a"], "cannot keep"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from sdsupervise.errors import CannotWrap
-from sdsupervise.unitfiles import text
+from sdsupervise.unitfiles import apparmor, text
 from sdsupervise.unitfiles.drop_in import DropIn, why_undone, with_drop_in
 from sdsupervise.unitfiles.lint import lint
 from sdsupervise.unitfiles.paths import OwnFiles
@@ -189,8 +190,8 @@ REFUSED = [
     ("InaccessiblePaths=-/run/systemd", "hides /run/systemd/notify"),
     ("BindReadOnlyPaths=/srv/usr:/usr", "hides /usr/bin/sdsupervise"),
     ("MountImages=/srv/usr.raw:/usr", "hides /usr/bin/sdsupervise"),
-    ("AppArmorProfile=-any", "is for the program"),
-    ("SELinuxContext=any_t", "is for the program"),
+    ("AppArmorProfile=-any", "and let ExecStart= begin with /usr/bin/aa-exec -p any"),
+    ("SELinuxContext=any_t", "and let ExecStart= begin with /usr/bin/runcon any_t"),
     ("SmackProcessLabel=any", "is for the program"),
     ("PAMName=login", "opens a session for ExecReload= too"),
     ("CPUSchedulingResetOnFork=yes", "takes the scheduling policy"),
@@ -217,6 +218,10 @@ def test_what_must_outlive_a_restart(program: str) -> None:
     """Programs whose processes outlive a restart are refused; what else has KillMode=process gets a note."""
     with pytest.raises(CannotWrap, match="outlives a restart"):
         wrap(parsed(f"ExecStart=/usr/sbin/{program} -D", "KillMode=process"))
+    with pytest.raises(CannotWrap, match=f"what {program} has started outlives a restart"):
+        wrap(parsed(f"ExecStart=/usr/bin/python3 -u /usr/bin/{program}", "KillMode=process"))
+    with pytest.raises(CannotWrap, match="; sdsupervise import supervisord makes instances of its programs"):
+        wrap(parsed("ExecStart=/usr/bin/supervisord -n", "KillMode=process"))
     assert "what any leaves running at a stop or a reload is killed now" in " ".join(wrapped("KillMode=process").notes)
 
 
@@ -288,6 +293,13 @@ def test_a_stop_by_a_command_is_said() -> None:
         (["Restart=always", "RestartSec=1", "RestartMaxDelaySec=9"], "--respawn-backoff-limit 9"),
         (["StartLimitBurst=3", "StartLimitInterval=60s"], "--crash-limit 3 --crash-window 60"),
         (["[Unit]", "StartLimitIntervalSec=5min"], "--crash-limit 5 --crash-window 300"),
+        # systemd ignores the interval there, and the last line counts wherever it is
+        (["StartLimitBurst=3", "StartLimitIntervalSec=5min"], "--crash-limit 3 --crash-window 10"),
+        (
+            ["[Unit]", "StartLimitBurst=3", "StartLimitIntervalSec=5", "[Service]", "StartLimitInterval=7"],
+            "--crash-limit 3 --crash-window 7",
+        ),
+        (["StartLimitBurst=4", "[Unit]", "StartLimitBurst=3"], "--crash-limit 3 --crash-window 10"),
         (["Type=notify"], "--start-timeout 90 --reload-timeout 90"),
         (["Type=notify", "TimeoutStartSec=2min"], "--start-timeout 120 --reload-timeout 120"),
         (["Type=notify", "TimeoutStartSec=infinity"], "--start-timeout 3600 --reload-timeout 3600"),
@@ -299,7 +311,10 @@ def test_times_and_limits(lines: list[str], expected: str) -> None:
     assert expected in options(*lines)
 
 
-@pytest.mark.parametrize("lines", [["RestartSec=3"], ["Restart=always", "RestartSec=5"], ["StartLimitBurst=0"]])
+@pytest.mark.parametrize(
+    "lines",
+    [["RestartSec=3"], ["Restart=always", "RestartSec=5"], ["StartLimitBurst=0"], ["StartLimitIntervalSec=5min"]],
+)
 def test_limits_that_are_none(lines: list[str]) -> None:
     """What says nothing, or the same as a supervisor does by itself, adds nothing."""
     assert not re.search("delay-before-respawn|crash-limit", options(*lines))
@@ -327,11 +342,15 @@ def test_limits_that_are_none(lines: list[str]) -> None:
         (["FileDescriptorStoreMax=8"], "FileDescriptorStoreMax=64", "what the command stores there is not kept"),
         (["StandardOutput=truncate:/var/log/a"], "StandardOutput=append:/var/log/a", "StandardOutput was truncate"),
         (["StandardError=file:/var/log/a"], "StandardError=append:/var/log/a", "StandardError was file"),
+        (["StandardError=null"], "", "what the supervisor reports is lost, too"),
+        (["StandardOutput=null", "StandardError=inherit"], "", "what the supervisor reports is lost, too"),
+        (["StandardOutput=append:/var/log/a"], "", "what the supervisor reports is in /var/log/a, too"),
+        (["OOMPolicy=kill"], "OOMPolicy=continue", "OOMPolicy was kill"),
         ([], "SyslogIdentifier=any", ""),
         (["ExecCondition=/bin/true"], "", "ExecCondition runs at a start, but not at a reload"),
         (["ExecStartPost=/bin/x $MAINPID"], "", "its $MAINPID is the supervisor"),
         (["ExecStopPost=/bin/x"], "", "ExecStopPost runs at a stop, but not at a reload"),
-        (["MemoryMax=100M"], "", "MemoryMax must have room for two generations"),
+        (["MemoryMax=100M"], "", "MemoryMax must have room for a second supervisor in a reload"),
         (["Delegate=yes"], "", "Delegate= gives any a control group"),
         (["RestrictFileSystems=ext4"], "", "RestrictFileSystems= holds for the supervisor"),
         (["[Unit]", "OnFailure=alert.service"], "", "OnFailure=alert.service waits for the end of the supervisor"),
@@ -356,6 +375,75 @@ def test_all_rights() -> None:
     """With "+" systemd applies no sandbox to the command, so nothing of it is in the way."""
     unit = parsed("ExecStart=+/bin/any", "NoExecPaths=/", "CapabilityBoundingSet=CAP_SETUID", "TemporaryFileSystem=/")
     assert not [line for line in wrap(unit).settings if line.startswith(("ExecPaths", "Capability"))]
+
+
+@pytest.mark.parametrize(
+    ("lines", "path"),
+    [
+        (["Environment=PATH=/srv/venv/bin"], "/{}/any"),
+        (["Environment=PATH=/srv/venv/bin", "ExecSearchPath=/nowhere", "ExecSearchPath=/none:/{}"], "/{}/any"),
+        (["PassEnvironment=PATH"], "/{}/any"),
+        (["Environment=A=1"], "any"),
+        (["ExecSearchPath=/{}"], "any"),  # systemd makes it the PATH, too
+    ],
+)
+def test_a_program_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], path: str) -> None:
+    """systemd does not look it up in the unit's PATH, and a supervisor would: root must not run what is there."""
+    place = str(tmp_path).strip("/")
+    (tmp_path / "any").touch(0o755)
+    monkeypatch.setattr("sdsupervise.unitfiles.wrap.PATH", f"/{place}")
+    unit = parsed("ExecStart=any --now", *(line.format(place) for line in lines))
+    assert f" -- {path.format(place)} --now\n" in wrap(unit).text
+    if path != "any":
+        (tmp_path / "any").unlink()
+        with pytest.raises(CannotWrap, match="not in the PATH of the unit; it is not there"):
+            wrap(unit)
+
+
+def test_a_program_without_a_path_beside_a_hidden_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of EnvironmentFile= that cannot be read may set PATH."""
+    (tmp_path / "any").touch(0o755)
+    monkeypatch.setattr("sdsupervise.unitfiles.wrap.PATH", str(tmp_path))
+    unit = parsed("ExecStart=any", "EnvironmentFile=/srv/app.env")
+    assert f" -- {tmp_path}/any\n" in wrap(unit, variables=None).text
+    assert f" -- {tmp_path}/any\n" in wrap(unit, variables={"PATH": "/srv/venv/bin"}).text
+    assert " -- any\n" in wrap(unit, variables={}).text
+
+
+PROFILE = "/usr/sbin/any {\n  #include <abstractions/base>\n  /run/systemd/notify w,\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "lines", "is_refused"),
+    [
+        ({"usr.sbin.any": PROFILE}, [], True),
+        ({"usr.sbin.any": PROFILE}, ["Type=simple"], False),  # it need not notify anybody
+        ({"usr.sbin.any": PROFILE}, ["ExecStart=", "ExecStart=/usr/bin/nice /usr/sbin/any"], True),
+        ({"usr.sbin.any": PROFILE, "local/usr.sbin.any": "/run/sdsupervise/** w,\n"}, [], False),
+        ({"usr.sbin.any": PROFILE.replace("{", "flags=(attach_disconnected, complain) {")}, [], False),
+        ({"usr.sbin.any": PROFILE, "disable/usr.sbin.any": ""}, [], False),
+        ({"usr.sbin.any": PROFILE, "force-complain/usr.sbin.any": ""}, [], False),
+        ({"usr.sbin.other": PROFILE}, [], False),
+        ({"any_profile": PROFILE}, ["ExecStart=", "ExecStart=aa-exec -p any_profile -- /usr/sbin/any"], True),
+    ],
+)
+def test_a_profile_of_apparmor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], lines: list[str], is_refused: bool
+) -> None:
+    """A program whose own profile lets it notify systemd alone would never be ready."""
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "enabled").write_text("Y\n")
+    monkeypatch.setattr(apparmor, "_DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(apparmor, "_ENABLED", str(tmp_path / "enabled"))
+    unit = parsed("ExecStart=/usr/sbin/any", "Type=notify", *lines)
+    if is_refused:
+        (name,) = files
+        with pytest.raises(CannotWrap, match=f"Write the line `/run/sdsupervise/.. w,` to {tmp_path}/local/{name}"):
+            wrap(unit)
+        monkeypatch.setattr(apparmor, "_ENABLED", str(tmp_path / "nothing"))
+    wrap(unit)
 
 
 UNDOING = [

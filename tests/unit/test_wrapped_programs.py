@@ -262,7 +262,7 @@ def test_gunicorn_s_control_socket(tmp_path: Path, distribution: str, expected: 
         told = wrapped(f"{command} -b :1 a", f"WorkingDirectory={tmp_path}")
         assert ("gunicorn --no-control-socket --preload a" in told) == expected, command
         assert "version of gunicorn is not visible" not in told
-    assert ("--no-control-socket " in run("gunicorn a", f"Environment=PATH={tmp_path}/venv/bin")) == expected
+    assert ("--no-control-socket " in run("env gunicorn a", f"Environment=PATH={tmp_path}/venv/bin:/bin")) == expected
     (tmp_path / ".venv").symlink_to("venv")
     assert ("--no-control-socket " in run("poetry run gunicorn a", f"WorkingDirectory={tmp_path}")) == expected
 
@@ -348,6 +348,13 @@ def test_uwsgi() -> None:
         assert "run --handover exclusive --stop-signal SIGINT" in told and "each reload refuses clients" in told
 
 
+def test_workers_beside_a_reloader() -> None:
+    """uvicorn ignores --workers beside --reload: that several processes run now is said."""
+    said = "uvicorn had one process until now: it ignores --workers beside --reload; 4 run now"
+    assert said in wrapped("uvicorn --reload --workers 4 a:a")
+    assert "had one process" not in wrapped("uvicorn --workers 4 a:a") + wrapped("uvicorn --reload a:a")
+
+
 def test_daphne() -> None:
     """daphne takes a TCP socket; the file of a UNIX socket it would remove while its successor serves there."""
     assert run("daphne -b 0.0.0.0 -p 80 a:a").startswith("overlap --listen http=0.0.0.0:80,lanes --ready-after 3 ")
@@ -376,6 +383,15 @@ def test_daphne() -> None:
         ("waitress-serve a:a", "waitress-serve cannot take a socket"),
         ("bin/rails server", "puma serves the same"),
         ("node server.js", "listen({fd: 3})"),
+        ("/bin/any -a :6081", "any opens its own socket"),
+        ("/bin/any --web=[::]:9100", "opens its own socket"),
+        ("/bin/any serve http://0.0.0.0:80", "opens its own socket"),
+        ("bash -c 'source a && python3 manage.py runserver 127.0.0.1:80'", "gunicorn and uvicorn serve the same"),
+        ("sh -c '[ -n \"$A\" ] && export B=$A; exec granian a:a'", "granian cannot take a socket"),
+        ("bash -lc 'A=1 /srv/bin/any --port 80 & wait'", "any opens its own socket"),
+        ("uv run fastapi run a.py", "uvicorn serves the same"),
+        ("/bin/any /srv/node /srv/granian --url redis://:6379", ""),
+        ("/bin/any -display :10 --upstream localhost:6379", ""),
         ("/bin/any -p /run/a.pid", ""),
         ("/bin/any -p $OPTIONS", ""),
         ("python manage.py rqworker", ""),
@@ -387,6 +403,32 @@ def test_programs_that_open_their_own_socket(command: str, note: str) -> None:
     told = wrapped(command)
     assert ("each reload refuses clients for the time of one stop and one start" in told) == bool(note)
     assert note in told
+
+
+def test_what_cannot_take_a_socket_of_systemd_either() -> None:
+    """A .socket unit does not help a program that opens its own socket all the same; others take it."""
+    for command, is_said in (("granian a:a", True), ("/bin/any --port 80", False), ("node a.js", False)):
+        unit = text.parse("a.service", f"[Service]\nExecStart={command}")
+        assert ("each reload refuses" in " ".join(wrap(unit, given=["a.socket"]).notes)) == is_said
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("/usr/bin/python3 -u /opt/a/serve.py --now", "serve.py"),
+        ("python -m a.b", "a.b"),
+        ("uv run python -m a.b", "a.b"),
+        ("/bin/sh /opt/a/start.sh", "start.sh"),
+        ("/usr/bin/env A=1 /bin/any", "any"),
+        ("/bin/sh -c 'any | other'", "sh"),
+        ("python -c pass", "python"),
+    ],
+)
+def test_names_in_notes(command: str, name: str) -> None:
+    """The notes name what runs in the end, not its interpreter: new code of python is not what is meant."""
+    told = wrapped(command, "ExecReload=/bin/kill -HUP $MAINPID", "KillMode=process")
+    assert f"{name} does not report when it is ready" in told and f"new code of {name} needs a restart" in told
+    assert f"what {name} leaves running" in told
 
 
 @pytest.mark.parametrize(
@@ -411,13 +453,42 @@ def test_a_reload_that_the_program_did_itself(reload: str, option: str) -> None:
     assert f"ExecReload was {reload}: a reload now waits until the new code serves" in told
 
 
+def test_a_signal_starts_nothing_anew() -> None:
+    """What is said of a reload is true of a program that goes on to reload itself by its signal, too."""
+    lines = ["KillMode=process", "MemoryMax=1G", "[Unit]", "ReloadPropagatedFrom=b.target", "[Service]"]
+    unit = text.parse("a.service", "\n".join(["[Service]", "ExecStart=/bin/any", *lines, "ExecReload="]))
+    signal = text.parse(
+        "a.service", "\n".join(["[Service]", "ExecStart=/bin/any", *lines, "ExecReload=kill -HUP $MAINPID"])
+    )
+    anew = " ".join(wrap(unit, given=["a.socket"]).notes)
+    told = " ".join(wrap(signal, given=["a.socket"]).notes)
+    for sentence, is_anew in (
+        ("what any leaves running at a stop or a reload is killed", True),
+        ("what any leaves running at a stop is killed", False),
+        ("MemoryMax must have room for a second supervisor in a reload, and 20 MB for each", True),
+        ("MemoryMax must have room for 20 MB of the supervisor", False),
+        ("gets the sockets of a.socket, and a reload hands them on", True),
+        ("gets the sockets of a.socket the switch", False),
+        ("so it now brings new code", True),
+    ):
+        assert (sentence in anew) == is_anew and (sentence in told) == (not is_anew)
+    assert "MemoryMax must have room for two generations" in wrapped("gunicorn a", "MemoryMax=1G")
+
+
 @pytest.mark.parametrize(
-    "command", ["/srv/venv/bin/rq worker", "/usr/bin/celery -A a beat", "/bin/python -m rq worker"]
+    "command",
+    ["/srv/venv/bin/rq worker", "/usr/bin/celery -A a beat", "/bin/python -m rq worker", "python manage.py rqworker"],
 )
 def test_a_signal_that_would_end_the_program(command: str) -> None:
     """It is no reload, although the unit sends it: a reload stops the program and starts it."""
     told = wrapped(command, "ExecReload=/bin/kill -s HUP $MAINPID")
     assert "--reload-signal" not in told and "a reload is now a stop and a start" in told
+
+
+def test_a_directory_with_the_name_of_such_a_program() -> None:
+    """Only what is run counts."""
+    told = wrapped("/bin/any --home /srv/celery", "ExecReload=/bin/kill -s HUP $MAINPID")
+    assert "--reload-signal SIGHUP" in told
 
 
 def test_commands_before_the_signal() -> None:

@@ -190,6 +190,35 @@ def test_it_gives_up_as_the_unit_did(machine: Machine) -> None:
     assert found == {"ActiveState": "failed", "NRestarts": "0", "ExecMainStatus": "75"}
 
 
+def test_a_program_without_a_path(machine: Machine) -> None:
+    """The same program runs as before: systemd does not look it up in the PATH of the unit."""
+    for place in ("/srv", "/usr/local/bin"):
+        machine.write(f"{place}/named-app", f"#!/bin/sh\necho {place} >>/srv/stops\nexec sleep infinity\n", mode=0o755)
+    make(machine, "ExecStart=named-app", "Environment=PATH=/srv:/usr/bin:/bin", name="app-path.service")
+    try:
+        machine.run("systemctl", "start", "app-path")
+        machine.run("sh", "-c", remains(sdsupervise(machine, "wrap", "--write", "app-path")))
+        assert machine.read("/srv/stops") == "/usr/local/bin\n/usr/local/bin\n"
+        machine.remove("/usr/local/bin/named-app")
+        machine.run("sh", "-c", remains(sdsupervise(machine, "unwrap", "app-path")), check=False)
+        assert machine.show("app-path.service", "ExecMainStatus") == {"ExecMainStatus": "203"}
+        done = sdsupervise(machine, "wrap", "app-path")
+        assert (done.returncode, "Write the path of named-app" in done.stderr) == (78, True)
+    finally:
+        machine.run("rm", "-f", "/srv/named-app", "/usr/local/bin/named-app")
+
+
+def test_a_limit_of_starts_that_systemd_ignores(machine: Machine) -> None:
+    """StartLimitIntervalSec= is none of [Service]: what was started again and again still is."""
+    make(
+        machine,
+        "ExecStart=/bin/sh -c 'echo >>/srv/stops; exit 3'",
+        *("Restart=always", "RestartSec=1", "StartLimitIntervalSec=1h", "StartLimitBurst=11"),
+    )
+    assert machine.show("app.service", "StartLimitIntervalUSec") == {"StartLimitIntervalUSec": "10s"}
+    assert "--crash-limit 11 --crash-window 10 " in sdsupervise(machine, "wrap", "app").stdout
+
+
 def test_a_unit_of_a_generator(machine: Machine) -> None:
     """A unit that a generator writes is wrapped like any other."""
     script = f"#!/bin/sh\nprintf '[Service]\\n{SLEEP}\\n' >$1/app.service\n"
@@ -232,7 +261,7 @@ def test_a_template_and_an_instance(machine: Machine) -> None:
     assert [machine.show(f"app@{name}.service", "Type")["Type"] for name in "12"] == ["notify", "simple"]
     machine.write("/etc/systemd/system/app@.socket", "[Socket]\nListenStream=/run/app-%i\n")
     machine.run("systemctl", "daemon-reload")
-    assert "its sockets still come from app@.socket" in sdsupervise(machine, "wrap", "app@").stderr
+    assert "it still gets the sockets of app@.socket" in sdsupervise(machine, "wrap", "app@").stderr
     machine.write("/etc/systemd/system/app.socket", "[Socket]\nListenStream=/run/app\nAccept=yes\n")
     machine.run("systemctl", "daemon-reload")
     done = sdsupervise(machine, "wrap", "app@")

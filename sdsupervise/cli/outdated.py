@@ -6,7 +6,7 @@ import re
 import shlex
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..code.code_version import fingerprint_on_disk, read_version_of_command
 from ..control.client import Client
@@ -19,8 +19,15 @@ from .process_usage import Processes
 _MOST_FILES = 200_000  # read below a path that the instance names
 
 
-def why_outdated(path: str) -> str:
-    """Why the instance with this control socket needs a reload, as a phrase; "" if it runs what is on disk.
+class Outdated(NamedTuple):
+    """Why an instance does not run what is on disk, as a phrase; "" if it does."""
+
+    why: str
+    signal: str = ""  # that a reload sends, and that does not apply this
+
+
+def why_outdated(path: str) -> Outdated:
+    """Why the instance with this control socket needs a reload, or a restart.
 
     Raises NotRunning, NotPermitted, HandoverError.
     """
@@ -31,18 +38,23 @@ def why_outdated(path: str) -> str:
         connection.close()
     for said in (answer, status):
         if said.error:
-            return f"its sdsupervise does not say what it runs: {said.error}"
+            return Outdated(f"its sdsupervise does not say what it runs: {said.error}")
     usage = Processes().usage(status.parameters["pid"])
     started = time.time() - usage.age if usage is not None else time.time()
-    why = look_as(answer.sender, lambda: _why(answer.parameters, started))
-    return why or (changes_of(answer.sender, path) if answer.sender is not None else "")
+    facts, sender = answer.parameters, answer.sender
+    why = look_as(sender, lambda: _why(facts, started)) or (changes_of(sender, path) if sender is not None else "")
+    number = facts.get("reload_signal", "")
+    if why or not number:
+        return Outdated(why, number)
+    return Outdated(look_as(sender, lambda: _why_changed(facts, by_signal=True)))
 
 
 def _why(facts: Mapping[str, Any], started: float) -> str:
+    """Why it is outdated; with reload_signal only what no signal applies."""
     return (
         _why_package(facts)
         or _why_moved(facts)
-        or _why_changed(facts)
+        or _why_changed(facts, by_signal=False)
         or ("" if facts["complete"] else _why_newer(facts["path"], started))
         or _why_configured(facts, started)
     )
@@ -76,8 +88,11 @@ def _why_moved(facts: Mapping[str, Any]) -> str:
     return ""
 
 
-def _why_changed(facts: Mapping[str, Any]) -> str:
-    """A phrase if its code has changed in place."""
+def _why_changed(facts: Mapping[str, Any], *, by_signal: bool) -> str:
+    """A phrase if its code has changed in place.
+
+    With reload_signal it is about what the command executes, or, with `by_signal`, about what the signal has it read.
+    """
     if facts["command"]:
         executable, *words = facts["command"]
         try:
@@ -85,7 +100,12 @@ def _why_changed(facts: Mapping[str, Any]) -> str:
                 now = read_version_of_command(executable, words)
         except OSError:
             return f"{facts['working_directory']} is gone"
-        changed = (now.path, now.fingerprint) != (facts["path"], facts["fingerprint"])
+        if by_signal:
+            changed = now.fingerprint not in (facts["fingerprint"], facts.get("read_again"))
+        elif facts.get("reload_signal"):
+            changed = (now.path, now.program) != (facts["path"], facts.get("program"))
+        else:
+            changed = (now.path, now.fingerprint) != (facts["path"], facts["fingerprint"])
         return f"{shlex.join(words)} has changed on disk" if changed else ""
     if facts["modules"]:
         modules = [(module["name"], module["file"]) for module in facts["modules"]]

@@ -51,10 +51,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="Several instances are reloaded one after another. The command stops at the first failure, and has "
         "its exit status. With --all or --outdated, an instance that you may not reload counts as refused (77), and "
         "the command goes on. An instance is outdated if its code, its sdsupervise, its directory, its configuration "
-        "file or its unit has changed since it started. If the caller is root, or a user whose own systemd runs the "
-        "instance, systemd reloads the unit and so applies the changes of the unit. If not, a line names the changes "
-        "that are not applied. Ctrl-C (130) and --timeout (124) end the waiting, not the reload. While a reload "
-        "runs, another one is refused (1); with systemctl it waits.",
+        "file or its unit has changed since it started. With reload_signal only a restart applies most of that: "
+        "--outdated then names the instance, counts it as failed (1), and goes on. If the caller is root, or a user "
+        "whose own systemd runs the instance, systemd reloads the unit and so applies the changes of the unit. If "
+        "not, a line names the changes that are not applied. Ctrl-C (130) and --timeout (124) end the waiting, not the "
+        "reload. While a reload runs, another one is refused (1); with systemctl it waits.",
     )
     target.add_arguments(parser, several=True)
     parser.add_argument("--all", action="store_true", help="every instance that runs")

@@ -5,12 +5,16 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from ..errors import ExitStatus, NotPermitted, SdsuperviseError, UsageError
+from ..errors import ExitStatus, NotPermitted, ReloadFailed, SdsuperviseError, UsageError
 from ..input.printable import printable
 from . import target
 from .ask import Asked, ask_all
-from .outdated import why_outdated
+from .outdated import Outdated, why_outdated
 from .terminal import Screen, count
+
+
+class _NeedsRestart(ReloadFailed):
+    """A reload of this instance would not apply what has changed."""
 
 
 class _Selection:
@@ -18,7 +22,7 @@ class _Selection:
 
     def __init__(self) -> None:
         self.meant: dict[str, tuple[str, str]] = {}  # name to control socket, and the reason or ""
-        self.errors: dict[str, Exception] = {}  # by name, of instances without a correct answer
+        self.errors: dict[str, Exception] = {}  # by name, of instances without a correct answer, or that need a restart
         self.current: list[str] = []  # instances that run what is on disk
 
 
@@ -37,7 +41,7 @@ def reload(parsed: argparse.Namespace, reload_one: Callable[[str, str], int]) ->
         print(f"{runs}: nothing to reload." if found.current else "No instance runs: nothing to reload.")
     if parsed.dry_run:
         return _announce(found, as_json=parsed.json)
-    done, failures = _reload_each(parsed, found.meant, reload_one, of_all=of_all)
+    done, failures = _reload_each(parsed, found, reload_one, of_all=of_all)
     if len(found.meant) > 1 and not parsed.json:
         left = [name for name in found.meant if name not in done and name not in failures]
         print(_summary(done, failures, left))
@@ -50,13 +54,17 @@ def _select(parsed: argparse.Namespace, *, of_all: bool) -> _Selection:
     for asked in ask_all(target.all_paths() if of_all else target.paths(parsed, otherwise_all=False)):
         if of_all and asked.condition in ("stopped", "dead"):
             continue  # not running
-        why = _why(asked) if parsed.outdated else ""
+        why, number = _why(asked) if parsed.outdated else Outdated("")
         if parsed.outdated and not why:
             found.current.append(asked.name)
             continue
         found.meant[asked.name] = (asked.path, why)
         if asked.error is not None:
             found.errors[asked.name] = asked.error
+        elif number:
+            found.errors[asked.name] = _NeedsRestart(
+                f"{asked.name} needs a restart: {why}. A reload only sends {number}, which does not apply that."
+            )
     return found
 
 
@@ -75,7 +83,7 @@ def _announce(found: _Selection, *, as_json: bool) -> int:
 
 def _reload_each(
     parsed: argparse.Namespace,
-    meant: Mapping[str, tuple[str, str]],
+    found: _Selection,
     reload_one: Callable[[str, str], int],
     *,
     of_all: bool,
@@ -86,18 +94,21 @@ def _reload_each(
     """
     done: list[str] = []
     failures: dict[str, int] = {}
-    for number, (name, (path, why)) in enumerate(meant.items(), 1):
+    for number, (name, (path, why)) in enumerate(found.meant.items(), 1):
         if not parsed.json:
-            print(Screen().paint(f"[{number}/{len(meant)}] {_with_reason(name, why)}", "bold"), flush=True)
+            print(Screen().paint(f"[{number}/{len(found.meant)}] {_with_reason(name, why)}", "bold"), flush=True)
         try:
+            error = found.errors.get(name)
+            if isinstance(error, _NeedsRestart):
+                raise error
             reload_one(name, path)
             done.append(name)
         except SdsuperviseError as error:
             _complain(target.explain(error, name))
             failures[name] = error.exit_status
-            # With --all, instances of other users refuse, and continue as before.
-            is_others = of_all and isinstance(error, NotPermitted)
-            if error.exit_status == ExitStatus.INTERRUPTED or not (parsed.keep_going or is_others):
+            # With --all, instances of other users refuse, and continue as before. So does one that needs a restart.
+            goes_on = isinstance(error, _NeedsRestart) or (of_all and isinstance(error, NotPermitted))
+            if error.exit_status == ExitStatus.INTERRUPTED or not (parsed.keep_going or goes_on):
                 break
     return done, failures
 
@@ -106,12 +117,12 @@ def _with_reason(name: str, why: str) -> str:
     return f"{name}: {why}" if why else name
 
 
-def _why(asked: Asked) -> str:
-    """Why an instance needs a reload, as a phrase; "" if it does not."""
+def _why(asked: Asked) -> Outdated:
+    """Why an instance needs a reload."""
     try:
-        return "it does not answer" if asked.facts is None else why_outdated(asked.path)
+        return Outdated("it does not answer") if asked.facts is None else why_outdated(asked.path)
     except SdsuperviseError:
-        return "it does not say what code it runs"  # the reload says more
+        return Outdated("it does not say what code it runs")  # the reload says more
 
 
 def _complain(sentence: str) -> None:

@@ -9,6 +9,11 @@ from . import own_code
 from .own_code import Loaded, fingerprint_of, hash_of, hash_of_file
 
 _HASHED_BYTES = 2**20  # a larger program is identified by its size and time
+# Their first file is a script.
+_INTERPRETERS = (
+    *("python", "perl", "ruby", "node", "nodejs", "php", "lua", "tclsh", "java", "env"),
+    *("sh", "bash", "dash", "ksh", "zsh"),
+)
 _MOST_BYTES = 4 * 2**20  # of names: a worker sends what it imports, and may lie
 
 
@@ -17,10 +22,17 @@ class CodeVersion:
     imported."""
 
     def __init__(
-        self, path: str, fingerprint: str = "", modules: Iterable[Sequence[str]] = (), words: Sequence[str] = ()
+        self,
+        path: str,
+        fingerprint: str = "",
+        modules: Iterable[Sequence[str]] = (),
+        words: Sequence[str] = (),
+        program: str = "",
     ) -> None:
         self.path = path  # resolved; of the script, or of the package's directory
         self.words = words  # of a command: the program that was found, and its words
+        self.program = program  # of a command: a hash of what it executes, without its configuration
+        self.read_again = ""  # of a command: the fingerprint of what a signal has had it read again
         self._modules = {(name, hash_of_it): file for name, file, hash_of_it in modules}  # of a class
         self._fingerprint = fingerprint
         self._bytes = 0  # that workers have added
@@ -43,6 +55,7 @@ class CodeVersion:
     def replace(self, now: "CodeVersion") -> None:
         """All workers of a command run this version now, which is on disk in place of the one before."""
         self.path, self._fingerprint, self.replaced = now.path, now.fingerprint, True
+        self.program, self.read_again = now.program, ""
 
     def facts(self) -> tuple[str, str, list[Loaded], Sequence[str]]:
         """Return everything from which another process can make an equal CodeVersion."""
@@ -108,6 +121,11 @@ def files_of_command(executable: str, words: Sequence[str]) -> list[str]:
     return [os.path.realpath(executable), *(os.path.realpath(word) for word in words[1:] if os.path.isfile(word))]
 
 
+def _count_of_code(files: Sequence[str]) -> int:
+    """How many of a command's files it executes; to the others, as far as we know, it only looks for configuration."""
+    return 2 if os.path.basename(files[0]).rstrip("0123456789.") in _INTERPRETERS else 1
+
+
 def read_version_of_command(executable: str, words: Sequence[str], files: Sequence[str] = ()) -> CodeVersion:
     """Return the version of a command, which follows from its words and from these files, or its own."""
     files = files or files_of_command(executable, words)
@@ -122,7 +140,12 @@ def read_version_of_command(executable: str, words: Sequence[str], files: Sequen
                 parts.append(f"{file} {hash_of_file(file)}\n")
         except OSError:
             parts.append(f"{file} unreadable\n")
-    return CodeVersion(program, hash_of("".join(parts).encode(errors="surrogateescape")), (), (executable, *words))
+    code = parts[: 1 + len(words) + _count_of_code(files)]
+    return CodeVersion(program, _hash(parts), (), (executable, *words), _hash(code))
+
+
+def _hash(parts: Iterable[str]) -> str:
+    return hash_of("".join(parts).encode(errors="surrogateescape"))
 
 
 def fingerprint_on_disk(modules: Iterable[Sequence[str]]) -> str:

@@ -114,7 +114,8 @@ _WHAT_RUNS = record(
         "working_directory": text(),
         "version": line(100),
         "package": text(),
-    }
+    },
+    {"reload_signal": line(100), "program": line(100), "read_again": line(100)},
 )
 # A step of a reload, or the verdict "done".
 _STEP: Mapping[str, Reader] = {

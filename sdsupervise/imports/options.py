@@ -70,6 +70,17 @@ class SectionOptions:
 
         return self._read("autorestart", "unexpected", read, "true, false or unexpected")
 
+    def exit_codes(self) -> tuple[int, ...]:
+        """The exit statuses that supervisord expects."""
+
+        def read(text: str) -> tuple[int, ...]:
+            numbers = [decimal(word.strip(), 255) for word in text.split(",")] if text else []
+            if None in numbers:
+                raise ValueError
+            return tuple(number for number in numbers if number is not None)
+
+        return self._read("exitcodes", (0,), read, "a list of exit statuses from 0 to 255, with commas")
+
     def stop_signal(self) -> str:
         """The name of a signal, given by its name or its number."""
 

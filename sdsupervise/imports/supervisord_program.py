@@ -1,7 +1,7 @@
 """A program of supervisord, as instances: one, or one for each process where the processes differ."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import CannotImport
@@ -9,6 +9,7 @@ from ..input.nearest import nearest
 from ..input.printable import one_line
 from ..linux.writers import who_else_may_write
 from ..settings.settings import STOP_SIGNALS
+from ..unitfiles.lifecycle import OUR_STATUSES
 from . import fastcgi, known_programs
 from .expansion import PATH, Names, expand, of_environment
 from .imported import MOST_INSTANCES, Imported, instance_name
@@ -100,19 +101,51 @@ def of_program(
     for process, name_there in zip(processes, named, strict=True):
         said = list(notes)
         own = _command(options, process, values, said, user=user.get("user", ""), is_fastcgi=is_fastcgi)
+        final = _final_statuses(options, own.get("workers", 1), said)
+        successes = [f"SuccessExitStatus={' '.join(str(code) for code in final if code)}"] if any(final) else []
         instance = Imported(
             _instance_name(options, prefix + _own_name(name, process.name), said),
             section.where,
             section.file,
-            {**own, **user},
+            {**own, **user, **({"restart_prevent": final} if final else {})},
             process.environment,
-            service=_service(options, common),
+            service=(*_service(options, common), *successes),
             notes=tuple(said),
             autostart=options.flag("autostart", True),
             named=name_there,
         )
         instances.append(instance)
     return options.whole("priority", 999, -(2**31)), instances
+
+
+def _final_statuses(options: SectionOptions, workers: int, notes: list[str]) -> list[int]:
+    """The exit statuses after which supervisord leaves a program stopped, as far as an instance can; with notes."""
+    if options.autorestart() != "unexpected" or not (codes := sorted(set(options.exit_codes()))):
+        return []
+    if workers != 1:
+        notes.append(
+            f"autorestart is unexpected: after exit status {_words_or(codes)}, supervisord leaves this one process "
+            "stopped; here it starts again, because restart_prevent would stop all of them"
+        )
+        return []
+    ours = [code for code in codes if code in OUR_STATUSES]
+    if ours:
+        notes.append(
+            f"autorestart is unexpected, but after exit status {_words_or(ours)} it starts again: a supervisor that "
+            "fails exits with it, too"
+        )
+    final = [code for code in codes if code not in OUR_STATUSES]
+    if final:
+        notes.append(
+            f"autorestart is unexpected: after exit status {_words_or(final)} the service ends, also within startsecs, "
+            "when supervisord would try again"
+        )
+    return final
+
+
+def _words_or(numbers: Sequence[int]) -> str:
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _instance_name(options: SectionOptions, wanted: str, notes: list[str]) -> str:
@@ -225,12 +258,6 @@ def _values(options: SectionOptions, notes: list[str]) -> dict[str, Any]:
         )
     elif number != "SIGTERM":
         values["stop_signal"] = number
-    if restart == "unexpected":
-        codes = options.text("exitcodes") or "0"
-        notes.append(
-            f"autorestart is unexpected: supervisord leaves it stopped after exit status {one_line(codes, 60)}, but "
-            "here it starts again after any exit status"
-        )
     return values
 
 

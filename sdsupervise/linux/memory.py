@@ -1,29 +1,19 @@
-"""The memory of processes. psutil itself costs megabytes, so only a service with a limit imports it."""
+"""The memory of processes.
 
-import sys
+Rejected: psutil. It costs a supervisor megabytes, and looks itself up in sys.modules, where a service may have another
+module of that name.
+"""
 
-from ..errors import ConfigError
-
-
-def prepare() -> None:
-    """Import what private_bytes needs, at the start: an upgrade may change the installed version later.
-
-    Raises ConfigError if psutil is not installed.
-    """
-    try:
-        import psutil  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            f"max_memory needs psutil, which {sys.executable} does not find: install it (Debian: python3-psutil)."
-        ) from None
+_MOST_BYTES = 65536  # of some 30 lines
+_PRIVATE = ("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")
 
 
 def private_bytes(pid: int) -> int:
     """Return how many bytes the end of the process would free (its unique set size); 0 if it is gone or hidden from
     us."""
-    import psutil
-
     try:
-        return int(psutil.Process(pid).memory_full_info().uss)
-    except psutil.Error:
+        with open(f"/proc/{pid}/smaps_rollup") as file:  # proc_pid_smaps(5)
+            lines = file.read(_MOST_BYTES).splitlines()
+    except OSError:
         return 0
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(_PRIVATE))

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .libraries import library
 from .unpatched import os
 
 PREFIX = "sdsupervise: "
@@ -157,7 +158,7 @@ def _look_for_library() -> None:
     _is_looked_for = True
     was_loaded = "setproctitle" in sys.modules
     try:
-        import setproctitle
+        setproctitle = library("setproctitle")
     except ImportError:
         return
     _library = _Library(setproctitle.setproctitle, setproctitle.getproctitle, setproctitle.setthreadtitle)

@@ -5,8 +5,9 @@ which a service's class would have no PYTHONPATH either; and removing the variab
 """
 
 import os
-import site
 import sys
+
+from ..linux.libraries import installed_directories
 
 
 def isolate() -> None:
@@ -19,6 +20,6 @@ def isolate() -> None:
     named = os.environ.get("PYTHONPATH", "").split(":") if os.environ.get("PYTHONPATH") else []
     if "-m" in sys.orig_argv[1:] and not sys.flags.safe_path:
         named.append(os.getcwd())
-    ours = {os.path.realpath(place) for place in (*site.getsitepackages(), f"{os.path.dirname(__file__)}/../..")}
+    ours = {*installed_directories(), os.path.realpath(f"{os.path.dirname(__file__)}/../..")}
     foreign = {os.path.realpath(place) for place in named} - ours
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) not in foreign]

@@ -9,6 +9,7 @@ from types import FrameType, ModuleType
 
 from ..code import own_code
 from ..errors import ServiceNotLoadable
+from ..linux import libraries
 from .plain_daemon import Daemon
 
 _SCRIPT_OF_CHILDREN = "__mp_main__"  # what multiprocessing calls a script in the processes that it starts
@@ -46,6 +47,7 @@ def not_loadable(target: str, error: BaseException) -> ServiceNotLoadable:
 def _import_module(name: str) -> ModuleType:
     # As in `python -m`. The directory is resolved, so that a deployment does not change later imports.
     sys.path.insert(0, os.path.realpath(os.getcwd()))
+    libraries.make_way()
     spec = importlib.util.find_spec(name.partition(".")[0])
     if spec is not None:
         own_code.watch(own_code.directories_of(spec.origin, spec.submodule_search_locations))
@@ -63,6 +65,7 @@ def _import_file(path: str) -> ModuleType:
     is_taken = name in sys.modules or name in sys.stdlib_module_names
     name = _SCRIPT_OF_CHILDREN if is_taken else name
     sys.path.insert(_place_after_standard_library() if is_taken else 0, directory)
+    libraries.make_way()
     spec = importlib.util.spec_from_file_location(name, real)
     if spec is None:
         raise ServiceNotLoadable(f"Cannot load {path}: it is not a Python file.")

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 
+from ..code.code_version import CodeVersion, read_version_of_command
 from ..core.takeover import State
 from ..handover.failed_reload import fail
 from ..handover.reload import OldCode, Reload
@@ -34,6 +35,7 @@ class SignalReload:
         self._name = shell.settings.reload_signal
         self._workers: list[Worker] = []  # that were signalled
         self._pending: set[Worker] = set()  # those that may still end, or have to say READY=1
+        self._on_disk = ""  # the fingerprint of what they read
         self._reason = ""  # why the reload fails; "" as far as we know
         self._timer: Timer | None = None
         self.running: Reload | None = None
@@ -52,6 +54,7 @@ class SignalReload:
             return
         self.running = shell.handover.reloads.running = reload
         self._workers, self._pending, self._reason = workers, set(workers), ""
+        self._on_disk = _fingerprint_on_disk(shell.started.code_version)
         settle = shell.settings.ready_after or _SETTLE_SECONDS
         sentence = f"{self._name} goes to {self._whom()}"
         _log.info("%s, asked by %s", sentence, reload.asked_by, extra=entry_fields(CatalogEntry.RELOAD_SIGNALLED))
@@ -96,6 +99,7 @@ class SignalReload:
         generation, code = shell.generation, str(shell.started.code_version)
         done = f"Sent {self._name} to {self._whom()}; {'it lives' if len(self._workers) == 1 else 'they live'} on."
         now = {"generation": generation, "pid": os.getpid(), "code": code, "same_code": True}
+        shell.started.code_version.read_again = self._on_disk
         reload.succeed({**now, "old_generation": generation, "old_pid": os.getpid(), "by_signal": done})
         self._end()
         extra = entry_fields(CatalogEntry.RELOADED, generation=generation, verdict="done", seconds=reload.seconds)
@@ -132,3 +136,12 @@ class SignalReload:
     def _whom(self) -> str:
         pids = ", ".join(str(worker.pid) for worker in self._workers)
         return f"worker (pid {pids})" if len(self._workers) == 1 else f"{len(self._workers)} workers (pids {pids})"
+
+
+def _fingerprint_on_disk(code_version: CodeVersion) -> str:
+    """The fingerprint that the command would have if it started now; "" if its directory is gone."""
+    executable, *words = code_version.words
+    try:
+        return read_version_of_command(executable, words).fingerprint
+    except FileNotFoundError:
+        return ""

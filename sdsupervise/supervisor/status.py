@@ -5,6 +5,7 @@ import os
 import time
 
 from .. import __version__
+from ..code.code_version import CodeVersion
 from ..core.phases import PHASES
 from ..core.takeover import State
 from ..handover.counters import Counters
@@ -140,7 +141,15 @@ class Status:
             "working_directory": _working_directory(),
             "version": __version__,
             "package": os.path.dirname(os.path.dirname(__file__)),
+            **self._of_signal(code_version),
         }
+
+    def _of_signal(self, code_version: CodeVersion) -> dict[str, object]:
+        """What is needed to find out whether a reload by a signal would apply what is on disk."""
+        number = self._settings.reload_signal
+        if number == "none":
+            return {}
+        return {"reload_signal": number, "program": code_version.program, "read_again": code_version.read_again}
 
     def _successor(self) -> dict[str, object] | None:
         """What is known of the successor during a reload; None if there is no successor."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..errors import ConfigError, LibraryMissing
 from ..input.checked import decimal
+from ..linux.libraries import library
 
 _VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 _MOST = 2**16  # the most descriptors that LISTEN_FDS may name
@@ -51,8 +52,8 @@ def _meant_for_us() -> bool:
 
 def _take() -> list[Given]:
     try:
-        from systemd.daemon import listen_fds_with_names  # costs 0.7 MB, so only if there is a descriptor to take
+        daemon = library("systemd.daemon")  # costs 0.7 MB, so only if there is a descriptor to take
     except ImportError as error:
         raise LibraryMissing(error) from None
 
-    return [Given(name, fd) for fd, name in sorted(listen_fds_with_names().items())]
+    return [Given(name, fd) for fd, name in sorted(daemon.listen_fds_with_names().items())]

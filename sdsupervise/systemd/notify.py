@@ -11,6 +11,7 @@ import time
 
 from ..errors import LibraryMissing
 from ..input.checked import decimal
+from ..linux.libraries import library
 from ..linux.unpatched import select, socket
 
 _log = logging.getLogger("sdsupervise")
@@ -32,15 +33,13 @@ class Notifier:
         self.watchdog_interval = _watchdog_interval() if self.active else None
         if self.active:
             try:
-                import sdnotify
-                from systemd import daemon
+                sdnotify, self._systemd = library("sdnotify"), library("systemd.daemon")
             except ImportError as error:
                 raise LibraryMissing(error) from None
 
             sdnotify.socket = socket  # the service's code may have patched the socket module by now
             self._sdnotify = sdnotify.SystemdNotifier(debug=True)
             self._sdnotify.socket.settimeout(_SEND_TIMEOUT_SECONDS)
-            self._systemd = daemon
 
     def send(self, *assignments: str) -> None:
         """Send assignments such as "READY=1" in one datagram. A failure is only logged, because the caller could do no

@@ -52,6 +52,13 @@ def fit(instance: Instance, settings: Settings) -> DropIn:
     if sockets > STORE:
         lines.append(f"FileDescriptorStoreMax={sockets}")
         notes.append(f"FileDescriptorStoreMax={sockets}: listen has so many sockets")
+    if settings.restart != "always":
+        lines.append(f"Restart={settings.restart}")
+        notes.append(f"Restart={settings.restart}: as restart says")
+    if settings.restart_prevent:
+        statuses = " ".join(map(str, sorted({*settings.restart_prevent})))
+        lines.append(f"RestartPreventExitStatus={statuses}")
+        notes.append(f"RestartPreventExitStatus={statuses}: as restart_prevent says")
     single = [name for name, where in ports.items() if where[0] not in _EVERYWHERE]
     if single:
         others.append("Wants=network-online.target")

@@ -29,7 +29,9 @@ _KILL = re.compile(
     re.IGNORECASE,
 )
 _OF_CALLERS = (ExitStatus.OK, ExitStatus.FAILED, ExitStatus.TIMED_OUT, ExitStatus.INTERRUPTED)  # no supervisor's
-_OUR_STATUSES = frozenset(int(status) for status in ExitStatus if status not in _OF_CALLERS)
+OUR_STATUSES = frozenset(
+    int(status) for status in ExitStatus if status not in _OF_CALLERS
+)  # of a supervisor that fails
 _STATUSES = {
     **{"SUCCESS": 0, "FAILURE": 1, "INVALIDARGUMENT": 2, "NOTIMPLEMENTED": 3, "NOPERMISSION": 4, "NOTINSTALLED": 5},
     **{"NOTCONFIGURED": 6, "NOTRUNNING": 7, "USAGE": 64, "DATAERR": 65, "NOINPUT": 66, "NOUSER": 67, "NOHOST": 68},
@@ -107,7 +109,7 @@ def _check_restarts(unit: UnitText) -> None:
             raise CannotWrap(
                 f"{name} has {key}={' '.join(others)}, but a supervisor judges only by the exit status of its command."
             )
-    ours = _OUR_STATUSES & set(exit_statuses(unit, "SuccessExitStatus")[0])
+    ours = OUR_STATUSES & set(exit_statuses(unit, "SuccessExitStatus")[0])
     if kept and ours:
         raise CannotWrap(
             f"{name} has SuccessExitStatus={' '.join(map(str, sorted(ours)))} and Restart={restart}, but "
@@ -201,13 +203,13 @@ def restarts(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     clean = exit_statuses(unit, "SuccessExitStatus")[0] if restart == "on-failure" else []
     if statuses := sorted({*final, *clean}):
         line.options["restart-prevent"] = ",".join(map(str, statuses))
-    if ours := sorted(_OUR_STATUSES & {*final} - {ExitStatus.GAVE_UP, ExitStatus.CONFIG}):
+    if ours := sorted(OUR_STATUSES & {*final} - {ExitStatus.GAVE_UP, ExitStatus.CONFIG}):
         statuses_of_ours = " ".join(map(str, ours))
         why = "the supervisor exits with it when it fails itself, too"
         yield "", f"RestartPreventExitStatus has {statuses_of_ours}: {why}"
     gives_up = _start_limit(unit, line)
     yield f"RestartPreventExitStatus={'75 ' * gives_up}78", ""
-    if _OUR_STATUSES & set(exit_statuses(unit, "SuccessExitStatus")[0]):
+    if OUR_STATUSES & set(exit_statuses(unit, "SuccessExitStatus")[0]):
         had = " ".join(unit.words("SuccessExitStatus"))
         yield "SuccessExitStatus=", f"SuccessExitStatus was {had}: a supervisor reports failures with these statuses"
     yield "SuccessExitStatus=SIGTERM", ""

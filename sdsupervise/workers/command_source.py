@@ -19,8 +19,9 @@ from ..linux.program_search import search
 from ..linux.unpatched import os, socket
 from ..settings.addresses import why_too_long
 from ..systemd import logs
+from ..systemd.notify_client import DIRECTORY, LONGEST_NAME
 from .command_worker import CommandIdentity, NotifiedWorker
-from .notify_socket import LONGEST_NAME, MODE_OF_DIRECTORY, NotifySocket
+from .notify_socket import MODE_OF_DIRECTORY, NotifySocket
 from .shimmed_worker import ShimmedWorker
 from .source import WorkerContext
 from .worker import WorkerOwner
@@ -28,7 +29,7 @@ from .worker import WorkerOwner
 _log = logging.getLogger("sdsupervise")
 
 _SHIM_SECONDS = 10.0  # for the shim's two forks when it starts
-_DIRECTORY = re.compile(r"notify\.([0-9]{1,9})\.[0-9a-f]{8}")  # the number is the supervisor's pid
+_DIRECTORY = re.compile(rf"{DIRECTORY}\.([0-9]{{1,9}})\.[0-9a-f]{{8}}")  # the number is the supervisor's pid
 _PLACE_HOLDER = re.compile(r"\{\{([\w.-]+)\}\}|(?<!\$)\{([\w.-]+)\}")
 
 
@@ -293,7 +294,7 @@ def _make_directory() -> str:
     if os.geteuid() == 0:
         places.sort(key=lambda place: not _all_can_reach(place))
     for place in places:
-        name = f"notify.{os.getpid()}.{os.urandom(4).hex()}"
+        name = f"{DIRECTORY}.{os.getpid()}.{os.urandom(4).hex()}"
         if why_too_long(f"{place}/{name}/{'x' * LONGEST_NAME}"):
             continue
         try:

@@ -19,9 +19,9 @@ from ..input.checked import MOST_FDS
 from ..linux import privileges, process_groups, processes
 from ..linux.channel import Sender, receive
 from ..linux.unpatched import os, socket
+from ..systemd.notify_client import LONGEST_NAME
 
 MODE_OF_DIRECTORY = 0o711  # all may reach a path that they know, and none may list the paths
-LONGEST_NAME = 16  # characters of a socket's name in its directory
 _MAX_BYTES = 4096  # of one datagram; systemd's limit
 
 

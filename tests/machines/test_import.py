@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.load.environment import PLACE
+from tests.support.fifos import Fifo
 from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
 
@@ -178,6 +179,26 @@ def group_stops_and_starts(machine: Machine) -> None:
     said = [entry["MESSAGE"] for entry in machine.journal(None, "_SYSTEMD_UNIT=sdsupervise@queue.service")]
     assert said.count("bye") == 2  # SIGINT
     assert machine.show("sdsupervise@queue", "Result")["Result"] == "success"
+
+
+def test_what_supervisord_leaves_stopped(clean: Machine) -> None:
+    """After an expected exit status the service is inactive, and has not failed; after another it starts again."""
+    machine = clean
+    status = Fifo(machine, "status")
+    machine.write("/srv/shop/job", "#!/bin/sh\necho began\nread status </exchange/status\nexit $status\n", mode=0o755)
+    text = "[program:job]\ncommand=/srv/shop/job\nuser=games\nexitcodes=0,3\nstartsecs=0\n"
+    machine.write("/etc/supervisor/supervisord.conf", text)
+    written = sdsupervise(machine, "import", "supervisord", "/etc/supervisor/supervisord.conf", "--write")
+    assert written.returncode == 0, written.stdout + written.stderr
+    machine.run("systemctl", "start", "sdsupervise@job")
+    supervisor = int(machine.show("sdsupervise@job", "MainPID")["MainPID"])
+    for line in ("7\n", "3\n"):
+        status.write(line)
+    machine.wait_until_gone(supervisor, timeout_seconds=50)
+    assert machine.show("sdsupervise@job", "ActiveState")["ActiveState"] == "inactive"  # neither failed nor activating
+    said = [entry["MESSAGE"] for entry in machine.journal(None, "_SYSTEMD_UNIT=sdsupervise@job.service")]
+    assert said.count("began") == 2
+    status.close()
 
 
 PROCFILE = f"""\

@@ -29,7 +29,7 @@ def test_which_process_is_which(trial: Trial, is_installed: bool) -> None:
     """In the middle of a reload, and after it: the lines of the control group, and the names that top shows. A command
     line is what is left where setproctitle is not installed."""
     if not is_installed:
-        trial.machine.write(f"{WITHOUT}/setproctitle.py", "raise ImportError\n")
+        trial.machine.write(f"{WITHOUT}/sitecustomize.py", "import sys\nsys.modules['setproctitle'] = None\n")
     began, may_go_on, stops, may_stop = (trial.fifo(name) for name in ("began", "may-go-on", "stops", "may-stop"))
     old = source(1, shut_down=f"open({stops.path!r}, 'w').write('stops'); open({may_stop.path!r}).read(1)")
     new = source(2, warm_up=f"open({began.path!r}, 'w').write('began'); open({may_go_on.path!r}).read(1)")

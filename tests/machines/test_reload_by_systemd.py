@@ -475,3 +475,29 @@ def test_outdated(trial: Trial) -> None:
     trial.machine.run(*words)
     assert trial.ask()["environment"]["COLOUR"] == "green"
     assert why() == []
+
+
+def test_outdated_unit_of_a_command_that_is_reloaded_by_a_signal(machine: Machine) -> None:
+    """No signal applies a change of the unit: the command line says so, and that a restart does."""
+    words = ("sdsupervise", "reload", "--outdated", "rereads")
+    machine.write("/srv/rereads", "#!/bin/sh\ntrap : HUP\nwhile :; do sleep 1; done\n", mode=0o755)
+    run = "/usr/bin/sdsupervise run --ready-after 0.1 --reload-signal SIGHUP -- /srv/rereads"
+    machine.write(
+        "/run/systemd/system/rereads.service",
+        f"[Service]\nType=notify\nKillMode=mixed\nRuntimeDirectory=sdsupervise/rereads\nExecStart={run}\n"
+        "ExecReload=/usr/bin/sdsupervise reload\n",
+    )
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "rereads")
+    assert machine.run(*words).stdout == "1 instance runs what is on disk: nothing to reload.\n"
+    drop_in = "/run/systemd/system/rereads.service.d/edit.conf"
+    machine.write(drop_in, "[Service]\nEnvironment=SIZE=big\n")
+    machine.run("systemctl", "daemon-reload")
+    refused = machine.run(*words, check=False)
+    assert refused.returncode == 1
+    assert f"rereads needs a restart: {drop_in} is newer than what runs." in refused.stderr.replace("\n", " ")
+    machine.run("systemctl", "restart", "rereads")
+    assert "nothing to reload" in machine.run(*words).stdout
+    machine.run("systemctl", "stop", "rereads")
+    machine.run("rm", "-r", "/run/systemd/system/rereads.service", "/run/systemd/system/rereads.service.d")
+    machine.run("systemctl", "daemon-reload")

@@ -132,3 +132,26 @@ def test_a_failed_start_is_told(trial: Trial) -> None:
     assert trial.systemctl("start", check=False).returncode == 1
     reason = "The service did not get ready: the worker exited with status 1 (OSError: no disk)."
     assert trial.machine.read("/tmp/told") == f"told: gave-up: {reason}\n"
+
+
+LIBRARIES = ("systemd", "sdnotify", "psutil", "setproctitle")
+SEES_THEM = f"facts['files'] = [module.__file__ for module in ({', '.join(LIBRARIES)})]"
+
+
+@pytest.mark.parametrize("place", ["/srv/strangers", "/nowhere"], ids=["PYTHONPATH", "its own directory"])
+def test_modules_named_like_our_libraries(trial: Trial, place: str) -> None:
+    """A class finds its own modules, and its supervisor the libraries of the same names, in one interpreter."""
+    for release in (1, 2):
+        directory = place if place == "/srv/strangers" else f"/srv/{trial.name}/releases/{release}"
+        for name in LIBRARIES:
+            trial.machine.write(f"{directory}/{name}.py", "")
+        trial.deploy(release, source(release, top=f"import {', '.join(LIBRARIES)}", facts=SEES_THEM))
+        if release == 1:
+            trial.install(f"Environment=PYTHONPATH={place}", "WatchdogSec=30", options="--max-memory 500M")
+            trial.start()
+        else:
+            assert trial.reload() == 0
+        assert trial.assert_serves(release)["files"] == [f"{directory}/{name}.py" for name in LIBRARIES]
+    assert "sdsupervise: Trial supervisor (generation 2)" in trial.systemctl("status", "--lines=0").stdout
+    trial.systemctl("restart")
+    trial.assert_serves(2)

@@ -285,9 +285,13 @@ def test_ready_without_a_supervisor(ground: Ground, command: str) -> None:
     nobody = ground.run(SDSUPERVISE, command)
     assert nobody.wait() == 69
     assert "NOTIFY_SOCKET is not set" in nobody.err
-    gone = ground.run(SDSUPERVISE, command, environment={"NOTIFY_SOCKET": str(ground.directory / "gone")})
-    assert gone.wait() == 69
-    assert "The supervisor is gone" in gone.err and gone.err.count("\n") == 1
+    for name, message in (
+        ("notify.9.0123abcd/0123456789abcdef", "The supervisor is gone"),
+        ("s", "Cannot notify systemd"),
+    ):
+        gone = ground.run(SDSUPERVISE, command, environment={"NOTIFY_SOCKET": f"{ground.directory}/{name}"})
+        assert gone.wait() == 69
+        assert message in gone.err and gone.err.count("\n") == 1
 
 
 def test_supervisor_dies_while_a_command_waits(ground: Ground) -> None:

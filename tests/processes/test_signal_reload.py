@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -163,3 +165,46 @@ def test_command_without_a_handler(ground: Ground) -> None:
     assert f"Worker (pid {before[0]}) has no handler for SIGHUP: it would end, or do nothing" in refused.stderr
     assert ground.worker_pids() == before
     os.kill(before[0], 0)
+
+
+def outdated(ground: Ground, *words: str) -> subprocess.CompletedProcess[str]:
+    """`sdsupervise reload --outdated`."""
+    return ground.finish(ground.run(SDSUPERVISE, "reload", "--outdated", *words, "--pid-file", ground.pid_file))
+
+
+def started_with_configuration(ground: Ground, *before: object) -> tuple[Path, Path]:
+    """A program and its configuration, of a command that begins with these words."""
+    program, configuration = ground.program(1, READS + SERVES), ground.write("conf", "colour = red")
+    ground.run_command(*before, program, configuration, options=QUICK)
+    ground.expect("serves")
+    return program, configuration
+
+
+def test_what_was_read_again_is_not_outdated(ground: Ground) -> None:
+    """A configuration that a reload has had the command read again is no reason for the next reload."""
+    _, configuration = started_with_configuration(ground)
+    assert "nothing to reload" in outdated(ground).stdout
+    for colour in ("green", "blue"):
+        configuration.write_text(f"colour = {colour}")
+        assert f"{configuration} has changed on disk" in outdated(ground, "--dry-run").stdout
+        done = outdated(ground)
+        assert (done.returncode, "RELOADED" in done.stdout) == (0, True)
+        ground.expect("reads")
+        assert "nothing to reload" in outdated(ground).stdout
+
+
+@pytest.mark.parametrize("before", [(), (PYTHON,)], ids=["program", "script"])
+def test_what_only_a_restart_applies(ground: Ground, before: tuple[str, ...]) -> None:
+    """New code is not reported as reloaded: no signal is sent, and a sentence says what to do."""
+    program, configuration = started_with_configuration(ground, *before)
+    program.write_text(f"{program.read_text()}\n# changed")
+    configuration.write_text("colour = green")
+    for words in (("--dry-run",), ()):
+        refused = outdated(ground, *words)
+        assert refused.returncode == 1
+        assert "needs a restart: " in refused.stderr and "A reload only sends SIGHUP" in refused.stderr
+        assert "RELOADED" not in refused.stdout
+    assert not ground.seen("reads")
+    assert ground.reload().returncode == 0  # which does what it says
+    ground.expect("reads")
+    assert "needs a restart" in outdated(ground).stderr

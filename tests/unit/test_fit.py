@@ -33,6 +33,9 @@ TEMPLATE = (UNITS / SHIPPED[0]).read_text()
             {"listen": {f"s{number}": f"127.0.0.1:{number}" for number in range(5000, 5100)}},
             ["FileDescriptorStoreMax=100"],
         ),
+        ({"restart": "on-failure"}, ["Restart=on-failure"]),
+        ({"restart": "on-abnormal", "restart_prevent": [3]}, ["Restart=on-abnormal", "RestartPreventExitStatus=3"]),
+        ({"restart_prevent": [3, 0, 3]}, ["RestartPreventExitStatus=0 3"]),
         ({"listen": {"http": "10.0.0.1:8000"}}, ["Wants=network-online.target"]),
     ],
 )

@@ -130,7 +130,8 @@ def test_units(tmp_path: Path) -> None:
     done = Import(
         tmp_path,
         "[supervisord]\nminfds=65536\numask=077\nuser=nobody\ndirectory=/srv\nenvironment=A=1,B=2\n"
-        "[program:one]\ncommand=run\nenvironment=B=3\n[program:two]\ncommand=run\numask=002\nuser=games\ndirectory=/\n",
+        "[program:one]\ncommand=run\nenvironment=B=3\nautorestart=on\n"
+        "[program:two]\ncommand=run\numask=002\nuser=games\ndirectory=/\nautorestart=on\n",
     )
     limit = "LimitNOFILE=65536:524288"
     environment = "EnvironmentFile=/etc/sdsupervise/{}.env"
@@ -166,8 +167,8 @@ def test_groups_and_priorities(tmp_path: Path) -> None:
     """A group is a target of its members; what has a lower priority starts before."""
     done = Import(
         tmp_path,
-        "[program:web]\ncommand=run\n[program:queue]\ncommand=run\nautostart=no\n[program:db]\ncommand=run\npriority=1\n"
-        "[group:shop]\nprograms=web, queue\npriority=500\n",
+        "[program:web]\ncommand=run\nautorestart=true\n[program:queue]\ncommand=run\nautostart=no\nautorestart=true\n"
+        "[program:db]\ncommand=run\npriority=1\nautorestart=true\n[group:shop]\nprograms=web, queue\npriority=500\n",
     )
     assert done.unit("db") == []
     assert done.files["/etc/systemd/system/sdsupervise-shop.target"] == (
@@ -187,6 +188,30 @@ def test_variables_of_python(tmp_path: Path) -> None:
     ]
     assert done.env() == 'C="2"\n'
     assert "PYTHONPATH, LD_PRELOAD, A-B: set for the command alone" in done.notes
+
+
+def test_restarts(tmp_path: Path) -> None:
+    """What supervisord leaves stopped after an expected exit status stays down here, too, and has not failed."""
+    usual = program(tmp_path)
+    assert usual.toml()["restart_prevent"] == [0]
+    assert "RestartPreventExitStatus=0" in usual.unit() and "SuccessExitStatus" not in "\n".join(usual.unit())
+    assert "after exit status 0 the service ends" in usual.notes
+    listed = program(tmp_path, "autorestart=unexpected", "exitcodes=3, 0,143,3")
+    assert listed.toml()["restart_prevent"] == [0, 3, 143]
+    assert {"RestartPreventExitStatus=0 3 143", "SuccessExitStatus=3 143"} < set(listed.unit())
+    for none in (program(tmp_path, "autorestart=true", "exitcodes=3"), program(tmp_path, "exitcodes=")):
+        assert "restart_prevent" not in none.toml() and not none.unit()
+
+
+def test_restarts_that_cannot_be_said(tmp_path: Path) -> None:
+    """A pool ends as a whole, and a supervisor that fails has statuses of its own."""
+    pool = program(tmp_path, "numprocs=2", "process_name=%(process_num)s", "exitcodes=0,2")
+    assert "restart_prevent" not in pool.toml() and not pool.unit()
+    assert "after exit status 0 or 2, supervisord leaves this one process stopped; here it starts again" in pool.notes
+    ours = program(tmp_path, "exitcodes=2,75")
+    assert ours.toml()["restart_prevent"] == [2]
+    assert "after exit status 75 it starts again: a supervisor that fails exits with it, too" in ours.notes
+    assert "restart_prevent" not in program(tmp_path, "exitcodes=75").toml()
 
 
 def test_path(tmp_path: Path) -> None:
@@ -216,6 +241,7 @@ def test_known_programs(tmp_path: Path) -> None:
         "stop_signal": "SIGQUIT",
         "stop_timeout": 40,
         "delay_before_respawn": 1,
+        "restart_prevent": [0],
     }
     assert "--bind became listen" in done.notes
     odd = program(tmp_path, "command=/srv/venv/bin/gunicorn shop.wsgi --bind myhost:8000")
@@ -302,7 +328,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path) -> None:
         "serverurl has no counterpart",
         "its output was thrown away, and goes to the journal now",
         "supervisord.conf:14: autorestrat is no option of supervisord, which ignores it; did it mean autorestart?",
-        "supervisord leaves it stopped after exit status 0,2, but here it starts again after any exit status",
+        "autorestart is unexpected: after exit status 0 or 2 the service ends, also within startsecs",
         "it runs as root",
     ):
         assert note in done.notes, note
@@ -313,6 +339,7 @@ def test_nothing_is_dropped_in_silence(tmp_path: Path) -> None:
     [
         ("autorestart=false", ":3: autorestart is false, but an instance always runs"),
         ("autorestart=maybe", ":3: autorestart is 'maybe'; it must be true, false or unexpected."),
+        ("exitcodes=0,256", ":3: exitcodes is '0,256'; it must be a list of exit statuses from 0 to 255, with commas."),
         ("numprocs=2", ":1: numprocs is 2, so process_name must have %(process_num)s in it"),
         ("numprocs=0", ":3: numprocs is '0'; it must be a whole number from 1."),
         ("numprocs=99999\nprocess_name=%(process_num)s", ":3: numprocs is 99999; 10000 are possible."),

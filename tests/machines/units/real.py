@@ -25,7 +25,7 @@ class Real(NamedTuple):
     """A program as its users have it."""
 
     name: str
-    """Of its unit."""
+    """Of its unit. `%PHP%`, here and below, is the version of PHP that Debian has."""
     files: Mapping[str, str]
     """By path; those with a relative path are a release, reached by /srv/hello/current. `%N%` is the release."""
     broken: str
@@ -53,6 +53,15 @@ class Real(NamedTuple):
     python: str = "/usr/bin/python3"
     """Which makes its calls."""
 
+    def installed(self, machine: Machine) -> Real:
+        """This program by the names that it has on this machine."""
+        if "%PHP%" not in self.name:
+            return self
+        (version,) = machine.run("ls", "/etc/php").stdout.split()
+        files = {path.replace("%PHP%", version): text.replace("%PHP%", version) for path, text in self.files.items()}
+        name, address = (text.replace("%PHP%", version) for text in (self.name, self.address))
+        return self._replace(name=name, files=files, address=address)
+
 
 BROKEN_PYTHON = "import requsts\n"
 OURS = """\
@@ -74,7 +83,7 @@ class Site:
     """A machine on which one of them is installed."""
 
     def __init__(self, machine: Machine, real: Real) -> None:
-        self.machine, self.real = machine, real
+        self.machine, self.real = machine, (real := real.installed(machine))
         self.unit = f"{real.name}.service"
         self.wrapped = False
         machine.write(VISIT, Path(visit.__file__).read_text())

@@ -24,7 +24,8 @@ frontend hello
     http-request return status 200 content-type text/plain string "release %N%\\n"
 """
 FPM = (
-    "[www]\nuser = www-data\nlisten = /run/php/php8.2-fpm.sock\npm = static\npm.max_children = 4\nenv[RELEASE] = %N%\n"
+    "[www]\nuser = www-data\nlisten = /run/php/php%PHP%-fpm.sock\npm = static\npm.max_children = 4\n"
+    "env[RELEASE] = %N%\n"
 )
 PHP = "<?php echo 'release ', getenv('RELEASE'), \"\\n\";\n"
 REDIS = 'bind 127.0.0.1\nsave ""\ndir /var/lib/redis\nlogfile ""\nmaxclients 100%N%\n'
@@ -57,12 +58,12 @@ JOBS = {"settings.py": SETTINGS, "tasks.py": 'def work():\n    return "release %
 
 REAL = (
     Real(
-        "php8.2-fpm",
-        {"/etc/php/8.2/fpm/pool.d/www.conf": FPM, "/srv/hello/index.php": PHP},
+        "php%PHP%-fpm",
+        {"/etc/php/%PHP%/fpm/pool.d/www.conf": FPM, "/srv/hello/index.php": PHP},
         "[www]\npm = nonsense\n",
         "exited with status 78 after SIGUSR2",
         protocol="fastcgi",
-        address="/run/php/php8.2-fpm.sock",
+        address="/run/php/php%PHP%-fpm.sock",
         loses="under way",
         note="--reload-signal SIGUSR2: ",
         afterwards="nobody",
@@ -146,7 +147,7 @@ def site(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Site]:
     site.close()
 
 
-@pytest.mark.parametrize("site", REAL, ids=[real.name for real in REAL], indirect=True)
+@pytest.mark.parametrize("site", REAL, ids=[real.name.replace("%PHP%", "") for real in REAL], indirect=True)
 def test_its_story(site: Site) -> None:
     """From the plain unit through reloads and kills to the plain unit again."""
     live(site)

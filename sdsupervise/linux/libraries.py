@@ -1,4 +1,4 @@
-"""Imports the libraries that we use: sdnotify, systemd-python, setproctitle.
+"""Imports the libraries that we use: sdnotify, systemd-python, psutil, setproctitle.
 
 The PYTHONPATH of a service, or its own directory, may have other modules of these names. A class runs in the same
 interpreter as its supervisor, and both must find their own. So we look where packages are installed, and if there is

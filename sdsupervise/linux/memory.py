@@ -1,19 +1,31 @@
-"""The memory of processes.
+"""The memory of processes. psutil itself costs megabytes, so only a service with a limit imports it."""
 
-Rejected: psutil. It costs a supervisor megabytes, and looks itself up in sys.modules, where a service may have another
-module of that name.
-"""
+import sys
 
-_MOST_BYTES = 65536  # of some 30 lines
-_PRIVATE = ("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:")
+from ..errors import ConfigError
+from .libraries import library
+
+
+def prepare() -> None:
+    """Import what private_bytes needs, at the start: an upgrade may change the installed version later.
+
+    Raises ConfigError if psutil is not installed, or if the service has another module of that name.
+    """
+    try:
+        ours = library("psutil")
+    except ImportError:
+        raise ConfigError(
+            f"max_memory needs psutil, which {sys.executable} does not find: install it (Debian: python3-psutil)."
+        ) from None
+    if sys.modules.get("psutil") is not ours:  # where psutil looks itself up
+        raise ConfigError("max_memory needs psutil, and the service has another module of that name: rename it.")
 
 
 def private_bytes(pid: int) -> int:
     """Return how many bytes the end of the process would free (its unique set size); 0 if it is gone or hidden from
     us."""
+    psutil = library("psutil")
     try:
-        with open(f"/proc/{pid}/smaps_rollup") as file:  # proc_pid_smaps(5)
-            lines = file.read(_MOST_BYTES).splitlines()
-    except OSError:
+        return int(psutil.Process(pid).memory_full_info().uss)
+    except psutil.Error:
         return 0
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(_PRIVATE))

@@ -39,6 +39,8 @@ class Recycler:
         self._next_end: tuple[float, Timer] | None = None
         self._to_sample: list[Worker] = []
         self._sampling: Timer | None = None
+        if self._max_memory:
+            memory.prepare()
 
     def why(self, worker: Worker) -> str:
         """Why this worker should be replaced; "" if it should not."""

@@ -134,7 +134,7 @@ def test_a_failed_start_is_told(trial: Trial) -> None:
     assert trial.machine.read("/tmp/told") == f"told: gave-up: {reason}\n"
 
 
-LIBRARIES = ("systemd", "sdnotify", "psutil", "setproctitle")
+LIBRARIES = ("systemd", "sdnotify", "setproctitle")
 SEES_THEM = f"facts['files'] = [module.__file__ for module in ({', '.join(LIBRARIES)})]"
 
 
@@ -147,7 +147,7 @@ def test_modules_named_like_our_libraries(trial: Trial, place: str) -> None:
             trial.machine.write(f"{directory}/{name}.py", "")
         trial.deploy(release, source(release, top=f"import {', '.join(LIBRARIES)}", facts=SEES_THEM))
         if release == 1:
-            trial.install(f"Environment=PYTHONPATH={place}", "WatchdogSec=30", options="--max-memory 500M")
+            trial.install(f"Environment=PYTHONPATH={place}", "WatchdogSec=30")
             trial.start()
         else:
             assert trial.reload() == 0

@@ -216,7 +216,7 @@ def test_a_file_that_cannot_be_written(ground: Ground) -> None:
 
 def test_without_the_library(ground: Ground) -> None:
     """The sentence says what to install."""
-    ground.write("lib/prometheus_client.py", "raise ImportError")
+    ground.write("lib/sitecustomize.py", "import sys\nsys.modules['prometheus_client'] = None\n")
     done = ground.finish(ground.run(SDSUPERVISE, "metrics", "--pid-file", ground.pid_file))
     assert done.returncode == 78
     assert done.stderr.startswith("'sdsupervise metrics' needs prometheus_client, which ")

@@ -195,15 +195,14 @@ def test_max_memory(ground: Ground) -> None:
     assert never_fewer(ground.history, 6)
 
 
-def test_a_limit_of_memory_needs_no_library(ground: Ground) -> None:
-    """Not psutil, which costs a supervisor megabytes, and no module of that name that a service has."""
-    ground.write("lib/psutil.py", "raise SystemExit('imported')")
-    for release, body in enumerate(("", "max_memory = '1G'"), start=1):
+def test_memory_is_no_matter_without_a_limit(ground: Ground) -> None:
+    """psutil, which costs a supervisor megabytes, is imported only where a limit is set."""
+    for release, (body, is_there) in enumerate((("", False), ("max_memory = '1G'", True)), start=1):
         ground.deploy(release, member(f"workers = 1\n{body}"))
         running = ground.start()
         serving(ground, 1)
         with open(f"/proc/{running.pid}/maps") as maps:
-            assert "psutil" not in maps.read()
+            assert ("psutil" in maps.read()) is is_there
         stop(running)
 
 
@@ -236,6 +235,27 @@ def test_a_supervisor_lives_without_psutil(ground: Ground, kind: str, handover: 
     assert len(processes) > 2
     for process in processes:
         assert [mapped.path for mapped in process.memory_maps() if "psutil" in mapped.path] == [], process
+
+
+NO_PSUTIL = "import sys\nsys.modules['psutil'] = None\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "why"),
+    [
+        ("lib/sitecustomize.py", NO_PSUTIL, "which "),
+        ("lib/psutil.py", "", "and the service has another module of that name: rename it."),
+    ],
+    ids=["not installed", "another of that name"],
+)
+def test_no_psutil(ground: Ground, file: str, text: str, why: str) -> None:
+    """A limit that cannot be watched is a wrong setting, and one sentence says what to do."""
+    ground.write(file, text)
+    ground.deploy(1, member("max_memory = '1G'"))
+    running = ground.start()
+    assert running.wait() == 78
+    assert running.err.splitlines()[-1].startswith(f"max_memory needs psutil, {why}")
+    ground.expect_nothing_left()
 
 
 def test_spare_as_replacement(ground: Ground) -> None:

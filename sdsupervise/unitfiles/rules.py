@@ -9,7 +9,7 @@ from ..input.checked import MOST_COUNT, decimal
 from ..settings.check_words import may_ask_old_code
 from ..settings.listen import count_sockets
 from ..settings.settings import RESTARTS, Settings
-from . import words
+from . import gunicorn_file, words
 from .drop_in import since_wrap
 from .finding import ERROR, WARNING, Finding
 from .lifecycle import exit_statuses
@@ -288,6 +288,14 @@ def _directory(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _gunicorn(subject: Subject) -> Iterator[Finding]:
+    start, unit = subject.start, subject.unit
+    if "--" in start.words:
+        place = (option(start, "--directory") or [unit.value("WorkingDirectory", "/").lstrip("-!")])[-1]
+        words_of_command = [expanded(unit.name, word) for word in start.words[start.words.index("--") + 1 :]]
+        yield from gunicorn_file.of_command(words_of_command, expanded(unit.name, place))
+
+
 def _rotations(subject: Subject) -> Iterator[Finding]:
     for place, command in about(subject.unit, subject.host.rotations):
         number = signal_in(command)
@@ -337,5 +345,5 @@ RULES: Sequence[Callable[[Subject], Iterator[Finding]]] = (
         _sockets,
         _restart,
     ),
-    *(_timeouts, _stop, _directory, _rotations, _before_commit, _since_wrap, _unknown_keys),
+    *(_timeouts, _stop, _directory, _gunicorn, _rotations, _before_commit, _since_wrap, _unknown_keys),
 )

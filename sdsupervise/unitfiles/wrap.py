@@ -14,7 +14,7 @@ from .changes import changes
 from .drop_in import DropIn, checksums
 from .line import CommandLine
 from .own_reload import notes_of_reload, notes_of_rotation
-from .paths import ROOTS, SYSTEM, OwnFiles
+from .paths import ROOTS, SYSTEM, OwnFiles, is_shown
 from .rotation import Rotation
 from .sandbox import needs
 from .subject import runs_us
@@ -47,7 +47,8 @@ def wrap(
     """
     start = _start_of(unit)
     room = [*_room_of(unit, start, own)]
-    line = _line(unit, start, given, listen, variables)
+    gunicorn_file = own.gunicorn_file if is_shown(unit, own.gunicorn_file) else ""
+    line = _line(unit, start, given, listen, variables, gunicorn_file)
     programs.adapt(line)
     if handover:
         line.options["handover"] = handover
@@ -140,6 +141,7 @@ def _line(
     given: Sequence[str],
     listen: Sequence[str],
     variables: Mapping[str, str] | None,
+    gunicorn_file: str,
 ) -> CommandLine:
     command = list(start.words)
     if "@" in start.prefixes:
@@ -161,6 +163,7 @@ def _line(
         at_home=place == "~",
         umask=_octal(unit.value("UMask"), 0o022),
         user=unit.value("User", "root") if not unit.flag("DynamicUser") else "dynamic",
+        gunicorn_file=gunicorn_file,
     )
     if "@" in start.prefixes:
         line.note(f'"@" is removed: {line.program} gets its own name')

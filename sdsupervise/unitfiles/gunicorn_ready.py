@@ -5,6 +5,9 @@
 gunicorn reads only the last file that is named. This file loads the one before it, or else the one that gunicorn would
 have read: that of $GUNICORN_CMD_ARGS, or gunicorn.conf.py in the working directory. Your settings and hooks stay.
 
+If a worker cannot start, gunicorn ends, and its main process writes the worker's error once more. A supervisor shows
+the output of the main process.
+
 It runs in gunicorn's processes, so it uses only gunicorn (20.1 or later) and Python (3.8 or later). Without
 $NOTIFY_SOCKET it only loads your file.
 """
@@ -19,6 +22,7 @@ import os as _os
 import signal as _signal
 import socket as _socket
 import sys as _sys
+import traceback as _traceback
 from typing import Any as _Any
 from typing import Callable as _Callable
 
@@ -27,6 +31,7 @@ from gunicorn.config import get_default_config_file as _default_file
 
 # gunicorn takes no name that begins with an underscore for a setting.
 _MOST_BYTES = 65536  # that a pipe holds
+_MOST_BYTES_OF_ERROR = 8192
 
 
 class _Readiness:
@@ -40,7 +45,9 @@ class _Readiness:
         self.open = True
         self._server, self._path = server, path
         self._serving: set[int] = set()
+        self._main = _os.getpid()
         self._first_age = 0  # workers before this one do not count
+        self._error = _os.memfd_create("error of a worker")
         self._reader, self._writer = _os.pipe()
         _signal.signal(_signal.SIGURG, lambda *_: self._hear())
         _fcntl.fcntl(self._reader, _fcntl.F_SETOWN, _os.getpid())
@@ -78,12 +85,30 @@ class _Readiness:
         self._first_age = self._server.worker_age + 1
         self._serving.clear()
 
+    def keep_error(self, worker: _Any, error: BaseException | None) -> None:
+        """In the worker, which ends: keep the exception because of which it never served.
+
+        gunicorn also calls worker_exit in the main process, for a worker that it wanted to end and that is gone.
+        """
+        while isinstance(error, SystemExit):
+            error = error.__context__  # gunicorn leaves by sys.exit()
+        if error is not None and not worker.booted and _os.getpid() != self._main:
+            lines = _traceback.format_exception(type(error), error, error.__traceback__)
+            text = "".join(lines).encode(errors="backslashreplace")
+            _os.ftruncate(self._error, 0)
+            _os.pwrite(self._error, text[-_MOST_BYTES_OF_ERROR:], 0)
+
+    def kept_error(self) -> str:
+        """The error of the last worker that could not start; "" if there is none."""
+        return _os.pread(self._error, _MOST_BYTES_OF_ERROR, 0).decode(errors="replace")
+
     def judge(self) -> None:
         """Send READY=1 if as many workers serve as there should be."""
         if self.open and self._serving and len(self._serving) >= self._server.num_workers:
             self.open = False
             _os.close(self._reader)
             _os.close(self._writer)
+            _os.close(self._error)
             _send(self._path, f"READY=1\nSTATUS=Workers of gunicorn that serve: {len(self._serving)}")
 
     def _hear(self) -> None:
@@ -175,6 +200,19 @@ def _hooks(yours: _Any) -> tuple[_Callable[..., None], ...]:
             starting.forget(worker)
         yours.child_exit(server, worker)
 
+    def worker_exit(server: _Any, worker: _Any) -> None:
+        starting = readiness(server)
+        if starting is not None:
+            starting.keep_error(worker, _sys.exc_info()[1])
+        yours.worker_exit(server, worker)
+
+    def on_exit(server: _Any) -> None:
+        starting = readiness(server)
+        if starting is not None:
+            _sys.stderr.write(starting.kept_error())
+            _sys.stderr.flush()
+        yours.on_exit(server)
+
     def on_reload(server: _Any) -> None:
         starting = readiness(server)
         if starting is not None:
@@ -187,7 +225,7 @@ def _hooks(yours: _Any) -> tuple[_Callable[..., None], ...]:
             starting.judge()
         yours.nworkers_changed(server, new_value, old_value)
 
-    return (on_starting, when_ready, post_fork, child_exit, on_reload, nworkers_changed)
+    return (on_starting, when_ready, post_fork, child_exit, worker_exit, on_exit, on_reload, nworkers_changed)
 
 
 _yours = _Config()

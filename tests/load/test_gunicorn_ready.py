@@ -96,22 +96,27 @@ def test_ready_when_all_workers_serve(machine: Machine, gunicorn: str, kind: str
 
 @every_gunicorn
 def test_one_broken_worker(machine: Machine, gunicorn: str) -> None:
-    """A reload fails if one of the new workers cannot import the application. The old ones serve."""
+    """A reload fails if one of the new workers cannot import the application, and says why. The old ones serve."""
     with serving(machine, GUNICORN, unit(gunicorn)) as service:
         before = service.main_pid
         deploy(machine, 2, GATE.replace('open("/run/gate/arrived", "w").close()', "raise RuntimeError"))
-        assert machine.run("systemctl", "reload", "gunicorn", check=False).returncode == 1
+        told = machine.run("sdsupervise", "reload", "gunicorn", check=False)
+        assert (told.returncode, "\nRuntimeError\n" in told.stderr) == (1, True), told.stderr
         assert (service.main_pid, state(machine)) == (before, "active")
         assert machine.run("python3", "-c", ASK).stdout == "b'release 1\\n'\n"
 
 
-HOOKS = ("on_starting", "when_ready", "post_fork", "child_exit", "on_reload", "nworkers_changed", "post_worker_init")
+HOOKS = (
+    *("on_starting", "when_ready", "post_fork", "child_exit", "worker_exit", "on_reload", "nworkers_changed"),
+    *("post_worker_init", "on_exit"),
+)
 
 
 def yours(*lines: str) -> str:
     """Your own file: each hook says that it runs."""
-    arities = {"on_starting": 1, "when_ready": 1, "on_reload": 1, "post_worker_init": 1, "nworkers_changed": 3}
-    hooks = [f"def {hook}({', '.join('abc'[: arities.get(hook, 2)])}): print('hook {hook}', flush=True)" for hook in HOOKS]
+    arities = {"nworkers_changed": 3, **dict.fromkeys(("post_fork", "child_exit", "worker_exit"), 2)}
+    words = [(hook, ", ".join("abc"[: arities.get(hook, 1)])) for hook in HOOKS]
+    hooks = [f"def {hook}({parameters}): print('hook {hook}', flush=True)" for hook, parameters in words]
     return "\n".join([*hooks, "os = None", *lines, ""])
 
 
@@ -170,6 +175,7 @@ def plain(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Service]
     deploy(machine, 1, "")
     service.systemctl("start")
     yield service
+    machine.run("systemctl", "kill", "-s", "KILL", service.unit, check=False)  # gunicorn misses a stop while it starts
     machine.run("systemctl", "stop", service.unit)
     machine.run("sh", "-c", f"rm -rf /srv/hello/releases /etc/systemd/system/{service.unit}*")
     machine.run("systemctl", "daemon-reload")
@@ -198,6 +204,7 @@ def test_a_wrapped_unit(machine: Machine, plain: Service) -> None:
     again = machine.run("sdsupervise", "unit", "wrap", "--json", "gunicorn").stdout
     drop_in = f"/etc/systemd/system/{plain.unit}.d/zz-sdsupervise.conf"
     assert json.loads(again)["text"] == machine.read(drop_in)
+    deploy(machine, 1, "")
     machine.run("sh", "-c", machine.run("sdsupervise", "unit", "unwrap", "gunicorn").stdout.strip().rpartition(": ")[2])
     assert machine.run("systemctl", "cat", plain.unit).stdout == before
     assert state(machine) == "active"

@@ -158,6 +158,28 @@ def test_a_worker(module: ModuleType, start: Start) -> None:
     assert main.said == ["READY=1"]
 
 
+def test_a_worker_that_cannot_start(start: Start) -> None:
+    """Its error comes to the main process, from whatever it left by; only the last one, and of the long one the end."""
+    main = start(1)
+    worker = SimpleNamespace(age=1, booted=False)
+    assert main.readiness.kept_error() == ""
+    main.readiness.keep_error(worker, SystemExit(0))
+    assert main.readiness.kept_error() == ""
+    for error in (RuntimeError("x" * 100_000 + "end"), ModuleNotFoundError("No module named 'requsts'")):
+        if (pid := os.fork()) == 0:
+            leaves = SystemExit(3)
+            leaves.__context__ = error
+            main.readiness.keep_error(worker, leaves)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        said = main.readiness.kept_error()
+        assert len(said) <= 8192
+        assert said.endswith("xend\n" if isinstance(error, RuntimeError) else f"ModuleNotFoundError: {error}\n")
+    assert "xend" not in said
+    main.readiness.keep_error(worker, ProcessLookupError("of the main process"))
+    assert main.readiness.kept_error() == said
+
+
 def test_the_supervisor_is_gone(start: Start) -> None:
     """gunicorn goes on if nobody hears it."""
     main = start(1)

@@ -23,7 +23,7 @@ _SIGNS = re.compile(rb"READY=1|NOTIFY_SOCKET|sd_?notify|systemd[.-](daemon|notif
 def of_program(words: Sequence[str], settings: Settings) -> Iterator[Said]:
     """Findings about a command line, with the user and directory of this process."""
     yield from _of_variables(words)
-    for finding in gunicorn_file.of_command(words, os.getcwd()):
+    for finding in (*gunicorn_file.in_vain(words), *gunicorn_file.missing(words, os.getcwd())):
         yield Said(f"{finding.problem}; {finding.fix}.", finding.severity == ERROR)
     try:
         executable = os.path.abspath(find(words))

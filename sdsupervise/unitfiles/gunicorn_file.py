@@ -65,26 +65,34 @@ def replace(line: CommandLine, location: str) -> None:
         name_last(line, path)
 
 
-def of_command(command: Sequence[str], directory: str) -> Iterator[Finding]:
-    """Findings about a command that names the file; `directory` is where a relative path begins."""
-    found = launched(command, lambda word: os.path.basename(word) == "gunicorn")
-    if found is None:
-        return
-    line = CommandLine(command, program=found.place)
-    for location in ours(line)[-1:]:
+def in_vain(command: Sequence[str]) -> Iterator[Finding]:
+    """The finding about a command that names the file, but not last."""
+    line = _of_gunicorn(command)
+    for location in ours(line)[-1:] if not is_in_force(line) else ():
+        last = one_line(named(line)[-1], 200)
+        yield Finding(
+            "ExecStart",
+            f"--config {last} follows --config {location}, and gunicorn reads only the last one: it reports that it is "
+            "ready before it starts its workers",
+            f"name {location} last; it loads {last}",
+            WARNING,
+        )
+
+
+def missing(command: Sequence[str], directory: str) -> Iterator[Finding]:
+    """The finding about a command for which this machine has no such file; a relative path is below `directory`."""
+    line = _of_gunicorn(command)
+    for location in ours(line)[-1:] if is_in_force(line) else ():
         path = os.path.join(directory, location.removeprefix("file:"))
-        if not is_in_force(line):
-            last = one_line(named(line)[-1], 200)
-            yield Finding(
-                "ExecStart",
-                f"--config {last} follows --config {location}, and gunicorn reads only the last one: it reports that "
-                "it is ready before it starts its workers",
-                f"name {location} last; it loads {last}",
-                WARNING,
-            )
-        elif path.startswith("/") and "%" not in path and "$" not in path and not os.path.exists(path):
+        if path.startswith("/") and "%" not in path and "$" not in path and not os.path.exists(path):
             yield Finding(
                 "ExecStart",
                 f"{path} does not exist, and gunicorn does not start without it",
                 "install it again, or take it out and add --preload",
             )
+
+
+def _of_gunicorn(command: Sequence[str]) -> CommandLine:
+    """The command line of gunicorn; an empty one for another program."""
+    found = launched(command, lambda word: os.path.basename(word) == "gunicorn")
+    return CommandLine(command, program=found.place) if found is not None else CommandLine(["gunicorn"])

@@ -168,13 +168,14 @@ def _loaded(location: str) -> dict[str, _Any]:
     return vars(module)
 
 
-def _hooks(yours: _Any) -> tuple[_Callable[..., None], ...]:
-    """The hooks of this file. Each calls yours."""
+def _readiness(server: _Any) -> _Readiness | None:
+    """None without a supervisor, and when READY=1 was sent."""
+    found: _Readiness | None = vars(server).get("sdsupervise_readiness")
+    return found if found is not None and found.open else None
 
-    def readiness(server: _Any) -> _Readiness | None:
-        """None without a supervisor, and when READY=1 was sent."""
-        found: _Readiness | None = vars(server).get("sdsupervise_readiness")
-        return found if found is not None and found.open else None
+
+def _hooks_of_main(yours: _Any) -> tuple[_Callable[..., None], ...]:
+    """The hooks about the main process. Each calls yours."""
 
     def on_starting(server: _Any) -> None:
         yours.on_starting(server)
@@ -188,44 +189,50 @@ def _hooks(yours: _Any) -> tuple[_Callable[..., None], ...]:
             server.sdsupervise_readiness = _Readiness(server, path)
         yours.when_ready(server)
 
-    def post_fork(server: _Any, worker: _Any) -> None:
-        starting = readiness(server)
-        if starting is not None:
-            starting.watch(worker)
-        yours.post_fork(server, worker)
-
-    def child_exit(server: _Any, worker: _Any) -> None:
-        starting = readiness(server)
-        if starting is not None:
-            starting.forget(worker)
-        yours.child_exit(server, worker)
-
-    def worker_exit(server: _Any, worker: _Any) -> None:
-        starting = readiness(server)
-        if starting is not None:
-            starting.keep_error(worker, _sys.exc_info()[1])
-        yours.worker_exit(server, worker)
-
-    def on_exit(server: _Any) -> None:
-        starting = readiness(server)
-        if starting is not None:
-            _sys.stderr.write(starting.kept_error())
-            _sys.stderr.flush()
-        yours.on_exit(server)
-
     def on_reload(server: _Any) -> None:
-        starting = readiness(server)
+        starting = _readiness(server)
         if starting is not None:
             starting.forget_all()
         yours.on_reload(server)
 
     def nworkers_changed(server: _Any, new_value: int, old_value: int | None) -> None:
-        starting = readiness(server)
+        starting = _readiness(server)
         if starting is not None:
             starting.judge()
         yours.nworkers_changed(server, new_value, old_value)
 
-    return (on_starting, when_ready, post_fork, child_exit, worker_exit, on_exit, on_reload, nworkers_changed)
+    def on_exit(server: _Any) -> None:
+        starting = _readiness(server)
+        if starting is not None:
+            _sys.stderr.write(starting.kept_error())
+            _sys.stderr.flush()
+        yours.on_exit(server)
+
+    return (on_starting, when_ready, on_reload, nworkers_changed, on_exit)
+
+
+def _hooks_of_workers(yours: _Any) -> tuple[_Callable[..., None], ...]:
+    """The hooks about workers. Each calls yours."""
+
+    def post_fork(server: _Any, worker: _Any) -> None:
+        starting = _readiness(server)
+        if starting is not None:
+            starting.watch(worker)
+        yours.post_fork(server, worker)
+
+    def worker_exit(server: _Any, worker: _Any) -> None:
+        starting = _readiness(server)
+        if starting is not None:
+            starting.keep_error(worker, _sys.exc_info()[1])
+        yours.worker_exit(server, worker)
+
+    def child_exit(server: _Any, worker: _Any) -> None:
+        starting = _readiness(server)
+        if starting is not None:
+            starting.forget(worker)
+        yours.child_exit(server, worker)
+
+    return (post_fork, worker_exit, child_exit)
 
 
 _yours = _Config()
@@ -233,5 +240,5 @@ for _name, _value in _your_settings().items():
     if _name in _yours.settings:
         globals()[_name] = _value
         _yours.set(_name, _value)  # this also finds a hook that is named by a string
-for _hook in _hooks(_yours):
+for _hook in (*_hooks_of_main(_yours), *_hooks_of_workers(_yours)):
     globals()[_hook.__name__] = _hook

@@ -289,11 +289,7 @@ def _directory(subject: Subject) -> Iterator[Finding]:
 
 
 def _gunicorn(subject: Subject) -> Iterator[Finding]:
-    start, unit = subject.start, subject.unit
-    if "--" in start.words:
-        place = (option(start, "--directory") or [unit.value("WorkingDirectory", "/").lstrip("-!")])[-1]
-        words_of_command = [expanded(unit.name, word) for word in start.words[start.words.index("--") + 1 :]]
-        yield from gunicorn_file.of_command(words_of_command, expanded(unit.name, place))
+    yield from gunicorn_file.in_vain(subject.start.words[_end_of_options(subject.start) + 1 :])
 
 
 def _rotations(subject: Subject) -> Iterator[Finding]:

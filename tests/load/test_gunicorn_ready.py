@@ -201,6 +201,11 @@ def test_a_wrapped_unit(machine: Machine, plain: Service) -> None:
     assert result.answered == result.requests, result
     assert "Workers of gunicorn that serve: 2" in machine.run("sdsupervise", "status", "gunicorn", "--json").stdout
     assert "hook when_ready" in {entry["MESSAGE"] for entry in machine.journal(plain.unit, after=cursor)}
+    machine.remove(GUNICORN_READY)
+    lint = machine.run("sdsupervise", "unit", "lint", "gunicorn", check=False)
+    assert (lint.returncode, f"error: {GUNICORN_READY} does not exist, " in lint.stdout) == (1, True)
+    assert " --preload " in machine.run("sdsupervise", "unit", "wrap", "gunicorn").stdout
+    install_gunicorn_ready(machine)
     again = machine.run("sdsupervise", "unit", "wrap", "--json", "gunicorn").stdout
     drop_in = f"/etc/systemd/system/{plain.unit}.d/zz-sdsupervise.conf"
     assert json.loads(again)["text"] == machine.read(drop_in)

@@ -10,9 +10,8 @@ import pytest
 
 from sdsupervise.checks import program_check
 from sdsupervise.settings.settings import Settings
-from sdsupervise.unitfiles import gunicorn_file, text
+from sdsupervise.unitfiles import gunicorn_file, named_files, text
 from sdsupervise.unitfiles.drop_in import DropIn
-from sdsupervise.unitfiles.finding import Finding
 from sdsupervise.unitfiles.lint import lint
 from sdsupervise.unitfiles.paths import SYSTEM
 from sdsupervise.unitfiles.wrap import wrap
@@ -41,7 +40,8 @@ def wrapped(ours: str) -> Wrapped:
         unit = ["[Service]", f"ExecStart={command}", *lines]
         how = SYSTEM._replace(gunicorn_file=ours)
         drop_in = wrap(text.parse("app.service", "\n".join(unit)), given=given, listen=listen, own=how)
-        assert lint(text.parse("app.service", "\n".join([*unit, drop_in.file]))) == []
+        merged = text.parse("app.service", "\n".join([*unit, drop_in.file]))
+        assert [*lint(merged), *named_files.of_unit(merged)] == []
         return drop_in
 
     return make
@@ -163,29 +163,31 @@ def test_installed(tmp_path: Path) -> None:
     assert gunicorn_file.installed(str(path)) == ""
 
 
-def linted(line: str) -> list[Finding]:
-    """What lint says of a wrapped gunicorn with these words."""
-    unit = text.parse("app.service", f"[Service]\nExecStart=gunicorn {line} a\n")
-    drop_in = wrap(unit, listen=["http=127.0.0.1:1"])
-    unit = text.parse("app.service", f"[Service]\nExecStart=gunicorn {line} a\nWorkingDirectory=/\n{drop_in.file}")
-    return [finding for finding in lint(unit) if finding.key == "ExecStart"]
+def wrapped_unit(words: str) -> text.UnitText:
+    """A wrapped gunicorn with these words, on a machine without the file."""
+    unit = f"[Service]\nExecStart=gunicorn {words} a\nWorkingDirectory=/nowhere\n"
+    drop_in = wrap(text.parse("app.service", unit), listen=["http=127.0.0.1:1"])
+    return text.parse("app.service", unit + drop_in.file)
 
 
 def test_lint_another_file_follows(ours: str) -> None:
     """Then gunicorn does not read ours."""
-    (found,) = linted(f"--config {ours} -c yours.py")
-    assert found.severity == "warning"
+    (found,) = lint(wrapped_unit(f"--config {ours} -c yours.py"))
+    assert (found.key, found.severity) == ("ExecStart", "warning")
     assert f"--config yours.py follows --config {ours}, and gunicorn reads only the last one" in found.problem
     assert found.fix == f"name {ours} last; it loads yours.py"
-    assert linted(f"-c yours.py --config {ours}") == []
+    assert lint(wrapped_unit(f"-c yours.py --config {ours}")) == []
 
 
-def test_lint_it_is_gone() -> None:
-    """Then gunicorn does not start."""
-    (found,) = linted("--config /nowhere/gunicorn_ready.py")
-    assert found.severity == "error"
+@pytest.mark.parametrize("path", ["/nowhere/gunicorn_ready.py", "gunicorn_ready.py", "file:/nowhere/gunicorn_ready.py"])
+def test_lint_it_is_gone(ours: str, path: str) -> None:
+    """Then gunicorn does not start. A file of yours may be anywhere."""
+    (found,) = named_files.of_unit(wrapped_unit(f"--config {path}"))
+    assert (found.key, found.severity) == ("ExecStart", "error")
     assert found.problem == "/nowhere/gunicorn_ready.py does not exist, and gunicorn does not start without it"
-    assert linted("--config /nowhere/yours.py") == []
+    for other in ("--config yours.py", f"--config {ours}", f"--config {path} -c yours.py", "-c $DIR/gunicorn_ready.py"):
+        assert list(named_files.of_unit(wrapped_unit(other))) == []
+    assert list(named_files.of_unit(text.parse("a.service", "[Service]\nExecStart=gunicorn a\n"))) == []
 
 
 def test_check_of_an_instance(ours: str) -> None:

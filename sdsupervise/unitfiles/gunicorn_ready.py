@@ -14,6 +14,7 @@ $NOTIFY_SOCKET it only loads your file.
 
 from __future__ import annotations
 
+import atexit as _atexit
 import fcntl as _fcntl
 import importlib as _importlib
 import importlib.machinery as _machinery
@@ -48,6 +49,7 @@ class _Readiness:
         self._main = _os.getpid()
         self._first_age = 0  # workers before this one do not count
         self._error = _os.memfd_create("error of a worker")
+        _atexit.register(self.write_error)
         self._reader, self._writer = _os.pipe()
         _signal.signal(_signal.SIGURG, lambda *_: self._hear())
         _fcntl.fcntl(self._reader, _fcntl.F_SETOWN, _os.getpid())
@@ -98,9 +100,14 @@ class _Readiness:
             _os.ftruncate(self._error, 0)
             _os.pwrite(self._error, text[-_MOST_BYTES_OF_ERROR:], 0)
 
-    def kept_error(self) -> str:
-        """The error of the last worker that could not start; "" if there is none."""
-        return _os.pread(self._error, _MOST_BYTES_OF_ERROR, 0).decode(errors="replace")
+    def write_error(self) -> None:
+        """In the main process, which ends: write the error of the last worker that could not start, if there is one.
+
+        Rejected: the hook on_exit. gunicorn does not call it if another worker fails while it stops the workers.
+        """
+        if _os.getpid() == self._main:
+            _sys.stderr.write(_os.pread(self._error, _MOST_BYTES_OF_ERROR, 0).decode(errors="replace"))
+            _sys.stderr.flush()
 
     def judge(self) -> None:
         """Send READY=1 if as many workers serve as there should be."""
@@ -109,6 +116,7 @@ class _Readiness:
             _os.close(self._reader)
             _os.close(self._writer)
             _os.close(self._error)
+            _atexit.unregister(self.write_error)
             _send(self._path, f"READY=1\nSTATUS=Workers of gunicorn that serve: {len(self._serving)}")
 
     def _hear(self) -> None:
@@ -201,14 +209,7 @@ def _hooks_of_main(yours: _Any) -> tuple[_Callable[..., None], ...]:
             starting.judge()
         yours.nworkers_changed(server, new_value, old_value)
 
-    def on_exit(server: _Any) -> None:
-        starting = _readiness(server)
-        if starting is not None:
-            _sys.stderr.write(starting.kept_error())
-            _sys.stderr.flush()
-        yours.on_exit(server)
-
-    return (on_starting, when_ready, on_reload, nworkers_changed, on_exit)
+    return (on_starting, when_ready, on_reload, nworkers_changed)
 
 
 def _hooks_of_workers(yours: _Any) -> tuple[_Callable[..., None], ...]:

@@ -5,8 +5,8 @@
 gunicorn reads only the last file that is named. This file loads the one before it, or else the one that gunicorn would
 have read: that of $GUNICORN_CMD_ARGS, or gunicorn.conf.py in the working directory. Your settings and hooks stay.
 
-If a worker cannot start, gunicorn ends, and its main process writes the worker's error once more. A supervisor shows
-the output of the main process.
+If a worker cannot start, gunicorn ends. Then its main process writes the worker's error once more, and reports it as
+its status, because a supervisor shows the output and the status of the main process.
 
 It runs in gunicorn's processes, so it uses only gunicorn (20.1 or later) and Python (3.8 or later). Without
 $NOTIFY_SOCKET it only loads your file.
@@ -33,6 +33,7 @@ from gunicorn.config import get_default_config_file as _default_file
 # gunicorn takes no name that begins with an underscore for a setting.
 _MOST_BYTES = 65536  # that a pipe holds
 _MOST_BYTES_OF_ERROR = 8192
+_MOST_OF_STATUS = 500  # characters
 
 
 class _Readiness:
@@ -103,11 +104,15 @@ class _Readiness:
     def write_error(self) -> None:
         """In the main process, which ends: write the error of the last worker that could not start, if there is one.
 
+        Its last line is also the status, which a supervisor shows without a look at the output.
+
         Rejected: the hook on_exit. gunicorn does not call it if another worker fails while it stops the workers.
         """
-        if _os.getpid() == self._main:
-            _sys.stderr.write(_os.pread(self._error, _MOST_BYTES_OF_ERROR, 0).decode(errors="replace"))
+        error = _os.pread(self._error, _MOST_BYTES_OF_ERROR, 0).decode(errors="replace")
+        if error and _os.getpid() == self._main:
+            _sys.stderr.write(error)
             _sys.stderr.flush()
+            _send(self._path, f"STATUS=A worker of gunicorn cannot start: {error.splitlines()[-1][:_MOST_OF_STATUS]}")
 
     def judge(self) -> None:
         """Send READY=1 if as many workers serve as there should be."""

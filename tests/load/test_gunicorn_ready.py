@@ -102,6 +102,7 @@ def test_one_broken_worker(machine: Machine, gunicorn: str) -> None:
         deploy(machine, 2, GATE.replace('open("/run/gate/arrived", "w").close()', "raise RuntimeError"))
         told = machine.run("sdsupervise", "reload", "gunicorn", check=False)
         assert (told.returncode, "\nRuntimeError\n" in told.stderr) == (1, True), told.stderr
+        assert 'with the last status "A worker of gunicorn cannot start: RuntimeError"' in told.stderr
         assert (service.main_pid, state(machine)) == (before, "active")
         assert machine.run("python3", "-c", ASK).stdout == "b'release 1\\n'\n"
 

@@ -186,6 +186,7 @@ def test_a_worker_that_cannot_start(start: Start, capfd: pytest.CaptureFixture[s
     assert len(long) == 8192 and long.endswith("xend\n")
     short = ends(worker, ModuleNotFoundError("No module named 'requsts'"))
     assert short.endswith("ModuleNotFoundError: No module named 'requsts'\n") and "xend" not in short
+    assert main.said[-1] == "STATUS=A worker of gunicorn cannot start: ModuleNotFoundError: No module named 'requsts'"
     assert ends(SimpleNamespace(age=1, booted=True), ValueError("later")) == short
     main.readiness.keep_error(worker, ProcessLookupError("of the main process"))
     assert ends(worker, None) == short

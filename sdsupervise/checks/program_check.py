@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from ..errors import ConfigError
 from ..input.printable import one_line
 from ..settings.settings import Settings
-from ..unitfiles import programs
+from ..unitfiles import gunicorn_file, programs
+from ..unitfiles.finding import ERROR
 from ..unitfiles.launchers import is_shell
 from ..workers.command_source import find
 from .socket_check import Said
@@ -22,6 +23,8 @@ _SIGNS = re.compile(rb"READY=1|NOTIFY_SOCKET|sd_?notify|systemd[.-](daemon|notif
 def of_program(words: Sequence[str], settings: Settings) -> Iterator[Said]:
     """Findings about a command line, with the user and directory of this process."""
     yield from _of_variables(words)
+    for finding in (*gunicorn_file.in_vain(words), *gunicorn_file.missing(words, os.getcwd())):
+        yield Said(f"{finding.problem}; {finding.fix}.", finding.severity == ERROR)
     try:
         executable = os.path.abspath(find(words))
     except ConfigError as error:

@@ -185,7 +185,7 @@ def _unwrap(parsed: argparse.Namespace) -> int:
 
 
 def _lint(parsed: argparse.Namespace) -> int:
-    from ..unitfiles import host, root_code
+    from ..unitfiles import host, named_files, root_code
     from ..unitfiles.finding import ERROR
     from ..unitfiles.lint import lint
 
@@ -198,6 +198,7 @@ def _lint(parsed: argparse.Namespace) -> int:
         user = instance.values.get("user") if instance is not None else None
         found[unit.name] = [
             *lint(unit, settings, facts, user=user, **_of_machine(unit)),
+            *named_files.of_unit(unit),
             *root_code.of_unit(unit, user),
             *_of_file(unit, instance),
         ]

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from ..errors import CannotWrap, NotReadable
 from ..input.checked import MOST_COUNT
 from ..linux.files import read_regular
-from . import adaptations, words
+from . import adaptations, gunicorn_file, words
 from .line import CommandLine
 
 _MOST_BYTES = 1024 * 1024  # of a configuration file
 _NO_PYTHON = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)  # raised by ast
+_READS_OURS_SINCE = (20, 1)  # the first version that works with gunicorn_ready.py
 _CONTROLLED_SINCE = (25, 1)  # the version that brought the control socket
 _DEFAULT_FILE = "gunicorn.conf.py"
 _VARIABLE = "GUNICORN_CMD_ARGS"
@@ -33,7 +34,7 @@ class GunicornWords:
         except ValueError as error:
             raise CannotWrap(f"${_VARIABLE} is not a command line: {error}.") from None
         self.variable = CommandLine(["gunicorn", *found], environment=line.environment)
-        named = line.values("-c", "--config") or self.variable.values("-c", "--config")
+        named = gunicorn_file.yours(line) or gunicorn_file.yours(self.variable)
         place = (line.resolved(named[-1]) or "" if named else _DEFAULT_FILE).removeprefix("file:")
         self.file, self.settings = _read_file(os.path.join(line.directory or "/", place), is_named=bool(named))
 
@@ -68,11 +69,7 @@ def adapt_gunicorn(line: CommandLine) -> None:
         _listen(line, said, directory)
     elif binds := line.take("-b", "--bind"):
         line.note(f"--bind {' '.join(binds)} is removed: gunicorn uses only the sockets that the supervisor passes")
-    preloads = said.settings.get("preload_app") or said.in_variable("--preload")
-    if not line.take_flag("--preload") and not preloads:
-        line.note("--preload added: without it gunicorn reports ready before importing your application")
-    if not preloads:
-        line.arguments.insert(0, "--preload")
+    _is_ready(line, said)
     _without_control_socket(line, said)
     limit = said.last("graceful_timeout", "--graceful-timeout")
     adaptations.drains_within(line, "30" if limit is None else limit)
@@ -102,13 +99,37 @@ def _enter_directory(line: CommandLine, said: GunicornWords) -> bool:
     if not (places := line.take("--chdir")):
         return False
     before, line.directory = line.directory or "/", line.written(places[-1], line.path)
-    named = line.values("-c", "--config")
-    if named and not named[-1].startswith(("python:", "/", "file:/")):
-        line.take("-c", "--config")
-        line.arguments[:0] = ["--config", os.path.join(before, named[-1].removeprefix("file:"))]
+
+    def absolute(location: str) -> str:
+        is_absolute = location.startswith(("python:", "/", "file:/"))
+        return location if is_absolute else os.path.join(before, location.removeprefix("file:"))
+
+    named = gunicorn_file.yours(line)[-1:]
+    if named and line.known(named[0]) != absolute(line.known(named[0])):
+        gunicorn_file.replace(line, line.written(named[0], absolute))
     elif not named and line.directory != before and said.file:
         line.arguments[:0] = ["--config", said.file]
     return True
+
+
+def _is_ready(line: CommandLine, said: GunicornWords) -> None:
+    """Let gunicorn report that it is ready when its workers serve, or else when it has imported the application."""
+    if gunicorn_file.is_in_force(line) or (not gunicorn_file.named(line) and gunicorn_file.is_in_force(said.variable)):
+        return
+    version = adaptations.version_of(line, "gunicorn")
+    if line.gunicorn_file and (version is None or version >= _READS_OURS_SINCE):
+        gunicorn_file.name_last(line, line.gunicorn_file)
+        line.note(
+            f"--config {line.gunicorn_file} added: gunicorn reports that it is ready when all its workers serve, not "
+            "before it starts them; the file loads your own configuration file and calls your hooks"
+            + ("; it needs gunicorn 20.1 or later, and the version is not visible here" if version is None else "")
+        )
+        return
+    preloads = said.settings.get("preload_app") or said.in_variable("--preload")
+    if not line.take_flag("--preload") and not preloads:
+        line.note("--preload added: without it gunicorn reports ready before importing your application")
+    if not preloads:
+        line.arguments.insert(0, "--preload")
 
 
 def _listen(line: CommandLine, said: GunicornWords, directory: str | None) -> None:

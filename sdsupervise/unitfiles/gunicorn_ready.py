@@ -5,12 +5,16 @@
 gunicorn reads only the last file that is named. This file loads the one before it, or else the one that gunicorn would
 have read: that of $GUNICORN_CMD_ARGS, or gunicorn.conf.py in the working directory. Your settings and hooks stay.
 
+If a worker cannot start, gunicorn ends. Then its main process writes the worker's error once more, and reports it as
+its status, because a supervisor shows the output and the status of the main process.
+
 It runs in gunicorn's processes, so it uses only gunicorn (20.1 or later) and Python (3.8 or later). Without
 $NOTIFY_SOCKET it only loads your file.
 """
 
 from __future__ import annotations
 
+import atexit as _atexit
 import fcntl as _fcntl
 import importlib as _importlib
 import importlib.machinery as _machinery
@@ -19,6 +23,7 @@ import os as _os
 import signal as _signal
 import socket as _socket
 import sys as _sys
+import traceback as _traceback
 from typing import Any as _Any
 from typing import Callable as _Callable
 
@@ -27,6 +32,8 @@ from gunicorn.config import get_default_config_file as _default_file
 
 # gunicorn takes no name that begins with an underscore for a setting.
 _MOST_BYTES = 65536  # that a pipe holds
+_MOST_BYTES_OF_ERROR = 8192
+_MOST_OF_STATUS = 500  # characters
 
 
 class _Readiness:
@@ -40,7 +47,10 @@ class _Readiness:
         self.open = True
         self._server, self._path = server, path
         self._serving: set[int] = set()
+        self._main = _os.getpid()
         self._first_age = 0  # workers before this one do not count
+        self._error = _os.memfd_create("error of a worker")
+        _atexit.register(self.write_error)
         self._reader, self._writer = _os.pipe()
         _signal.signal(_signal.SIGURG, lambda *_: self._hear())
         _fcntl.fcntl(self._reader, _fcntl.F_SETOWN, _os.getpid())
@@ -78,12 +88,40 @@ class _Readiness:
         self._first_age = self._server.worker_age + 1
         self._serving.clear()
 
+    def keep_error(self, worker: _Any, error: BaseException | None) -> None:
+        """In the worker, which ends: keep the exception because of which it never served.
+
+        gunicorn also calls worker_exit in the main process, for a worker that it wanted to end and that is gone.
+        """
+        while isinstance(error, SystemExit):
+            error = error.__context__  # gunicorn leaves by sys.exit()
+        if error is not None and not worker.booted and _os.getpid() != self._main:
+            lines = _traceback.format_exception(type(error), error, error.__traceback__)
+            text = "".join(lines).encode(errors="backslashreplace")
+            _os.ftruncate(self._error, 0)
+            _os.pwrite(self._error, text[-_MOST_BYTES_OF_ERROR:], 0)
+
+    def write_error(self) -> None:
+        """In the main process, which ends: write the error of the last worker that could not start, if there is one.
+
+        Its last line is also the status, which a supervisor shows without a look at the output.
+
+        Rejected: the hook on_exit. gunicorn does not call it if another worker fails while it stops the workers.
+        """
+        error = _os.pread(self._error, _MOST_BYTES_OF_ERROR, 0).decode(errors="replace")
+        if error and _os.getpid() == self._main:
+            _sys.stderr.write(error)
+            _sys.stderr.flush()
+            _send(self._path, f"STATUS=A worker of gunicorn cannot start: {error.splitlines()[-1][:_MOST_OF_STATUS]}")
+
     def judge(self) -> None:
         """Send READY=1 if as many workers serve as there should be."""
         if self.open and self._serving and len(self._serving) >= self._server.num_workers:
             self.open = False
             _os.close(self._reader)
             _os.close(self._writer)
+            _os.close(self._error)
+            _atexit.unregister(self.write_error)
             _send(self._path, f"READY=1\nSTATUS=Workers of gunicorn that serve: {len(self._serving)}")
 
     def _hear(self) -> None:
@@ -143,13 +181,14 @@ def _loaded(location: str) -> dict[str, _Any]:
     return vars(module)
 
 
-def _hooks(yours: _Any) -> tuple[_Callable[..., None], ...]:
-    """The hooks of this file. Each calls yours."""
+def _readiness(server: _Any) -> _Readiness | None:
+    """None without a supervisor, and when READY=1 was sent."""
+    found: _Readiness | None = vars(server).get("sdsupervise_readiness")
+    return found if found is not None and found.open else None
 
-    def readiness(server: _Any) -> _Readiness | None:
-        """None without a supervisor, and when READY=1 was sent."""
-        found: _Readiness | None = vars(server).get("sdsupervise_readiness")
-        return found if found is not None and found.open else None
+
+def _hooks_of_main(yours: _Any) -> tuple[_Callable[..., None], ...]:
+    """The hooks about the main process. Each calls yours."""
 
     def on_starting(server: _Any) -> None:
         yours.on_starting(server)
@@ -163,31 +202,43 @@ def _hooks(yours: _Any) -> tuple[_Callable[..., None], ...]:
             server.sdsupervise_readiness = _Readiness(server, path)
         yours.when_ready(server)
 
-    def post_fork(server: _Any, worker: _Any) -> None:
-        starting = readiness(server)
-        if starting is not None:
-            starting.watch(worker)
-        yours.post_fork(server, worker)
-
-    def child_exit(server: _Any, worker: _Any) -> None:
-        starting = readiness(server)
-        if starting is not None:
-            starting.forget(worker)
-        yours.child_exit(server, worker)
-
     def on_reload(server: _Any) -> None:
-        starting = readiness(server)
+        starting = _readiness(server)
         if starting is not None:
             starting.forget_all()
         yours.on_reload(server)
 
     def nworkers_changed(server: _Any, new_value: int, old_value: int | None) -> None:
-        starting = readiness(server)
+        starting = _readiness(server)
         if starting is not None:
             starting.judge()
         yours.nworkers_changed(server, new_value, old_value)
 
-    return (on_starting, when_ready, post_fork, child_exit, on_reload, nworkers_changed)
+    return (on_starting, when_ready, on_reload, nworkers_changed)
+
+
+def _hooks_of_workers(yours: _Any) -> tuple[_Callable[..., None], ...]:
+    """The hooks about workers. Each calls yours."""
+
+    def post_fork(server: _Any, worker: _Any) -> None:
+        starting = _readiness(server)
+        if starting is not None:
+            starting.watch(worker)
+        yours.post_fork(server, worker)
+
+    def worker_exit(server: _Any, worker: _Any) -> None:
+        starting = _readiness(server)
+        if starting is not None:
+            starting.keep_error(worker, _sys.exc_info()[1])
+        yours.worker_exit(server, worker)
+
+    def child_exit(server: _Any, worker: _Any) -> None:
+        starting = _readiness(server)
+        if starting is not None:
+            starting.forget(worker)
+        yours.child_exit(server, worker)
+
+    return (post_fork, worker_exit, child_exit)
 
 
 _yours = _Config()
@@ -195,5 +246,5 @@ for _name, _value in _your_settings().items():
     if _name in _yours.settings:
         globals()[_name] = _value
         _yours.set(_name, _value)  # this also finds a hook that is named by a string
-for _hook in _hooks(_yours):
+for _hook in (*_hooks_of_main(_yours), *_hooks_of_workers(_yours)):
     globals()[_hook.__name__] = _hook

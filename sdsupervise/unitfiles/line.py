@@ -35,6 +35,7 @@ class CommandLine:
         at_home: bool = False,
         umask: int = 0o022,
         user: str = "",
+        gunicorn_file: str = "",
     ) -> None:
         self.before, self.arguments = list(words[: program + 1]), list(words[program + 1 :])
         self.notifies = notifies  # its unit has Type=notify
@@ -47,6 +48,7 @@ class CommandLine:
         self.at_home = at_home  # its directory is its user's home, whose path is unknown here
         self.umask = umask
         self.user = user  # its unit's; "" or "root" for root
+        self.gunicorn_file = gunicorn_file  # the file of ours that gunicorn may read; "" for none
         self.owner = ""  # USER or USER:GROUP that a launcher changes to
         self.has_own_path = False  # a launcher puts a virtual environment ahead of PATH
         self.own_signal = ""  # by which the program reloads itself, as it goes on to do, such as "HUP"

@@ -6,7 +6,7 @@ import sysconfig
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import words
+from . import gunicorn_file, words
 from .finding import Need
 from .text import UnitText
 
@@ -24,6 +24,7 @@ class OwnFiles(NamedTuple):
 
     programs: tuple[str, ...]  # that are executed
     libraries: tuple[str, ...]  # directories from which they load code
+    gunicorn_file: str = ""  # the configuration file for gunicorn; "" if it is not there
 
 
 SYSTEM = OwnFiles((PROGRAM, "/usr/bin/python3"), ("/usr/lib/python3",))
@@ -41,7 +42,8 @@ def own_files(program: str) -> OwnFiles:
     real = os.path.realpath(interpreter)
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     libraries = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), package, *_loaded_from()}
-    return OwnFiles(tuple(dict.fromkeys((program, interpreter, real))), tuple(sorted(libraries)))
+    programs = tuple(dict.fromkeys((program, interpreter, real)))
+    return OwnFiles(programs, tuple(sorted(libraries)), gunicorn_file.installed())
 
 
 def _loaded_from() -> Iterator[str]:
@@ -79,6 +81,11 @@ def of_paths(unit: UnitText, own: OwnFiles) -> Iterator[Need]:
         )
 
 
+def is_shown(unit: UnitText, path: str) -> bool:
+    """Whether the processes of a unit see a file that the machine has."""
+    return not _hidden_by(unit, path) and not _is_on_empty(unit, path)
+
+
 def _hidden_by(unit: UnitText, path: str) -> str:
     """The setting that hides a path so that no other setting shows it again; "" for none."""
     for key in ("InaccessiblePaths", "InaccessibleDirectories"):
@@ -91,7 +98,7 @@ def _hidden_by(unit: UnitText, path: str) -> str:
         is_within(path, place) for place in ("/tmp", "/var/tmp")
     ):
         return "PrivateTmp"
-    shown = [place for key in ("BindPaths", "BindReadOnlyPaths") for place, same in _places(unit, key) if same]
+    shown = _shown_places(unit)
     for key in ("BindPaths", "BindReadOnlyPaths", "MountImages"):
         for place, same in _places(unit, key):
             deeper = [other for other in shown if is_within(path, other) and is_within(other, place)]
@@ -103,24 +110,18 @@ def _hidden_by(unit: UnitText, path: str) -> str:
 def _on_empty(unit: UnitText, own: OwnFiles) -> Iterator[Need]:
     """The needs where TemporaryFileSystem= puts an empty directory over our files."""
     empty = [place for place, _ in _places(unit, "TemporaryFileSystem")]
-    shown = [place for key in ("BindPaths", "BindReadOnlyPaths") for place, same in _places(unit, key) if same]
-
-    def is_covered(path: str) -> bool:
-        over = max((len(place) for place in empty if is_within(path, place)), default=-1)
-        under = max((len(place) for place in shown if is_within(path, place)), default=-1)
-        return over > under
-
-    if "/" in empty and is_covered("/proc"):
+    if "/" in empty and _is_on_empty(unit, "/proc"):
         yield Need(
             "TemporaryFileSystem",
             "TemporaryFileSystem=/ leaves nothing of the machine, and the supervisor needs /proc, Python and libraries",
             "name the directories that are to be empty",
         )
         return
-    lost = [path for path in (*own.programs, *own.libraries) if is_covered(path)]
-    sockets = [path for path in _SOCKETS if is_covered(path)]
+    lost = [path for path in (*own.programs, *own.libraries) if _is_on_empty(unit, path)]
+    sockets = [path for path in _SOCKETS if _is_on_empty(unit, path)]
     lines = [f"BindReadOnlyPaths={words.joined([*lost, *sockets])}"] if lost or sockets else []
-    if is_covered("/run/sdsupervise") and not any(is_within(place, "/run/sdsupervise") for place in shown):
+    shown = _shown_places(unit)
+    if _is_on_empty(unit, "/run/sdsupervise") and not any(is_within(place, "/run/sdsupervise") for place in shown):
         lines.append("BindPaths=/run/sdsupervise/%N")
         lost.append("/run/sdsupervise")
     if lines:
@@ -131,6 +132,18 @@ def _on_empty(unit: UnitText, own: OwnFiles) -> Iterator[Need]:
             tuple(lines),
             f"{' and '.join([*lost, *sockets])} are shown again: the supervisor needs them",
         )
+
+
+def _is_on_empty(unit: UnitText, path: str) -> bool:
+    """Whether TemporaryFileSystem= puts an empty directory over a path, and nothing shows it again."""
+    empty = (place for place, _ in _places(unit, "TemporaryFileSystem"))
+    over = max((len(place) for place in empty if is_within(path, place)), default=-1)
+    return over > max((len(place) for place in _shown_places(unit) if is_within(path, place)), default=-1)
+
+
+def _shown_places(unit: UnitText) -> list[str]:
+    """The places that show what the machine has there."""
+    return [place for key in ("BindPaths", "BindReadOnlyPaths") for place, same in _places(unit, key) if same]
 
 
 def _may_execute(unit: UnitText, path: str) -> bool:

@@ -9,7 +9,7 @@ from ..input.checked import MOST_COUNT, decimal
 from ..settings.check_words import may_ask_old_code
 from ..settings.listen import count_sockets
 from ..settings.settings import RESTARTS, Settings
-from . import words
+from . import gunicorn_file, words
 from .drop_in import since_wrap
 from .finding import ERROR, WARNING, Finding
 from .lifecycle import exit_statuses
@@ -288,6 +288,10 @@ def _directory(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _gunicorn(subject: Subject) -> Iterator[Finding]:
+    yield from gunicorn_file.in_vain(subject.start.words[_end_of_options(subject.start) + 1 :])
+
+
 def _rotations(subject: Subject) -> Iterator[Finding]:
     for place, command in about(subject.unit, subject.host.rotations):
         number = signal_in(command)
@@ -337,5 +341,5 @@ RULES: Sequence[Callable[[Subject], Iterator[Finding]]] = (
         _sockets,
         _restart,
     ),
-    *(_timeouts, _stop, _directory, _rotations, _before_commit, _since_wrap, _unknown_keys),
+    *(_timeouts, _stop, _directory, _gunicorn, _rotations, _before_commit, _since_wrap, _unknown_keys),
 )

@@ -16,7 +16,7 @@ from .drop_in import DropIn, checksums
 from .launchers import name_of
 from .line import CommandLine
 from .own_reload import kept_signal, notes_of_reload, notes_of_rotation
-from .paths import ROOTS, SYSTEM, OwnFiles
+from .paths import ROOTS, SYSTEM, OwnFiles, is_shown
 from .rotation import Rotation
 from .sandbox import needs
 from .subject import runs_us
@@ -50,7 +50,8 @@ def wrap(
     """
     start = _as_systemd_finds_it(unit, _start_of(unit), variables)
     room = [*_room_of(unit, start, own)]
-    line = _line(unit, start, given, listen, variables)
+    gunicorn_file = own.gunicorn_file if is_shown(unit, own.gunicorn_file) else ""
+    line = _line(unit, start, given, listen, variables, gunicorn_file)
     programs.adapt(line)
     if "ready-after" not in line.options:
         apparmor.check(unit.name, line.words)
@@ -169,6 +170,7 @@ def _line(
     given: Sequence[str],
     listen: Sequence[str],
     variables: Mapping[str, str] | None,
+    gunicorn_file: str,
 ) -> CommandLine:
     command = list(start.words)
     if "@" in start.prefixes:
@@ -190,6 +192,7 @@ def _line(
         at_home=place == "~",
         umask=_octal(unit.value("UMask"), 0o022),
         user=unit.value("User", "root") if not unit.flag("DynamicUser") else "dynamic",
+        gunicorn_file=gunicorn_file,
     )
     if "@" in start.prefixes:
         line.note(f'"@" is removed: {line.program} gets its own name')

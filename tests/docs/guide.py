@@ -12,6 +12,7 @@ from tests.docs.documents import CLONE, put, with_sessions
 from tests.docs.pages import processes, states
 from tests.load.ground import shown
 from tests.support.machine import Machine
+from tests.support.units import install_gunicorn_ready
 
 GUIDE = CLONE / "packaging" / "doc" / "guide.md"
 
@@ -50,6 +51,7 @@ BROKER = ("systemd-run", "--unit=broker", "--property=Type=notify", "--collect",
 def machine_of_an_operator() -> Iterator[Machine]:
     """Where sdsupervise is installed; gunicorn and celery, in a virtual environment; and a broker runs."""
     with Machine(shown=shown()) as machine:
+        install_gunicorn_ready(machine)
         machine.write("/usr/local/bin/curl", CURL, mode=0o755)
         machine.run(*BROKER, "--supervised", "systemd")
         yield machine

@@ -16,13 +16,11 @@ from tests.load import client
 from tests.load.client import Result
 from tests.load.environment import PLACE, environment
 from tests.support.machine import Machine, Visitor
+from tests.support.units import GUNICORN_READY, install_gunicorn_ready
 
 EXAMPLE = Path(__file__).parents[2] / "units" / "example"
 MODES = ("close", "keep-alive")
 LIMIT_SECONDS = 60.0
-GUNICORN_READY = "/usr/share/sdsupervise/gunicorn_ready.py"
-"""Where the packages put it."""
-READY_FILE = Path(__file__).parents[2] / "sdsupervise" / "unitfiles" / "gunicorn_ready.py"
 
 
 class Program(NamedTuple):
@@ -87,7 +85,7 @@ class Service:
         self.unit = f"{program.name}.service"
         machine.write(f"/etc/systemd/system/{self.unit}", unit)
         if GUNICORN_READY in unit:
-            machine.write(GUNICORN_READY, READY_FILE.read_text())
+            install_gunicorn_ready(machine)
         machine.run("systemctl", "daemon-reload")
 
     def deploy(self, release: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,10 @@ from contextlib import contextmanager
 import pytest
 
 from tests.load.environment import PLACE
-from tests.load.ground import GUNICORN_READY, READY_FILE, Program, Service, serving
+from tests.load.ground import Program, Service, result_of, serving, under_load
 from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+from tests.support.units import GUNICORN_READY, install_gunicorn_ready
 
 MACHINE = Equipment(programs=True, recipes=True)
 
@@ -94,22 +96,28 @@ def test_ready_when_all_workers_serve(machine: Machine, gunicorn: str, kind: str
 
 @every_gunicorn
 def test_one_broken_worker(machine: Machine, gunicorn: str) -> None:
-    """A reload fails if one of the new workers cannot import the application. The old ones serve."""
+    """A reload fails if one of the new workers cannot import the application, and says why. The old ones serve."""
     with serving(machine, GUNICORN, unit(gunicorn)) as service:
         before = service.main_pid
         deploy(machine, 2, GATE.replace('open("/run/gate/arrived", "w").close()', "raise RuntimeError"))
-        assert machine.run("systemctl", "reload", "gunicorn", check=False).returncode == 1
+        told = machine.run("sdsupervise", "reload", "gunicorn", check=False)
+        assert (told.returncode, "\nRuntimeError\n" in told.stderr) == (1, True), told.stderr
+        assert 'with the last status "A worker of gunicorn cannot start: RuntimeError"' in told.stderr
         assert (service.main_pid, state(machine)) == (before, "active")
         assert machine.run("python3", "-c", ASK).stdout == "b'release 1\\n'\n"
 
 
-HOOKS = ("on_starting", "when_ready", "post_fork", "child_exit", "on_reload", "nworkers_changed", "post_worker_init")
+HOOKS = (
+    *("on_starting", "when_ready", "post_fork", "child_exit", "worker_exit", "on_reload", "nworkers_changed"),
+    *("post_worker_init", "on_exit"),
+)
 
 
 def yours(*lines: str) -> str:
     """Your own file: each hook says that it runs."""
-    arities = {"on_starting": 1, "when_ready": 1, "on_reload": 1, "post_worker_init": 1, "nworkers_changed": 3}
-    hooks = [f"def {hook}({', '.join('abc'[: arities.get(hook, 2)])}): print('hook {hook}')" for hook in HOOKS]
+    arities = {"nworkers_changed": 3, **dict.fromkeys(("post_fork", "child_exit", "worker_exit"), 2)}
+    words = [(hook, ", ".join("abc"[: arities.get(hook, 1)])) for hook in HOOKS]
+    hooks = [f"def {hook}({parameters}): print('hook {hook}', flush=True)" for hook, parameters in words]
     return "\n".join([*hooks, "os = None", *lines, ""])
 
 
@@ -133,7 +141,7 @@ def test_your_hooks_run(machine: Machine, gunicorn: str) -> None:
 def test_your_file_is_found(machine: Machine, gunicorn: str, way: str) -> None:
     """Your file is the one that gunicorn would have read without ours."""
     place = "/srv/other/gunicorn.conf.py" if way == "gunicorn.conf.py" else "/srv/other/yours.py"
-    machine.write(GUNICORN_READY, READY_FILE.read_text())
+    install_gunicorn_ready(machine)
     machine.write(place, yours("workers = 7"))
     words = {"--config": ["--config=file:yours.py"], "python:": ["-c", "python:yours"]}.get(way, [])
     environment = {"GUNICORN_CMD_ARGS": "-cyours.py"} if way.startswith("$") else {}
@@ -143,3 +151,66 @@ def test_your_file_is_found(machine: Machine, gunicorn: str, way: str) -> None:
     machine.remove("/srv/other")
     assert re.search(r"^workers +(?:=|:) 7$", shown, re.MULTILINE), shown
     assert re.search(r"^post_worker_init +(?:=|:) <post_worker_init\(\)>$", shown, re.MULTILINE), shown
+
+
+PLAIN = """\
+[Service]
+Type=notify
+DynamicUser=yes
+ReadWritePaths=/run/gate
+Environment=PYTHONDONTWRITEBYTECODE=1
+WorkingDirectory=/srv/hello/current
+ExecStart={} --bind 127.0.0.1:8000 hello:application
+ExecReload=/bin/kill -s HUP $MAINPID
+KillMode=mixed
+"""
+
+
+@pytest.fixture(params=[NEWEST, DEBIANS], ids=["newest", "Debian's"])
+def plain(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """gunicorn under a unit of its own, with two workers by its configuration file."""
+    install_gunicorn_ready(machine)
+    machine.write("/srv/hello/releases/1/gunicorn.conf.py", yours("workers = 2"))
+    machine.write("/srv/hello/releases/2/gunicorn.conf.py", yours("workers = 2"))
+    service = Service(machine, GUNICORN, PLAIN.format(request.param))
+    deploy(machine, 1, "")
+    service.systemctl("start")
+    yield service
+    machine.run("systemctl", "kill", "-s", "KILL", service.unit, check=False)  # gunicorn misses a stop while it starts
+    machine.run("systemctl", "stop", service.unit)
+    machine.run("sh", "-c", f"rm -rf /srv/hello/releases /etc/systemd/system/{service.unit}*")
+    machine.run("systemctl", "daemon-reload")
+
+
+def test_a_wrapped_unit(machine: Machine, plain: Service) -> None:
+    """`unit wrap` names our file, which loads yours; a reload waits for all workers, and loses no request."""
+    before = machine.run("systemctl", "cat", plain.unit).stdout
+    told = machine.run("sdsupervise", "unit", "wrap", "--write", "gunicorn")
+    assert f"note: --config {GUNICORN_READY} added: " in told.stderr and "--preload" not in told.stderr
+    machine.run("sh", "-c", told.stdout.strip().rpartition(": ")[2])
+    assert machine.run("sdsupervise", "unit", "lint", "gunicorn").stdout == ""
+    with under_load(machine, GUNICORN, "close", rate=50) as load:
+        deploy(machine, 2, GATE)
+        cursor = machine.journal_cursor()
+        with machine.popen("systemctl", "reload", plain.unit) as reload:
+            machine.run("cat", "/run/gate/arrived")
+            assert state(machine) == "reloading"  # one worker serves, the other one imports its application
+            machine.run("sh", "-c", ": >/run/gate/go")
+            assert reload.wait(60) == 0
+        load.wait_for("release 2")
+        result = result_of(load)
+    assert result.answered == result.requests, result
+    assert "Workers of gunicorn that serve: 2" in machine.run("sdsupervise", "status", "gunicorn", "--json").stdout
+    assert "hook when_ready" in {entry["MESSAGE"] for entry in machine.journal(plain.unit, after=cursor)}
+    machine.remove(GUNICORN_READY)
+    lint = machine.run("sdsupervise", "unit", "lint", "gunicorn", check=False)
+    assert (lint.returncode, f"error: {GUNICORN_READY} does not exist, " in lint.stdout) == (1, True)
+    assert " --preload " in machine.run("sdsupervise", "unit", "wrap", "gunicorn").stdout
+    install_gunicorn_ready(machine)
+    again = machine.run("sdsupervise", "unit", "wrap", "--json", "gunicorn").stdout
+    drop_in = f"/etc/systemd/system/{plain.unit}.d/zz-sdsupervise.conf"
+    assert json.loads(again)["text"] == machine.read(drop_in)
+    deploy(machine, 1, "")
+    machine.run("sh", "-c", machine.run("sdsupervise", "unit", "unwrap", "gunicorn").stdout.strip().rpartition(": ")[2])
+    assert machine.run("systemctl", "cat", plain.unit).stdout == before
+    assert state(machine) == "active"

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.load.ground import EXAMPLE, GUNICORN_READY, READY_FILE, Program, calling, result_of, under_load
+from tests.load.ground import EXAMPLE, Program, calling, result_of, under_load
 from tests.support.fixtures import Equipment
 from tests.support.machine import Machine
+from tests.support.units import install_gunicorn_ready
 
 MACHINE = Equipment(units=True, programs=True, recipes=True)
 
@@ -81,7 +82,7 @@ DJANGO = Recipe("django", "poll.py", path="yourapp/management/commands/poll.py")
 @contextmanager
 def running(machine: Machine, recipe: Recipe, *, before: str = "") -> Iterator[None]:
     """Release 1, started; stopped at the end, and nothing is left."""
-    machine.write(GUNICORN_READY, READY_FILE.read_text())
+    install_gunicorn_ready(machine)
     machine.write(f"/etc/sdsupervise/{recipe.name}.toml", recipe.text)
     recipe.deploy(machine, 1, before=before)
     try:

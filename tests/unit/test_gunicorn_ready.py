@@ -64,7 +64,11 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.setitem(sys.modules, "gunicorn", ModuleType("gunicorn"))
     monkeypatch.setitem(sys.modules, "gunicorn.config", gunicorn)
     handler = signal.getsignal(signal.SIGURG)
-    yield importlib.import_module("sdsupervise.unitfiles.gunicorn_ready")
+    module = importlib.import_module("sdsupervise.unitfiles.gunicorn_ready")
+    registered: list[object] = []
+    at_exit = SimpleNamespace(register=registered.append, unregister=registered.remove, registered=registered)
+    monkeypatch.setattr(module, "_atexit", at_exit)
+    yield module
     del sys.modules["sdsupervise.unitfiles.gunicorn_ready"]
     signal.signal(signal.SIGURG, handler)
 
@@ -156,6 +160,44 @@ def test_a_worker(module: ModuleType, start: Start) -> None:
             os._exit(100)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
     assert main.said == ["READY=1"]
+
+
+def test_a_worker_that_cannot_start(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    """The main process writes its error at the end, and no other process: only the last one, and of a long one the
+    end."""
+    main = start(1)
+    worker = SimpleNamespace(age=1, booted=False)
+
+    def ends(worker: SimpleNamespace, error: BaseException | None) -> str:
+        """What the main process writes when a worker has left by sys.exit() after this error."""
+        if (pid := os.fork()) == 0:
+            leaves = SystemExit(3)
+            leaves.__context__ = error
+            main.readiness.keep_error(worker, leaves)
+            main.readiness.write_error()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert capfd.readouterr().err == ""
+        main.readiness.write_error()
+        return capfd.readouterr().err
+
+    assert ends(worker, None) == ""
+    long = ends(worker, RuntimeError("x" * 100_000 + "end"))
+    assert len(long) == 8192 and long.endswith("xend\n")
+    short = ends(worker, ModuleNotFoundError("No module named 'requsts'"))
+    assert short.endswith("ModuleNotFoundError: No module named 'requsts'\n") and "xend" not in short
+    assert main.said[-1] == "STATUS=A worker of gunicorn cannot start: ModuleNotFoundError: No module named 'requsts'"
+    assert ends(SimpleNamespace(age=1, booted=True), ValueError("later")) == short
+    main.readiness.keep_error(worker, ProcessLookupError("of the main process"))
+    assert ends(worker, None) == short
+
+
+def test_no_error_is_written_after_ready(module: ModuleType, start: Start) -> None:
+    """Whatever becomes of a worker then, the supervisor does not wait for it."""
+    main = start(1)
+    assert module._atexit.registered == [main.readiness.write_error]
+    main.serves(1)
+    assert main.said == ["READY=1"] and module._atexit.registered == []
 
 
 def test_the_supervisor_is_gone(start: Start) -> None:

@@ -32,6 +32,14 @@ PUMA += 'run lambda { |env| [200, {"Content-Type" => "text/plain"}, ["release %N
 REAL = (
     Real("gunicorn", HELLO, BROKEN_PYTHON, "requsts", GUNICORN.format("--bind 127.0.0.1:8000")),
     Real(
+        "gunicorn-of-debian",
+        {**HELLO, "gunicorn.conf.py": "bind = '127.0.0.1:8000'\nworkers = 2\n"},
+        BROKEN_PYTHON,
+        "requsts",
+        GUNICORN.format("").replace(f"{PLACE}/bin/gunicorn --workers 2", "/usr/bin/gunicorn"),
+        note="--config /usr/share/sdsupervise/gunicorn_ready.py added",
+    ),
+    Real(
         "gunicorn-unix",
         HELLO,
         BROKEN_PYTHON,

@@ -26,6 +26,7 @@ from ..linux.root_environment import refuse_code_of_others
 from ..linux.signals import do_nothing, handle
 from ..systemd import manager
 from ..systemd.units import unit_of
+from .begins_here import may_begin_here
 
 _STOP_SIGNAL_SECONDS = 2.0  # for systemd's stop signal to arrive
 
@@ -44,8 +45,8 @@ class Successor(NamedTuple):
     def spawn(self, answer: Answer) -> None:
         """Fork and execute the successor, as a child of systemd with the unit's present environment and sandbox.
 
-        Raises HandoverError if this process did not offer it, the order has wrong descriptors, or the sender is not the
-        unit's main process.
+        If it need not execute anything, this raises BeginsHere in it. Raises HandoverError if this process did not
+        offer it, the order has wrong descriptors, or the sender is not the unit's main process.
         """
         is_fit = self.record is not None and len(answer.fds) == 2 and _are_channel_and_pipe(answer.fds)
         if self.record is None or not is_fit or not _is_main_process(answer.sender):
@@ -56,7 +57,10 @@ class Successor(NamedTuple):
         environment = {**os.environ, **self.record.environment}
         try:
             # systemd has resolved WorkingDirectory= for this process, so its directory is the successor's.
-            spawn(Invocation(list(self.record.argv), "", environment), channel_fd, stderr_fd)
+            spawn(
+                *(Invocation(list(self.record.argv), "", environment), channel_fd, stderr_fd),
+                executes=not may_begin_here(self.record.argv),
+            )
         finally:
             os.close(channel_fd)
             os.close(stderr_fd)

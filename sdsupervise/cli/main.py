@@ -4,12 +4,22 @@ import io
 import sys
 from collections.abc import Sequence
 
-from ..errors import ExitStatus
+from ..errors import BeginsHere, ExitStatus
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _main(words)
+    except BeginsHere as successor:
+        from . import begins_here
+
+        words = begins_here.begin(successor)
+    return _main(words)  # its errors have nothing to do with the process of ExecReload= that it was
+
+
+def _main(words: list[str]) -> int:
     try:
         if words in (["ready"], ["ping"]):
             from . import ready

@@ -24,7 +24,10 @@ _UNIT = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:@\\-]{0,127}")
 
 
 def instance_name(text: str) -> str:
-    """Return the instance's name, given its name or its unit: NAME, NAME.service, sdsupervise@NAME."""
+    """Return the instance's name, given its name, its file or its unit: NAME, /.../NAME.toml, NAME.service,
+    sdsupervise@NAME."""
+    if "/" in text and text.endswith(".toml"):
+        return os.path.basename(text).removesuffix(".toml")
     return text.removesuffix(".service").removeprefix(f"{_OURS}@")
 
 

@@ -15,7 +15,7 @@ itself, that stays: this module does not overwrite it.
 import functools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from .libraries import library
@@ -120,6 +120,18 @@ def show_forked(names: Names, index: int) -> None:
         library.write_short_name(short_name)
 
 
+def can_write_title() -> bool:
+    """Return whether setproctitle is installed."""
+    _look_for_library()
+    return _library is not None
+
+
+def has_room(command_line: Sequence[str]) -> bool:
+    """Return whether a process with this command line has room in it for every title of ours."""
+    room = sum(len(os.fsencode(word)) + 1 for word in command_line)
+    return len(f"{PREFIX}{_fit(_process.service).title}".encode()) + _MOST_AFTER_SERVICE < room
+
+
 def is_of(command_line: bytes, service: str) -> bool:
     """Return whether a process with this command line, as in /proc, has a title of this service."""
     return command_line.startswith(f"{PREFIX}{_fit(service).title}".encode())
@@ -172,9 +184,7 @@ def _write_title(library: _Library, title: str) -> None:
         return
     # If the command line has room for every title of ours, SPT_NOENV stops setproctitle from overwriting the
     # environment behind it: then /proc/PID/environ stays what administrators and core dumps expect.
-    room = sum(len(os.fsencode(word)) + 1 for word in sys.orig_argv)
-    needed = len(f"{PREFIX}{_fit(_process.service).title}".encode()) + _MOST_AFTER_SERVICE
-    keeps = needed < room and "SPT_NOENV" not in os.environ
+    keeps = has_room(sys.orig_argv) and "SPT_NOENV" not in os.environ
     if keeps:
         os.environ["SPT_NOENV"] = "1"
     try:

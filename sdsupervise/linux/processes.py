@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from ..errors import BeginsHere
 from .unpatched import os, select, signal
 
 # Signals for supervisors only, but `systemctl kill -s USR2` reaches every process of a unit. By default USR2 would end
@@ -27,7 +28,7 @@ class Child(NamedTuple):
 def fork(run: Callable[[], int]) -> Child:
     """Fork. The child calls run() with default signal dispositions, and exits with its result; it never returns.
 
-    Raises OSError if the kernel refuses to fork.
+    In a child whose run() raises BeginsHere, this raises it too. Raises OSError if the kernel refuses to fork.
     """
     flush()
     with _blocked_signals():
@@ -43,19 +44,23 @@ def fork(run: Callable[[], int]) -> Child:
 
 
 def _be_child(run: Callable[[], int]) -> None:
-    status = 70
+    status: int | None = 70
     try:
         _reset_for_child()
         status = run()
-    except BaseException:  # a forked child must never unwind into its parent's stack
+    except BeginsHere:
+        status = None
+        raise
+    except BaseException:  # no other error of a forked child must unwind into its parent's stack
         sys.excepthook(*sys.exc_info())
     finally:
-        flush()
-        os._exit(status)
+        if status is not None:
+            flush()
+            os._exit(status)
 
 
 @functools.cache
-def _handled() -> frozenset[int]:
+def handled_signals() -> frozenset[int]:
     """Return the signals with a handler in this process. The first call fixes the answer: no handler is added after the
     first fork.
 
@@ -72,7 +77,7 @@ def _blocked_signals() -> Iterator[None]:
     Until the child has reset its handlers, a signal for the child would be written to the wake-up descriptor that it
     shares with us, and we would take it for ours.
     """
-    before = _signal.pthread_sigmask(signal.SIG_BLOCK, _handled())
+    before = _signal.pthread_sigmask(signal.SIG_BLOCK, handled_signals())
     try:
         yield
     finally:
@@ -82,7 +87,7 @@ def _blocked_signals() -> Iterator[None]:
 def _reset_for_child() -> None:
     """In a forked child, set default dispositions and an empty mask, except for IGNORED_IN_CHILDREN."""
     signal.set_wakeup_fd(-1)
-    for number in _handled():
+    for number in handled_signals():
         _signal.signal(number, _signal.SIG_DFL)
     # CPython ignores SIGPIPE in its own programs. A class worker is such a program; what it executes is not (subprocess
     # restores it).

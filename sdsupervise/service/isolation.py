@@ -9,6 +9,8 @@ import sys
 
 from ..linux.libraries import installed_directories
 
+_before: list[list[str]] = []  # sys.path, if isolate() has changed it
+
 
 def isolate() -> None:
     """Leave the directories of PYTHONPATH, and that of `python -m`, out of later imports of this process.
@@ -22,4 +24,11 @@ def isolate() -> None:
         named.append(os.getcwd())
     ours = {*installed_directories(), os.path.realpath(f"{os.path.dirname(__file__)}/../..")}
     foreign = {os.path.realpath(place) for place in named} - ours
+    _before[:] = _before or [list(sys.path)]
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) not in foreign]
+
+
+def undo() -> None:
+    """Let later imports look everywhere again."""
+    if _before:
+        sys.path[:] = _before.pop()

@@ -1,0 +1,51 @@
+"""The process of ExecReload= has just loaded today's code. So its fork goes on as the successor, without an exec.
+
+That saves a start of Python, and most imports. Whatever an exec would reset is reset here.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from ..errors import BeginsHere
+from ..linux import inheritance, process_title, processes
+from ..linux.unpatched import os, signal
+from ..service import isolation
+
+
+def may_begin_here(argv: Sequence[str]) -> bool:
+    """Return whether this process, when it goes on with these arguments, does what their exec would do.
+
+    That needs the same interpreter, with the same options, and the same script.
+
+    It must also be seen as what it is, which only setproctitle can do. And /proc/PID/environ must stay readable where
+    it would after the exec, because the successor's command line has room for its title: then this one's has to have
+    room, too. A command has processes, and so environments, of its own.
+    """
+    common = _common()
+    is_same = list(argv[:common]) == sys.orig_argv[:common] and list(argv[common : common + 1]) == ["run"]
+    keeps_environment = process_title.has_room(sys.orig_argv) or not process_title.has_room(argv) or "--" in argv
+    return is_same and keeps_environment and process_title.can_write_title()
+
+
+def _common() -> int:
+    """How many words are not arguments of ours: the interpreter, its options, and the script."""
+    return len(sys.orig_argv) - len(sys.argv[1:])
+
+
+def begin(successor: BeginsHere) -> list[str]:
+    """Make this process, a fork, what it would be after the exec. Returns the arguments for main()."""
+    words = successor.argv[_common() :]
+    sys.orig_argv[:] = successor.argv
+    sys.argv[1:] = words
+    os.environ.clear()
+    os.environ.update(successor.environment)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    # Python's own start does these two; the fork has given all other signals what an exec leaves them.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for remembers in (inheritance.this_invocation, inheritance.directory_of_code, processes.handled_signals):
+        remembers.cache_clear()
+    isolation.undo()
+    process_title.show("successor")
+    return words

@@ -54,7 +54,8 @@ def test_it_is_as_if_executed(trial: Trial) -> None:
     both = []
     for first, command in ((1, SHORT), (11, LONG)):
         trial.deploy(first, source(first, facts=FACTS))
-        trial.install(f"WorkingDirectory={trial.current}", "Environment=PYTHONPATH=/srv/no COLOUR=red", command=command)
+        directory, variables = f"WorkingDirectory={trial.current}", "Environment=PYTHONPATH=/srv/no COLOUR=red"
+        trial.install(directory, variables, "ExecReload=", "ExecReload=/usr/bin/sdsupervise reload", command=command)
         trial.start()
         for release in (first + 1, first + 2):
             trial.deploy(release, source(release, facts=FACTS))
@@ -74,8 +75,7 @@ def test_it_is_as_if_executed(trial: Trial) -> None:
 def test_the_environment_stays_readable(trial: Trial) -> None:
     """Where ExecReload= has room for the title, the fork goes on, and /proc/PID/environ has the unit's variables."""
     trial.deploy(1, source(1, facts=FACTS))
-    reload = f"/usr/bin/sdsupervise reload /etc/sdsupervise/{trial.name}.toml"  # as the template has it
-    trial.install(f"WorkingDirectory={trial.current}", "ExecReload=", f"ExecReload={reload}", command=LONG)
+    trial.install(f"WorkingDirectory={trial.current}", command=LONG)
     trial.start()
     trial.drop_in("Environment=COLOUR=green")
     trial.deploy(2, source(2, facts=FACTS))

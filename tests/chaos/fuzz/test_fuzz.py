@@ -26,13 +26,13 @@ from .workers import NotifySurface, _Datagram
 
 SEED = 2026
 NULL = {"credentials_directory"}  # is null in what is answered
-INPUTS = 20_000
+INPUTS = 10_000
 INPUTS_OF_A_LIVING_ONE = 1_500
 
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """What is wrong is logged, 20,000 times."""
+    """What is wrong is logged, 10,000 times."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)

@@ -21,9 +21,9 @@ reload has stopped nobody, and drained work ends; and for overlap while a genera
     rounds      random rounds under a client's load; handovers, pools and generations that drain are mixed
     crew        many at a time, here or inside a machine
 
-The ordinary test run plays the transitions of a good reload with everybody harmed at every place, once killed and once
-stopped, once with each handover, once with systemd and once without; one harm at each other transition; and 40 random
-rounds, with systemd and without. All of it, some 6,000 cases, or as many rounds as you like:
+The ordinary test run plays, by chance, a half of the transitions of a good reload with everybody harmed at every place,
+once killed and once stopped, once with each handover, once with systemd and once without; one harm at each other
+transition; and 40 random rounds, with systemd and without. All of it, some 6,000 cases, or as many rounds as you like:
 
     python -m tests.chaos.kill --all
     python -m tests.chaos.kill --rounds 500 --seed 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import traceback
 import zlib
@@ -101,12 +102,12 @@ def possible(place: Case) -> list[Case]:
     return [place, *(place._replace(target=target.value, action=action) for target in Target for action in ACTIONS)]
 
 
-def usual_cases(systemd: bool) -> list[Case]:
-    """What the ordinary test run plays. Of each transition a good reload passes: everybody at every place, once with
-    systemd and once without, once killed and once stopped, once with each handover; and somebody while an older
-    generation drains. Of every other one a single place, with a single harm, by turns with systemd and without; with
+def usual_cases(systemd: bool, seed: int) -> list[Case]:
+    """What the ordinary test run plays. Of the transitions a good reload passes, by chance a half of these: everybody at
+    every place, once with systemd and once without, once killed and once stopped, once with each handover; and somebody
+    while an older generation drains. Of every other one a single place, with a single harm, by turns with systemd and without; with
     overlap only where it differs from exclusive."""
-    cases, order = [], list(rules())
+    cases, order, chance = [], list(rules()), random.Random(seed)
     elsewhere = {kind: ways_of(not systemd, kind) for kind in KINDS}
     for kind in KINDS:
         for number, ((state, event), way) in enumerate(ways_of(systemd, kind).items()):
@@ -120,7 +121,7 @@ def usual_cases(systemd: bool) -> list[Case]:
             elif is_plain_reload(way):
                 for effect, (who, target) in product(range(last + 1), enumerate(PARTIES)):
                     is_played = ((place + effect + who) // 2 + other) % 2 == 0
-                    if is_played and not _is_missing(target, kind, state, event, effect):
+                    if is_played and not _is_missing(target, kind, state, event, effect) and chance.random() < 0.5:
                         action = _by_turns(place + effect + who + KINDS.index(kind))
                         cases.append(Case(*rule, effect, target.value, action))
             elif (place + other) % 2 == 0 or (state, event) not in elsewhere[kind]:

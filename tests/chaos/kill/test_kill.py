@@ -38,13 +38,17 @@ def test_every_rule_of_the_table_has_a_way() -> None:
 
 def test_every_step_without_systemd() -> None:
     """At every step that a supervisor of plain processes can take, each of the four can be lost."""
-    jobs = cases.usual_cases(systemd=False)
+    seed = random.randrange(10**6)
+    print(f"seed of the cases: {seed}")
+    jobs = cases.usual_cases(False, seed)
     plays(jobs, crew.run_here(jobs, RUNNERS))
 
 
 def test_every_step_with_systemd(machine: Machine) -> None:
     """At every step that a unit's supervisor can take, each of the four can be lost; systemd's main pid is right."""
-    jobs = cases.usual_cases(systemd=True)
+    seed = random.randrange(10**6)
+    print(f"seed of the cases: {seed}")
+    jobs = cases.usual_cases(True, seed)
     plays(jobs, crew.run_inside(machine, jobs, RUNNERS))
 
 

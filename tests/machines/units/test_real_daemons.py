@@ -100,6 +100,7 @@ REAL = (
         "ExecStop=/bin/kill -s TERM $MAINPID\n"
         "ExecStart=/usr/bin/rq worker -c settings",
         protocol="rq",
+        loses="under way",  # rq's signal handler may stop a worker that has just taken a job from redis
         address="127.0.0.1:6379",
         needs_redis=True,
     ),

@@ -103,10 +103,13 @@ def possible(place: Case) -> list[Case]:
 
 
 def usual_cases(systemd: bool, seed: int) -> list[Case]:
-    """What the ordinary test run plays. Of the transitions a good reload passes, by chance a half of these: everybody at
-    every place, once with systemd and once without, once killed and once stopped, once with each handover; and somebody
-    while an older generation drains. Of every other one a single place, with a single harm, by turns with systemd and without; with
-    overlap only where it differs from exclusive."""
+    """What the ordinary test run plays.
+
+    Of the transitions a good reload passes, by chance a half of these: everybody at every place, once with systemd and
+    once without, once killed and once stopped, once with each handover; and somebody while an older generation drains.
+    Of every other one a single place, with a single harm, by turns with systemd and without; with overlap only where it
+    differs from exclusive.
+    """
     cases, order, chance = [], list(rules()), random.Random(seed)
     elsewhere = {kind: ways_of(not systemd, kind) for kind in KINDS}
     for kind in KINDS:

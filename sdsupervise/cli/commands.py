@@ -82,7 +82,9 @@ def main(arguments: Sequence[str]) -> int:
         try:
             if not arguments:
                 raise UsageError(f"Name a command: {', '.join(_COMMANDS)}. Try 'sdsupervise --help'.")
-            parsed = _parse(parser([name for name in _COMMANDS if arguments[:1] == [name]] or _COMMANDS), arguments)
+            named = [name for name in _COMMANDS if arguments[:1] == [name]]
+            needed = () if arguments[0] == "--version" else named or _COMMANDS
+            parsed = _parse(parser(needed), arguments)
             return int(parsed.command(parsed))
         finally:  # also after --help, which raises SystemExit
             if sys.stdout is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.machine import Machine
 
 from .effort import Effort
-from .ground import BenchError, Process, bare, clean_environment, let_time_pass
+from .ground import BenchError, Process, bare, can_boot, clean_environment, let_time_pass
 from .measure import Figures, Row, in_turns
 from .notification import NotificationSocket
 from .servers import SDSUPERVISE, SERVED
@@ -119,7 +119,7 @@ def _cpu_percent(pid: int, seconds: float) -> float:
 
 def crowd_of_commands(effort: Effort) -> Iterable[Row]:
     """Commands that say READY=1: workers of one supervisor, or instances of a unit, under a systemd of their own."""
-    if os.environ.get("SYSTEMD") == "no" or os.geteuid() != 0:
+    if not can_boot():
         print("left out: what needs to boot a systemd", file=sys.stderr)
         return
     with Machine() as machine:

@@ -18,6 +18,11 @@ DEADLINE_SECONDS = 60.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+def can_boot() -> bool:
+    """Whether a machine with systemd can be booted here, and shall be."""
+    return os.environ.get("SYSTEMD") != "no" and os.geteuid() == 0
+
+
 class BenchError(Exception):
     """A measured process did not do what it should; the text says which and what it said last."""
 

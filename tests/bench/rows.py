@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from . import alone, crowds, starting, traffic
+from . import alone, booted, crowds, starting, traffic
 from .effort import Effort
 from .measure import Row
 
@@ -17,4 +17,5 @@ ALL: tuple[Callable[[Effort], Iterable[Row]], ...] = (
     alone.memory,
     alone.idle,
     alone.reload,
+    booted.reload_by_systemd,
 )

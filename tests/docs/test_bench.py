@@ -33,6 +33,8 @@ MEASURED = (
     "CPU time",
     "SIGUSR2",
     "Reload call",
+    "systemctl reload, to its new worker released",
+    "systemctl reload, to the end of the command",
 )
 
 

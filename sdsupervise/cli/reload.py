@@ -89,7 +89,8 @@ def _reload(parsed: argparse.Namespace) -> int:
         raise UsageError("--keep-going is for several instances: name them, or use --all or --outdated.")
     path = target.socket_path(parsed)
     if {"INVOCATION_ID", "MAINPID"} <= os.environ.keys() and _is_of_our_unit(path):
-        return _reload_for_systemd(path, parsed.timeout)
+        # After a change of RuntimeDirectory=, that is the new one, where nobody listens.
+        return _reload_for_systemd(control_path(None) if runtime_directory() else path, parsed.timeout)
     return _ask_for_user(parsed, (parsed.names or [""])[0], path)
 
 

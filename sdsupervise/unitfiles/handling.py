@@ -51,7 +51,7 @@ _STAYS_IN_SERVICE = """
     NonBlocking OOMScoreAdjust Personality PrivateDevices PrivateIPC PrivateMounts PrivateNetwork
     PrivateUsers ProcSubset ProtectClock ProtectControlGroups ProtectHostname ProtectKernelLogs ProtectKernelModules
     ProtectKernelTunables ProtectProc ProtectSystem ReadOnlyDirectories ReadOnlyPaths ReadWriteDirectories
-    ReadWritePaths RebootArgument ReloadSignal RemoveIPC RestartMode RestartSteps
+    ReadWritePaths RebootArgument RemoveIPC RestartMode RestartSteps
     RestrictNamespaces RestrictNetworkInterfaces RestrictRealtime RestrictSUIDSGID RootEphemeral RootHash
     RootHashSignature RootImageOptions RootImagePolicy RootVerity RuntimeMaxSec RuntimeRandomizedExtraSec SecureBits
     SetCredential SetCredentialEncrypted SetLoginEnvironment Slice SocketBindAllow SocketBindDeny Sockets
@@ -104,8 +104,9 @@ HANDLED: tuple[Handled, ...] = (
     _handled(
         Handling.CHANGED,
         "Service",
-        "ExecStart ExecReload",
-        "They run sdsupervise. A note says what a reload did before.",
+        "ExecStart ExecReload ReloadSignal",
+        "They run sdsupervise. A program that reloads itself by a signal does so still, by `--reload-signal`. A note "
+        "says what any other reload did before.",
     ),
     _handled(
         Handling.CHANGED,

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 _TEXT = """
     @basic-io: close close_range dup dup2 dup3 lseek pread64 pwrite64 read readv write writev
-    @file-system: access chdir chmod close faccessat faccessat2 fchdir fchmod fcntl fstat fstatfs ftruncate getcwd
-    @file-system: getdents64 link linkat lstat mkdir mkdirat newfstatat open openat readlink readlinkat rename renameat
-    @file-system: renameat2 rmdir stat statfs statx symlink unlink unlinkat
+    @file-system: access chdir chmod close faccessat faccessat2 fchdir fchmod fchmodat fcntl fstat fstatfs
+    @file-system: ftruncate getcwd getdents64 link linkat lstat mkdir mkdirat newfstatat open openat readlink
+    @file-system: readlinkat rename renameat renameat2 rmdir stat statfs statx symlink unlink unlinkat
     @io-event: epoll_create1 epoll_ctl epoll_pwait epoll_wait poll ppoll select
     @ipc: memfd_create pipe pipe2
     @network-io: accept accept4 bind connect getpeername getsockname getsockopt listen recvfrom recvmsg sendmsg sendto

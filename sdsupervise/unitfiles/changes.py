@@ -16,7 +16,7 @@ _IDENTIFIER = re.compile(r"[\w.+-]+", re.ASCII)
 
 def changes(unit: UnitText, start: words.Exec, line: CommandLine) -> Iterator[tuple[str, str]]:
     """The settings to write, each with its note; "" if there is no note. They set options of `line`, too."""
-    yield from _type(unit)
+    yield from _type(unit, line)
     yield from lifecycle.stops(unit, line)
     yield from lifecycle.restarts(unit, line)
     yield from lifecycle.timeouts(unit, line)
@@ -31,11 +31,11 @@ def changes(unit: UnitText, start: words.Exec, line: CommandLine) -> Iterator[tu
     yield from _what_else(unit, line)
 
 
-def _type(unit: UnitText) -> Iterator[tuple[str, str]]:
+def _type(unit: UnitText, line: CommandLine) -> Iterator[tuple[str, str]]:
     kind, note = unit.value("Type", "simple"), ""
     if kind == "idle":
         note = f"Type was {kind}: a supervisor reports when it serves"
-    elif kind == "notify-reload":
+    elif kind == "notify-reload" and not line.own_signal:
         number = lifecycle.signal_name(unit.value("ReloadSignal", "SIGHUP")).removeprefix("SIG")
         note = (
             f"Type was {kind}: a reload now waits until the new code serves, and fails if it does not; "

@@ -41,17 +41,17 @@ _STAYS_IN_SERVICE = """
     IOAccounting IODeviceLatencyTargetSec IODeviceWeight IOReadBandwidthMax IOReadIOPSMax IOSchedulingClass
     IOSchedulingPriority IOWeight IOWriteBandwidthMax IOWriteIOPSMax IPAccounting IPAddressAllow IPAddressDeny
     IPCNamespacePath IPEgressFilterPath IPIngressFilterPath ImportCredential KeyringMode LimitCORE
-    LimitCPU LimitFSIZE LimitLOCKS LimitMEMLOCK LimitMSGQUEUE LimitNICE LimitRSS LimitRTPRIO LimitRTTIME
+    LimitCPU LimitLOCKS LimitMEMLOCK LimitMSGQUEUE LimitNICE LimitRSS LimitRTPRIO LimitRTTIME
     LimitSIGPENDING LimitSTACK LoadCredential LoadCredentialEncrypted LockPersonality LogExtraFields
     LogFilterPatterns LogLevelMax LogNamespace LogRateLimitBurst LogRateLimitIntervalSec LogsDirectory
     LogsDirectoryMode ManagedOOMMemoryPressure ManagedOOMMemoryPressureDurationSec ManagedOOMMemoryPressureLimit
     ManagedOOMPreference ManagedOOMSwap MemoryAccounting MemoryDenyWriteExecute MemoryKSM MemoryLimit MemoryLow
     MemoryMin MemoryPressureThresholdSec MemoryPressureWatch MemorySwapMax MemoryZSwapMax MemoryZSwapWriteback
     MountAPIVFS MountFlags MountImagePolicy NFTSet NUMAMask NUMAPolicy NetworkNamespacePath Nice NoNewPrivileges
-    NonBlocking OOMScoreAdjust PassEnvironment Personality PrivateDevices PrivateIPC PrivateMounts PrivateNetwork
+    NonBlocking OOMScoreAdjust Personality PrivateDevices PrivateIPC PrivateMounts PrivateNetwork
     PrivateUsers ProcSubset ProtectClock ProtectControlGroups ProtectHostname ProtectKernelLogs ProtectKernelModules
     ProtectKernelTunables ProtectProc ProtectSystem ReadOnlyDirectories ReadOnlyPaths ReadWriteDirectories
-    ReadWritePaths RebootArgument ReloadSignal RemoveIPC RestartMode RestartSteps
+    ReadWritePaths RebootArgument RemoveIPC RestartMode RestartSteps
     RestrictNamespaces RestrictNetworkInterfaces RestrictRealtime RestrictSUIDSGID RootEphemeral RootHash
     RootHashSignature RootImageOptions RootImagePolicy RootVerity RuntimeMaxSec RuntimeRandomizedExtraSec SecureBits
     SetCredential SetCredentialEncrypted SetLoginEnvironment Slice SocketBindAllow SocketBindDeny Sockets
@@ -104,8 +104,9 @@ HANDLED: tuple[Handled, ...] = (
     _handled(
         Handling.CHANGED,
         "Service",
-        "ExecStart ExecReload",
-        "They run sdsupervise. A note says what a reload did before.",
+        "ExecStart ExecReload ReloadSignal",
+        "They run sdsupervise. A program that reloads itself by a signal does so still, by `--reload-signal`. A note "
+        "says what any other reload did before.",
     ),
     _handled(
         Handling.CHANGED,
@@ -197,8 +198,8 @@ HANDLED: tuple[Handled, ...] = (
     _handled(
         Handling.ROOM,
         "Service",
-        "LimitAS LimitDATA",
-        "Refused if they have no room for the supervisor's Python.",
+        "LimitAS LimitDATA LimitFSIZE",
+        "Refused if they have no room for the supervisor's Python, or for the files that it writes.",
     ),
     _handled(
         Handling.NOTED,
@@ -227,9 +228,10 @@ HANDLED: tuple[Handled, ...] = (
     _handled(
         Handling.NOTED,
         "Service",
-        "Environment EnvironmentFile",
+        "Environment EnvironmentFile PassEnvironment",
         "They stay. `unit wrap` reads the addresses of sockets from them. If they set PATH, a program without a path "
-        "is written with the path at which systemd finds it.",
+        "is written with the path at which systemd finds it. PYTHONHOME and the like, and systemd's own "
+        "variables, are refused: the supervisor would obey them.",
     ),
     _handled(
         Handling.REFUSED,
@@ -292,7 +294,6 @@ CONCERNS = frozenset(key for key, handling in HANDLING.items() if handling is no
     ("Service", "Group"),
     ("Service", "DynamicUser"),
     ("Service", "ExecSearchPath"),
-    ("Service", "PassEnvironment"),
 }
 """What a drop-in of `unit wrap` depends on."""
 

@@ -4,7 +4,9 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 
+from ..settings.settings import RELOAD_SIGNALS
 from . import words
+from .lifecycle import signal_name
 from .line import CommandLine
 from .rotation import Rotation, about, instead, signal_in
 from .text import UnitText, for_systemctl
@@ -18,7 +20,10 @@ _RELOADS = re.compile(r"\b(?:systemctl|invoke-rc\.d|service)\b.*\b(?:try-reload-
 
 
 def signal_of(unit: UnitText) -> str:
-    """The signal that ExecReload= sends the main process, such as "HUP"; "" if it does anything else."""
+    """The signal that a reload sends the main process, such as "HUP"; "" if it does anything else."""
+    if unit.value("Type") == "notify-reload":
+        number = signal_name(unit.value("ReloadSignal", "SIGHUP"))
+        return number.removeprefix("SIG") if number in RELOAD_SIGNALS and not unit.values("ExecReload") else ""
     commands = [command for value in unit.values("ExecReload") for command in words.commands(value)]
     for command in reversed(commands[-1:]):
         text = " ".join(command.words)
@@ -39,10 +44,10 @@ def kept_signal(unit: UnitText, line: CommandLine) -> str:
 def notes_of_reload(unit: UnitText, line: CommandLine) -> Iterator[str]:
     """What a reload of the wrapped unit is, as far as it differs from the one before."""
     reloads = unit.values("ExecReload")
-    if not reloads:
+    if not reloads and not line.own_signal:
         return
     number = signal_of(unit)
-    was = f"ExecReload was {reloads[-1]}"
+    was = f"ExecReload was {reloads[-1]}" if reloads else "Type was notify-reload"
     if line.options.get("handover") == "overlap":
         yield f"{was}: a reload now waits until the new code serves, and fails if it does not"
     elif line.own_signal:

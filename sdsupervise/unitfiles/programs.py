@@ -37,6 +37,8 @@ _INSTEAD: Sequence[tuple[tuple[str, ...], str]] = (
 _VERBS_OF_CELERY = ("worker", "beat", "multi", "flower")
 # Its options with a value, before the verb.
 _VALUES_OF_CELERY = ("-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config", "--workdir")
+_OF_CONTAINERS = re.compile(r"(?:docker|podman|nerdctl)(?:-compose)?")
+_DETACHES = re.compile(r"-[it]*d[it]*|--detach(?:=true)?")
 _OF_NODE = (
     "a Node server opens its own socket, so each reload refuses clients for the time of one stop and one start; one "
     "that calls listen({fd: 3}) takes its socket from the supervisor, with --listen http=ADDRESS and --handover overlap"
@@ -55,13 +57,31 @@ def knows(word: str) -> bool:
 
 
 def check(words: Sequence[str]) -> None:
-    """Raise CannotWrap for `celery multi`, also in the text of a shell, as celery's documentation has it."""
+    """Raise CannotWrap for what starts its processes in the background and ends, also in the text of a shell."""
     for command in commands(words):
+        _check_container(command)
         if "multi" in command[1:] and any("celery" in word.lower() for word in command[: command.index("multi", 1)]):
             raise CannotWrap(
                 "celery multi starts processes in the background; let ExecStart= be `celery -A APP worker`, with "
                 "Type=simple."
             )
+
+
+def _check_container(words: Sequence[str]) -> None:
+    """Raise CannotWrap for a container that runs on when its command has ended."""
+    name, others = name_of(words), {*words}
+    if not _OF_CONTAINERS.fullmatch(name):
+        return
+    if not others.isdisjoint(("run", "up")) and any(map(_DETACHES.fullmatch, others)):
+        raise CannotWrap(
+            f"{name} with --detach starts a container in the background and ends, so a supervisor would start it again "
+            "and again; take --detach out, with Type=simple."
+        )
+    if "start" in words[1:2] and others.isdisjoint(("-a", "--attach")):
+        raise CannotWrap(
+            f"{name} start ends when it has started the container, so a supervisor would start it again and again; add "
+            "--attach, with Type=simple."
+        )
 
 
 def says_when_ready(words: Sequence[str]) -> bool:
@@ -124,6 +144,11 @@ def _celery(line: CommandLine) -> None:
     line.options["handover"] = "exclusive" if alone else "overlap"
     if alone:
         line.note("exclusive: the old process stops before the new one starts, because both would send or do the same")
+        if verb == "flower":
+            line.note(
+                "celery flower opens its own socket, so each reload refuses clients for the time of one stop and one "
+                "start; it cannot take a socket"
+            )
     else:
         line.note(
             "overlap: while the old worker finishes its tasks, the new one begins others; celery.service among the "

@@ -14,11 +14,14 @@ from .paths import SYSTEM, OwnFiles, of_paths
 from .text import UnitText
 
 _OF_ROOT = ("", "root", "0")
-_LEAST_TASKS, _LEAST_FILES, _LEAST_BYTES = 64, 128, 2**27
+_LEAST_TASKS, _LEAST_FILES, _LEAST_BYTES, _LEAST_FILE_BYTES = 64, 128, 2**27, 2**20
 _OURS = (
     *("NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID"),
     *("WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID", "SYSTEMD_EXEC_PID"),
 )
+_OF_PYTHON = ("PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONINSPECT")
+NOT_FOR_US = (*_OF_PYTHON, *_OURS)
+"""Variables of an environment with which a supervisor does not work."""
 _OTHER_DOMAINS = {  # each with what gives it to the program alone
     "AppArmorProfile": "/usr/bin/aa-exec -p",
     "SELinuxContext": "/usr/bin/runcon",
@@ -90,6 +93,16 @@ def _environment(unit: UnitText) -> Iterator[Need]:
     if lost:
         problem = f"without {', '.join(lost)} (UnsetEnvironment=) the supervisor cannot find systemd"
         yield Need("UnsetEnvironment", problem, f"take {' '.join(lost)} out of UnsetEnvironment=")
+    for name in NOT_FOR_US:
+        if name in unit.environment or name in unit.words("PassEnvironment"):
+            yield not_for_us(name)
+
+
+def not_for_us(name: str) -> Need:
+    """The need where the environment of a unit has one of NOT_FOR_US."""
+    without = "its own Python does not work" if name in _OF_PYTHON else "it does not find systemd"
+    problem = f"the environment has {name}, which the supervisor would obey, and then {without}"
+    return Need("Environment", problem, f"take {name} out, and let ExecStart= begin with /usr/bin/env {name}=VALUE")
 
 
 def _room(unit: UnitText) -> Iterator[Need]:
@@ -119,6 +132,9 @@ def _room(unit: UnitText) -> Iterator[Need]:
     for key in ("LimitAS", "LimitDATA"):
         if _number(unit.value(key)) < _LEAST_BYTES:
             yield Need(key, f"{key}={unit.value(key)} is too little for the supervisor's Python", f"{key}=128M or more")
+    if _number(unit.value("LimitFSIZE")) < _LEAST_FILE_BYTES:
+        problem = f"LimitFSIZE={unit.value('LimitFSIZE')} is too little for the files that the supervisor writes"
+        yield Need("LimitFSIZE", problem, "LimitFSIZE=1M or more")
 
 
 def _number(text: str) -> float:

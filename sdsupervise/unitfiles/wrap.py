@@ -18,7 +18,7 @@ from .line import CommandLine
 from .own_reload import kept_signal, notes_of_reload, notes_of_rotation
 from .paths import ROOTS, SYSTEM, OwnFiles, is_shown
 from .rotation import Rotation
-from .sandbox import needs
+from .sandbox import NOT_FOR_US, needs, not_for_us
 from .subject import runs_us
 from .text import UnitText
 from .versions import PATH
@@ -49,7 +49,7 @@ def wrap(
     Raises CannotWrap, with one sentence, if that cannot work.
     """
     start = _as_systemd_finds_it(unit, _start_of(unit), variables)
-    room = [*_room_of(unit, start, own)]
+    room = [*_room_of(unit, start, variables or _NONE, own)]
     gunicorn_file = own.gunicorn_file if is_shown(unit, own.gunicorn_file) else ""
     line = _line(unit, start, given, listen, variables, gunicorn_file)
     programs.adapt(line)
@@ -146,12 +146,15 @@ def _check_files(unit: UnitText) -> None:
         )
 
 
-def _room_of(unit: UnitText, start: words.Exec, own: OwnFiles) -> Iterator[tuple[str, str]]:
+def _room_of(
+    unit: UnitText, start: words.Exec, variables: Mapping[str, str], own: OwnFiles
+) -> Iterator[tuple[str, str]]:
     """The settings that make room for a supervisor in the unit's sandbox, each with its note.
 
     Raises CannotWrap.
     """
-    for need in needs(unit, start, own):
+    of_files = (not_for_us(name) for name in NOT_FOR_US if name in variables)
+    for need in (*needs(unit, start, own), *of_files):
         if not need.lines:
             raise CannotWrap(f"{unit.name}: {need.problem}; {need.fix}.")
         for place, setting in enumerate(need.lines):

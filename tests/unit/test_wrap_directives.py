@@ -103,6 +103,7 @@ def test_becoming_a_user() -> None:
         (["SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources"], ""),
         (["SystemCallFilter=~@clock @mount @setuid"], ""),
         (["SystemCallFilter=~@ipc", "SystemCallFilter=pipe pipe2"], "memfd_create"),
+        (["SystemCallFilter=~fchmodat"], "fchmodat"),
         (["SystemCallFilter=~@ipc:EPERM kill:ENOSYS", "SystemCallFilter=pipe pipe2"], "kill memfd_create"),
         (["SystemCallFilter=@basic-io @file-system @io-event @ipc @network-io @signal @process"], "flock getpriority"),
     ],
@@ -198,6 +199,14 @@ REFUSED = [
     ("UnsetEnvironment=HOME NOTIFY_SOCKET", "without NOTIFY_SOCKET"),
     ("LimitAS=16M", "too little for the supervisor's Python"),
     ("LimitDATA=1000000", "too little for the supervisor's Python"),
+    ("LimitFSIZE=0", "too little for the files that the supervisor writes"),
+    ("LimitFSIZE=4K:512K", "too little for the files that the supervisor writes"),
+    ("Environment=A=1 PYTHONHOME=/srv/venv", "begin with /usr/bin/env PYTHONHOME=VALUE"),
+    ("PassEnvironment=PYTHONHOME", "begin with /usr/bin/env PYTHONHOME=VALUE"),
+    ("Environment=PYTHONPLATLIBDIR=lib64", "its own Python does not work"),
+    ("Environment=PYTHONINSPECT=1", "its own Python does not work"),
+    ("Environment=RUNTIME_DIRECTORY=/run/any", "it does not find systemd"),
+    ("Environment=NOTIFY_SOCKET=/run/any", "it does not find systemd"),
 ]
 
 
@@ -211,6 +220,14 @@ def test_refusals(lines: str, why: str) -> None:
     assert sentence.endswith(".") and "\n" not in sentence
     (finding,) = lint(unit)
     assert finding.fix == f"sdsupervise unit wrap app.service refuses it: {sentence[:-1]}"
+
+
+def test_a_python_of_a_file() -> None:
+    """PYTHONHOME in a file of EnvironmentFile= keeps the supervisor from starting, too; PYTHONPATH does not."""
+    unit = parsed("ExecStart=/bin/any", "EnvironmentFile=/srv/app.env", "LimitFSIZE=1M")
+    with pytest.raises(CannotWrap, match="begin with /usr/bin/env PYTHONHOME=VALUE"):
+        wrap(unit, variables={"PYTHONHOME": "/srv/venv"})
+    wrap(unit, variables={"PYTHONPATH": "/srv/lib"})
 
 
 @pytest.mark.parametrize("program", ["sshd", "dockerd", "containerd", "libvirtd", "cron"])
@@ -335,8 +352,13 @@ def test_limits_that_are_none(lines: list[str]) -> None:
         (["FinalKillSignal=SIGQUIT"], "", "FinalKillSignal=SIGQUIT is for the supervisor"),
         (["Type=notify", "TimeoutStartSec=40"], "TimeoutStartSec=90", "--start-timeout 40"),
         (["Type=notify"], "TimeoutStartSec=120", ""),
-        (["Type=notify-reload"], "Type=notify", "--signal=HUP app sends the same signal as before"),
-        (["Type=notify-reload", "ReloadSignal=SIGUSR1"], "Type=notify", "--signal=USR1 app sends"),
+        (
+            ["Type=notify-reload"],
+            "Type=notify",
+            "--reload-signal SIGHUP: Type was notify-reload, so a reload passes the",
+        ),
+        (["Type=notify-reload", "ReloadSignal=10"], "Type=notify", "--reload-signal SIGUSR1: Type was notify-reload"),
+        (["Type=notify-reload", "ReloadSignal=SIGRTMIN"], "Type=notify", "Type was notify-reload: a reload now waits"),
         (["RuntimeDirectory=a"], "RuntimeDirectoryPreserve=restart", "a is kept over a restart"),
         (["RuntimeDirectoryMode=2775"], "", "the group may replace the supervisor's socket"),
         (["FileDescriptorStoreMax=8"], "FileDescriptorStoreMax=64", "what the command stores there is not kept"),

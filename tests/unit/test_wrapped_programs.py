@@ -221,6 +221,32 @@ def test_a_word_that_is_not_run(command: str) -> None:
     assert run(command).startswith("exclusive ")
 
 
+@pytest.mark.parametrize(
+    ("command", "is_refused"),
+    [
+        ("/usr/bin/podman run --sdnotify=conmon -d --replace image", True),
+        ("podman run -dt image", True),
+        ("docker run --rm --detach image", True),
+        ("/usr/bin/env A=1 docker-compose -f /srv/a.yml up -d", True),
+        ("docker compose up --detach=true", True),
+        ("sh -c 'docker run -itd image'", True),
+        ("docker start box", True),
+        ("docker start -a box", False),
+        ("docker run --rm -p 80:80 image", False),
+        ("docker run -it --detach=false image", False),
+        ("docker compose up", False),
+        ("/bin/any run -d", False),
+    ],
+)
+def test_containers(command: str, is_refused: bool) -> None:
+    """A container that runs in the background is no command that a supervisor can watch: it would start it again."""
+    if is_refused:
+        with pytest.raises(CannotWrap, match="with Type=simple"):
+            run(command)
+    else:
+        assert run(command).startswith("exclusive ")
+
+
 def test_what_uv_runs() -> None:
     """uv's own options are known; it stays the parent of its program, which matters to those that take their sockets
     by LISTEN_PID."""
@@ -383,6 +409,7 @@ def test_daphne() -> None:
         ("waitress-serve a:a", "waitress-serve cannot take a socket"),
         ("bin/rails server", "puma serves the same"),
         ("node server.js", "listen({fd: 3})"),
+        ("celery -A a flower --port=5555", "celery flower opens its own socket"),
         ("/bin/any -a :6081", "any opens its own socket"),
         ("/bin/any --web=[::]:9100", "opens its own socket"),
         ("/bin/any serve http://0.0.0.0:80", "opens its own socket"),

@@ -59,8 +59,8 @@ _STAYS_IN_SERVICE = """
     StartupIOWeight StartupMemoryHigh StartupMemoryLow StartupMemoryMax StartupMemorySwapMax StartupMemoryZSwapMax
     StateDirectory StateDirectoryMode SupplementaryGroups SyslogFacility SyslogLevel SyslogLevelPrefix
     SystemCallErrorNumber SystemCallLog TTYColumns TTYPath TTYReset TTYRows TTYVHangup TTYVTDisallocate
-    TasksAccounting TimeoutAbortSec TimeoutCleanSec TimeoutStartFailureMode TimeoutStopFailureMode TimerSlackNSec
-    UMask User UtmpIdentifier UtmpMode WatchdogSignal
+    TasksAccounting TimeoutAbortSec TimeoutCleanSec TimeoutStartFailureMode TimeoutStopFailureMode
+    User UtmpIdentifier UtmpMode WatchdogSignal
 """
 _STAYS_IN_UNIT = """
     After AllowIsolate AssertACPower AssertArchitecture AssertCPUFeature AssertCPUPressure AssertCPUs
@@ -198,8 +198,8 @@ HANDLED: tuple[Handled, ...] = (
     _handled(
         Handling.ROOM,
         "Service",
-        "LimitAS LimitDATA LimitFSIZE",
-        "Refused if they have no room for the supervisor's Python, or for the files that it writes.",
+        "LimitAS LimitDATA LimitFSIZE UMask TimerSlackNSec",
+        "Refused if the supervisor's Python, or the files that it writes, cannot do with them.",
     ),
     _handled(
         Handling.NOTED,

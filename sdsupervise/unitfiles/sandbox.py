@@ -15,6 +15,7 @@ from .text import UnitText
 
 _OF_ROOT = ("", "root", "0")
 _LEAST_TASKS, _LEAST_FILES, _LEAST_BYTES, _LEAST_FILE_BYTES = 64, 128, 2**27, 2**20
+_MOST_SLACK_SECONDS = 0.05
 _OURS = (
     *("NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "MAINPID"),
     *("WATCHDOG_USEC", "WATCHDOG_PID", "INVOCATION_ID", "SYSTEMD_EXEC_PID"),
@@ -135,6 +136,15 @@ def _room(unit: UnitText) -> Iterator[Need]:
     if _number(unit.value("LimitFSIZE")) < _LEAST_FILE_BYTES:
         problem = f"LimitFSIZE={unit.value('LimitFSIZE')} is too little for the files that the supervisor writes"
         yield Need("LimitFSIZE", problem, "LimitFSIZE=1M or more")
+    slack = unit.value("TimerSlackNSec")
+    slack_seconds = int(slack) / 1e9 if slack.isdecimal() else unit.seconds("TimerSlackNSec", 0.0)
+    if slack_seconds > _MOST_SLACK_SECONDS:
+        problem = f"TimerSlackNSec={slack} delays every time limit of the supervisor by so much"
+        yield Need("TimerSlackNSec", problem, "TimerSlackNSec=50ms or less")
+    mask = unit.value("UMask")
+    if re.fullmatch("[0-7]{1,4}", mask) and int(mask, 8) & 0o700:
+        problem = f"with UMask={mask} the supervisor may not read the files that it writes"
+        yield Need("UMask", problem, "a mask that leaves the owner all rights, such as UMask=0077")
 
 
 def _number(text: str) -> float:

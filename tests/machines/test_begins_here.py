@@ -89,3 +89,76 @@ def test_the_environment_stays_readable(trial: Trial) -> None:
     assert trial.reload() == 0
     assert trial.assert_serves(2)["began in ExecReload="]
     assert trial.environment_of(trial.main_pid)["COLOUR"] == "green"
+
+
+def test_threads_are_not_lost(trial: Trial) -> None:
+    """A sitecustomize.py of the unit has started a thread, which a fork would not have; nor would it free its locks."""
+    top = "import sitecustomize\nLIVES = sitecustomize.thread.is_alive()"
+    trial.machine.write(
+        "/srv/threads/sitecustomize.py",
+        "import threading, time\n"
+        "thread = threading.Thread(target=time.sleep, args=(3600,), daemon=True)\n"
+        "thread.start()\n",
+    )
+    for release in (1, 2):
+        trial.deploy(release, source(release, top=top, facts='facts["lives"] = LIVES'))
+        if release == 1:
+            trial.install("Environment=PYTHONPATH=/srv/threads")
+            trial.start()
+        else:
+            assert trial.reload() == 0
+        assert trial.assert_serves(release)["lives"]
+
+
+def test_modules_of_pythonpath(trial: Trial) -> None:
+    """A class has the module of its PYTHONPATH after a reload, too; the process of ExecReload= has loaded another."""
+    trial.machine.run("install", "-D", "-t", "/srv/vendored", "/usr/lib/python3.11/argparse.py")
+    for release in (1, 2):
+        trial.deploy(release, source(release, top="import argparse", facts='facts["file"] = argparse.__file__'))
+        if release == 1:
+            trial.install("Environment=PYTHONPATH=/srv/vendored")
+            trial.start()
+        else:
+            assert trial.reload() == 0
+        assert trial.assert_serves(release)["file"] == "/srv/vendored/argparse.py"
+
+
+SCRIPT = """\
+import sys
+from sdsupervise.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_an_upgrade_during_execreload(trial: Trial) -> None:
+    """sdsupervise is replaced after the process of ExecReload= has loaded it: no successor has modules of both."""
+    there = f"/srv/{trial.name}/tool"
+    loaded, go = trial.fifo("loaded"), trial.fifo("go")
+    package = trial.machine.run(
+        "/usr/bin/python3", "-c", "import sdsupervise as s; print(s.__path__[0])"
+    ).stdout.strip()
+    waits = f"open({loaded.path!r}, 'w').write('here')\nopen({go.path!r}).read(1)\n"
+    trial.machine.write(f"{there}/tool", SCRIPT)
+    for number, place in ((1, "sdsupervise"), (2, "new")):
+        trial.machine.run("cp", "-r", package, f"{there}/{place}")
+        for name in ("errors", "service/plan", "cli/begins_here"):
+            file = f"{there}/{place}/{name}.py"
+            more = f"RELEASE = {number}\n" + waits * (number == 1 and name == "cli/begins_here")
+            trial.machine.write(file, trial.machine.read(file) + more)
+    facts = 'facts["tool"] = [sys.modules[f"sdsupervise.{name}"].RELEASE for name in ("errors", "service.plan")]'
+    trial.deploy(1, source(1, facts=facts))
+    tool = f"/usr/bin/python3 {there}/tool"
+    trial.install(
+        *("ExecReload=", f"ExecReload={tool} reload /etc/sdsupervise/{trial.name}.toml"),
+        command=f"{tool} run --directory {trial.current} trial.py:Trial",
+    )
+    trial.start()
+    assert trial.assert_serves(1)["tool"] == [1, 1]
+    trial.deploy(2, source(2, facts=facts))
+    with trial.calling("reload") as call:
+        loaded.read()
+        trial.machine.run("mv", f"{there}/sdsupervise", f"{there}/old")
+        trial.machine.run("mv", f"{there}/new", f"{there}/sdsupervise")
+        go.write("1")
+        assert call.wait(60) == 0
+    assert trial.assert_serves(2)["tool"] == [2, 2]

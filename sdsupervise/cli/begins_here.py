@@ -13,13 +13,13 @@ from ..linux.unpatched import os, signal
 from ..service import isolation
 
 
-def _on_disk() -> tuple[int, int, int] | None:
-    """Return what tells the package on disk from another one at its place; None if none is there."""
+def _on_disk() -> list[tuple[int, int, int]]:
+    """Return what tells this interpreter and this package from others that an upgrade puts in their place."""
     try:
-        facts = os.stat(_ours)
+        facts = [os.stat(path) for path in (sys.executable, _ours)]
     except OSError:
-        return None
-    return facts.st_dev, facts.st_ino, facts.st_ctime_ns
+        return []
+    return [(each.st_dev, each.st_ino, each.st_ctime_ns) for each in facts]
 
 
 _loaded = _on_disk()
@@ -28,9 +28,10 @@ _loaded = _on_disk()
 def may_begin_here(argv: Sequence[str]) -> bool:
     """Return whether this process, when it goes on with these arguments, does what their exec would do.
 
-    That needs the same interpreter, with the same options, and the same script; and the same package, because the
-    successor imports more of it. No module may have come from elsewhere than it would come from then. And a fork has
-    no other threads, only the locks that they hold: a sitecustomize.py may have started some.
+    That needs the same interpreter, with the same options, and the same script. Neither it nor our package may have
+    been replaced on disk, because the successor imports more of them. No module may have come from elsewhere than it
+    would come from then. And a fork has no other threads, only the locks that they hold: a sitecustomize.py may have
+    started some.
 
     It must also be seen as what it is, which only setproctitle can do. And /proc/PID/environ must stay readable where
     it would after the exec, because the successor's command line has room for its title: then this one's has to have
@@ -41,7 +42,7 @@ def may_begin_here(argv: Sequence[str]) -> bool:
     keeps_environment = process_title.has_room(sys.orig_argv) or not process_title.has_room(argv) or "--" in argv
     if not (is_same and keeps_environment and process_title.can_write_title() and _has_one_thread()):
         return False
-    return _loaded is not None and _loaded == _on_disk() and not isolation.has_replaced()
+    return bool(_loaded) and _loaded == _on_disk() and not isolation.has_replaced()
 
 
 def _has_one_thread() -> bool:

@@ -17,8 +17,8 @@ def open_descriptors() -> list[str]:
 
 
 def test_descriptors_come_only_with_an_order() -> None:
-    """Other answers with descriptors are refused, and these are closed. Else a successor that the process of ExecReload=
-    forks would keep them."""
+    """Other answers with descriptors are refused, and these are closed. Else a successor, a fork of this process, would
+    keep them."""
     ours, theirs = socket.socketpair()
     with theirs:
         ours.settimeout(10)

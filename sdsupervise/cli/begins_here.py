@@ -25,6 +25,9 @@ def _on_disk() -> list[tuple[int, int, int]]:
 _loaded = _on_disk()
 
 
+processes.clock_tick_of_start()  # not that of the fork: a sitecustomize.py may have loaded code of the service
+
+
 def may_begin_here(argv: Sequence[str]) -> bool:
     """Return whether this process, when it goes on with these arguments, does what their exec would do.
 

@@ -217,6 +217,13 @@ def stat_fields(place: int | str) -> list[bytes]:
         return []
 
 
+@functools.cache
+def clock_tick_of_start() -> int:
+    """Return when Python started in this process, in clock ticks since the boot. The first call fixes the answer, for
+    later forks too: what was loaded before is in their memory."""
+    return int(stat_fields("self")[19])
+
+
 def is_dead_state(state: bytes) -> bool:
     """Return whether this state of proc_pid_stat(5) is that of a dead process, reaped or not."""
     return state in (b"Z", b"X")

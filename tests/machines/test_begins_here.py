@@ -123,6 +123,36 @@ def test_modules_of_pythonpath(trial: Trial) -> None:
         assert trial.assert_serves(release)["file"] == "/srv/vendored/argparse.py"
 
 
+SITE = """\
+import sys
+RELEASE = {release}
+if {release} == 1 and "reload" in sys.orig_argv:
+    open({loaded!r}, "w").write("here")
+    open({go!r}).read(1)
+"""
+
+
+def test_a_deploy_during_execreload(trial: Trial) -> None:
+    """A sitecustomize.py of the old release, which the process of ExecReload= has loaded, is not in the new one."""
+    loaded, go = trial.fifo("loaded"), trial.fifo("go")
+
+    def deploy(release: int) -> None:
+        site = SITE.format(release=release, loaded=loaded.path, go=go.path)
+        trial.machine.write(f"/srv/{trial.name}/releases/{release}/sitecustomize.py", site)
+        facts = 'facts["site"] = sys.modules["sitecustomize"].RELEASE'
+        trial.deploy(release, source(release, facts=facts))
+
+    deploy(1)
+    trial.install(f"Environment=PYTHONPATH={trial.current}")
+    trial.start()
+    with trial.calling("reload") as call:
+        loaded.read()
+        deploy(2)
+        go.write("1")
+        assert call.wait(60) == 0
+    assert trial.assert_serves(2)["site"] == 2
+
+
 SCRIPT = """\
 import sys
 from sdsupervise.cli.main import main

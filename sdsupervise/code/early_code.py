@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from ..errors import ServiceNotLoadable
 from ..linux.inheritance import EXECUTED_ANEW_VARIABLE, inherited_handover, this_invocation
-from ..linux.processes import flush, stat_fields
+from ..linux.processes import clock_tick_of_start, flush
 from ..linux.unpatched import os
 from . import bytecode, own_code
 
@@ -107,7 +107,7 @@ def _changes_of_links(path: str, most: int = 40) -> Iterator[int]:
 def _time_of_start() -> int:
     """Return when Python started, in nanoseconds since the epoch by the clock of files; at most one clock tick too
     late."""
-    ticks = int(stat_fields("self")[19]) + 1
+    ticks = clock_tick_of_start() + 1
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time_ns() - int(age * 1e9)
 

@@ -126,6 +126,8 @@ class Client:
                         raise NotPermitted(answer.parameters["reason"])
                     if answer.continues and not more:
                         raise Unfit("", "is not the last")
+                    if fds and "spawn" not in answer.parameters:
+                        raise Unfit("", "comes with descriptors")
                     fds = []
                     yield answer
                     if not answer.continues:

@@ -6,7 +6,7 @@ Every child has a pidfd from the start: a pid can be reused, a pidfd cannot; pid
 import _signal  # type: ignore[import-not-found]  # what it returns, `signal` looks up among the members of an enum
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -77,11 +77,15 @@ def _blocked_signals() -> Iterator[None]:
     Until the child has reset its handlers, a signal for the child would be written to the wake-up descriptor that it
     shares with us, and we would take it for ours.
     """
-    before = _signal.pthread_sigmask(signal.SIG_BLOCK, handled_signals())
+    before: Iterable[int] | None = _signal.pthread_sigmask(signal.SIG_BLOCK, handled_signals())
     try:
         yield
+    except BeginsHere:
+        before = None  # this is the child, which has a mask of its own
+        raise
     finally:
-        _signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if before is not None:
+            _signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _reset_for_child() -> None:
@@ -211,6 +215,13 @@ def stat_fields(place: int | str) -> list[bytes]:
             return stat.read().rpartition(b")")[2].split()
     except OSError:
         return []
+
+
+@functools.cache
+def clock_tick_of_start() -> int:
+    """Return when Python started in this process, in clock ticks since the boot. The first call fixes the answer, for
+    later forks too: what was loaded before is in their memory."""
+    return int(stat_fields("self")[19])
 
 
 def is_dead_state(state: bytes) -> bool:

@@ -6,6 +6,7 @@ which a service's class would have no PYTHONPATH either; and removing the variab
 
 import os
 import sys
+from importlib.machinery import PathFinder
 
 from ..linux.libraries import installed_directories
 
@@ -26,6 +27,18 @@ def isolate() -> None:
     foreign = {os.path.realpath(place) for place in named} - ours
     _before[:] = _before or [list(sys.path)]
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) not in foreign]
+
+
+def has_replaced() -> bool:
+    """Return whether a module that is loaded would be another one if isolate() had left nothing out."""
+    left_out = [entry for entry in _before[0] if entry not in sys.path] if _before else []
+    for name, module in [*sys.modules.items()] if left_out else ():
+        spec = getattr(module, "__spec__", None)
+        if "." not in name and spec is not None and spec.has_location:
+            found = PathFinder.find_spec(name, left_out)
+            if found is not None and found.loader is not None and found.origin != spec.origin:
+                return True
+    return False
 
 
 def undo() -> None:

@@ -14,6 +14,8 @@ _SHOWN_CHARACTERS = 120
 _MOST_LOOKS = 10  # on a machine where processes start all the time
 _BITS_OF_PID = 22  # PID_MAX_LIMIT, proc_sys_kernel(5)
 _FILE_LOCKS = 10  # RLIMIT_LOCKS, getrlimit(2)
+_LIMIT_CHARACTERS = 40  # of /proc/PID/limits: the rest of a name's column, and the soft limit
+_READ_BYTES = 2**16  # at a time; what is read is mostly shorter
 _MOST_BYTES = 2**21  # of a file of /proc: about what exec allows for arguments and environment
 
 
@@ -110,12 +112,8 @@ def has_mark(pid: int, mark: int) -> bool:
 
 
 def _mark_of(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/limits", "rb") as limits:
-            soft = next((line.split()[3] for line in limits if line.startswith(b"Max file locks")), b"")
-    except OSError:
-        return 0
-    return int(soft) if soft.isdigit() else 0
+    soft = _read(f"/proc/{pid}/limits").partition(b"\nMax file locks")[2][:_LIMIT_CHARACTERS].split()[:1]
+    return int(soft[0]) if soft and soft[0].isdigit() else 0
 
 
 def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()) -> list[Found]:
@@ -130,16 +128,17 @@ def of_worker(worker_pid: int, mark: int | None, *, others: Collection[int] = ()
     session = worker_pid if worker_pid == me or not _lives(worker_pid) else None
 
     pids, is_in_our_group = _candidates()
+    may_be_in_none = os.getsid(0) == 0  # our session is of another pid namespace
 
     def is_its(pid: int) -> bool:
         try:
             its = os.getsid(pid)
         except OSError:
             return False
-        # The cheapest check first: each of hundreds of workers leads a session.
-        if its in others or not (its == session or mark is not None):
+        # The cheapest checks first: each of hundreds of workers leads a session, and a thread of the kernel has none.
+        if its in others or (its == 0 and not may_be_in_none) or not (its == session or mark is not None):
             return False
-        return is_in_our_group(pid) and (its == session or _mark_of(pid) == mark)
+        return (its == session or _mark_of(pid) == mark) and is_in_our_group(pid)
 
     found = []
     for pid in pids:
@@ -188,11 +187,14 @@ def _lives(pid: int) -> bool:
 
 
 def _read(path: str) -> bytes:
+    content = b""
     try:
-        with open(path, "rb") as file:
-            return file.read(_MOST_BYTES)
+        with open(path, "rb", buffering=0) as file:
+            while len(content) < _MOST_BYTES and (more := file.read(_READ_BYTES)):
+                content += more
     except OSError:
         return b""  # it is gone, or belongs to another user
+    return content
 
 
 def _find(wanted: Callable[[int, Relations], bool]) -> Iterator[Found]:

@@ -44,6 +44,7 @@ def _measure(only: Sequence[str] | None, effort: Effort) -> Iterator[Row]:
         if not only or measure.__name__ in only:
             print(f"measuring {measure.__name__} …", file=sys.stderr)
             yield from measure(effort)
+            ground.reap_orphans()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 from tests.demo import counter_story, web_story
 from tests.demo.ground import Ground, Service
@@ -33,7 +34,14 @@ class Interrupted(Exception):
     """Somebody sent us a signal to end."""
 
 
-def interrupted(number: int, _frame: object) -> None:
+def interrupted(number: int, frame: FrameType | None) -> None:
+    inner = frame
+    while inner is not None:
+        if inner.f_code.co_name == "__del__":  # from which Python would not pass the exception on
+            signal.signal(signal.SIGALRM, lambda _, later: interrupted(number, later))
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            return
+        inner = inner.f_back
     for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)  # the way out is not to be interrupted in turn
     raise Interrupted(number)

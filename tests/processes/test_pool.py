@@ -198,7 +198,7 @@ def test_failed_takeover(ground: Ground) -> None:
     ground.deploy(2, member("probation = 10", 'def serve(self):\n    raise OSError("no disk")'))
     reload = ground.reload()
     assert reload.returncode == 1 and "its workers were stopped and started again." in reload.stderr, reload
-    serving(ground)
+    serving(ground, release=1)
 
 
 def test_one_spare_for_all(ground: Ground) -> None:

@@ -235,15 +235,15 @@ def test_a_handover_of_nobody(ground: Ground) -> None:
 
 
 def test_much_on_standard_error(ground: Ground) -> None:
-    """Code that writes a lot before it fails does not block, and the end of it is kept; it reaches our standard error
-    whole."""
+    """Code that writes more than a pipe holds before it fails does not block, and the end of it is kept; it reaches our
+    standard error whole."""
     running = ground.serving()
     ground.deploy(
-        2, "import sys\nfor n in range(3000): print('line', n, 'x' * 60, file=sys.stderr)\nraise ValueError('end')"
+        2, "import sys\nfor n in range(1200): print('line', n, 'x' * 60, file=sys.stderr)\nraise ValueError('end')"
     )
     reload = ground.reload_process()
     running.expect_line("^line 0 ")
-    running.expect_line("^line 2999 ")
+    running.expect_line("^line 1199 ")
     assert reload.wait() == 1
     assert reload.err.splitlines()[-1].startswith("NOT RELOADED: ValueError: end")
 

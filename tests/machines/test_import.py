@@ -27,7 +27,7 @@ ANSWERS = """\
 #!/usr/bin/python3
 import os, socket, sys
 listener = socket.socket(fileno=0) if sys.argv[1] == "0" else socket.create_server(("127.0.0.1", int(sys.argv[1])))
-print("number", *sys.argv[2:], flush=True)
+os.write(1, f"number {' '.join(sys.argv[2:])}\\n".encode())  # in one piece: two workers share the stream
 while True:
     with listener.accept()[0] as client:
         client.recv(1000)

@@ -23,9 +23,8 @@ def _on_disk() -> list[tuple[int, int, int]]:
 
 
 _loaded = _on_disk()
-
-
-processes.clock_tick_of_start()  # not that of the fork: a sitecustomize.py may have loaded code of the service
+# The first call keeps this process's own start, not the fork's: a sitecustomize.py may have loaded code of the service.
+processes.clock_tick_of_start()
 
 
 def may_begin_here(argv: Sequence[str]) -> bool:

@@ -43,7 +43,7 @@ class Successor(NamedTuple):
         return {"exec_reload": True, "spawns": self.record is not None, "why_not": self.why_not or None}
 
     def spawn(self, answer: Answer) -> None:
-        """Fork and execute the successor, as a child of systemd with the unit's present environment and sandbox.
+        """Start the successor, as a child of systemd with the unit's present environment and sandbox.
 
         If it need not execute anything, this raises BeginsHere in it. Raises HandoverError if this process did not
         offer it, the order has wrong descriptors, or the sender is not the unit's main process.

@@ -1,4 +1,4 @@
-"""Starts a successor: a process that executes today's code, and is a child of init instead of ours."""
+"""Starts a successor: a process that runs today's code, and is a child of init instead of ours."""
 
 from typing import NoReturn
 

@@ -82,10 +82,7 @@ def _output(unit: UnitText, start: words.Exec) -> Iterator[tuple[str, str]]:
         yield f"SyslogIdentifier={name}", ""  # as it was, for whoever filters by it
     error = unit.value("StandardError", "inherit").replace("inherit", "") or unit.value("StandardOutput")
     if error == "null":
-        yield (
-            "",
-            "StandardError is null: what the supervisor reports is lost, too",
-        )
+        yield "", "StandardError is null: what the supervisor reports is lost, too"
     elif error.startswith(("file:", "append:", "truncate:")):
         yield "", f"what the supervisor reports is in {error.partition(':')[2]}, too, and not in the journal"
     for key in ("StandardOutput", "StandardError"):
